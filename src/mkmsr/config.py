@@ -1,0 +1,113 @@
+"""Strict settings: small frozen Pydantic models, read from TOML files and `key=value` flags, written back to TOML.
+
+A component's settings live beside the component; this file holds what they share. An unknown key is an error that names
+it and the nearest right one, never a silent `None`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mkmsr.errors import ConfigError, nearest
+
+__all__ = ["StrictModel", "apply_overrides", "read_toml", "to_toml", "validate"]
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class StrictModel(BaseModel):
+    """Base of every settings class: immutable, no unknown keys, defaults checked too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: The file is missing or is not TOML.
+    """
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such file", path=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not a TOML file: {error}", path=path) from None
+
+
+def to_toml(settings: BaseModel | Mapping[str, Any]) -> str:
+    """Settings as TOML text. Keys whose value is None are left out: TOML has no null, and None is always the default."""
+    data = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings)
+    return tomli_w.dumps(_without_none(data))
+
+
+def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of nested settings with `dotted.key=value` overrides applied; values are read as TOML, else as text.
+
+    Raises:
+        ConfigError: An override has no `=` or goes through a key that is not a table.
+    """
+    result = _deep_copy(settings)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"{override!r} should read key=value, for example model.dim=64")
+        *tables, last = key.strip().split(".")
+        table = result
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{name!r} is a value, not a table", key=key)
+        table[last] = _toml_value(text.strip())
+    return result
+
+
+def validate(kind: type[ConfigT], values: Mapping[str, Any], *, path: str | Path | None = None, prefix: str = "") -> ConfigT:
+    """Settings of the given kind from plain values.
+
+    Raises:
+        ConfigError: Names the dotted key, the wrong value and, for an unknown key, the nearest right one.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in (*([prefix] if prefix else []), *first["loc"]))
+        if first["type"] == "extra_forbidden":
+            owner: Any = kind
+            for part in first["loc"][:-1]:
+                owner = _field_type(owner, str(part))
+            known = getattr(owner, "model_fields", {})
+            word = str(first["loc"][-1])
+            hint = nearest(word, known) or f"; known keys: {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown key{hint}", key=key, path=path) from None
+        raise ConfigError(f"{first['msg']}, found {first['input']!r}", key=key or None, path=path) from None
+
+
+def _field_type(owner: Any, name: str) -> Any:
+    field = getattr(owner, "model_fields", {}).get(name)
+    return field.annotation if field is not None else None
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _deep_copy(value: Any) -> Any:
+    return {key: _deep_copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value

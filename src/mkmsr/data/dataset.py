@@ -1,0 +1,89 @@
+"""PreparedDataset: vocabularies, item knowledge and the three splits of one log; what training and evaluation start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkmsr.data.examples import MAX_SESSION_EVENTS, ExampleTable
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.sessions import SessionTable
+from mkmsr.data.vocabulary import Vocabulary
+
+__all__ = ["EvaluationSplit", "NewItems", "PreparedDataset", "SplitName"]
+
+NewItems = Literal["drop", "keep"]
+SplitName = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """What one evaluation ranks.
+
+    Args:
+        name: "validation" or "test".
+        examples: The examples to rank.
+        seen: Whether each item occurs in the sessions before this split; entry 0 is padding. Shape [V], bool.
+    """
+
+    name: SplitName
+    examples: ExampleTable
+    seen: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """One prepared log.
+
+    Args:
+        name: For tables and reports.
+        items: Item vocabulary, V-1 ids: every item of the training log first, then (with `new_items="keep"`) new ones.
+        operations: Operation vocabulary, O-1 ids.
+        knowledge: Triples about the items.
+        train: The oldest sessions.
+        validation: The newest sessions of the training log: choose settings and epochs on these.
+        test: The newest sessions of all.
+        new_items: Whether test events of items that the training log lacks were dropped or kept.
+        max_session_events: Examples use the last so many events of a session.
+        metadata: Sources with checksums and the options of preparation, as saved in `dataset.json`.
+    """
+
+    name: str
+    items: Vocabulary
+    operations: Vocabulary
+    knowledge: KnowledgeGraph
+    train: SessionTable
+    validation: SessionTable
+    test: SessionTable
+    new_items: NewItems = "drop"
+    max_session_events: int = MAX_SESSION_EVENTS
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def fitting_sessions(self, *, refit: bool = False) -> SessionTable:
+        """The sessions to fit on: train, or for a refit train followed by validation."""
+        return self.train.concatenate(self.validation) if refit else self.train
+
+    def seen_before(self, split: SplitName) -> NDArray[np.bool_]:
+        """Whether each item occurs in the sessions that precede a split. Shape [V], bool; entry 0 is False."""
+        seen = np.zeros(len(self.items) + 1, dtype=np.bool_)
+        seen[self.fitting_sessions(refit=split == "test").items] = True
+        return seen
+
+    def evaluation_split(self, split: SplitName) -> EvaluationSplit:
+        """The examples of a split, with new items treated alike in both: dropped from the sessions, or kept.
+
+        Validation sessions are stored whole, since a refit learns from them; with `new_items="drop"` their events of
+        items that train lacks are left out here, which is what preparation did to the test sessions.
+        """
+        sessions = self.test if split == "test" else self.validation
+        seen = self.seen_before(split)
+        if split == "validation" and self.new_items == "drop":
+            sessions = sessions.select(seen[sessions.items])
+        return EvaluationSplit(split, self.examples(sessions), seen)
+
+    def examples(self, sessions: SessionTable) -> ExampleTable:
+        """Every (prefix, next item) of some sessions, by this dataset's longest session."""
+        return ExampleTable.from_sessions(sessions, max_events=self.max_session_events)

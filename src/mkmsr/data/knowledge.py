@@ -1,0 +1,71 @@
+"""KnowledgeGraph: item knowledge as triples <item, relation, attribute> in one entity space, items first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkmsr.data.vocabulary import Vocabulary
+
+__all__ = ["KnowledgeGraph"]
+
+
+@dataclass(frozen=True)
+class KnowledgeGraph:
+    """Triples over entities 1..E-1: the catalogue's items are 1..V-1, attribute `a` (1-based) is `V - 1 + a`.
+
+    Args:
+        triples: Item entity, relation index (1..R), attribute entity; sorted by item, no doubles. Shape [T, 3], int64.
+        relations: Names of the relations.
+        attributes: Attribute ids, written `relation=value`: the same value under two relations is two attributes.
+        num_items: V - 1.
+    """
+
+    triples: NDArray[np.int64]
+    relations: Vocabulary
+    attributes: Vocabulary
+    num_items: int
+
+    def __post_init__(self) -> None:
+        assert self.triples.ndim == 2
+        assert self.triples.shape[1] == 3
+
+    def __len__(self) -> int:
+        return len(self.triples)
+
+    @property
+    def num_entities(self) -> int:
+        """E - 1: items and attributes together."""
+        return self.num_items + len(self.attributes)
+
+    @cached_property
+    def item_offsets(self) -> NDArray[np.int64]:
+        """Triples of item i are rows `item_offsets[i]:item_offsets[i + 1]`. Shape [V + 1]."""
+        return np.searchsorted(self.triples[:, 0], np.arange(self.num_items + 2)).astype(np.int64)
+
+    def of_items(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The triples of the given distinct items, as row numbers. Shape [m]."""
+        begin, end = self.item_offsets[items], self.item_offsets[items + 1]
+        counts = end - begin
+        shift = np.repeat(begin - (np.cumsum(counts) - counts), counts)
+        return np.arange(counts.sum(), dtype=np.int64) + shift
+
+    def describe_item(self, item: int) -> dict[str, list[str]]:
+        """An item's attribute values by relation name, for people to read."""
+        found: dict[str, list[str]] = {}
+        for row in range(self.item_offsets[item], self.item_offsets[item + 1]):
+            _, relation, entity = self.triples[row]
+            name = self.relations.id(int(relation))
+            value = self.attributes.id(int(entity) - self.num_items)
+            found.setdefault(name, []).append(value.removeprefix(f"{name}="))
+        return found
+
+    @classmethod
+    def empty(cls, num_items: int) -> KnowledgeGraph:
+        """No knowledge about a catalogue of the given size."""
+        return cls(
+            np.zeros((0, 3), np.int64), Vocabulary([], kind="relation"), Vocabulary([], kind="attribute"), num_items
+        )

@@ -1,0 +1,77 @@
+"""SessionTable: all sessions as three flat arrays, the form in which everything after preparation reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SessionTable"]
+
+
+@dataclass(frozen=True)
+class SessionTable:
+    """Sessions as compressed rows: session `s` is events `offsets[s]:offsets[s + 1]`, oldest first.
+
+    Args:
+        items: Item index of each event, 1..V-1. Shape [events], int32.
+        operations: Operation index of each event, 1..O-1. Shape [events], int16.
+        offsets: Where each session begins, and the number of events. Shape [sessions + 1], int64.
+        times: Seconds since 1970 (UTC) of each event, or its row number in a log without times. Shape [events], int64.
+    """
+
+    items: NDArray[np.int32]
+    operations: NDArray[np.int16]
+    offsets: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        assert self.items.shape == self.operations.shape == self.times.shape
+        assert self.offsets.ndim == 1
+        assert self.offsets[0] == 0
+        assert self.offsets[-1] == len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_events(self) -> int:
+        """How many events all sessions hold together."""
+        return len(self.items)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Events of each session. Shape [sessions]."""
+        return np.diff(self.offsets)
+
+    @property
+    def session_of_event(self) -> NDArray[np.int64]:
+        """The session of each event. Shape [events]."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def session(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+        """Items and operations of one session, oldest first."""
+        begin, end = self.offsets[index], self.offsets[index + 1]
+        return self.items[begin:end], self.operations[begin:end]
+
+    def select(self, events: NDArray[np.bool_]) -> SessionTable:
+        """Only the events where the mask is true; sessions left empty disappear, the order stays."""
+        kept = np.add.reduceat(events, self.offsets[:-1], dtype=np.int64) if len(self) else np.zeros(0, np.int64)
+        kept = np.where(self.lengths > 0, kept, 0)
+        offsets = np.concatenate([[0], np.cumsum(kept[kept > 0])]).astype(np.int64)
+        return SessionTable(self.items[events], self.operations[events], offsets, self.times[events])
+
+    def concatenate(self, other: SessionTable) -> SessionTable:
+        """These sessions followed by those of another table over the same vocabularies."""
+        return SessionTable(
+            np.concatenate([self.items, other.items]),
+            np.concatenate([self.operations, other.operations]),
+            np.concatenate([self.offsets, other.offsets[1:] + self.num_events]),
+            np.concatenate([self.times, other.times]),
+        )
+
+    @classmethod
+    def empty(cls) -> SessionTable:
+        """A table without sessions."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(1, np.int64), np.zeros(0, np.int64))

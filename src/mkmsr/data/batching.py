@@ -1,0 +1,183 @@
+"""SessionBatch, the only thing that models receive, and the vectorised loaders that cut one from example tables.
+
+A batch is ragged: the events of all prefixes stand one after the other, without padding. Dimension letters: B sessions
+in the batch, P events of all prefixes together, L the longest prefix, V catalogue + 1, T triples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mkmsr.data.examples import ExampleTable
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph
+from mkmsr.errors import DataError
+
+__all__ = ["SessionBatch", "Shuffle", "TripleBatch", "collate", "collate_triples", "epoch_order", "session_batches"]
+
+Shuffle = Literal["examples", "sessions"]
+
+
+@dataclass(frozen=True)
+class SessionBatch:
+    """Prefixes of sessions and, where known, what came next.
+
+    Args:
+        items: Item index of each event, oldest first, prefix after prefix. Shape [P], int64.
+        operations: Operation index of each event. Shape [P], int64.
+        offsets: Where each prefix begins, and P. Shape [B + 1], int64. No prefix is empty.
+        targets: Item index of the next event; 0 where unknown. Shape [B], int64.
+        target_operations: Operation index of the next event; 0 where unknown. Shape [B], int64.
+        sessions: Row of the session table that each prefix was cut from, -1 where it comes from none. Shape [B], int64.
+    """
+
+    items: Tensor
+    operations: Tensor
+    offsets: Tensor
+    targets: Tensor
+    target_operations: Tensor
+    sessions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Events of each prefix. Shape [B]."""
+        return self.offsets.diff()
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Prefix that each event belongs to. Shape [P]."""
+        index = torch.arange(len(self), device=self.items.device)
+        return torch.repeat_interleave(index, self.lengths, output_size=len(self.items))
+
+    @cached_property
+    def last(self) -> Tensor:
+        """Position of each prefix's newest event. Shape [B]."""
+        return self.offsets[1:] - 1
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Place of each event in its prefix, 0 for the oldest. Shape [P]."""
+        return torch.arange(len(self.items), device=self.items.device) - self.offsets[self.rows]
+
+    @cached_property
+    def graph(self) -> SessionGraph:
+        """The item-transition graph of every prefix."""
+        return build_session_graph(self.items, self.rows)
+
+    @cached_property
+    def operation_tree(self) -> PrefixTree:
+        """The distinct operation prefixes."""
+        return build_prefix_tree(self.operations, self.offsets)
+
+    def padded(self, values: Tensor, fill: float = 0) -> Tensor:
+        """Per-event values [P, ...] as a rectangle [B, L, ...], padded at the end."""
+        shape = (len(self), int(self.lengths.max()), *values.shape[1:])
+        result = values.new_full(shape, fill)
+        result[self.rows, self.positions] = values
+        return result
+
+    def to(self, device: torch.device | str) -> SessionBatch:
+        """The same batch on another device."""
+        return SessionBatch(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+
+    @classmethod
+    def from_sequences(cls, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SessionBatch:
+        """A batch from (item indexes, operation indexes) pairs, one pair a session, oldest event first.
+
+        Raises:
+            DataError: A sequence is empty, or has not as many operations as items.
+        """
+        for row, (items, operations) in enumerate(sequences):
+            if len(items) != len(operations) or len(items) == 0:
+                raise DataError(
+                    f"session {row} has {len(items)} items and {len(operations)} operations; "
+                    "both must have one entry an event, and at least one event"
+                )
+        lengths = np.array([len(items) for items, _ in sequences], dtype=np.int64)
+        unknown = np.zeros(len(sequences), np.int64)
+        return cls(
+            items=torch.from_numpy(np.concatenate([np.asarray(items, np.int64) for items, _ in sequences])),
+            operations=torch.from_numpy(np.concatenate([np.asarray(each, np.int64) for _, each in sequences])),
+            offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+            targets=torch.from_numpy(unknown),
+            target_operations=torch.from_numpy(unknown.copy()),
+            sessions=torch.from_numpy(unknown - 1),
+        )
+
+
+@dataclass(frozen=True)
+class TripleBatch:
+    """Triples <item, relation, attribute> for the knowledge task.
+
+    Args:
+        items: Item index, 1..V-1. Shape [T], int64.
+        relations: Relation index, 1..R. Shape [T].
+        attributes: Attribute index, 1..A. Shape [T].
+    """
+
+    items: Tensor
+    relations: Tensor
+    attributes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def to(self, device: torch.device | str) -> TripleBatch:
+        """The same triples on another device."""
+        return TripleBatch(self.items.to(device), self.relations.to(device), self.attributes.to(device))
+
+
+def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:
+    """The batch of the given example rows, in the given order."""
+    begin, end = examples.begin[rows], examples.end[rows]
+    lengths = end - begin
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    events = np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], lengths)
+    table = examples.sessions
+    return SessionBatch(
+        items=torch.from_numpy(table.items[events].astype(np.int64)),
+        operations=torch.from_numpy(table.operations[events].astype(np.int64)),
+        offsets=torch.from_numpy(offsets),
+        targets=torch.from_numpy(table.items[end].astype(np.int64)),
+        target_operations=torch.from_numpy(table.operations[end].astype(np.int64)),
+        sessions=torch.from_numpy(examples.session[rows].astype(np.int64)),
+    )
+
+
+def collate_triples(knowledge: KnowledgeGraph, rows: NDArray[np.integer]) -> TripleBatch:
+    """The batch of the given rows of a knowledge graph's triples."""
+    chosen = knowledge.triples[rows]
+    return TripleBatch(
+        items=torch.from_numpy(chosen[:, 0].copy()),
+        relations=torch.from_numpy(chosen[:, 1].copy()),
+        attributes=torch.from_numpy(chosen[:, 2] - knowledge.num_items),
+    )
+
+
+def epoch_order(examples: ExampleTable, shuffle: Shuffle, generator: np.random.Generator) -> NDArray[np.int64]:
+    """The order in which an epoch visits the examples: shuffled one by one, or whole sessions at a time."""
+    if shuffle == "examples":
+        return generator.permutation(len(examples))
+    place = generator.permutation(len(examples.sessions))
+    return np.argsort(place[examples.session], kind="stable")
+
+
+def session_batches(
+    examples: ExampleTable, batch_size: int, order: NDArray[np.integer] | None = None
+) -> Iterator[SessionBatch]:
+    """Batches of at most `batch_size` examples, in table order or in the given one."""
+    if order is None:
+        order = np.arange(len(examples), dtype=np.int64)
+    for begin in range(0, len(order), batch_size):
+        yield collate(examples, order[begin : begin + batch_size])

@@ -1,0 +1,122 @@
+"""The transition graph of every prefix of a batch, and the tree of its operation prefixes, both ragged and vectorised.
+
+Padding-free: a batch of 128 prefixes of the Demo log holds about 600 nodes, where padded adjacency matrices would hold
+128 x 28 x 28 numbers. Dimension letters: B sessions, P positions (events of all prefixes), N nodes, U distinct values,
+M transitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["PrefixTree", "SessionGraph", "build_prefix_tree", "build_session_graph"]
+
+
+@dataclass(frozen=True)
+class SessionGraph:
+    """Directed graphs of a batch's sessions, one node per distinct value of a session.
+
+    A transition that recurs stands in the edge list as often as it occurs, so that its weights add up to what counting
+    and then dividing by the degree gives (`tests/data/test_session_graph.py` holds the literal matrices).
+
+    Args:
+        distinct: Distinct values of the whole batch, ascending. Shape [U].
+        node_value: Position of each node's value in `distinct`. Shape [N].
+        node_row: Session of each node. Shape [N].
+        alias: Node of each event. Shape [P].
+        source: Node that each transition leaves. Shape [M].
+        destination: Node that each transition enters. Shape [M].
+        in_weight: 1 / number of transitions that enter the same destination. Shape [M], float32.
+        out_weight: 1 / number of transitions that leave the same source. Shape [M], float32.
+    """
+
+    distinct: Tensor
+    node_value: Tensor
+    node_row: Tensor
+    alias: Tensor
+    source: Tensor
+    destination: Tensor
+    in_weight: Tensor
+    out_weight: Tensor
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return len(self.node_value)
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Distinct operation prefixes of a batch: a causal encoder need run once per tree node, not once per event.
+
+    Most sessions begin "click, click, click": on Demo a batch of 128 prefixes has about 600 events but about 90
+    distinct operation prefixes.
+
+    Args:
+        level_sizes: Nodes with prefixes of length 1, 2, ... L; nodes are numbered level by level.
+        operation: Last operation of each node's prefix. Shape [sum of level_sizes].
+        parent: Index of each node's parent within the level before (0 on the first level). Same shape.
+        alias: Node of each event. Shape [P].
+    """
+
+    level_sizes: tuple[int, ...]
+    operation: Tensor
+    parent: Tensor
+    alias: Tensor
+
+
+def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
+    """The graph over consecutive values of each session.
+
+    Args:
+        values: What the nodes stand for, for example item indexes. Shape [P], int64, not negative.
+        rows: Session of each event, ascending. Shape [P].
+    """
+    distinct, value = torch.unique(values, return_inverse=True)
+    width = max(len(distinct), 1)
+    keys, alias = torch.unique(rows * width + value, return_inverse=True)
+    same_session = rows[1:] == rows[:-1]
+    source, destination = alias[:-1][same_session], alias[1:][same_session]
+    in_degree = torch.bincount(destination, minlength=len(keys))
+    out_degree = torch.bincount(source, minlength=len(keys))
+    return SessionGraph(
+        distinct=distinct,
+        node_value=keys % width,
+        node_row=keys // width,
+        alias=alias,
+        source=source,
+        destination=destination,
+        in_weight=1.0 / in_degree[destination],
+        out_weight=1.0 / out_degree[source],
+    )
+
+
+def build_prefix_tree(values: Tensor, offsets: Tensor) -> PrefixTree:
+    """The tree of all distinct prefixes of a batch's sequences.
+
+    Args:
+        values: One small integer per event. Shape [P], int64, not negative.
+        offsets: Where each sequence begins, and P; no sequence is empty. Shape [B + 1].
+    """
+    lengths = offsets.diff()
+    longest = int(lengths.max()) if len(lengths) else 0
+    width = int(values.max()) + 1 if len(values) else 1
+    order = torch.argsort(lengths, descending=True, stable=True)
+    begins, sorted_lengths = offsets[:-1][order], lengths[order]
+    alive = torch.searchsorted(-sorted_lengths, -torch.arange(longest, device=values.device), side="left").tolist()
+    alias = torch.empty_like(values)
+    node = torch.zeros_like(begins)
+    sizes, operations, parents, total = [], [], [], 0
+    for level in range(longest):
+        positions = begins[: alive[level]] + level
+        keys, node = torch.unique(node[: alive[level]] * width + values[positions], return_inverse=True)
+        operations.append(keys % width)
+        parents.append(keys // width)
+        alias[positions] = node + total
+        sizes.append(len(keys))
+        total += len(keys)
+    joined = [torch.cat(part) if part else values[:0] for part in (operations, parents)]
+    return PrefixTree(tuple(sizes), joined[0], joined[1], alias)

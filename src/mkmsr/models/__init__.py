@@ -1,0 +1,65 @@
+"""Every model, by the name that the command line uses. One readable file a model; `base.py` says what a model is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mkmsr.config import StrictModel, validate
+from mkmsr.errors import ConfigError, nearest
+from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
+
+__all__ = ["MODELS", "FactorisedModel", "ModelEntry", "ModelSizes", "SessionModel", "TrainingData", "model_entry"]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One registered model.
+
+    Args:
+        config: Its settings class; the defaults are what the name stands for.
+        model: Builds it: `model(config, sizes)`.
+        summary: One line.
+        source: Paper, or "this project".
+        flagship: Whether this is the model that we recommend.
+        preset: Settings that the name fixes, for names that share one settings class.
+    """
+
+    config: type[StrictModel]
+    model: type[SessionModel]
+    summary: str
+    source: str
+    flagship: bool = False
+    preset: tuple[tuple[str, Any], ...] = ()
+
+    def configure(self, values: Mapping[str, Any] | None = None) -> StrictModel:
+        """The model's settings: its preset, then the given values, then defaults.
+
+        Raises:
+            ConfigError: An unknown or wrong setting, or one that contradicts the preset of this name.
+        """
+        values = dict(values or {})
+        for key, fixed in self.preset:
+            if values.setdefault(key, fixed) != fixed:
+                raise ConfigError(f"this model is defined by {key} = {fixed!r}; found {values[key]!r}", key=f"model.{key}")
+        return validate(self.config, values, prefix="model")
+
+    def build(self, config: StrictModel, sizes: ModelSizes) -> SessionModel:
+        """A new model with freshly drawn weights."""
+        return self.model(config, sizes)  # type: ignore[arg-type, call-arg]
+
+
+MODELS: dict[str, ModelEntry] = {}
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The registered model of that name.
+
+    Raises:
+        ConfigError: No such model; the message names the nearest one.
+    """
+    if name not in MODELS:
+        hint = nearest(name, MODELS) or f"; there are: {', '.join(sorted(MODELS))}"
+        raise ConfigError(f"no model {name!r}{hint}", key="model")
+    return MODELS[name]

@@ -1,0 +1,112 @@
+"""What every model is: a torch module that scores a batch of prefixes against the whole catalogue.
+
+Neighbours, rules and popularity are modules too: what they read off the training log stands in buffers, so that one
+format saves every model and one protocol evaluates them. Dimension letters: B sessions, D embedding size, V catalogue
++ 1 (column 0 is padding), O operations + 1, R relations, T triples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.data.examples import ExampleTable
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.sessions import SessionTable
+
+__all__ = ["FactorisedModel", "ModelSizes", "Scorer", "SessionModel", "TrainingData"]
+
+Scorer = Callable[[SessionBatch], Tensor]
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """How many of each thing a model has vectors for, padding not counted."""
+
+    num_items: int
+    num_operations: int
+    num_attributes: int = 0
+    num_relations: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model may learn from, and nothing else: no validation, no test.
+
+    Args:
+        sessions: The training sessions.
+        examples: Every (prefix, next item) of those sessions.
+        knowledge: Triples about the catalogue.
+    """
+
+    sessions: SessionTable
+    examples: ExampleTable
+    knowledge: KnowledgeGraph
+
+
+class SessionModel(nn.Module):
+    """Base of all models.
+
+    A subclass sets every parameter in `reset_parameters()`, which the constructor calls last, and re-zeroes padding
+    rows there.
+    """
+
+    def __init__(self, sizes: ModelSizes):
+        super().__init__()
+        self.sizes = sizes
+
+    def score(self, batch: SessionBatch) -> Tensor:
+        """Scores of the whole catalogue for each prefix, higher is likelier; column 0 is -inf. Shape [B, V]."""
+        raise NotImplementedError
+
+    def scorer(self) -> Scorer:
+        """`score` with everything that does not depend on the batch computed once: for many batches without training."""
+        return self.score
+
+    def observe(self, training: TrainingData) -> None:
+        """Take in what the model reads off the training log directly (counts, neighbours, item attributes)."""
+
+    def triple_distances(self, triples: TripleBatch) -> Tensor | None:
+        """Implausibility of triples for the knowledge task, or None if the model has no such task. Shape [T]."""
+        return None
+
+    @property
+    def has_knowledge_task(self) -> bool:
+        """Whether `triple_distances` gives distances."""
+        return False
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether there is anything to train by gradients."""
+        return any(True for _ in self.parameters())
+
+
+class FactorisedModel(SessionModel):
+    """A model whose score is the inner product of a query vector and an item vector.
+
+    Training uses this form to take the exact softmax loss without a second [B, V] array.
+    """
+
+    def queries(self, batch: SessionBatch) -> Tensor:
+        """One vector a prefix. Shape [B, D]."""
+        raise NotImplementedError
+
+    def catalogue(self) -> Tensor:
+        """One vector an item; row 0 is padding. Shape [V, D]."""
+        raise NotImplementedError
+
+    def score(self, batch: SessionBatch) -> Tensor:
+        scores_BV = self.queries(batch) @ self.catalogue().T
+        return mask_padding(scores_BV)
+
+    def scorer(self) -> Scorer:
+        items_DV = self.catalogue().T.contiguous()
+        return lambda batch: mask_padding(self.queries(batch) @ items_DV)
+
+
+def mask_padding(scores_BV: Tensor) -> Tensor:
+    """The same scores with column 0, which is no item, at -inf."""
+    return scores_BV.index_fill(1, scores_BV.new_zeros(1).long(), float("-inf"))

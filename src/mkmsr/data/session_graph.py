@@ -57,13 +57,13 @@ class PrefixTree:
 
     Args:
         level_sizes: Nodes with prefixes of length 1, 2, ... L; nodes are numbered level by level.
-        operation: Last operation of each node's prefix. Shape [sum of level_sizes].
+        value: Last value of each node's prefix. Shape [sum of level_sizes].
         parent: Index of each node's parent within the level before (0 on the first level). Same shape.
         alias: Node of each event. Shape [P].
     """
 
     level_sizes: tuple[int, ...]
-    operation: Tensor
+    value: Tensor
     parent: Tensor
     alias: Tensor
 
@@ -109,14 +109,14 @@ def build_prefix_tree(values: Tensor, offsets: Tensor) -> PrefixTree:
     alive = torch.searchsorted(-sorted_lengths, -torch.arange(longest, device=values.device), side="left").tolist()
     alias = torch.empty_like(values)
     node = torch.zeros_like(begins)
-    sizes, operations, parents, total = [], [], [], 0
+    sizes, last_values, parents, total = [], [], [], 0
     for level in range(longest):
         positions = begins[: alive[level]] + level
         keys, node = torch.unique(node[: alive[level]] * width + values[positions], return_inverse=True)
-        operations.append(keys % width)
+        last_values.append(keys % width)
         parents.append(keys // width)
         alias[positions] = node + total
         sizes.append(len(keys))
         total += len(keys)
-    joined = [torch.cat(part) if part else values[:0] for part in (operations, parents)]
+    joined = [torch.cat(part) if part else values[:0] for part in (last_values, parents)]
     return PrefixTree(tuple(sizes), joined[0], joined[1], alias)

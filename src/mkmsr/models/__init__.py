@@ -9,6 +9,9 @@ from typing import Any
 from mkmsr.config import StrictModel, validate
 from mkmsr.errors import ConfigError, nearest
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
+from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
+from mkmsr.models.popularity import Popularity, PopularityConfig, SessionPopularity
+from mkmsr.models.recency import Recency, RecencyConfig
 
 __all__ = ["MODELS", "FactorisedModel", "ModelEntry", "ModelSizes", "SessionModel", "TrainingData", "model_entry"]
 
@@ -42,7 +45,9 @@ class ModelEntry:
         values = dict(values or {})
         for key, fixed in self.preset:
             if values.setdefault(key, fixed) != fixed:
-                raise ConfigError(f"this model is defined by {key} = {fixed!r}; found {values[key]!r}", key=f"model.{key}")
+                raise ConfigError(
+                    f"this model is defined by {key} = {fixed!r}; found {values[key]!r}", key=f"model.{key}"
+                )
         return validate(self.config, values, prefix="model")
 
     def build(self, config: StrictModel, sizes: ModelSizes) -> SessionModel:
@@ -50,7 +55,68 @@ class ModelEntry:
         return self.model(config, sizes)  # type: ignore[arg-type, call-arg]
 
 
-MODELS: dict[str, ModelEntry] = {}
+def _mkm_sr(summary: str, *, items: str, operations: str, pairs: str, knowledge: bool) -> ModelEntry:
+    """MKM-SR or one of its ablations: the four encoder settings are what the name stands for."""
+    preset = {
+        "item_encoder": items,
+        "operation_encoder": operations,
+        "pair_encoder": pairs,
+        "knowledge": knowledge,
+    }
+    source = "Meng, Yang, Xiao, SIGIR 2020"
+    return ModelEntry(MKMSRConfig, MKMSR, summary, source, preset=tuple(preset.items()))
+
+
+MODELS: dict[str, ModelEntry] = {
+    "mkm-sr": _mkm_sr(
+        "graph network over items, GRU over operations, TransH as a second task",
+        items="ggnn",
+        operations="gru",
+        pairs="none",
+        knowledge=True,
+    ),
+    "km-sr": _mkm_sr(
+        "MKM-SR without operations",
+        items="ggnn",
+        operations="none",
+        pairs="none",
+        knowledge=True,
+    ),
+    "m-sr": _mkm_sr(
+        "MKM-SR without the knowledge task",
+        items="ggnn",
+        operations="gru",
+        pairs="none",
+        knowledge=False,
+    ),
+    "m-gru-sr": _mkm_sr(
+        "a GRU over (item, operation) pairs, no knowledge task",
+        items="none",
+        operations="none",
+        pairs="gru",
+        knowledge=False,
+    ),
+    "m-ggnn-sr": _mkm_sr(
+        "a graph network over (item, operation) pairs, no knowledge task",
+        items="none",
+        operations="none",
+        pairs="ggnn",
+        knowledge=False,
+    ),
+    "m-ggnnx2-sr": _mkm_sr(
+        "one graph network over items and one over operations, no knowledge task",
+        items="ggnn",
+        operations="ggnn",
+        pairs="none",
+        knowledge=False,
+    ),
+    "pop": ModelEntry(PopularityConfig, Popularity, "items by their number of training events", "baseline"),
+    "s-pop": ModelEntry(
+        PopularityConfig, SessionPopularity, "items of the prefix by their count in it, then by popularity", "baseline"
+    ),
+    "recency": ModelEntry(RecencyConfig, Recency, "items of the prefix, newest first", "baseline"),
+}
+"""Every model by name, in the order in which tables show them."""
 
 
 def model_entry(name: str) -> ModelEntry:

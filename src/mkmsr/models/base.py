@@ -17,7 +17,7 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 
-__all__ = ["FactorisedModel", "ModelSizes", "Scorer", "SessionModel", "TrainingData"]
+__all__ = ["FactorisedModel", "ModelSizes", "Scorer", "SessionModel", "TrainingData", "mask_padding"]
 
 Scorer = Callable[[SessionBatch], Tensor]
 
@@ -63,7 +63,7 @@ class SessionModel(nn.Module):
         raise NotImplementedError
 
     def scorer(self) -> Scorer:
-        """`score` with everything that does not depend on the batch computed once: for many batches without training."""
+        """`score` with everything that does not depend on the batch computed once, for use without training."""
         return self.score
 
     def observe(self, training: TrainingData) -> None:
@@ -79,6 +79,11 @@ class SessionModel(nn.Module):
         return False
 
     @property
+    def is_factorised(self) -> bool:
+        """Whether the score is an inner product of `queries` and `catalogue`, see `FactorisedModel`."""
+        return False
+
+    @property
     def is_trainable(self) -> bool:
         """Whether there is anything to train by gradients."""
         return any(True for _ in self.parameters())
@@ -89,6 +94,10 @@ class FactorisedModel(SessionModel):
 
     Training uses this form to take the exact softmax loss without a second [B, V] array.
     """
+
+    @property
+    def is_factorised(self) -> bool:
+        return True
 
     def queries(self, batch: SessionBatch) -> Tensor:
         """One vector a prefix. Shape [B, D]."""

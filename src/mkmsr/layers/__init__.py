@@ -1,0 +1,1 @@
+"""Layers of the networks: tensors in, tensors out. They know no batch type, no settings class and no data set."""

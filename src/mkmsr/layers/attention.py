@@ -1,0 +1,84 @@
+"""Soft attention that turns a session's micro-behaviours into one vector.
+
+Dimension letters: B sessions, P events, S rows of a part's table, D embedding size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Part", "SoftAttention"]
+
+
+class Part(NamedTuple):
+    """One half of the micro-behaviour vectors: event p has the vector `table[alias[p]]`.
+
+    Args:
+        table: Distinct vectors. Shape [S, D].
+        alias: Row of each event. Shape [P].
+    """
+
+    table: Tensor
+    alias: Tensor
+
+
+class SoftAttention(nn.Module):
+    """Session vectors from micro-behaviours m_t = part_1 (+) part_2 (+) ...
+
+        alpha_t = beta' sigmoid(W1 m_L + W2 m_t + b)
+        s_g = sum_t alpha_t m_t
+        s = W3 [m_L ; s_g]
+
+    alpha is not normalised. As every map is linear in m_t, each is applied to the rows of the parts' tables, and only
+    its results are spread over the events.
+
+    Args:
+        part_dims: Vector size of each part.
+        dim: Size of s and of the attention's hidden layer.
+
+    Source: MKM-SR, "Generating Session Representations"; the same readout as SR-GNN.
+    """
+
+    def __init__(self, part_dims: Sequence[int], dim: int):
+        super().__init__()
+        self.part_dims, self.dim = tuple(part_dims), dim
+        width = sum(part_dims)
+        self.of_last = nn.Linear(width, dim)
+        self.of_each = nn.Linear(width, dim, bias=False)
+        self.weight = nn.Parameter(torch.empty(dim))
+        self.combine = nn.Linear(2 * width, dim, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every weight from U(-1/sqrt(D), 1/sqrt(D))."""
+        bound = 1 / math.sqrt(self.dim)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def weights(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
+        """alpha of each event. `rows` [P] is the session of each event, `last` [B] each session's newest. Shape [P]."""
+        hidden_BD = self.of_last(self._events(parts, last))
+        hidden_PD = hidden_BD[rows]
+        for part, map_part in zip(parts, self.of_each.weight.split(self.part_dims, dim=1), strict=True):
+            hidden_PD = hidden_PD + (part.table @ map_part.T)[part.alias]
+        return torch.sigmoid(hidden_PD) @ self.weight
+
+    def forward(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
+        """s of each session. Shape [B, D]."""
+        alpha_P1 = self.weights(parts, rows, last)[:, None]
+        pooled = [
+            alpha_P1.new_zeros(len(last), part.table.shape[1]).index_add(0, rows, alpha_P1 * part.table[part.alias])
+            for part in parts
+        ]
+        s_BD: Tensor = self.combine(torch.cat([self._events(parts, last), *pooled], dim=1))
+        return s_BD
+
+    @staticmethod
+    def _events(parts: Sequence[Part], positions: Tensor) -> Tensor:
+        """The whole micro-behaviour vectors of some events."""
+        return torch.cat([part.table[part.alias[positions]] for part in parts], dim=1)

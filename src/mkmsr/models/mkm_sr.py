@@ -1,0 +1,197 @@
+"""MKM-SR and its ablations: micro-behaviours by a graph network and a GRU, item knowledge by TransH beside them.
+
+Dimension letters: B sessions, P events, U distinct items of the batch, N graph nodes, D embedding size, V catalogue +
+1, O operations + 1, T triples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mkmsr.config import StrictModel
+from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
+from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.ggnn import GGNN, Aggregation, Gate, Transitions
+from mkmsr.layers.scoring import PairScorer
+from mkmsr.layers.transh import TransH
+from mkmsr.layers.tree_gru import TreeGRU
+from mkmsr.models.base import FactorisedModel, ModelSizes, Scorer, mask_padding
+
+__all__ = ["MKMSR", "MKMSRConfig"]
+
+
+class MKMSRConfig(StrictModel):
+    """Settings of MKM-SR; the five ablations differ in the four encoder fields alone."""
+
+    item_encoder: Literal["ggnn", "none"] = "ggnn"
+    """How items are encoded over the session's item graph."""
+    operation_encoder: Literal["gru", "ggnn", "none"] = "gru"
+    """How operations are encoded; "none" drops them."""
+    pair_encoder: Literal["gru", "ggnn", "none"] = "none"
+    """Encode (item, operation) pairs as units of their own instead; needs both encoders above to be "none"."""
+    knowledge: bool = True
+    """Whether TransH shares the item table (the multi-task model)."""
+    dim: Annotated[int, Field(ge=1, le=4096)] = 100
+    """d, the size of every vector. Source: the authors' code."""
+    steps: Annotated[int, Field(ge=0, le=16)] = 1
+    """H, steps of the graph network. Source: the authors' code."""
+    aggregation: Aggregation = "concat"
+    """"sum" as in the talk, "concat" as in the authors' code."""
+    gate: Gate = "gru"
+    """"slides" as in the talk, "gru" as in the authors' code."""
+    scorer: Literal["cosine", "dot", "mlp"] = "cosine"
+    """"mlp" as in the talk, "dot" as in the authors' code, "cosine" ours: normalised, with a learnt temperature."""
+    scale: Annotated[float, Field(gt=0, le=1000)] = 16.0
+    """Where the cosine's learnt scale (1 / temperature) starts."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
+
+    @model_validator(mode="after")
+    def _encoders_fit(self) -> Self:
+        if (self.item_encoder == "none") == (self.pair_encoder == "none"):
+            raise ValueError("exactly one of item_encoder and pair_encoder must be chosen, the other is 'none'")
+        if self.pair_encoder != "none" and self.operation_encoder != "none":
+            raise ValueError("pair_encoder encodes the operations too: operation_encoder must be 'none' beside it")
+        return self
+
+
+class MKMSR(FactorisedModel):
+    """MKM-SR.
+
+    Source: Meng, Yang, Xiao: Incorporating User Micro-behaviors and Item Knowledge into Multi-task Learning for
+    Session-based Recommendation, SIGIR 2020.
+
+    Differs: default scorer "cosine" instead of a perceptron over s (+) i_j, because most items of a sparse log occur
+    once or twice and an inner product confuses rarity with dislike (docs/model.md has the numbers); operations have a
+    table of their own, which in the authors' code they share with the knowledge graph's relations.
+    """
+
+    def __init__(self, config: MKMSRConfig, sizes: ModelSizes):
+        super().__init__(sizes)
+        self.config = config
+        dim = config.dim
+        self.items = nn.Embedding(sizes.num_items + 1, dim, padding_idx=0)
+        part_dims = []
+        if config.item_encoder == "ggnn":
+            self.item_ggnn = _ggnn(config)
+            part_dims.append(dim)
+        if config.operation_encoder != "none":
+            self.operations = nn.Embedding(sizes.num_operations + 1, dim, padding_idx=0)
+            part_dims.append(dim)
+        if config.operation_encoder == "gru":
+            self.operation_gru = TreeGRU(dim, dim)
+        elif config.operation_encoder == "ggnn":
+            self.operation_ggnn = _ggnn(config)
+        if config.pair_encoder != "none":
+            self.pairs = nn.Embedding((sizes.num_items + 1) * (sizes.num_operations + 1), dim)
+            part_dims.append(dim)
+        if config.pair_encoder == "gru":
+            self.pair_gru = TreeGRU(dim, dim)
+        elif config.pair_encoder == "ggnn":
+            self.pair_ggnn = _ggnn(config)
+        self.readout = SoftAttention(part_dims, dim)
+        if config.scorer == "mlp":
+            self.pair_scorer = PairScorer(dim, dim)
+        elif config.scorer == "cosine":
+            self.log_scale = nn.Parameter(torch.empty(()))
+        if self.has_knowledge_task:
+            self.transh = TransH(sizes.num_relations, sizes.num_attributes, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every weight from U(-1/sqrt(D), 1/sqrt(D)), as in the authors' code; padding rows are zero."""
+        bound = 1 / math.sqrt(self.config.dim)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+        if self.config.scorer == "cosine":
+            nn.init.constant_(self.log_scale, math.log(self.config.scale))
+        with torch.no_grad():
+            for table in _tables(self):
+                if table.padding_idx is not None:
+                    table.weight[table.padding_idx].zero_()
+
+    @property
+    def is_factorised(self) -> bool:
+        return self.config.scorer != "mlp"
+
+    @property
+    def has_knowledge_task(self) -> bool:
+        return self.config.knowledge and self.sizes.num_relations > 0
+
+    def micro_behaviours(self, batch: SessionBatch) -> list[Part]:
+        """The parts of m_t for every event: items, operations, or pairs of both."""
+        parts = []
+        if self.config.item_encoder == "ggnn":
+            graph = batch.graph
+            vectors_UD = self._drop(F.embedding(graph.distinct, self.items.weight))
+            parts.append(Part(_run(self.item_ggnn, vectors_UD, graph), graph.alias))
+        if self.config.operation_encoder == "gru":
+            tree = batch.operation_tree
+            states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
+            parts.append(Part(states, tree.alias))
+        elif self.config.operation_encoder == "ggnn":
+            graph = build_session_graph(batch.operations, batch.rows)
+            parts.append(Part(_run(self.operation_ggnn, self.operations(graph.distinct), graph), graph.alias))
+        if self.config.pair_encoder != "none":
+            parts.append(self._pairs(batch))
+        return parts
+
+    def session_vectors(self, batch: SessionBatch) -> Tensor:
+        """s of each prefix. Shape [B, D]."""
+        return self._drop(self.readout(self.micro_behaviours(batch), batch.rows, batch.last))
+
+    def queries(self, batch: SessionBatch) -> Tensor:
+        s_BD = self.session_vectors(batch)
+        return F.normalize(s_BD, dim=1) * self.log_scale.exp() if self.config.scorer == "cosine" else s_BD
+
+    def catalogue(self) -> Tensor:
+        return F.normalize(self.items.weight, dim=1) if self.config.scorer == "cosine" else self.items.weight
+
+    def score(self, batch: SessionBatch) -> Tensor:
+        if self.config.scorer == "mlp":
+            return mask_padding(self.pair_scorer(self.session_vectors(batch), self.items.weight))
+        return super().score(batch)
+
+    def scorer(self) -> Scorer:
+        return self.score if self.config.scorer == "mlp" else super().scorer()
+
+    def triple_distances(self, triples: TripleBatch) -> Tensor | None:
+        if not self.has_knowledge_task:
+            return None
+        distances: Tensor = self.transh(self.items(triples.items), triples.relations, triples.attributes)
+        return distances
+
+    def _pairs(self, batch: SessionBatch) -> Part:
+        values = batch.items * (self.sizes.num_operations + 1) + batch.operations
+        if self.config.pair_encoder == "ggnn":
+            graph = build_session_graph(values, batch.rows)
+            return Part(_run(self.pair_ggnn, self._drop(self.pairs(graph.distinct)), graph), graph.alias)
+        distinct, value = torch.unique(values, return_inverse=True)
+        tree = build_prefix_tree(value, batch.offsets)
+        states = self.pair_gru(self._drop(self.pairs(distinct)), tree.value, tree.parent, tree.level_sizes)
+        return Part(states, tree.alias)
+
+    def _drop(self, vectors: Tensor) -> Tensor:
+        return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors
+
+
+def _ggnn(config: MKMSRConfig) -> GGNN:
+    return GGNN(config.dim, steps=config.steps, aggregation=config.aggregation, gate=config.gate)
+
+
+def _run(ggnn: GGNN, vectors: Tensor, graph: SessionGraph) -> Tensor:
+    transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
+    states: Tensor = ggnn(vectors, graph.node_value, transitions)
+    return states
+
+
+def _tables(module: nn.Module) -> Iterable[nn.Embedding]:
+    return (each for each in module.modules() if isinstance(each, nn.Embedding))

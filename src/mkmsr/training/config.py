@@ -1,0 +1,89 @@
+"""How a model is trained: the `[training]` table of a settings file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mkmsr.config import StrictModel
+from mkmsr.data.batching import Shuffle
+
+__all__ = [
+    "KnowledgeLoss",
+    "LossConfig",
+    "OptimiserConfig",
+    "Schedule",
+    "SessionLoss",
+    "StrategyName",
+    "TrainingConfig",
+]
+
+SessionLoss = Literal["cross-entropy", "bce"]
+KnowledgeLoss = Literal["squared", "margin"]
+Schedule = Literal["constant", "cosine", "one-cycle"]
+StrategyName = Literal["alternating", "joint", "pretrain", "sessions"]
+
+
+class OptimiserConfig(StrictModel):
+    """How weights follow gradients."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    """"adam" adds the weight decay to the gradient (L2), "adamw" takes it off the weights directly."""
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
+    """The highest learning rate of the schedule. Source: the authors' code."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """lambda_2. With "adam" it is the gradient of (weight_decay / 2) * norm(weights)^2. Differs: the authors' code uses
+    1e-3 on everything, which shrinks the vectors of rare items and costs accuracy."""
+    schedule: Schedule = "constant"
+    """How the learning rate moves over the `epochs` of the run, see `mkmsr.training.schedules`."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients are scaled down to this norm, all weights together; absent: never."""
+
+
+class LossConfig(StrictModel):
+    """What training minimises: session loss + knowledge_weight * knowledge loss, both means, see `losses`."""
+
+    session: SessionLoss = "cross-entropy"
+    """"cross-entropy" of the softmax as in the authors' code; "bce", binary cross-entropy of the softmaxed scores over
+    the whole catalogue, as in the talk."""
+    catalogue_block: Annotated[int, Field(ge=0)] = 0
+    """Items scored at a time by the exact loss, so that its memory is batch x block instead of batch x catalogue, for a
+    third more work; 0 scores all at once. Only where scores are inner products and the loss is "cross-entropy"."""
+    knowledge: KnowledgeLoss = "squared"
+    """"squared" distances of true triples alone, as in the talk; "margin" ranks each below a corrupted one."""
+    knowledge_weight: Annotated[float, Field(ge=0)] = 0.025
+    """lambda_1, on the mean over triples. Source: the authors' older code weighs the sum over a batch of 256 triples
+    with 1e-4, which is 0.0256 times their mean."""
+    margin: Annotated[float, Field(gt=0)] = 1.0
+    """How far a corrupted triple must be above the true one, in squared distance. Only for "margin"."""
+
+
+class TrainingConfig(StrictModel):
+    """How a model is trained."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 30
+    """Most epochs over the sessions."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Examples a step. Source: the authors' code."""
+    patience: Annotated[int, Field(ge=1)] = 5
+    """Training stops after so many epochs in a row without a better validation metric."""
+    select: str = "mrr@20"
+    """The validation metric that chooses the epoch; higher is better."""
+    strategy: StrategyName = "alternating"
+    """The order of session and knowledge steps; all are the same, "sessions", where there is no knowledge task."""
+    pretrain_epochs: Annotated[int, Field(ge=1)] = 10
+    """Epochs over the triples that come first with the strategy "pretrain", on top of `epochs`."""
+    triple_batch_size: Annotated[int, Field(ge=1)] = 256
+    """Triples a step, except with "joint". Source: the authors' older code."""
+    shuffle: Shuffle = "examples"
+    """Whether an epoch shuffles examples one by one or whole sessions at a time, which is faster."""
+    optimiser: OptimiserConfig = OptimiserConfig()
+    """Optimiser and learning rate."""
+    loss: LossConfig = LossConfig()
+    """Session loss and knowledge loss."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Processor threads of PyTorch for the whole run; 0 leaves PyTorch's own choice. Sums are bit for bit the same only
+    with the same number of threads."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Besides every epoch's end, a checkpoint is written when the last one is so many seconds old; 0: every step."""

@@ -1,4 +1,4 @@
-"""PreparedDataset: vocabularies, item knowledge and the three splits of one log; what training and evaluation start from."""
+"""PreparedDataset: vocabularies, item knowledge and the three splits of one log, where training starts."""
 
 from __future__ import annotations
 

@@ -1,0 +1,140 @@
+"""InteractionLog: the canonical event table that every reader returns and preparation starts from, validated here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mkmsr.errors import DataError
+from mkmsr.files import sha256
+
+__all__ = ["ATTRIBUTE_COLUMNS", "EVENT_COLUMNS", "InteractionLog", "LogSource"]
+
+EVENT_COLUMNS: Mapping[str, pl.DataType] = {
+    "session_id": pl.String(),
+    "user_id": pl.String(),
+    "item_id": pl.String(),
+    "operation": pl.String(),
+    "time": pl.Int64(),
+    "row": pl.Int64(),
+    "split": pl.String(),
+}
+"""Every column that an event table may have, with its type."""
+
+ATTRIBUTE_COLUMNS: Mapping[str, pl.DataType] = {
+    "item_id": pl.String(),
+    "relation": pl.String(),
+    "value": pl.String(),
+    "row": pl.Int64(),
+}
+"""The columns of an attribute table: one row for each value of a relation of an item."""
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class LogSource:
+    """A file that a log was read from, with the SHA-256 of its bytes."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> LogSource:
+        """A file as it is now."""
+        return cls(str(path), sha256(path))
+
+
+@dataclass(frozen=True)
+class InteractionLog:
+    """Events in canonical columns, with item attributes where there are any.
+
+    Args:
+        events: Required columns: `item_id`, `operation`, `row`, and one of `session_id` and `user_id`. Optional: `time`
+            (seconds since 1970, UTC; without it `row` is the order) and `split` ("train", "validation", "test") for a
+            log that comes already split. `row` is the distinct number of the event in its file and breaks ties of time.
+        attributes: Columns `item_id`, `relation`, `value`, `row`; or None.
+        name: For tables and reports.
+        sources: The files read.
+        column_names: What the file calls a canonical column, for messages.
+        notes: What the reader noticed and decided (time unit, skipped rows), kept in the prepared dataset's metadata.
+
+    Raises:
+        DataError: A column is missing, of another type, holds an empty value; or there are no events.
+    """
+
+    events: pl.LazyFrame
+    attributes: pl.LazyFrame | None = None
+    name: str = "log"
+    sources: tuple[LogSource, ...] = ()
+    column_names: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._check_schema(self.events, EVENT_COLUMNS, required={"item_id", "operation", "row"})
+        if not {"session_id", "user_id"} & set(self.columns):
+            raise DataError("needs a session or a user column to know which events belong together", path=self.path)
+        if self.attributes is not None:
+            self._check_schema(self.attributes, ATTRIBUTE_COLUMNS, required=set(ATTRIBUTE_COLUMNS))
+        self._check_values()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the event columns."""
+        return self.events.collect_schema().names()
+
+    @property
+    def has_time(self) -> bool:
+        """Whether events carry a time; otherwise their row is the order."""
+        return "time" in self.columns
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the log comes already split."""
+        return "split" in self.columns
+
+    @property
+    def path(self) -> str | None:
+        """The first file read, for messages."""
+        return self.sources[0].path if self.sources else None
+
+    def _check_schema(self, frame: pl.LazyFrame, known: Mapping[str, pl.DataType], *, required: set[str]) -> None:
+        schema = frame.collect_schema()
+        missing = sorted(required - set(schema.names()))
+        if missing:
+            raise DataError(f"lacks the canonical column {missing[0]!r}", path=self.path)
+        for name, found in schema.items():
+            if name not in known:
+                raise DataError(f"unknown column; canonical ones are {', '.join(known)}", path=self.path, column=name)
+            if found != known[name]:
+                raise DataError(f"has type {found}, should be {known[name]}", path=self.path, column=name)
+
+    def _check_values(self) -> None:
+        """One pass over the events: not empty, no empty value, only known splits."""
+        strange = {name: pl.col(name).is_null() for name in self.columns}
+        for name in {"session_id", "user_id", "item_id", "operation"} & set(strange):
+            strange[name] |= pl.col(name) == ""
+        if self.has_split:
+            strange["split"] |= ~pl.col("split").is_in(SPLITS)
+        counts = self.events.select(
+            pl.len().alias("events"), *(bad.sum().alias(f"bad_{name}") for name, bad in strange.items())
+        )
+        found = counts.collect().row(0, named=True)
+        if found["events"] == 0:
+            raise DataError("holds no events", path=self.path)
+        for name, bad in strange.items():
+            if found[f"bad_{name}"]:
+                first = self.events.filter(bad).select("row", name).head(1).collect()
+                value = first[name][0]
+                text = "the value is empty" if value in (None, "") else f"found {value!r}, should be one of {SPLITS}"
+                row, count = first["row"][0], found[f"bad_{name}"]
+                raise DataError(
+                    f"{text} ({count} such rows)" if count > 1 else text,
+                    path=self.path,
+                    row=None if row is None else row + 2,
+                    column=self.column_names.get(name, name),
+                )

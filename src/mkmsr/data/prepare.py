@@ -1,0 +1,161 @@
+"""From an interaction log to a prepared dataset: sessions, filters, temporal split, indexes, knowledge triples."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+import narwhals as nw
+import polars as pl
+from pydantic import Field
+
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import NewItems, PreparedDataset
+from mkmsr.data.encode import encode_knowledge, encode_sessions, index_ids
+from mkmsr.data.examples import MAX_SESSION_EVENTS
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.log import InteractionLog
+from mkmsr.data.sessionise import Query, cut_sessions, drop_duplicates, filter_events, number_items, persist
+from mkmsr.data.split import drop_new_items, order_sessions
+from mkmsr.data.vocabulary import Vocabulary
+from mkmsr.errors import ConfigError, DataError
+
+__all__ = ["PrepareOptions", "prepare"]
+
+logger = logging.getLogger(__name__)
+
+
+class PrepareOptions(StrictModel):
+    """How a log becomes a prepared dataset."""
+
+    gap_seconds: int = Field(default=3600, ge=1)
+    """Without a session column, a user's pause longer than this starts a new session (rows, in a log without times).
+    Source: JDATA's one hour."""
+    min_session_events: int | None = Field(default=None, ge=1)
+    """Shorter sessions are dropped. None: 2, or 1 for a log that comes already split, whose sessions are kept."""
+    min_item_events: int = Field(default=1, ge=1)
+    """Items with fewer events are dropped. The paper uses 3 on the full logs."""
+    drop_duplicates: bool = False
+    """Keep one of events that agree in user or session, item, operation and time."""
+    test_share: float = Field(default=0.1, ge=0, lt=1)
+    """The newest sessions that hold this share of all events are test. Not used where the log comes already split."""
+    validation_share: float = Field(default=0.1, ge=0, lt=1)
+    """The newest sessions that hold this share of the events before the test are validation."""
+    new_items: NewItems = "drop"
+    """Test events of items that occur in no earlier session: dropped, or kept (the paper's data sets marked (N))."""
+    catalogue: Literal["log", "attributes"] = "log"
+    """Candidates: the items of the log, or also those that only the attribute table knows."""
+    max_session_events: int = Field(default=MAX_SESSION_EVENTS, ge=2)
+    """Examples use the last so many events of a session."""
+
+
+def prepare(log: InteractionLog, options: PrepareOptions | None = None, *, name: str | None = None) -> PreparedDataset:
+    """A log as vocabularies, sessions in three splits, and knowledge triples.
+
+    Args:
+        log: What a reader returned.
+        options: None is the defaults.
+        name: Name of the dataset; None takes the log's.
+
+    Raises:
+        DataError: Nothing is left after the filters, no training session is left, or a split divides a session.
+        ConfigError: An option asks for what the log does not have.
+    """
+    options = options or PrepareOptions()
+    least = options.min_session_events or (1 if log.has_split else 2)
+    raw: Query = nw.from_native(log.events)
+    events, counts = _sessions(raw, log, options, least)
+    order = order_sessions(
+        events, test_share=options.test_share, validation_share=options.validation_share, path=log.path
+    )
+    events = persist(events.join(order, on="session", how="inner"))
+    if options.new_items == "drop":
+        events = persist(drop_new_items(events, min_session_events=least))
+    items = index_ids(events, raw, number="item", external="item_id")
+    operations = index_ids(events, raw, number="action", external="operation")
+    train, validation, test = encode_sessions(events, items, operations)
+    vocabulary = Vocabulary([*_ids(items), *_extra_items(log, items, options)], kind="item")
+    knowledge, attributes = _knowledge(log, vocabulary)
+    counts["events_of_new_items_dropped"] = counts["events_after_filters"] - sum(
+        table.num_events for table in (train, validation, test)
+    )
+    logger.info(
+        "prepared %d sessions, %d items, %d triples",
+        len(train) + len(validation) + len(test),
+        len(vocabulary),
+        len(knowledge),
+    )
+    return PreparedDataset(
+        name=name or log.name,
+        items=vocabulary,
+        operations=Vocabulary(_ids(operations), kind="operation"),
+        knowledge=knowledge,
+        train=train,
+        validation=validation,
+        test=test,
+        new_items=options.new_items,
+        max_session_events=options.max_session_events,
+        metadata=_metadata(log, options, {"events": counts, "attributes": attributes}),
+    )
+
+
+def _sessions(raw: Query, log: InteractionLog, options: PrepareOptions, least: int) -> tuple[Query, dict[str, int]]:
+    """Events as numbers (`item`, `action`, `session`, `time`, `row`, `split`?) after all filters, and their counts."""
+    if options.drop_duplicates and not log.has_time:
+        raise ConfigError("needs a time column to tell a double from a repeat", key="drop_duplicates", path=log.path)
+    events = raw if log.has_time else raw.with_columns(time=nw.col("row"))
+    events = number_items(events).with_columns(action=nw.col("row").min().over("operation"))
+    counts = {"read": _count(raw)}
+    if options.drop_duplicates:
+        owner = "session_id" if "session_id" in log.columns else "user_id"
+        events = drop_duplicates(events, owner=owner)
+    events = cut_sessions(events, gap=options.gap_seconds)
+    split = ["split"] if log.has_split else []
+    events = persist(events.select("item", "action", "session", "time", "row", *split))
+    counts["duplicates_dropped"] = counts["read"] - _count(events)
+    events, counts["filter_rounds"] = filter_events(
+        events, min_session_events=least, min_item_events=options.min_item_events
+    )
+    counts["events_after_filters"] = _count(events)
+    if counts["events_after_filters"] == 0:
+        raise DataError(
+            f"no session is left: none has {least} events of items that occur {options.min_item_events} times or more",
+            path=log.path,
+        )
+    return events, counts
+
+
+def _knowledge(log: InteractionLog, items: Vocabulary) -> tuple[KnowledgeGraph, dict[str, int]]:
+    if log.attributes is None:
+        return KnowledgeGraph.empty(len(items)), {}
+    return encode_knowledge(nw.from_native(log.attributes), items, path=log.path)
+
+
+def _extra_items(log: InteractionLog, items: Query, options: PrepareOptions) -> list[str]:
+    """Items that only the attribute table knows, in its order."""
+    if options.catalogue == "log":
+        return []
+    if log.attributes is None:
+        raise ConfigError("the log has no attribute table to take items from", key="catalogue", path=log.path)
+    named = log.attributes.group_by("item_id").agg(pl.col("row").min()).sort("row")
+    inside = set(_ids(items))
+    return [each for each in named.collect()["item_id"].to_list() if each not in inside]
+
+
+def _ids(indexed: Query) -> list[str]:
+    ids: list[str] = indexed.sort("index").select("id").collect(backend="polars")["id"].to_list()
+    return ids
+
+
+def _count(query: Query) -> int:
+    return int(query.select(nw.len()).collect(backend="polars").item())
+
+
+def _metadata(log: InteractionLog, options: PrepareOptions, counts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "log": log.name,
+        "sources": [{"path": source.path, "sha256": source.sha256} for source in log.sources],
+        "notes": dict(log.notes),
+        "options": options.model_dump(mode="json"),
+        "preparation": counts,
+    }

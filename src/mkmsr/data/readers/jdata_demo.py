@@ -1,0 +1,89 @@
+"""Reader of the paper's Demo sample of JDATA, as its authors publish it: cut into sessions, split, knowledge as ids.
+
+A folder holds `train.csv`, `test.csv`, `test_new_item.csv`, and the folders `no_new_item` and `with_new_item` with
+`entity2id`, `kg2id` and `relation2id` (in one variant only `relation_operation2id`). Any of them may be gzipped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from mkmsr.data.log import InteractionLog, LogSource
+from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.table import ROW, check_columns, find_file, read_table
+from mkmsr.errors import DataError
+
+__all__ = ["OPERATIONS", "read_jdata_demo"]
+
+OPERATIONS = {"1": "click", "2": "order", "3": "follow", "4": "comment", "5": "cart"}
+"""Names of JDATA's operation types. The Demo sample holds only the first four."""
+
+VARIANT = "with_new_item"
+
+
+def read_jdata_demo(source: Path, options: ReadOptions) -> InteractionLog:
+    """The Demo log with every test event and all knowledge; preparing with `new_items="drop"` gives the smaller set.
+
+    Raises:
+        DataError: A file or column is missing, or a value is not as the authors' files have it.
+    """
+    options.refuse("jdata-demo", allowed=())
+    files = [find_file(source, "train.csv"), find_file(source, "test_new_item.csv")]
+    parts = [_events(files[0], "train"), _events(files[1], "test")]
+    events = pl.concat(parts).with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    knowledge = {
+        "entities": find_file(source, f"{VARIANT}/entity2id", "entity2id"),
+        "triples": find_file(source, f"{VARIANT}/kg2id", "kg2id"),
+        "relations": find_file(
+            source, f"{VARIANT}/relation2id", f"{VARIANT}/relation_operation2id", "relation2id", "relation_operation2id"
+        ),
+    }
+    return InteractionLog(
+        events.lazy(),
+        _attributes(**knowledge).lazy(),
+        name="jdata-demo",
+        sources=tuple(LogSource.of(path) for path in (*files, *knowledge.values())),
+        column_names={"item_id": "sku_id", "session_id": "sessionId", "operation": "type", "time": "index"},
+    )
+
+
+def _events(path: Path, split: str) -> pl.DataFrame:
+    table = check_columns(read_table(path), path, "user_id", "sku_id", "type", "sessionId", "index")
+    time = table["index"].cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    operation = table["type"].replace_strict(OPERATIONS, default=None, return_dtype=pl.String)
+    for column, values, right in (("index", time, "unix seconds"), ("type", operation, "1 to 5")):
+        if values.null_count():
+            row = int(values.is_null().arg_max() or 0)
+            raise DataError(f"found {table[column][row]!r}, should be {right}", path=path, row=row + 2, column=column)
+    return table.select(
+        session_id="sessionId", user_id="user_id", item_id="sku_id", operation=operation, time=time, split=pl.lit(split)
+    )
+
+
+def _attributes(entities: Path, triples: Path, relations: Path) -> pl.DataFrame:
+    """`item_id`, `relation`, `value`, `row`, from the authors' numbers of entities and relations."""
+    entity = check_columns(read_table(entities, separator="\t"), entities, "entity", "id")
+    relation = check_columns(read_table(relations, separator="\t"), relations, "relation", "id")
+    triple = check_columns(read_table(triples, separator="\t"), triples, "head", "tail", "relation")
+    named = triple.select(
+        item_id=_named(triple, "head", entity["id"], entity["entity"], triples),
+        relation=_named(triple, "relation", relation["id"], relation["relation"], triples),
+        value=_named(triple, "tail", entity["id"], entity["entity"], triples),
+        row=ROW,
+    )
+    order = relation.select("relation", place=ROW)
+    return (
+        named.join(order, on="relation")
+        .sort("place", "row")
+        .select("item_id", "relation", "value", row=pl.int_range(pl.len(), dtype=pl.Int64))
+    )
+
+
+def _named(triple: pl.DataFrame, column: str, numbers: pl.Series, names: pl.Series, path: Path) -> pl.Series:
+    found = triple[column].replace_strict(numbers, names, default=None, return_dtype=pl.String)
+    if found.null_count():
+        row = int(found.is_null().arg_max() or 0)
+        raise DataError(f"number {triple[column][row]!r} has no name", path=path, row=row + 2, column=column)
+    return found

@@ -64,7 +64,7 @@ class SoftAttention(nn.Module):
         """alpha of each event. `rows` [P] is the session of each event, `last` [B] each session's newest. Shape [P]."""
         hidden_BD = self.of_last(self._events(parts, last))
         hidden_PD = hidden_BD[rows]
-        for part, map_part in zip(parts, self.of_each.weight.split(self.part_dims, dim=1), strict=True):
+        for part, map_part in zip(parts, torch.split(self.of_each.weight, self.part_dims, dim=1), strict=True):
             hidden_PD = hidden_PD + (part.table @ map_part.T)[part.alias]
         return torch.sigmoid(hidden_PD) @ self.weight
 

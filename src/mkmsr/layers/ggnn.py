@@ -112,7 +112,7 @@ class GGNN(nn.Module):
             r, z = torch.sigmoid(reset_a + reset_h), torch.sigmoid(update_a + update_h)
             candidate = torch.tanh(candidate_a + r * candidate_h)
             return candidate + z * (h_ND - candidate)
-        gates_weight, candidate_weight = self.from_state.weight.split([2 * self.dim, self.dim])
+        gates_weight, candidate_weight = torch.split(self.from_state.weight, [2 * self.dim, self.dim])
         reset_h, update_h = F.linear(states, gates_weight)[state_of_node].chunk(2, dim=1)
         r, z = torch.sigmoid(reset_a + reset_h), torch.sigmoid(update_a + update_h)
         candidate = torch.tanh(candidate_a + F.linear(r * h_ND, candidate_weight))

@@ -57,7 +57,7 @@ class _PairScores(torch.autograd.Function):
     def forward(ctx: Any, sessions: Tensor, items: Tensor, weight: Tensor, block: int) -> Tensor:
         ctx.save_for_backward(sessions, items, weight)
         ctx.block = block
-        hidden = ((sessions[:, None] + part[None]).relu_() for part in items.split(block))
+        hidden = ((sessions[:, None] + part[None]).relu_() for part in torch.split(items, block))
         return torch.cat([each @ weight for each in hidden], dim=1)
 
     @staticmethod
@@ -65,7 +65,9 @@ class _PairScores(torch.autograd.Function):
         sessions, items, weight = ctx.saved_tensors
         d_sessions, d_weight = torch.zeros_like(sessions), torch.zeros_like(weight)
         d_items = []
-        for part, d_scores in zip(items.split(ctx.block), gradients[0].split(ctx.block, dim=1), strict=True):
+        for part, d_scores in zip(
+            torch.split(items, ctx.block), torch.split(gradients[0], ctx.block, dim=1), strict=True
+        ):
             hidden = (sessions[:, None] + part[None]).relu_()
             d_weight += torch.einsum("bvh,bv->h", hidden, d_scores)
             active = hidden.gt_(0).mul_(d_scores[:, :, None])

@@ -48,7 +48,9 @@ class TreeGRU(nn.Module):
         gates_S3D = self.from_input(inputs)
         levels = []
         state = inputs.new_zeros(1, self.dim)
-        for value_q, parent_q in zip(value.split(list(level_sizes)), parent.split(list(level_sizes)), strict=True):
+        for value_q, parent_q in zip(
+            torch.split(value, list(level_sizes)), torch.split(parent, list(level_sizes)), strict=True
+        ):
             gates_in, gates_state = gates_S3D[value_q], self.from_state(state)[parent_q]
             reset_update = torch.sigmoid(gates_in[:, : 2 * self.dim] + gates_state[:, : 2 * self.dim])
             reset, update = reset_update.chunk(2, dim=1)

@@ -46,7 +46,7 @@ class SoftAttention(nn.Module):
 
     def __init__(self, part_dims: Sequence[int], dim: int):
         super().__init__()
-        self.part_dims, self.dim = tuple(part_dims), dim
+        self.part_dims, self.dim = list(part_dims), dim
         width = sum(part_dims)
         self.of_last = nn.Linear(width, dim)
         self.of_each = nn.Linear(width, dim, bias=False)

@@ -69,6 +69,13 @@ class SessionModel(nn.Module):
     def observe(self, training: TrainingData) -> None:
         """Take in what the model reads off the training log directly (counts, neighbours, item attributes)."""
 
+    def log_likelihood(self, batch: SessionBatch) -> Tensor | None:
+        """Log probability of each target, for a model that is no softmax over `score`, such as a mixture. Shape [B].
+
+        Training then minimises its negative mean; None leaves the loss to the training settings.
+        """
+        return None
+
     def triple_distances(self, triples: TripleBatch) -> Tensor | None:
         """Implausibility of triples for the knowledge task, or None if the model has no such task. Shape [T]."""
         return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -87,3 +89,31 @@ class PreparedDataset:
     def examples(self, sessions: SessionTable) -> ExampleTable:
         """Every (prefix, next item) of some sessions, by this dataset's longest session."""
         return ExampleTable.from_sessions(sessions, max_events=self.max_session_events)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the contents that a model sees: equal for equal data, wherever it came from."""
+        from mkmsr.data.storage import content_fingerprint
+
+        return content_fingerprint(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a folder of JSON and Parquet with checksums; an old one is replaced whole or left untouched.
+
+        Raises:
+            DataError: The folder cannot be written.
+        """
+        from mkmsr.data.storage import save_dataset
+
+        save_dataset(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> PreparedDataset:
+        """The dataset in a folder that `save` wrote, verified by its checksums.
+
+        Raises:
+            DataError: A file is missing, altered or of another format.
+        """
+        from mkmsr.data.storage import load_dataset
+
+        return load_dataset(path)

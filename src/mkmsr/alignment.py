@@ -1,0 +1,57 @@
+"""Evaluate a saved model on data prepared elsewhere: the split's events in the indexes of the bundle's vocabularies."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkmsr.bundle import ModelBundle
+from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
+from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import SessionTable
+from mkmsr.data.vocabulary import Vocabulary
+from mkmsr.errors import EvaluationError
+
+__all__ = ["aligned_split"]
+
+
+def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitName) -> EvaluationSplit:
+    """A split of the dataset as the bundle's model can rank it.
+
+    With equal vocabularies it is the split itself. Otherwise events are mapped by external id, and candidates are the
+    bundle's catalogue, so that a run on other data with the same items stays comparable to itself, not to runs whose
+    catalogue differs.
+
+    Raises:
+        EvaluationError: The split holds items or operations that the bundle does not know.
+    """
+    own = dataset.evaluation_split(split)
+    if bundle.items == dataset.items and bundle.operations == dataset.operations:
+        return own
+    items = _mapping(dataset.items, bundle.items, own.examples.sessions.items)
+    operations = _mapping(dataset.operations, bundle.operations, own.examples.sessions.operations)
+    sessions = own.examples.sessions
+    mapped = SessionTable(
+        items[sessions.items].astype(np.int32),
+        operations[sessions.operations].astype(np.int16),
+        sessions.offsets,
+        sessions.times,
+    )
+    seen = np.zeros(len(bundle.items) + 1, dtype=np.bool_)
+    seen[items[own.seen]] = True
+    seen[0] = False
+    examples = ExampleTable.from_sessions(mapped, max_events=bundle.max_session_events)
+    return EvaluationSplit(split, examples, seen)
+
+
+def _mapping(source: Vocabulary, target: Vocabulary, used: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Index in `target` of each index of `source`, 0 where there is none; every used one must have one."""
+    mapping = np.concatenate([np.zeros(1, np.int64), target.indexes(source.ids, missing="zero")])
+    unknown = np.unique(used[mapping[used] == 0])
+    if len(unknown):
+        raise EvaluationError(
+            f"the model does not know {len(unknown):,} of the {len(np.unique(used)):,} {source.kind}s of these "
+            f"sessions, for example {source.id(int(unknown[0]))!r}: evaluate it on the data that it was trained on, "
+            "or train a model on this data"
+        )
+    return mapping

@@ -1,0 +1,1 @@
+"""Full-catalogue ranking of held-out sessions: ranks, metrics, slices, intervals and paired significance."""

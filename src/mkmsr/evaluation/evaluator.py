@@ -1,0 +1,88 @@
+"""Rank the whole catalogue for every example of a split, batch by batch; no [examples, catalogue] array ever exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mkmsr.data.batching import SessionBatch, session_batches
+from mkmsr.data.dataset import EvaluationSplit
+from mkmsr.errors import EvaluationError
+from mkmsr.evaluation.metrics import conservative_ranks
+from mkmsr.evaluation.ranks import RankTable
+from mkmsr.models import SessionModel
+
+__all__ = ["EvaluationListener", "evaluate", "scoring"]
+
+_MAX_SCORES = 2**24
+"""Scores that exist at a time: 64 MiB. A catalogue of 134,548 items is ranked in batches of 124 prefixes."""
+
+
+class EvaluationListener(Protocol):
+    """Told how far an evaluation is."""
+
+    def ranked(self, done: int, total: int) -> None:
+        """`done` of `total` examples are ranked."""
+
+
+def evaluate(
+    model: SessionModel | Callable[[SessionBatch], Tensor],
+    split: EvaluationSplit,
+    *,
+    batch_size: int = 512,
+    listener: EvaluationListener | None = None,
+) -> RankTable:
+    """Rank of every example's target among the whole catalogue.
+
+    A model is put into evaluation mode and left in the mode in which it was found; no gradients are kept.
+
+    Args:
+        model: A model, or any function from a batch to scores [B, V], higher is likelier, column 0 ignored.
+        split: The examples.
+        batch_size: Examples scored at a time; less where the catalogue is so large that scores would need much memory.
+        listener: Told after each batch.
+
+    Raises:
+        EvaluationError: The split has no examples, or scores have the wrong shape or cannot be ranked.
+    """
+    examples, width = split.examples, len(split.seen)
+    if len(examples) == 0:
+        raise EvaluationError(f"the {split.name} split has no examples: no session with a prefix and a next item")
+    ranks = np.empty(len(examples), dtype=np.int32)
+    done = 0
+    with scoring(model) as (scorer, device):
+        for batch in session_batches(examples, min(batch_size, max(1, _MAX_SCORES // width))):
+            on_device = batch.to(device)
+            scores_BV = scorer(on_device)
+            if scores_BV.shape != (len(batch), width):
+                raise EvaluationError(
+                    f"scores must have one row a session and one column an item, padding included: "
+                    f"expected {(len(batch), width)}, found {tuple(scores_BV.shape)}"
+                )
+            ranks[done : done + len(batch)] = conservative_ranks(scores_BV, on_device.targets).cpu().numpy()
+            done += len(batch)
+            if listener is not None:
+                listener.ranked(done, len(examples))
+    return RankTable.of_split(ranks, split)
+
+
+@contextmanager
+def scoring(
+    model: SessionModel | Callable[[SessionBatch], Tensor],
+) -> Iterator[tuple[Callable[[SessionBatch], Tensor], torch.device]]:
+    with torch.inference_mode():
+        if not isinstance(model, SessionModel):
+            yield model, torch.device("cpu")
+            return
+        was_training = model.training
+        model.eval()
+        try:
+            tensors = (*model.parameters(), *model.buffers())
+            yield model.scorer(), tensors[0].device if tensors else torch.device("cpu")
+        finally:
+            model.train(was_training)

@@ -1,0 +1,127 @@
+"""A few example sessions with what a model recommends for them, as plain data for a report to draw.
+
+The sessions are chosen by a fixed rule and a seed, not by eye: one whose next item the model found, one whose next item
+is new or was at least not in the prefix, and one that it missed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mkmsr.data.batching import collate
+from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
+from mkmsr.evaluation.evaluator import scoring
+from mkmsr.evaluation.ranks import RankTable
+from mkmsr.models import SessionModel
+
+__all__ = ["showcase"]
+
+RULE = (
+    "one test example drawn at random (seeded) from each of: next item found and not in the prefix; next item found in "
+    "the prefix; next item not in the list. Prefixes of 3 to 8 events with several operations are preferred."
+)
+"""How the examples are chosen, in words for a report."""
+
+
+def showcase(
+    model: SessionModel,
+    dataset: PreparedDataset,
+    split: EvaluationSplit,
+    table: RankTable,
+    *,
+    k: int = 10,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Example sessions with their top k items, for `examples.json` of a run folder.
+
+    Returns:
+        `{"split", "k", "rule", "sessions": [{"kind", "events": [{"item", "operation", "attributes"}],
+        "target": {"item", "operation", "attributes", "rank", "is_new_item", "is_repeat"},
+        "recommendations": [{"rank", "item", "score", "attributes", "is_target", "in_prefix"}]}]}`. Items are external
+        ids, attributes are lists of values by relation.
+    """
+    chosen = _choose(split, table, k, np.random.default_rng(seed))
+    sessions = [_example(model, dataset, split, table, row=row, kind=kind, k=k) for kind, row in chosen.items()]
+    return {"split": split.name, "k": k, "rule": RULE, "sessions": sessions}
+
+
+def _choose(split: EvaluationSplit, table: RankTable, k: int, generator: np.random.Generator) -> dict[str, int]:
+    found = table.rank <= k
+    kinds = {
+        "found": found & ~table.is_repeat,
+        "repeat": found & table.is_repeat,
+        "missed": ~found,
+    }
+    readable = _readable(split)
+    chosen: dict[str, int] = {}
+    for kind, rows in kinds.items():
+        candidates = np.flatnonzero(rows & readable) if (rows & readable).any() else np.flatnonzero(rows)
+        if len(candidates):
+            chosen[kind] = int(generator.choice(candidates))
+    return chosen
+
+
+def _readable(split: EvaluationSplit) -> NDArray[np.bool_]:
+    """Prefixes of 3 to 8 events that hold more than one operation. Shape [n]."""
+    examples = split.examples
+    operations = examples.sessions.operations
+    changes = np.concatenate([[0], np.cumsum(operations[1:] != operations[:-1])])
+    several = changes[examples.end - 1] > changes[examples.begin]
+    readable: NDArray[np.bool_] = (examples.lengths >= 3) & (examples.lengths <= 8) & several
+    return readable
+
+
+def _example(
+    model: SessionModel,
+    dataset: PreparedDataset,
+    split: EvaluationSplit,
+    table: RankTable,
+    *,
+    row: int,
+    kind: str,
+    k: int,
+) -> dict[str, Any]:
+    examples = split.examples
+    with scoring(model) as (scorer, device):
+        scores_V = scorer(collate(examples, np.array([row])).to(device))[0].cpu()
+    best = torch.topk(scores_V[1:], min(k, len(scores_V) - 1))
+    begin, end = int(examples.begin[row]), int(examples.end[row])
+    prefix = set(examples.sessions.items[begin:end].tolist())
+    target = int(table.target[row])
+    return {
+        "kind": kind,
+        "events": [_event(dataset, split, event) for event in range(begin, end)],
+        "target": {
+            **_event(dataset, split, end),
+            "rank": int(table.rank[row]),
+            "is_new_item": bool(table.is_new_item[row]),
+            "is_repeat": bool(table.is_repeat[row]),
+        },
+        "recommendations": [
+            {
+                "rank": rank,
+                "item": dataset.items.id(item),
+                "score": score,
+                "attributes": dataset.knowledge.describe_item(item),
+                "is_target": item == target,
+                "in_prefix": item in prefix,
+            }
+            for rank, (item, score) in enumerate(
+                zip((best.indices + 1).tolist(), best.values.tolist(), strict=True), start=1
+            )
+        ],
+    }
+
+
+def _event(dataset: PreparedDataset, split: EvaluationSplit, event: int) -> dict[str, Any]:
+    sessions = split.examples.sessions
+    item = int(sessions.items[event])
+    return {
+        "item": dataset.items.id(item),
+        "operation": dataset.operations.id(int(sessions.operations[event])),
+        "attributes": dataset.knowledge.describe_item(item),
+    }

@@ -1,0 +1,143 @@
+"""Intervals and paired tests by bootstrap over sessions.
+
+The examples of one session share their prefixes and its user's intent, so they are not independent: whole sessions are
+drawn with replacement, never single examples. Everything works on sums per session, so that a resample is one row of a
+matrix product. Dimension letters: S sessions, m metrics, b resamples of a chunk.
+
+Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 13 and 16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkmsr.errors import EvaluationError
+from mkmsr.evaluation.metrics import DEFAULT_KS, example_values, metric_names
+from mkmsr.evaluation.ranks import RankTable
+
+__all__ = ["PairedDifference", "bootstrap_intervals", "holm", "paired_differences"]
+
+_CHUNK_DRAWS = 2**21
+"""Sessions drawn at a time: a resample's counts are then made and used while they are in the cache."""
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How much better one run is than another on the same examples.
+
+    Args:
+        metric: Its name, such as `mrr@20`.
+        difference: First minus second, -1..1.
+        low: Lower end of the interval of the difference.
+        high: Upper end.
+        p_value: Two-sided: how often, if the difference were zero, resampling would show one at least as large.
+    """
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def bootstrap_intervals(
+    table: RankTable, ks: Sequence[int] = DEFAULT_KS, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Percentile interval of each metric over resampled sessions: `{"hit@20": (low, high), ...}`, 0..1.
+
+    Args:
+        table: The ranks.
+        ks: Lengths of the recommendation lists.
+        samples: Resamples.
+        seed: The same seed gives the same interval.
+        level: Share of resamples inside the interval.
+
+    Raises:
+        EvaluationError: The table is empty.
+    """
+    sums_Sm, counts_S = _session_sums(table, example_values(table.rank, ks))
+    means = _resampled_means(sums_Sm, counts_S, samples, seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {name: (float(low[column]), float(high[column])) for column, name in enumerate(metric_names(ks))}
+
+
+def paired_differences(
+    first: RankTable,
+    second: RankTable,
+    ks: Sequence[int] = DEFAULT_KS,
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, PairedDifference]:
+    """Difference of each metric between two runs over the same examples, first minus second.
+
+    Both runs are resampled together: the same sessions, drawn once, so that what is hard for both cancels out. The
+    p-value inverts the interval: it is the smallest 1 - level whose interval would not hold zero, and never below
+    2 / (samples + 1).
+
+    Raises:
+        EvaluationError: The tables are empty or do not rank the same examples.
+    """
+    first.check_same_examples(second)
+    values = example_values(first.rank, ks) - example_values(second.rank, ks)
+    sums_Sm, counts_S = _session_sums(first, values)
+    resampled = _resampled_means(sums_Sm, counts_S, samples, seed)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    below, above = (resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0)
+    p_values = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (samples + 1))
+    differences = values.mean(axis=0)
+    return {
+        name: PairedDifference(name, *(float(each[column]) for each in (differences, low, high, p_values)))
+        for column, name in enumerate(metric_names(ks))
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for the number of tests made, in the given order.
+
+    The i-th smallest of m is multiplied by m - i + 1, then made at least as large as those before it.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure (1979).
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    factors = np.arange(len(given), 0, -1)
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * factors)) if len(given) else given
+    return [float(each) for each in adjusted]
+
+
+def _session_sums(table: RankTable, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum of each column over each session's examples [S, m], and how many examples each session has [S]."""
+    if len(table) == 0:
+        raise EvaluationError("no examples to resample")
+    sessions, row, counts = np.unique(table.session, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(sessions), values.shape[1]))
+    np.add.at(sums, row, values)
+    return sums, counts.astype(np.float64)
+
+
+def _resampled_means(
+    sums_Sm: NDArray[np.float64], counts_S: NDArray[np.float64], samples: int, seed: int
+) -> NDArray[np.float64]:
+    """Mean per example of each column in each resample of as many sessions as there are. Shape [samples, m]."""
+    columns = np.column_stack([sums_Sm, counts_S])
+    totals = np.concatenate([times_bS @ columns for times_bS in _resamples(len(counts_S), samples, seed)])
+    means: NDArray[np.float64] = totals[:, :-1] / totals[:, -1:]
+    return means
+
+
+def _resamples(sessions: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """How often each session is drawn in each resample: a multinomial, by counting draws. Shape [b, S] a chunk."""
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_DRAWS // sessions)
+    for begin in range(0, samples, chunk):
+        rows = min(chunk, samples - begin)
+        drawn = generator.integers(0, sessions, size=(rows, sessions), dtype=np.int64)
+        drawn += np.arange(rows)[:, None] * sessions
+        yield np.bincount(drawn.ravel(), minlength=rows * sessions).reshape(rows, sessions).astype(np.float64)

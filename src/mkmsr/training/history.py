@@ -22,7 +22,7 @@ class EpochRecord:
         epoch: From 1.
         phase: "sessions", or "knowledge" for an epoch that saw triples alone (strategy "pretrain").
         train_loss: Mean session loss over the epoch's examples, while the weights moved; None without sessions.
-        knowledge_loss: Mean knowledge loss over the epoch's triples, not yet weighted by lambda_1; None without triples.
+        knowledge_loss: Mean knowledge loss over the epoch's triples, before lambda_1; None without triples.
         validation: Metrics on the validation split after the epoch, 0..1; empty if there was no validation.
         seconds: Wall time of the epoch without its validation.
         examples_per_second: Examples (phase "knowledge": triples) by those seconds.

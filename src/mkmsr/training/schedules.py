@@ -16,13 +16,13 @@ _END = 1e-4 / 25
 def learning_rate_factor(schedule: Schedule, progress: float) -> float:
     """What to multiply the highest learning rate with.
 
-    "constant": 1. "cosine": from 1 down to 0 along half a cosine. "one-cycle": up from 1/25 to 1 over the first quarter,
-    then down to 4e-6, each along half a cosine.
+    "constant": 1. "cosine": from 1 down to 0 along half a cosine. "one-cycle": up from 1/25 to 1 over the first
+    quarter, then down to 4e-6, each along half a cosine.
 
     Args:
         schedule: Which.
-        progress: Share of the planned steps that lies behind, 0..1. The plan is the `epochs` of the settings, whether or
-            not early stopping cuts it short; a refit that is told to stop after fewer epochs follows the same plan.
+        progress: Share of the plan that lies behind, 0..1. The plan is the `epochs` of the settings, whether or not
+            early stopping cuts it short; a refit that is told to stop after fewer epochs follows the same plan.
 
     Source: Smith and Topin: Super-Convergence, 2017; constants of PyTorch's OneCycleLR but for the warm-up (0.3 there).
     """

@@ -1,0 +1,250 @@
+"""What training minimises: how surprising the next items were, and how badly the triples fit.
+
+Both are means (over examples, over triples), where the MKM-SR talk writes sums; a mean keeps learning rate and
+lambda_1 apart from batch size. Dimension letters: B sessions, D embedding size, V catalogue + 1 (column 0 is padding
+and takes no part), T triples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.errors import ConfigError
+from mkmsr.models.base import FactorisedModel, SessionModel
+from mkmsr.training.config import SessionLoss
+
+__all__ = [
+    "binary_cross_entropy",
+    "blockwise_cross_entropy",
+    "factorised_cross_entropy",
+    "knowledge_loss",
+    "session_loss",
+]
+
+_CACHED_SCORES = 2**18
+"""Scores of as many rows as fill about 1 MiB are turned into probabilities at a time: they stay in the processor's
+second-level cache between the passes over them."""
+
+
+def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0) -> Tensor:
+    """How surprising the batch's targets were, the mean over the batch. Shape [].
+
+    A model that defines its own `log_likelihood` is trained on the negative mean of that.
+
+    Args:
+        model: The model in training.
+        batch: Prefixes with their targets.
+        kind: "cross-entropy", or "bce", see `binary_cross_entropy`.
+        block: Items scored at a time, see `LossConfig.catalogue_block`; 0 for all.
+
+    Raises:
+        ConfigError: "bce" with a model that defines its own likelihood, or in blocks.
+    """
+    likelihood_B = model.log_likelihood(batch)
+    if likelihood_B is not None:
+        if kind != "cross-entropy":
+            raise ConfigError(
+                f"{type(model).__name__} defines its own likelihood, which 'cross-entropy' trains; found {kind!r}",
+                key="training.loss.session",
+            )
+        return -likelihood_B.mean()
+    if kind == "bce":
+        if block:
+            raise ConfigError("'bce' needs all scores at once: leave out catalogue_block", key="training.loss.session")
+        return binary_cross_entropy(model.score(batch), batch.targets)
+    if isinstance(model, FactorisedModel) and model.is_factorised:
+        queries_BD, items_VD = model.queries(batch), model.catalogue()
+        if 0 < block < len(items_VD):
+            return blockwise_cross_entropy(queries_BD, items_VD, batch.targets, block)
+        return factorised_cross_entropy(queries_BD, items_VD, batch.targets)
+    return F.cross_entropy(model.score(batch), batch.targets)
+
+
+def knowledge_loss(
+    model: SessionModel, triples: TripleBatch, *, corrupted: TripleBatch | None = None, margin: float = 1.0
+) -> Tensor:
+    """How badly the triples fit, the mean over triples. Shape [].
+
+        without corrupted triples:  mean f(h, r, t)
+        with:                       mean max(0, margin + f(h, r, t) - f(h', r, t'))
+
+    f is the model's `triple_distances`. Source: the MKM-SR talk sums f over true triples alone; with corrupted ones it
+    is TransH (Wang et al., AAAI 2014).
+
+    Raises:
+        ConfigError: The model has no knowledge task.
+    """
+    distances_T = model.triple_distances(triples)
+    if distances_T is None:
+        raise ConfigError(f"{type(model).__name__} has no knowledge task", key="training.strategy")
+    if corrupted is None:
+        return distances_T.mean()
+    corrupted_T = model.triple_distances(corrupted)
+    assert corrupted_T is not None
+    return F.relu(margin + distances_T - corrupted_T).mean()
+
+
+def factorised_cross_entropy(queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of softmax(queries @ items.T), exact, with one [B, V] array for both directions.
+
+    The scores are turned in place into probabilities minus the one-hot target, which is what the backward pass needs:
+    its two products are all that is left to do there. Column 0 is left out of the softmax.
+
+    Args:
+        queries: Shape [B, D].
+        items: Shape [V, D].
+        targets: Shape [B], 1..V-1.
+
+    Returns:
+        Shape [].
+    """
+    loss: Tensor = _FactorisedCrossEntropy.apply(queries, items, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def blockwise_cross_entropy(queries: Tensor, items: Tensor, targets: Tensor, block: int) -> Tensor:
+    """The same as `factorised_cross_entropy`, with [B, block] arrays: for catalogues whose scores do not fit in memory.
+
+    The backward pass takes the scores of each block a second time.
+    """
+    loss: Tensor = _BlockwiseCrossEntropy.apply(queries, items, targets, block)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of softmaxed scores over the whole catalogue, summed over items, the mean over the batch.
+
+        p = softmax(scores),   loss = -log p[target] - sum over other items j of log(1 - p[j])
+
+    At most one item of a row has p > 1/2, so log(1 - p) is safe through log1p for every other item; for the largest,
+    1 - p is the others' share, taken as a difference of two logarithms of sums. Nothing overflows, forward or back.
+
+    Args:
+        scores: Column 0 is -inf. Shape [B, V].
+        targets: Shape [B], 1..V-1.
+
+    Returns:
+        Shape []. Source: the MKM-SR talk, "Main task".
+    """
+    loss: Tensor = _BinaryCrossEntropy.apply(scores, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def _row_blocks(scores: Tensor) -> list[slice]:
+    rows, columns = scores.shape
+    height = max(1, _CACHED_SCORES // columns) if scores.device.type == "cpu" else max(1, rows)
+    return [slice(begin, begin + height) for begin in range(0, rows, height)]
+
+
+class _FactorisedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+        scores = queries @ items.T
+        scores[:, 0] = float("-inf")
+        losses = []
+        for rows in _row_blocks(scores):
+            part, target = scores[rows], targets[rows, None]
+            part.sub_(part.amax(1, keepdim=True))
+            of_target = part.gather(1, target)
+            total = part.exp_().sum(1, keepdim=True)
+            losses.append(total.log() - of_target)
+            part.div_(total).scatter_add_(1, target, part.new_full(target.shape, -1.0))
+        ctx.save_for_backward(queries, items, scores)
+        return torch.cat(losses).mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        queries, items, residual = ctx.saved_tensors
+        scale = gradients[0] / len(queries)
+        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None
+
+
+class _BlockwiseCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, block: int) -> Tensor:
+        largest = queries.new_full((len(queries), 1), float("-inf"))
+        total = torch.zeros_like(largest)
+        for begin in range(0, len(items), block):
+            scores = _block_scores(queries, items, begin, block)
+            larger = torch.maximum(largest, scores.amax(1, keepdim=True))
+            known = largest.isfinite()
+            total = torch.where(known, total * (largest - larger).exp(), 0)
+            total += torch.where(larger.isfinite(), scores.sub_(larger).exp_().sum(1, keepdim=True), 0)
+            largest = larger
+        log_total = total.log() + largest
+        ctx.save_for_backward(queries, items, targets, log_total)
+        ctx.block = block
+        return (log_total[:, 0] - (queries * items[targets]).sum(1)).mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        queries, items, targets, log_total = ctx.saved_tensors
+        scaled = queries * (gradients[0] / len(queries))
+        of_queries, of_items = -items[targets], torch.empty_like(items)
+        for begin in range(0, len(items), ctx.block):
+            share = _block_scores(queries, items, begin, ctx.block).sub_(log_total).exp_()
+            of_queries.addmm_(share, items[begin : begin + ctx.block])
+            torch.mm(share.T, scaled, out=of_items[begin : begin + ctx.block])
+        of_items.index_add_(0, targets, scaled, alpha=-1)
+        return of_queries.mul_(gradients[0] / len(queries)), of_items, None, None
+
+
+def _block_scores(queries: Tensor, items: Tensor, begin: int, block: int) -> Tensor:
+    scores = queries @ items[begin : begin + block].T
+    if begin == 0:
+        scores[:, 0] = float("-inf")
+    return scores
+
+
+class _BinaryCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, targets: Tensor) -> Tensor:
+        gradient = torch.empty_like(scores)
+        losses = []
+        for rows in _row_blocks(scores):
+            losses.append(_binary_cross_entropy_rows(scores[rows], targets[rows, None], gradient[rows]))
+        ctx.save_for_backward(gradient)
+        return torch.cat(losses).mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * (gradients[0] / len(gradient)), None
+
+
+def _binary_cross_entropy_rows(scores: Tensor, target: Tensor, gradient: Tensor) -> Tensor:
+    """The loss of some rows, [rows, 1]; its derivative by the scores goes into `gradient`, [rows, V].
+
+    With odds r = p / (1 - p) and R the sum of r over all items but the target, d loss / d score of item k is
+    p_k (2 - (R - r_k)), and of the target p_t - 1 - p_t R. Where the largest item m is not the target its r_m may
+    overflow, so it is kept out of R, and its product p_k r_m is taken as p_m times k's share of the items other than m.
+    """
+    top_score, top = scores.max(1, keepdim=True)
+    log_others = scores.scatter(1, top, float("-inf")).logsumexp(1, keepdim=True)
+    log_total = torch.logaddexp(log_others, top_score)
+    hit = top == target
+    log_p = scores - log_total
+    p = log_p.exp()
+    log_rest = torch.log1p(-p).scatter_(1, top, log_others - log_total).scatter_(1, target, 0.0)
+    loss = -log_p.gather(1, target) - log_rest.sum(1, keepdim=True)
+
+    odds = p.div(1 - p).scatter_(1, top, 0.0).scatter_(1, target, 0.0)
+    sum_odds = odds.sum(1, keepdim=True)
+    p_top = (top_score - log_total).exp()
+    share_of_top = (scores - torch.where(hit, float("inf"), log_others)).exp_().mul_(p_top)
+    torch.mul(p, odds.sub_(sum_odds).add_(2.0), out=gradient).sub_(share_of_top)
+    at_top = p_top * (2.0 - sum_odds)
+    gradient.scatter_(1, top, at_top)
+    p_target = p.gather(1, target)
+    short_of_one = torch.where(hit, (log_others - log_total).exp(), 1 - p_target)
+    at_target = -short_of_one - p_target * sum_odds - share_of_top.gather(1, target)
+    gradient.scatter_(1, target, at_target)
+    return loss

@@ -1,7 +1,7 @@
-"""A few example sessions with what a model recommends for them, as plain data for a report to draw.
+"""What a report shows besides metrics: counts of the data, and a few sessions with what a model recommends for them.
 
-The sessions are chosen by a fixed rule and a seed, not by eye: one whose next item the model found, one whose next item
-is new or was at least not in the prefix, and one that it missed.
+Plain data, so that a report can be drawn again without the model. The sessions are chosen by a fixed rule and a seed,
+not by eye, and one that the model missed is among them wherever it missed any.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mkmsr.data.batching import collate
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
+from mkmsr.data.statistics import statistics
 from mkmsr.evaluation.evaluator import scoring
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.models import SessionModel
@@ -21,7 +23,7 @@ from mkmsr.models import SessionModel
 __all__ = ["showcase"]
 
 RULE = (
-    "one test example drawn at random (seeded) from each of: next item found and not in the prefix; next item found in "
+    "one example drawn at random (seeded) from each of: next item found and not in the prefix; next item found in "
     "the prefix; next item not in the list. Prefixes of 3 to 8 events with several operations are preferred."
 )
 """How the examples are chosen, in words for a report."""
@@ -36,17 +38,30 @@ def showcase(
     k: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Example sessions with their top k items, for `examples.json` of a run folder.
+    """Counts of the data and example sessions with their top k items, for `examples.json` of a run folder.
 
     Returns:
-        `{"split", "k", "rule", "sessions": [{"kind", "events": [{"item", "operation", "attributes"}],
+        `{"dataset": {"name", "counts"}, "split", "k", "rule", "sessions": [{"kind": "found" | "repeat" | "missed",
+        "events": [{"item", "operation", "attributes"}],
         "target": {"item", "operation", "attributes", "rank", "is_new_item", "is_repeat"},
         "recommendations": [{"rank", "item", "score", "attributes", "is_target", "in_prefix"}]}]}`. Items are external
         ids, attributes are lists of values by relation.
     """
     chosen = _choose(split, table, k, np.random.default_rng(seed))
-    sessions = [_example(model, dataset, split, table, row=row, kind=kind, k=k) for kind, row in chosen.items()]
-    return {"split": split.name, "k": k, "rule": RULE, "sessions": sessions}
+    rows = np.array(list(chosen.values()), dtype=np.int64)
+    with scoring(model) as (scorer, device):
+        scores_BV = scorer(collate(split.examples, rows).to(device)).cpu()
+    sessions = [
+        {"kind": kind, **_example(dataset, split, table, row=row, scores_V=scores_V, k=k)}
+        for (kind, row), scores_V in zip(chosen.items(), scores_BV, strict=True)
+    ]
+    return {
+        "dataset": {"name": dataset.name, "counts": statistics(dataset)},
+        "split": split.name,
+        "k": k,
+        "rule": RULE,
+        "sessions": sessions,
+    }
 
 
 def _choose(split: EvaluationSplit, table: RankTable, k: int, generator: np.random.Generator) -> dict[str, int]:
@@ -76,24 +91,20 @@ def _readable(split: EvaluationSplit) -> NDArray[np.bool_]:
 
 
 def _example(
-    model: SessionModel,
     dataset: PreparedDataset,
     split: EvaluationSplit,
     table: RankTable,
     *,
     row: int,
-    kind: str,
+    scores_V: Tensor,
     k: int,
 ) -> dict[str, Any]:
     examples = split.examples
-    with scoring(model) as (scorer, device):
-        scores_V = scorer(collate(examples, np.array([row])).to(device))[0].cpu()
     best = torch.topk(scores_V[1:], min(k, len(scores_V) - 1))
     begin, end = int(examples.begin[row]), int(examples.end[row])
     prefix = set(examples.sessions.items[begin:end].tolist())
     target = int(table.target[row])
     return {
-        "kind": kind,
         "events": [_event(dataset, split, event) for event in range(begin, end)],
         "target": {
             **_event(dataset, split, end),

@@ -110,7 +110,8 @@ def save_bundle(
         refit: Whether it learnt from train and validation together.
 
     Raises:
-        BundleError: Something else than a bundle is at that place, or the model does not fit the dataset.
+        BundleError: Something else than a bundle is at that place, the model does not fit the dataset, or the folder
+            cannot be written (a full disk, no permission).
     """
     path = Path(path)
     if path.exists() and not (path / _HEADER).is_file() and not (path.is_dir() and not any(path.iterdir())):
@@ -138,22 +139,11 @@ def save_bundle(
     }
     item_counts = np.bincount(sessions.items, minlength=len(dataset.items) + 1)
     operation_counts = np.bincount(sessions.operations, minlength=len(dataset.operations) + 1)
-    with atomic_folder(path) as folder:
-        (folder / _WEIGHTS).write_bytes(safetensors.torch.save(_tensors(model)))
-        pl.DataFrame({"item": list(dataset.items.ids), "count": item_counts[1:]}).write_parquet(folder / _ITEMS)
-        operations = {
-            "operations": [
-                {"operation": each, "count": int(count)}
-                for each, count in zip(dataset.operations.ids, operation_counts[1:], strict=True)
-            ],
-            "relations": list(dataset.knowledge.relations.ids),
-        }
-        (folder / _OPERATIONS).write_text(_json(operations), encoding="utf-8")
-        if len(dataset.knowledge.attributes) > 0:
-            _write_knowledge(folder, dataset.knowledge)
-        (folder / _CARD).write_text(model_card(header, model_entry(name)), encoding="utf-8")
-        header["files"] = {each.name: _file_entry(each) for each in sorted(folder.iterdir())}
-        (folder / _HEADER).write_text(_signed(header), encoding="utf-8")
+    try:
+        with atomic_folder(path) as folder:
+            _write(folder, header, model, dataset, item_counts, operation_counts)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
     return path
 
 
@@ -188,6 +178,31 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
         max_session_events=int(_entry(header["data"], "max_session_events", int, path / _HEADER)),
         metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version")},
     )
+
+
+def _write(
+    folder: Path,
+    header: dict[str, Any],
+    model: SessionModel,
+    dataset: PreparedDataset,
+    item_counts: NDArray[np.int64],
+    operation_counts: NDArray[np.int64],
+) -> None:
+    (folder / _WEIGHTS).write_bytes(safetensors.torch.save(_tensors(model)))
+    pl.DataFrame({"item": list(dataset.items.ids), "count": item_counts[1:]}).write_parquet(folder / _ITEMS)
+    operations = {
+        "operations": [
+            {"operation": each, "count": int(count)}
+            for each, count in zip(dataset.operations.ids, operation_counts[1:], strict=True)
+        ],
+        "relations": list(dataset.knowledge.relations.ids),
+    }
+    (folder / _OPERATIONS).write_text(_json(operations), encoding="utf-8")
+    if len(dataset.knowledge.attributes) > 0:
+        _write_knowledge(folder, dataset.knowledge)
+    (folder / _CARD).write_text(model_card(header, model_entry(header["model"])), encoding="utf-8")
+    files = {each.name: _file_entry(each) for each in sorted(folder.iterdir())}
+    (folder / _HEADER).write_text(_signed({**header, "files": files}), encoding="utf-8")
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

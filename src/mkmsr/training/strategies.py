@@ -1,0 +1,112 @@
+"""Training strategies: in which order an epoch visits sessions and triples, and nothing else.
+
+    alternating   every batch of sessions, then every triple once       (the paper's choice)
+    joint         every batch of sessions together with the triples of its own items, targets included
+    pretrain      epochs over the triples alone, then epochs over the sessions alone
+    sessions      every batch of sessions; what the others come to where there is no knowledge task
+
+Source: MKM-SR, "Training strategies" and Figure 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkmsr.data.batching import SessionBatch, TripleBatch, collate, collate_triples, epoch_order
+from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.training.config import StrategyName, TrainingConfig
+from mkmsr.training.corruption import TripleCorruptor
+
+__all__ = ["Plan", "Step", "effective_strategy"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of the optimiser learns from: sessions, triples, or both.
+
+    Args:
+        sessions: Prefixes and targets, if the step has a session loss.
+        triples: Triples, if it has a knowledge loss.
+        corrupted: A false triple for each, for the margin loss.
+    """
+
+    sessions: SessionBatch | None = None
+    triples: TripleBatch | None = None
+    corrupted: TripleBatch | None = None
+
+
+def effective_strategy(config: TrainingConfig, model: SessionModel, training: TrainingData) -> StrategyName:
+    """The configured strategy, or "sessions" where there is no knowledge task, no triple or no weight on it."""
+    has_task = model.has_knowledge_task and len(training.knowledge) > 0 and config.loss.knowledge_weight > 0
+    return config.strategy if has_task else "sessions"
+
+
+class Plan:
+    """The steps of every epoch, a function of (seed, epoch) alone, so that a resumed run finds them again.
+
+    Args:
+        strategy: What `effective_strategy` says.
+        training: Examples and triples.
+        config: Batch sizes, shuffling, kind of knowledge loss.
+        seed: Of the order and of the false triples.
+    """
+
+    def __init__(self, strategy: StrategyName, training: TrainingData, config: TrainingConfig, seed: int):
+        self.strategy = strategy
+        self._examples, self._knowledge = training.examples, training.knowledge
+        self._config, self._seed = config, seed
+        wants_false = strategy != "sessions" and config.loss.knowledge == "margin"
+        self._corruptor = TripleCorruptor(training.knowledge) if wants_false else None
+
+    @property
+    def knowledge_epochs(self) -> int:
+        """Epochs at the beginning that see triples alone."""
+        return self._config.pretrain_epochs if self.strategy == "pretrain" else 0
+
+    def phase(self, epoch: int) -> Literal["sessions", "knowledge"]:
+        """What an epoch (from 1) is about."""
+        return "knowledge" if epoch <= self.knowledge_epochs else "sessions"
+
+    def num_steps(self, epoch: int) -> int:
+        """Steps of an epoch (from 1)."""
+        of_sessions = -(-len(self._examples) // self._config.batch_size)
+        of_triples = -(-len(self._knowledge) // self._config.triple_batch_size)
+        if self.phase(epoch) == "knowledge":
+            return of_triples
+        return of_sessions + (of_triples if self.strategy == "alternating" else 0)
+
+    def steps(self, epoch: int) -> Iterator[Step]:
+        """The steps of an epoch (from 1)."""
+        generator = np.random.default_rng([self._seed, epoch])
+        if self.phase(epoch) == "knowledge":
+            yield from self._triple_steps(generator)
+            return
+        order = epoch_order(self._examples, self._config.shuffle, generator)
+        for begin in range(0, len(order), self._config.batch_size):
+            batch = collate(self._examples, order[begin : begin + self._config.batch_size])
+            yield self._joint_step(batch, generator) if self.strategy == "joint" else Step(sessions=batch)
+        if self.strategy == "alternating":
+            yield from self._triple_steps(generator)
+
+    def _triple_steps(self, generator: np.random.Generator) -> Iterator[Step]:
+        order = generator.permutation(len(self._knowledge))
+        for begin in range(0, len(order), self._config.triple_batch_size):
+            yield self._with_triples(None, order[begin : begin + self._config.triple_batch_size], generator)
+
+    def _joint_step(self, batch: SessionBatch, generator: np.random.Generator) -> Step:
+        items = np.unique(np.concatenate([batch.items.numpy(), batch.targets.numpy()]))
+        return self._with_triples(batch, self._knowledge.of_items(items), generator)
+
+    def _with_triples(
+        self, batch: SessionBatch | None, rows: NDArray[np.int64], generator: np.random.Generator
+    ) -> Step:
+        if len(rows) == 0:
+            return Step(sessions=batch)
+        triples = collate_triples(self._knowledge, rows)
+        corrupted = self._corruptor.corrupt(triples, generator) if self._corruptor is not None else None
+        return Step(sessions=batch, triples=triples, corrupted=corrupted)

@@ -1,0 +1,68 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mkmsr.data.examples import ExampleTable
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.sessions import SessionTable
+from mkmsr.data.vocabulary import Vocabulary
+from mkmsr.models import ModelSizes, TrainingData
+
+SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Small tensors are slower on several threads, and sums then depend on their number."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The development data beside the checkout; a test that needs it is skipped where it is missing."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("development data is not beside the checkout")
+    return SHARED_DATA
+
+
+def session_table(*sessions: list[tuple[int, int]]) -> SessionTable:
+    """Sessions written out as (item, operation) pairs; the times count the events."""
+    events = [event for session in sessions for event in session]
+    return SessionTable(
+        np.array([item for item, _ in events], np.int32),
+        np.array([operation for _, operation in events], np.int16),
+        np.cumsum([0, *(len(session) for session in sessions)]).astype(np.int64),
+        np.arange(len(events), dtype=np.int64),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_sizes() -> ModelSizes:
+    """Sizes of `small_training`."""
+    return ModelSizes(num_items=12, num_operations=3, num_attributes=5, num_relations=2)
+
+
+@pytest.fixture(scope="session")
+def small_training(small_sizes: ModelSizes) -> TrainingData:
+    """Forty random sessions of one to nine events over 12 items and 3 operations; each item has one or two triples."""
+    rng = np.random.default_rng(7)
+    walks = []
+    for length in rng.integers(1, 10, size=40):
+        pairs = zip(rng.integers(1, 13, size=length), rng.integers(1, 4, size=length), strict=True)
+        walks.append([(int(item), int(operation)) for item, operation in pairs])
+    sessions = session_table([(item, 1 + item % 3) for item in range(1, 13)], *walks)
+    first = [(item, 1, 12 + 1 + item % 3) for item in range(1, 13)]
+    second = [(item, 2, 12 + 4 + item % 2) for item in range(1, 13, 2)]
+    knowledge = KnowledgeGraph(
+        np.array(sorted(first + second), np.int64),
+        Vocabulary(["brand", "shop"], kind="relation"),
+        Vocabulary([f"brand={n}" for n in range(3)] + [f"shop={n}" for n in range(2)], kind="attribute"),
+        small_sizes.num_items,
+    )
+    return TrainingData(sessions, ExampleTable.from_sessions(sessions), knowledge)

@@ -1,0 +1,76 @@
+"""The GRU on a tree of prefixes against torch.nn.GRU on every sequence of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mkmsr.data.session_graph import build_prefix_tree
+from mkmsr.layers.tree_gru import TreeGRU
+
+sequences = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=6)
+
+
+def torch_gru(layer: TreeGRU, input_dim: int) -> torch.nn.GRU:
+    """torch.nn.GRU with the same weights."""
+    gru = torch.nn.GRU(input_dim, layer.dim).to(layer.from_state.weight.dtype)
+    names = {"weight_ih_l0": layer.from_input.weight, "bias_ih_l0": layer.from_input.bias}
+    names |= {"weight_hh_l0": layer.from_state.weight, "bias_hh_l0": layer.from_state.bias}
+    gru.load_state_dict({name: value.detach().clone() for name, value in names.items()})
+    return gru
+
+
+def run(layer: TreeGRU, table: torch.Tensor, sessions: list[list[int]]) -> torch.Tensor:
+    """One state an event. Shape [P, D]."""
+    values = torch.tensor([value for session in sessions for value in session])
+    lengths = torch.tensor([len(session) for session in sessions])
+    tree = build_prefix_tree(values, torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]))
+    states: torch.Tensor = layer(table, tree.value, tree.parent, tree.level_sizes)
+    return states[tree.alias]
+
+
+@settings(deadline=None, max_examples=50)
+@given(sequences)
+def test_every_event_gets_the_state_of_the_plain_gru(sessions: list[list[int]]) -> None:
+    torch.manual_seed(0)
+    layer, table = TreeGRU(3, 4).double(), torch.randn(4, 3, dtype=torch.float64)
+    gru = torch_gru(layer, 3)
+    expected = torch.cat([gru(table[torch.tensor(session)])[0] for session in sessions])
+    assert torch.allclose(run(layer, table, sessions), expected, atol=1e-12)
+
+
+def test_gradients_are_those_of_the_plain_gru() -> None:
+    torch.manual_seed(1)
+    sessions = [[0, 0, 1, 2], [0, 0, 1], [0, 0, 1, 3], [2], [0, 1]]
+    layer = TreeGRU(3, 4).double()
+    gru = torch_gru(layer, 3)
+    mine, theirs = (torch.linspace(-1, 1, 12, dtype=torch.float64).view(4, 3).requires_grad_() for _ in range(2))
+    weights = torch.randn(sum(map(len, sessions)), 4, dtype=torch.float64)
+    (run(layer, mine, sessions) * weights).sum().backward()
+    (torch.cat([gru(theirs[torch.tensor(session)])[0] for session in sessions]) * weights).sum().backward()
+    pairs = [(mine, theirs), (layer.from_input.weight, gru.weight_ih_l0), (layer.from_input.bias, gru.bias_ih_l0)]
+    pairs += [(layer.from_state.weight, gru.weight_hh_l0), (layer.from_state.bias, gru.bias_hh_l0)]
+    for own, other in pairs:
+        assert own.grad is not None
+        assert other.grad is not None
+        assert torch.allclose(own.grad, other.grad, atol=1e-12)
+
+
+def test_sequences_that_begin_alike_share_their_states() -> None:
+    layer, table = TreeGRU(3, 4), torch.randn(4, 3)
+    states = run(layer, table, [[1, 2, 0], [1, 2, 3]])
+    assert torch.equal(states[:2], states[3:5])
+    assert not torch.allclose(states[2], states[5])
+
+
+def test_an_operation_that_recurs_gets_another_vector() -> None:
+    layer, table = TreeGRU(3, 4), torch.randn(4, 3)
+    first, second = run(layer, table, [[1, 1]])
+    assert not torch.allclose(first, second)
+
+
+def test_level_sizes_that_do_not_cover_the_nodes_are_an_error() -> None:
+    with pytest.raises(RuntimeError):
+        TreeGRU(2, 2)(torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([0, 0]), (1,))

@@ -1,0 +1,130 @@
+"""Strict settings: what a wrong key, a wrong value and a wrong override say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field, ValidationError
+
+from mkmsr.config import StrictModel, apply_overrides, read_toml, to_toml, validate
+from mkmsr.errors import ConfigError, MkmsrError
+
+
+class Inner(StrictModel):
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    clip_norm: float | None = None
+
+
+class Outer(StrictModel):
+    dim: Annotated[int, Field(ge=1, le=4096)] = 100
+    scorer: str = "dot"
+    optimiser: Inner = Inner()
+
+
+def message(values: dict[str, object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, values, prefix="model")
+    return str(caught.value)
+
+
+def test_an_unknown_key_is_named_with_the_nearest_right_one() -> None:
+    assert message({"scorrer": "dot"}) == "model.scorrer: unknown key, did you mean 'scorer'?"
+
+
+def test_an_unknown_nested_key_is_compared_with_the_keys_of_its_own_table() -> None:
+    text = message({"optimiser": {"learning_rat": 1.0}})
+    assert text == "model.optimiser.learning_rat: unknown key, did you mean 'learning_rate'?"
+
+
+def test_an_unknown_key_that_resembles_none_lists_them_all() -> None:
+    assert message({"zzz": 1}) == "model.zzz: unknown key; known keys: dim, optimiser, scorer"
+
+
+@pytest.mark.parametrize(("dim", "reason"), [(0, "greater than or equal to 1"), (5000, "less than or equal to 4096")])
+def test_a_value_out_of_bounds_says_the_bound_and_the_value(dim: int, reason: str) -> None:
+    text = message({"dim": dim})
+    assert text.startswith("model.dim: ")
+    assert reason in text
+    assert text.endswith(f"found {dim}")
+
+
+def test_a_value_of_the_wrong_type_is_named() -> None:
+    assert "model.dim" in message({"dim": "many"})
+    assert "'many'" in message({"dim": "many"})
+
+
+def test_a_wrong_value_keeps_its_place_for_programs() -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, {"optimiser": {"learning_rate": -1}}, path="run.toml")
+    assert caught.value.key == "optimiser.learning_rate"
+    assert caught.value.path == "run.toml"
+    assert isinstance(caught.value, MkmsrError)
+
+
+def test_settings_cannot_change_after_they_are_read() -> None:
+    settings = validate(Outer, {})
+    with pytest.raises(ValidationError):
+        settings.dim = 3
+
+
+def test_defaults_are_checked_too() -> None:
+    class Wrong(StrictModel):
+        dim: Annotated[int, Field(ge=1)] = 0
+
+    with pytest.raises(ConfigError, match="dim"):
+        validate(Wrong, {})
+
+
+def test_overrides_are_read_as_toml_and_else_as_text() -> None:
+    overrides = ["model.dim=64", "model.scorer=cosine", "training.rate = 1e-3", "training.on=true", "k=[5, 10]"]
+    assert apply_overrides({"model": {"dim": 1, "steps": 2}}, overrides) == {
+        "model": {"dim": 64, "steps": 2, "scorer": "cosine"},
+        "training": {"rate": 0.001, "on": True},
+        "k": [5, 10],
+    }
+
+
+def test_an_override_may_hold_an_equals_sign_and_spaces() -> None:
+    assert apply_overrides({}, ["name=a = b"]) == {"name": "a = b"}
+    assert apply_overrides({}, ["select=mrr@20"]) == {"select": "mrr@20"}
+
+
+def test_overrides_leave_the_given_settings_alone() -> None:
+    settings = {"model": {"dim": 1}}
+    apply_overrides(settings, ["model.dim=2"])
+    assert settings == {"model": {"dim": 1}}
+
+
+@pytest.mark.parametrize("override", ["model.dim", "=3", "  =3"])
+def test_an_override_that_is_no_assignment_shows_one_that_is(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"should read key=value, for example model\.dim=64"):
+        apply_overrides({}, [override])
+
+
+def test_an_override_through_a_value_says_which_is_no_table() -> None:
+    with pytest.raises(ConfigError, match="'dim' is a value, not a table") as caught:
+        apply_overrides({"model": {"dim": 1}}, ["model.dim.x=2"])
+    assert caught.value.key == "model.dim.x"
+
+
+def test_settings_survive_a_round_trip_through_toml(tmp_path: Path) -> None:
+    settings = Outer(dim=7, scorer='with "quotes" and 漢字', optimiser=Inner(learning_rate=1e-7))
+    path = tmp_path / "run.toml"
+    path.write_text(to_toml(settings), encoding="utf-8")
+    assert validate(Outer, read_toml(path)) == settings
+    assert "clip_norm" not in read_toml(path)["optimiser"]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: no such file"):
+        read_toml(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("content", [b"dim = = 3", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"broken\.toml: not a TOML file"):
+        read_toml(path)

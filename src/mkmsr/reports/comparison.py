@@ -1,0 +1,220 @@
+"""Several runs beside each other: who is better on the same examples, and by how much beyond chance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mkmsr.errors import EvaluationError, nearest
+from mkmsr.evaluation.metrics import metric_names
+from mkmsr.evaluation.significance import PairedDifference, holm, paired_differences
+from mkmsr.reports.run_folder import EvaluatedRun, evaluation_of, read_evaluated_run
+
+__all__ = ["Comparison", "ComparisonRow", "compare_evaluations", "compare_runs", "read_runs"]
+
+DEFAULT_METRICS = ("hit@20", "mrr@20")
+"""What the paper reports."""
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One run of a comparison.
+
+    Args:
+        run: The run; its label is unique within the comparison.
+        is_reference: Whether the others are compared with this one.
+        differences: By metric: this run minus the reference, with the p-value corrected for all tests of the
+            comparison. Empty for the reference itself and for a run whose ranks were not kept.
+    """
+
+    run: EvaluatedRun
+    is_reference: bool
+    differences: Mapping[str, PairedDifference]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on the same examples, best first.
+
+    Args:
+        reference: Label of the run that the others are compared with.
+        metrics: Names of the metrics compared; the first one orders the rows.
+        split: The split that all were evaluated on.
+        rows: One a run.
+    """
+
+    reference: str
+    metrics: tuple[str, ...]
+    split: str
+    rows: tuple[ComparisonRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data; shares and differences are 0..1."""
+        return {
+            "reference": self.reference,
+            "split": self.split,
+            "metrics": list(self.metrics),
+            "correction": "holm",
+            "runs": [_row_json(row, self.metrics) for row in self.rows],
+        }
+
+
+def compare_runs(
+    paths: Sequence[str | Path],
+    *,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    reference: str | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare run folders or files of metrics, see `compare_evaluations`.
+
+    Raises:
+        DataError: A path holds no evaluation.
+        EvaluationError: The runs are not of the same examples.
+    """
+    return compare_evaluations(read_runs(paths), metrics=metrics, reference=reference, samples=samples, seed=seed)
+
+
+def read_runs(sources: Sequence[str | Path | Mapping[str, Any] | EvaluatedRun]) -> list[EvaluatedRun]:
+    """Evaluations from folders, files, documents or runs, each with a label of its own.
+
+    A label is the model's name; runs of the same model also show the name of their folder, or else a number.
+
+    Raises:
+        DataError: A source holds no evaluation.
+    """
+    return _with_distinct_labels([_read_source(source) for source in sources])
+
+
+def compare_evaluations(
+    runs: Sequence[EvaluatedRun],
+    *,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    reference: str | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Order runs by the first metric and test each against the reference in pairs.
+
+    Differences are bootstrapped over sessions; p-values are corrected by Holm over every run and metric of the table.
+
+    Args:
+        runs: At least one, with distinct labels.
+        metrics: Names such as `mrr@20`; every document must hold them.
+        reference: Label of the run to compare with; by default the best one by the first metric.
+        samples: Resamples.
+        seed: Of the resampling.
+
+    Raises:
+        EvaluationError: No run, an unknown metric or label, or runs over different splits, examples or catalogues.
+    """
+    if not runs:
+        raise EvaluationError("nothing to compare: give at least one run")
+    _check_comparable(runs, metrics)
+    ordered = sorted(runs, key=lambda run: -float(run.document["metrics"][metrics[0]]))
+    labels = [run.label for run in ordered]
+    if reference is not None and reference not in labels:
+        raise EvaluationError(
+            f"no run {reference!r} to compare with{nearest(reference, labels) or f'; there are: {labels}'}"
+        )
+    chosen = ordered[labels.index(reference)] if reference is not None else ordered[0]
+    raw = [_differences(run, chosen, metrics, samples, seed) for run in ordered]
+    corrected = iter(holm([each.p_value for row in raw for each in row.values()]))
+    rows = [
+        ComparisonRow(
+            run,
+            run is chosen,
+            {name: replace(each, p_value=next(corrected)) for name, each in differences.items()},
+        )
+        for run, differences in zip(ordered, raw, strict=True)
+    ]
+    return Comparison(chosen.label, tuple(metrics), str(chosen.document["split"]), tuple(rows))
+
+
+def _read_source(source: str | Path | Mapping[str, Any] | EvaluatedRun) -> EvaluatedRun:
+    if isinstance(source, EvaluatedRun):
+        return source
+    if isinstance(source, Mapping):
+        document = evaluation_of(source)
+        return EvaluatedRun(str(document["model"]), document)
+    return read_evaluated_run(source)
+
+
+def _with_distinct_labels(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
+    again = Counter(run.label for run in runs)
+    named = [
+        replace(run, label=f"{run.label} ({_folder_name(run.path)})") if again[run.label] > 1 and run.path else run
+        for run in runs
+    ]
+    still = Counter(run.label for run in named)
+    counted: Counter[str] = Counter()
+    result = []
+    for run in named:
+        counted[run.label] += 1
+        result.append(replace(run, label=f"{run.label} #{counted[run.label]}") if still[run.label] > 1 else run)
+    return result
+
+
+def _folder_name(path: Path) -> str:
+    return path.parent.resolve().name if path.name == "metrics.json" else path.resolve().stem
+
+
+def _check_comparable(runs: Sequence[EvaluatedRun], metrics: Sequence[str]) -> None:
+    first = runs[0]
+    _list_lengths(metrics)
+    for run in runs:
+        for name in metrics:
+            if name not in run.document["metrics"]:
+                known = run.document["metrics"]
+                raise EvaluationError(
+                    f"{run.label} has no metric {name!r}{nearest(name, known)}; it has {', '.join(known)}"
+                )
+        for key in ("split", "examples", "candidates"):
+            if run.document[key] != first.document[key]:
+                raise EvaluationError(
+                    f"{first.label} and {run.label} cannot be compared: {key} is {first.document[key]!r} against "
+                    f"{run.document[key]!r}; evaluate both on the same prepared data and split"
+                )
+
+
+def _differences(
+    run: EvaluatedRun, reference: EvaluatedRun, metrics: Sequence[str], samples: int, seed: int
+) -> dict[str, PairedDifference]:
+    if run is reference or run.ranks is None or reference.ranks is None:
+        return {}
+    try:
+        found = paired_differences(run.ranks, reference.ranks, _list_lengths(metrics), samples=samples, seed=seed)
+    except EvaluationError as error:
+        raise EvaluationError(f"{run.label} and {reference.label} cannot be compared: {error}") from None
+    return {name: found[name] for name in metrics}
+
+
+def _list_lengths(metrics: Sequence[str]) -> list[int]:
+    ks = sorted({int(k) for k in (name.rpartition("@")[2] for name in metrics) if k.isdecimal()})
+    unknown = set(metrics) - set(metric_names(ks) if ks else ())
+    if unknown:
+        raise EvaluationError(
+            f"metrics are hit@K, mrr@K and ndcg@K, for example mrr@20; found {', '.join(sorted(unknown))}"
+        )
+    return ks
+
+
+def _row_json(row: ComparisonRow, metrics: Sequence[str]) -> dict[str, Any]:
+    document = row.run.document
+    differences = {
+        name: {key: value for key, value in asdict(each).items() if key != "metric"}
+        for name, each in row.differences.items()
+    }
+    return {
+        "label": row.run.label,
+        "model": document["model"],
+        "examples": document["examples"],
+        "metrics": {name: document["metrics"][name] for name in metrics},
+        "intervals": {name: document["intervals"][name] for name in metrics if name in document["intervals"]},
+        "is_reference": row.is_reference,
+        "differences": differences,
+    }

@@ -1,0 +1,254 @@
+"""Figures of runs, drawn with matplotlib onto figures of their own (no pyplot, no global state) and returned as bytes.
+
+Drawn in five named inks, so that an HTML page can show the same drawing in its own colours, light or dark: see
+`inline_svg`.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from mkmsr.errors import ConfigError
+from mkmsr.evaluation.ranks import SLICES
+from mkmsr.reports.tables import metric_title
+from mkmsr.training.history import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "INKS",
+    "FigureFormat",
+    "FigureRow",
+    "MissingMatplotlibError",
+    "draw_learning_curves",
+    "draw_metrics",
+    "draw_slices",
+    "inline_svg",
+]
+
+FigureFormat = Literal["svg", "png"]
+
+INKS: Mapping[str, str] = {
+    "ink": "#1b2430",
+    "muted": "#5c6675",
+    "line": "#d5dae2",
+    "accent": "#0b6e6e",
+    "warm": "#b0500f",
+}
+"""Every colour that a figure uses, by name. All but `line` have a contrast of at least 4.5 on white."""
+
+
+class MissingMatplotlibError(ConfigError):
+    """Figures were asked for, but matplotlib is not installed."""
+
+
+Curve: TypeAlias = tuple[str, Sequence[tuple[int, float]]]
+"""What a line shows, and its points (epoch, value)."""
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """One run of a figure.
+
+    Args:
+        label: What the figure calls it.
+        values: By name (of a metric, or of a slice), 0..1; a name may be missing.
+        intervals: By the same names; a name may be missing.
+        highlight: Whether it is the run that the figure is about.
+    """
+
+    label: str
+    values: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    highlight: bool = False
+
+
+def draw_metrics(rows: Sequence[FigureRow], metrics: Sequence[str], format: FigureFormat = "svg") -> bytes:
+    """Each metric in a panel: one dot a run, with its interval, per cent.
+
+    Raises:
+        MissingMatplotlibError: matplotlib is not installed.
+    """
+    with _figure(width=2.6 * len(metrics) + 1.2, height=0.34 * len(rows) + 0.8, panels=len(metrics)) as (
+        figure,
+        panels,
+    ):
+        for axes, name in zip(panels, metrics, strict=True):
+            _draw_dots(axes, rows, name)
+            axes.set_title(metric_title(name), loc="left", fontsize=10, fontweight="bold")
+            axes.set_xlabel("per cent")
+        return _render(figure, format, "metrics")
+
+
+def draw_slices(rows: Sequence[FigureRow], metric: str, format: FigureFormat = "svg") -> bytes:
+    """Each slice of the examples in a panel: one dot a run, with its interval, per cent; empty slices are left out.
+
+    Args:
+        rows: Runs; `values` and `intervals` by name of the slice.
+        metric: What the values are, for the axis.
+        format: Of the bytes returned.
+
+    Raises:
+        MissingMatplotlibError: matplotlib is not installed.
+    """
+    names = [name for name in SLICES if any(name in row.values for row in rows)]
+    with _figure(width=2.6 * max(len(names), 1) + 1.2, height=0.34 * len(rows) + 0.8, panels=max(len(names), 1)) as (
+        figure,
+        panels,
+    ):
+        for axes, name in zip(panels, names, strict=False):
+            _draw_dots(axes, rows, name)
+            axes.set_title(name.replace("_", " "), loc="left", fontsize=10, fontweight="bold")
+            axes.set_xlabel(f"{metric_title(metric)}, per cent")
+        return _render(figure, format, "slices")
+
+
+def draw_learning_curves(
+    history: Sequence[EpochRecord], metrics: Sequence[str], best_epoch: int | None = None, format: FigureFormat = "svg"
+) -> bytes:
+    """Losses while training and metrics on validation, a panel each; a dotted line marks the chosen epoch.
+
+    Args:
+        history: One record an epoch.
+        metrics: At most two names of metrics; one that the history lacks is left out.
+        best_epoch: The epoch that validation chose.
+        format: Of the bytes returned.
+
+    Raises:
+        MissingMatplotlibError: matplotlib is not installed.
+    """
+    sessions = [(each.epoch, each.train_loss) for each in history if each.train_loss is not None]
+    knowledge = [(each.epoch, each.knowledge_loss) for each in history if each.knowledge_loss is not None]
+    curves: list[tuple[str, list[Curve]]] = [
+        ("session loss", [("training", sessions)]),
+        ("knowledge loss", [("training", knowledge)]),
+        ("validation, per cent", [(metric_title(name), _validation_points(history, name)) for name in metrics]),
+    ]
+    shown = [(title, lines) for title, lines in curves if any(points for _, points in lines)]
+    count = max(len(shown), 1)
+    with _figure(width=3.2 * count, height=2.7, panels=count, shared=False) as (figure, panels):
+        for axes, (title, lines) in zip(panels, shown, strict=False):
+            axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+            _draw_curves(axes, lines, best_epoch)
+        return _render(figure, format, "curves")
+
+
+def inline_svg(svg: bytes, *, name: str, description: str) -> str:
+    """A drawn figure as markup for an HTML page: its inks become CSS variables, its ids unique, its text the page's.
+
+    Args:
+        svg: What a `draw_...` function returned.
+        name: Prefix of its ids, unique on the page.
+        description: What the figure shows, for those who cannot see it.
+    """
+    text = svg.decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<style[^>]*>.*?</style>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\b(id=")([^"]+)"', rf"\g<1>{name}-\g<2>" + '"', text)
+    text = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace("fill: #ffffff", "fill: none")
+    for ink, colour in INKS.items():
+        text = text.replace(colour, f"var(--{ink})")
+    box = re.search(r'viewBox="([^"]+)"', text)
+    assert box is not None
+    opening = f'<svg class="figure" role="img" aria-label="{html.escape(description)}" viewBox="{box.group(1)}">'
+    return re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
+
+
+@contextmanager
+def _figure(*, width: float, height: float, panels: int, shared: bool = True) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with panels side by side, and the style that holds while it is drawn and rendered."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingMatplotlibError("figures need matplotlib; install it with: pip install 'mkmsr[plots]'") from None
+    style: dict[Any, Any] = {
+        "text.parse_math": False,
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.edgecolor": INKS["line"],
+        "axes.labelcolor": INKS["muted"],
+        "axes.titlecolor": INKS["ink"],
+        "axes.titlepad": 8,
+        "text.color": INKS["ink"],
+        "xtick.color": INKS["line"],
+        "ytick.color": INKS["line"],
+        "xtick.labelcolor": INKS["muted"],
+        "ytick.labelcolor": INKS["ink"],
+        "grid.color": INKS["line"],
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(wspace=0.06)
+        yield figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
+
+
+def _render(figure: Figure, format: FigureFormat, salt: str) -> bytes:
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": salt}):  # equal input, equal bytes
+        metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
+        figure.savefig(buffer, format=format, dpi=160, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _draw_dots(axes: Axes, rows: Sequence[FigureRow], name: str) -> None:
+    places = range(len(rows) - 1, -1, -1)
+    for place, row in zip(places, rows, strict=True):
+        if name not in row.values:
+            continue
+        ink = INKS["accent"] if row.highlight else INKS["muted"]
+        value = 100 * row.values[name]
+        low, high = (100 * end for end in row.intervals.get(name, (row.values[name],) * 2))
+        axes.plot([low, high], [place, place], color=ink, linewidth=2.4 if row.highlight else 1.4)
+        axes.plot([value], [place], "o", color=ink, markersize=7 if row.highlight else 5)
+        axes.annotate(
+            f"{value:.1f}",
+            (max(high, value), place),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            color=ink,
+            fontsize=8,
+        )
+    ends = [max(row.intervals.get(name, (0.0, 0.0))[1], row.values.get(name, 0.0)) for row in rows]
+    axes.set_yticks(list(places), [row.label for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(0, max(100 * max(ends) * 1.22, 1.0))  # the rest is room for the numbers
+    axes.grid(axis="x", linewidth=0.6)
+    axes.tick_params(length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _validation_points(history: Sequence[EpochRecord], metric: str) -> list[tuple[int, float]]:
+    return [(each.epoch, 100 * each.validation[metric]) for each in history if metric in each.validation]
+
+
+def _draw_curves(axes: Axes, lines: Sequence[Curve], best_epoch: int | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for (label, points), ink, style in zip(lines, ("accent", "warm"), ("-", "--"), strict=False):
+        if points:
+            epochs, values = zip(*points, strict=True)
+            axes.plot(epochs, values, style, color=INKS[ink], linewidth=1.8, marker="o", markersize=3, label=label)
+    if best_epoch:
+        axes.axvline(best_epoch, color=INKS["muted"], linewidth=1, linestyle=":", label=f"chosen: epoch {best_epoch}")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", linewidth=0.6)
+    axes.tick_params(length=0)
+    axes.spines["left"].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,125 @@
+"""Reading what a run left behind: settings, history, metrics, ranks and example sessions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mkmsr.errors import DataError
+from mkmsr.evaluation.ranks import RankTable
+from mkmsr.training.history import EpochRecord, read_history
+
+__all__ = ["EvaluatedRun", "RunFolder", "read_evaluated_run", "read_run_folder"]
+
+_DOCUMENT_KEYS = ("model", "split", "examples", "candidates", "metrics", "intervals", "slices")
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One evaluation to be shown or compared.
+
+    Args:
+        label: What tables call it: the model's name until something more is needed to tell two runs apart.
+        document: The evaluation document, see `mkmsr.evaluation.document`.
+        ranks: Its ranks, or None where only the document was kept; such a run takes no part in paired tests.
+        path: Where it was read from; None for a document given as data.
+    """
+
+    label: str
+    document: Mapping[str, Any]
+    ranks: RankTable | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run that a report needs.
+
+    Args:
+        folder: Where they are.
+        run: Its evaluation on the test split, or on validation where test was not evaluated.
+        metrics: `metrics.json`.
+        config: Text of `config.toml`; empty where there is none.
+        history: Epochs of `history.jsonl`; empty for a model that is not trained.
+        examples: `examples.json`, see `mkmsr.evaluation.showcase`; empty where there is none.
+    """
+
+    folder: Path
+    run: EvaluatedRun
+    metrics: Mapping[str, Any]
+    config: str
+    history: tuple[EpochRecord, ...]
+    examples: Mapping[str, Any]
+
+
+def read_run_folder(folder: str | Path) -> RunFolder:
+    """The run in a folder.
+
+    Raises:
+        DataError: The folder holds no run, or a file of it cannot be read.
+    """
+    folder = Path(folder)
+    run = read_evaluated_run(folder)
+    config, history, examples = folder / "config.toml", folder / "history.jsonl", folder / "examples.json"
+    return RunFolder(
+        folder=folder,
+        run=run,
+        metrics=_read_json(folder / "metrics.json"),
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        history=read_history(history) if history.is_file() else (),
+        examples=_read_json(examples) if examples.is_file() else {},
+    )
+
+
+def read_evaluated_run(path: str | Path) -> EvaluatedRun:
+    """The evaluation in a run folder, in its `metrics.json`, or in a file that `mkmsr evaluate --json` printed.
+
+    Ranks are read from `ranks.parquet` beside `metrics.json`, or from `NAME.parquet` beside `NAME.json`.
+
+    Raises:
+        DataError: There is no evaluation at that path.
+        EvaluationError: Its ranks cannot be read, or are not those of its document.
+    """
+    path = Path(path)
+    file = path / "metrics.json" if path.is_dir() else path
+    content = _read_json(file)
+    document = evaluation_of(content, file)
+    ranks = file.with_name("ranks.parquet") if file.name == "metrics.json" else file.with_suffix(".parquet")
+    table = RankTable.load(ranks) if ranks.is_file() else None
+    if table is not None and len(table) != document["examples"]:
+        raise DataError(
+            f"the ranks beside it are of another evaluation: {len(table)} examples, not {document['examples']}",
+            path=file,
+        )
+    return EvaluatedRun(str(document["model"]), document, table, path)
+
+
+def evaluation_of(content: Mapping[str, Any], path: Path | None = None) -> Mapping[str, Any]:
+    """The evaluation document in a run's metrics (test before validation), or the content itself if it is one.
+
+    Raises:
+        DataError: The content is neither.
+    """
+    for candidate in (content, content.get("test"), content.get("validation")):
+        if isinstance(candidate, Mapping) and all(key in candidate for key in _DOCUMENT_KEYS):
+            return candidate
+    raise DataError(
+        f"no evaluation in it; expected the metrics of a run or of `mkmsr evaluate --json` with the keys "
+        f"{', '.join(_DOCUMENT_KEYS)}",
+        path=path,
+    )
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError("no such file; `mkmsr train ... --out RUN` writes a run folder", path=path) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be read as JSON: {error}", path=path) from None
+    if not isinstance(content, dict):
+        raise DataError(f"expected one JSON object, found {type(content).__name__}", path=path)
+    return content

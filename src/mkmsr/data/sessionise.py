@@ -65,6 +65,8 @@ def filter_events(events: Query, *, min_session_events: int, min_item_events: in
             events = events.filter(nw.len().over("session") >= min_session_events)
         events = persist(events)
         rounds += 1
+        if min_item_events == 1 or min_session_events == 1:
+            return events, rounds  # one filter alone leaves nothing for itself to do again
 
 
 def _count(query: Query) -> int:

@@ -190,8 +190,8 @@ def _event_times(lengths: NDArray[np.int64], start: NDArray[np.int64], rng: np.r
         position += count
     session = np.concatenate([np.arange(count) for count in going])
     shrink = np.minimum(1.0, SESSION_LIMIT / elapsed)
-    seconds: NDArray[np.int64] = (times * shrink[session]).astype(np.int64)
-    return start[session] + seconds
+    seconds: NDArray[np.int64] = start[session] + (times * shrink[session]).astype(np.int64)
+    return seconds
 
 
 def _walk(

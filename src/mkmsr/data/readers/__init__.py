@@ -9,6 +9,7 @@ from pathlib import Path
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.readers.jdata_demo import read_jdata_demo
 from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.tabular import read_events
 from mkmsr.errors import ConfigError, nearest
 
 __all__ = ["READERS", "ReadOptions", "Reader", "read_log"]
@@ -23,6 +24,7 @@ class Reader:
 
 
 READERS = {
+    "events": Reader("any event table: CSV, TSV or Parquet, gzip too", read_events),
     "jdata-demo": Reader("the paper's Demo sample of JDATA (a folder, as its authors publish it)", read_jdata_demo),
 }
 

@@ -23,6 +23,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 def read_table(path: str | Path, *, separator: str | None = None) -> pl.DataFrame:
     """The table in a file; text formats give text columns, exactly as written, and an added column ROW.
 
+    Blank lines are left out.
+
     Args:
         path: A .csv, .tsv, .txt or .parquet file; the text formats also with .gz.
         separator: Field separator of a text file of any name; None takes it from the name.
@@ -42,7 +44,8 @@ def read_table(path: str | Path, *, separator: str | None = None) -> pl.DataFram
         raise DataError(f"unknown file type {suffix!r}; known: .csv, .tsv, .txt (also .gz) and .parquet", path=path)
     if table.is_empty():
         raise DataError("the file has a header but no rows", path=path)
-    return table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    numbered = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
+    return numbered.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))  # blank lines
 
 
 def find_file(folder: Path, *names: str) -> Path:

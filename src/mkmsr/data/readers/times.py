@@ -1,0 +1,153 @@
+"""Times as people write them, to whole seconds since 1970 (UTC), and the order that fractions of a second give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from mkmsr.data.readers.options import TimeUnit
+from mkmsr.errors import DataError
+
+__all__ = ["ParsedTimes", "parse_times"]
+
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+LARGEST = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 10**20}
+"""Numbers below a limit are of that unit or a coarser one: 10**11 s is the year 5138, 10**11 ms is 1973."""
+
+ZONE = r"^(.*:\d{2}(?:\.\d+)?)\s*(Z|z|UTC|[+-]\d{2}(?::?\d{2})?)$"
+"""A zone follows a time of day, so that the end of a date is not taken for one."""
+FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+RIGHT = "should be unix seconds or milliseconds, or like 2018-03-01 00:00:06 or 2018-03-01T00:00:06Z"
+
+
+@dataclass(frozen=True)
+class ParsedTimes:
+    """A column of times.
+
+    Args:
+        seconds: Whole seconds since 1970 (UTC). Int64.
+        fraction: What is left of each time below a second, in a unit of its own, for sorting. Int64.
+        unit: What the column was: "s", "ms", "us", "ns", or "text".
+    """
+
+    seconds: pl.Series
+    fraction: pl.Series
+    unit: str
+
+
+def parse_times(values: pl.Series, *, unit: TimeUnit, path: Path) -> ParsedTimes:
+    """Times from a raw column: numbers, ISO 8601 text, "YYYY-MM-DD HH:MM:SS" text, or the date types of Parquet.
+
+    Text without a zone is taken as UTC. The unit "auto" is told from the size of the numbers.
+
+    Raises:
+        DataError: A time is missing or cannot be read; units or zones are mixed.
+    """
+    name = values.name
+    if values.null_count():
+        raise DataError("the time is missing", path=path, row=_first(values.is_null()) + 2, column=name)
+    if values.dtype.is_temporal():
+        return _from_micros(_temporal(values, path))
+    text = values.cast(pl.String)
+    numbers = values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
+    if numbers.null_count() == 0:
+        return _from_numbers(_whole(values, numbers), unit, path)
+    micros = _from_text(text, path)
+    strange = micros.is_null() & numbers.is_null()
+    if not strange.any() and micros.null_count():
+        strange = micros.is_null() if micros.null_count() <= numbers.null_count() else numbers.is_null()
+    if strange.any():
+        row = _first(strange)
+        raise DataError(f"cannot read {text[row]!r} as a time; {RIGHT}", path=path, row=row + 2, column=name)
+    return _from_micros(micros)
+
+
+def _whole(values: pl.Series, numbers: pl.Series) -> pl.Series:
+    """Integers where all values are whole (a float has no room for nanoseconds), else the numbers as they are."""
+    exact = values.cast(pl.Int64, strict=False) if values.dtype == pl.String else numbers.cast(pl.Int64, strict=False)
+    if exact.null_count() == 0 and (numbers.dtype.is_integer() or bool((exact.cast(pl.Float64) == numbers).all())):
+        return exact
+    return numbers
+
+
+def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path) -> ParsedTimes:
+    name = numbers.name
+    if not bool(numbers.cast(pl.Float64).is_finite().all()):
+        row = _first(~numbers.cast(pl.Float64).is_finite())
+        raise DataError(f"the time is {numbers[row]}; {RIGHT}", path=path, row=row + 2, column=name)
+    found = unit if unit != "auto" else _unit_of(float(numbers.abs().max()))  # type: ignore[arg-type]
+    if unit == "auto" and found != "s":
+        other = numbers.abs() < LARGEST[_coarser(found)]
+        if other.any():
+            row = _first(other)
+            raise DataError(
+                f"{numbers[row]} looks like another unit than the rest, which looks like {found!r}; "
+                "bring the column to one unit or state it (time_unit)",
+                path=path,
+                row=row + 2,
+                column=name,
+            )
+    scale = PER_SECOND[found]
+    if numbers.dtype.is_integer():
+        return ParsedTimes(numbers // scale, numbers % scale, found)
+    return _from_micros((numbers / scale * 1_000_000).floor().cast(pl.Int64), found)
+
+
+def _unit_of(largest: float) -> str:
+    return next((unit for unit, limit in LARGEST.items() if largest < limit), "ns")
+
+
+def _coarser(unit: str) -> str:
+    units = list(PER_SECOND)
+    return units[units.index(unit) - 1]
+
+
+def _from_text(text: pl.Series, path: Path) -> pl.Series:
+    """Microseconds since 1970; null where the text is not a time."""
+    plain = text.str.strip_chars()
+    zone = plain.str.extract(ZONE, 2)
+    local = plain.str.replace(ZONE, "$1").str.replace("T", " ", literal=True)
+    micros = pl.Series(text.name, [None], dtype=pl.Int64).new_from_index(0, len(text))
+    for form in FORMATS:
+        if micros.null_count():
+            parsed = local.str.to_datetime(form, strict=False, time_unit="us") if "%H" in form else _dates(local, form)
+            micros = micros.zip_with(micros.is_not_null(), parsed.dt.epoch("us"))
+    zoned = zone.is_not_null() & micros.is_not_null()
+    bare = ~zoned & micros.is_not_null()
+    if zoned.any() and bare.any():
+        row = _first(bare)
+        raise DataError(
+            f"{text[row]!r} has no time zone where other rows have one; give all rows a zone, or none",
+            path=path,
+            row=row + 2,
+            column=text.name,
+        )
+    return micros - _offset_minutes(zone) * 60_000_000
+
+
+def _offset_minutes(zone: pl.Series) -> pl.Series:
+    """Minutes ahead of UTC; 0 without a zone."""
+    digits = zone.str.replace_all(r"\D", "")
+    hours, minutes = (digits.str.slice(at, 2).cast(pl.Int64, strict=False).fill_null(0) for at in (0, 2))
+    sign = 1 - 2 * zone.str.starts_with("-").fill_null(False).cast(pl.Int64)
+    return sign * (hours * 60 + minutes)
+
+
+def _dates(local: pl.Series, form: str) -> pl.Series:
+    return local.str.to_date(form, strict=False).cast(pl.Datetime("us"))
+
+
+def _temporal(values: pl.Series, path: Path) -> pl.Series:
+    if values.dtype not in (pl.Date, pl.Datetime):
+        raise DataError(f"has type {values.dtype}; {RIGHT}", path=path, column=values.name)
+    return values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None))).dt.epoch("us")
+
+
+def _from_micros(micros: pl.Series, unit: str = "text") -> ParsedTimes:
+    return ParsedTimes(micros // 1_000_000, micros % 1_000_000, unit)
+
+
+def _first(mask: pl.Series) -> int:
+    return int(mask.arg_max() or 0)

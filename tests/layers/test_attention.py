@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mkmsr.layers.attention import Part, SoftAttention
+from tests.oracles import attention
 
 LENGTHS = [3, 1, 5]
 ROWS = torch.repeat_interleave(torch.arange(3), torch.tensor(LENGTHS))
@@ -20,21 +21,10 @@ def parts_of(widths: list[int]) -> list[Part]:
 
 
 def literal(layer: SoftAttention, parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """alpha of every event and s of every session, one event at a time."""
-    weights = {name: value.detach().numpy() for name, value in layer.named_parameters()}
+    """alpha of every event and s of every session."""
     m = np.array([np.concatenate([p.table.numpy()[p.alias[t]] for p in parts]) for t in range(len(ROWS))])
-    alphas, vectors, start = [], [], 0
-    for length in LENGTHS:
-        session = m[start : start + length]
-        start += length
-        m_last, pooled = session[-1], np.zeros(m.shape[1])
-        for m_t in session:
-            inner = weights["of_last.weight"] @ m_last + weights["of_each.weight"] @ m_t + weights["of_last.bias"]
-            alpha = weights["weight"] @ (1 / (1 + np.exp(-inner)))
-            alphas.append(alpha)
-            pooled = pooled + alpha * m_t
-        vectors.append(weights["combine.weight"] @ np.concatenate([m_last, pooled]))
-    return np.array(alphas), np.array(vectors)
+    found = [attention(layer, session) for session in np.split(m, np.cumsum(LENGTHS)[:-1])]
+    return np.concatenate([alphas for alphas, _ in found]), np.array([vector for _, vector in found])
 
 
 @pytest.mark.parametrize("widths", [[4], [4, 3], [2, 5, 1]])

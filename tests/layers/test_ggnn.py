@@ -1,8 +1,6 @@
-"""The ragged GGNN against the formulae of one session at a time, on dense adjacency matrices."""
+"""The ragged GGNN against the formulae on dense adjacency matrices, one session at a time."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import torch
 
 from mkmsr.data.session_graph import SessionGraph, build_session_graph
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate, Transitions
+from tests.oracles import ggnn as literal
 
 DIM = 5
 SESSIONS = [[3, 1, 3, 1, 2], [2], [4, 4, 4], [1, 2, 3, 4, 1, 2], [3, 3, 1], [2, 1]]
@@ -27,58 +26,6 @@ def run(layer: GGNN, table: torch.Tensor, sessions: list[list[int]]) -> torch.Te
     transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
     states: torch.Tensor = layer(table[graph.distinct], graph.node_value, transitions)
     return states[graph.alias]
-
-
-def sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values))
-
-
-def adjacency(session: list[int]) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Nodes, A+ (row v: where v was reached from) and A- (row v: where v led to), counts divided by the degree."""
-    nodes = list(dict.fromkeys(session))
-    counts = np.zeros((len(nodes), len(nodes)))
-    for before, after in pairwise(session):
-        counts[nodes.index(before), nodes.index(after)] += 1
-    incoming = np.array([column / max(column.sum(), 1) for column in counts.T])
-    outgoing = np.array([row / max(row.sum(), 1) for row in counts])
-    return nodes, incoming, outgoing
-
-
-def literal(layer: GGNN, table: np.ndarray, session: list[int]) -> np.ndarray:
-    """The formulae, node by node; weights are read out of the layer. One vector an event."""
-    weights = {name: value.detach().numpy() for name, value in layer.named_parameters()}
-    nodes, incoming, outgoing = adjacency(session)
-    zero = np.zeros(3 * DIM)
-    w_ar, w_az, w_ac = np.split(weights["from_message.weight"], 3)
-    w_hr, w_hz, w_hc = np.split(weights["from_state.weight"], 3)
-    b_ar, b_az, b_ac = np.split(weights.get("from_message.bias", zero), 3)
-    b_hr, b_hz, b_hc = np.split(weights.get("from_state.bias", zero), 3)
-    h = [table[node] for node in nodes]
-    for _ in range(layer.steps):
-        new = []
-        for v in range(len(nodes)):
-            if layer.aggregation == "sum":
-                a = sum((incoming[v, u] + outgoing[v, u]) * h[u] for u in range(len(nodes)))
-            else:
-                arrived = [weights["message_in.weight"] @ each + weights["message_in.bias"] for each in h]
-                left = [weights["message_out.weight"] @ each + weights["message_out.bias"] for each in h]
-                a = np.concatenate(
-                    [
-                        sum(incoming[v, u] * arrived[u] for u in range(len(nodes))),
-                        sum(outgoing[v, u] * left[u] for u in range(len(nodes))),
-                    ]
-                )
-            a = a + weights["message_bias"]
-            z = sigmoid(w_az @ a + b_az + w_hz @ h[v] + b_hz)
-            r = sigmoid(w_ar @ a + b_ar + w_hr @ h[v] + b_hr)
-            if layer.gate == "slides":
-                c = np.tanh(w_ac @ a + w_hc @ (r * h[v]))
-                new.append((1 - z) * h[v] + z * c)
-            else:
-                c = np.tanh(w_ac @ a + b_ac + r * (w_hc @ h[v] + b_hc))
-                new.append(z * h[v] + (1 - z) * c)
-        h = new
-    return np.array([h[nodes.index(item)] for item in session])
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,17 +10,18 @@ from hypothesis import strategies as st
 
 from mkmsr.data.session_graph import build_prefix_tree
 from mkmsr.layers.tree_gru import TreeGRU
+from tests.oracles import gru
 
 sequences = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=6)
 
 
 def torch_gru(layer: TreeGRU, input_dim: int) -> torch.nn.GRU:
     """torch.nn.GRU with the same weights."""
-    gru = torch.nn.GRU(input_dim, layer.dim).to(layer.from_state.weight.dtype)
+    plain = torch.nn.GRU(input_dim, layer.dim).to(layer.from_state.weight.dtype)
     names = {"weight_ih_l0": layer.from_input.weight, "bias_ih_l0": layer.from_input.bias}
     names |= {"weight_hh_l0": layer.from_state.weight, "bias_hh_l0": layer.from_state.bias}
-    gru.load_state_dict({name: value.detach().clone() for name, value in names.items()})
-    return gru
+    plain.load_state_dict({name: value.detach().clone() for name, value in names.items()})
+    return plain
 
 
 def run(layer: TreeGRU, table: torch.Tensor, sessions: list[list[int]]) -> torch.Tensor:
@@ -36,22 +38,30 @@ def run(layer: TreeGRU, table: torch.Tensor, sessions: list[list[int]]) -> torch
 def test_every_event_gets_the_state_of_the_plain_gru(sessions: list[list[int]]) -> None:
     torch.manual_seed(0)
     layer, table = TreeGRU(3, 4).double(), torch.randn(4, 3, dtype=torch.float64)
-    gru = torch_gru(layer, 3)
-    expected = torch.cat([gru(table[torch.tensor(session)])[0] for session in sessions])
+    plain = torch_gru(layer, 3)
+    expected = torch.cat([plain(table[torch.tensor(session)])[0] for session in sessions])
     assert torch.allclose(run(layer, table, sessions), expected, atol=1e-12)
+
+
+def test_every_event_gets_what_the_formulae_give() -> None:
+    torch.manual_seed(2)
+    layer, table = TreeGRU(3, 4).double(), torch.randn(4, 3, dtype=torch.float64)
+    sessions = [[0, 1, 1], [3], [0, 1, 2, 2]]
+    expected = np.concatenate([gru(layer, table.numpy(), session) for session in sessions])
+    np.testing.assert_allclose(run(layer, table, sessions).detach().numpy(), expected, rtol=1e-10)
 
 
 def test_gradients_are_those_of_the_plain_gru() -> None:
     torch.manual_seed(1)
     sessions = [[0, 0, 1, 2], [0, 0, 1], [0, 0, 1, 3], [2], [0, 1]]
     layer = TreeGRU(3, 4).double()
-    gru = torch_gru(layer, 3)
+    plain = torch_gru(layer, 3)
     mine, theirs = (torch.linspace(-1, 1, 12, dtype=torch.float64).view(4, 3).requires_grad_() for _ in range(2))
     weights = torch.randn(sum(map(len, sessions)), 4, dtype=torch.float64)
     (run(layer, mine, sessions) * weights).sum().backward()
-    (torch.cat([gru(theirs[torch.tensor(session)])[0] for session in sessions]) * weights).sum().backward()
-    pairs = [(mine, theirs), (layer.from_input.weight, gru.weight_ih_l0), (layer.from_input.bias, gru.bias_ih_l0)]
-    pairs += [(layer.from_state.weight, gru.weight_hh_l0), (layer.from_state.bias, gru.bias_hh_l0)]
+    (torch.cat([plain(theirs[torch.tensor(session)])[0] for session in sessions]) * weights).sum().backward()
+    pairs = [(mine, theirs), (layer.from_input.weight, plain.weight_ih_l0), (layer.from_input.bias, plain.bias_ih_l0)]
+    pairs += [(layer.from_state.weight, plain.weight_hh_l0), (layer.from_state.bias, plain.bias_hh_l0)]
     for own, other in pairs:
         assert own.grad is not None
         assert other.grad is not None

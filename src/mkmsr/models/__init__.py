@@ -9,9 +9,17 @@ from typing import Any
 from mkmsr.config import StrictModel, validate
 from mkmsr.errors import ConfigError, nearest
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
+from mkmsr.models.embsr import EMBSR, EMBSRConfig
+from mkmsr.models.fpmc import FPMC, FPMCConfig
+from mkmsr.models.gru4rec import GRU4Rec, GRU4RecConfig
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
+from mkmsr.models.narm import NARM, NARMConfig
 from mkmsr.models.popularity import Popularity, PopularityConfig, SessionPopularity
 from mkmsr.models.recency import Recency, RecencyConfig
+from mkmsr.models.rib import RIB, RIBConfig
+from mkmsr.models.sasrec import SASRec, SASRecConfig
+from mkmsr.models.sr_gnn import SRGNN, SRGNNConfig
+from mkmsr.models.stamp import STAMP, STAMPConfig
 
 __all__ = ["MODELS", "FactorisedModel", "ModelEntry", "ModelSizes", "SessionModel", "TrainingData", "model_entry"]
 
@@ -27,6 +35,7 @@ class ModelEntry:
         source: Paper, or "this project".
         flagship: Whether this is the model that we recommend.
         preset: Settings that the name fixes, for names that share one settings class.
+        training: Training settings that the name starts from, as (dotted key, value); given ones go before them.
     """
 
     config: type[StrictModel]
@@ -35,6 +44,7 @@ class ModelEntry:
     source: str
     flagship: bool = False
     preset: tuple[tuple[str, Any], ...] = ()
+    training: tuple[tuple[str, Any], ...] = ()
 
     def configure(self, values: Mapping[str, Any] | None = None) -> StrictModel:
         """The model's settings: its preset, then the given values, then defaults.
@@ -109,6 +119,49 @@ MODELS: dict[str, ModelEntry] = {
         operations="ggnn",
         pairs="none",
         knowledge=False,
+    ),
+    "fpmc": ModelEntry(
+        FPMCConfig,
+        FPMC,
+        "factorised Markov chain from the newest item, BPR",
+        "Rendle et al., WWW 2010",
+        training=(("loss.session", "bpr"),),
+    ),
+    "gru4rec-bpr": ModelEntry(
+        GRU4RecConfig,
+        GRU4Rec,
+        "a GRU over items, BPR, as the paper compares it",
+        "Hidasi et al., ICLR 2016",
+        preset=(("tied", False),),
+        training=(("loss.session", "bpr"),),
+    ),
+    "gru4rec-ce": ModelEntry(
+        GRU4RecConfig,
+        GRU4Rec,
+        "a GRU over items, cross-entropy, as the paper compares it",
+        "Hidasi et al., ICLR 2016",
+        preset=(("tied", False),),
+    ),
+    "narm": ModelEntry(NARMConfig, NARM, "a GRU and attention over its states", "Li et al., CIKM 2017"),
+    "stamp": ModelEntry(STAMPConfig, STAMP, "attention that favours the newest item", "Liu et al., KDD 2018"),
+    "sr-gnn": ModelEntry(SRGNNConfig, SRGNN, "a graph network over item transitions", "Wu et al., AAAI 2019"),
+    "rib": ModelEntry(RIBConfig, RIB, "Word2Vec of items and operations, a GRU, attention", "Zhou et al., WSDM 2018"),
+    "gru4rec": ModelEntry(
+        GRU4RecConfig,
+        GRU4Rec,
+        "a GRU over items, well made: tied vectors, sampled softmax with correction, Adagrad",
+        "Hidasi and Karatzoglou, CIKM 2018",
+        preset=(("tied", True),),
+        training=(("loss.session", "sampled-cross-entropy"), ("optimiser.name", "adagrad")),
+    ),
+    "sasrec": ModelEntry(
+        SASRecConfig, SASRec, "a causal transformer over items, full cross-entropy", "Kang and McAuley, ICDM 2018"
+    ),
+    "embsr": ModelEntry(
+        EMBSRConfig,
+        EMBSR,
+        "items, operations and relations between operations: graph network and attention",
+        "after Yuan et al., ICDE 2022",
     ),
     "pop": ModelEntry(PopularityConfig, Popularity, "items by their number of training events", "baseline"),
     "s-pop": ModelEntry(

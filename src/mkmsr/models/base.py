@@ -114,6 +114,10 @@ class FactorisedModel(SessionModel):
         """One vector an item; row 0 is padding. Shape [V, D]."""
         raise NotImplementedError
 
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """The rows of `catalogue` of some items, for losses that look at few of them. Shape [m, D]."""
+        return self.catalogue()[items]
+
     def score(self, batch: SessionBatch) -> Tensor:
         scores_BV = self.queries(batch) @ self.catalogue().T
         return mask_padding(scores_BV)

@@ -1,0 +1,47 @@
+"""Sums and softmaxes over the events of each session of a ragged batch.
+
+Dimension letters: B sessions, P events.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["segment_mean", "segment_softmax", "segment_sum"]
+
+
+def segment_sum(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """Sum over the events of each session.
+
+    Args:
+        values: One number or vector an event. Shape [P, ...].
+        rows: Session of each event. Shape [P].
+        num_rows: B.
+
+    Returns:
+        Shape [B, ...].
+    """
+    return values.new_zeros(num_rows, *values.shape[1:]).index_add(0, rows, values)
+
+
+def segment_mean(values: Tensor, rows: Tensor, lengths: Tensor) -> Tensor:
+    """Mean over the events of each session; `lengths` [B] counts them. Shape [B, D] from values [P, D]."""
+    return segment_sum(values, rows, len(lengths)) / lengths.to(values.dtype)[:, None]
+
+
+def segment_softmax(logits: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """Softmax over the events of each session, every column by itself.
+
+    Args:
+        logits: Shape [P] or [P, heads].
+        rows: Session of each event. Shape [P].
+        num_rows: B.
+
+    Returns:
+        Weights that sum to 1 in every session. The shape of `logits`.
+    """
+    index = rows if logits.dim() == 1 else rows[:, None].expand_as(logits)
+    highest = logits.new_full((num_rows, *logits.shape[1:]), float("-inf"))
+    highest = highest.scatter_reduce(0, index, logits.detach(), "amax")
+    powers = (logits - highest[rows]).exp()
+    return powers / segment_sum(powers, rows, num_rows)[rows]

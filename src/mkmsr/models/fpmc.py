@@ -1,0 +1,64 @@
+"""FPMC: factorised personalised Markov chains, for sessions without users.
+
+Dimension letters: B sessions, D embedding size, V catalogue + 1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mkmsr.config import StrictModel
+from mkmsr.data.batching import SessionBatch
+from mkmsr.layers.segments import segment_mean
+from mkmsr.models.base import FactorisedModel, ModelSizes
+
+__all__ = ["FPMC", "FPMCConfig"]
+
+
+class FPMCConfig(StrictModel):
+    """Settings of FPMC."""
+
+    dim: Annotated[int, Field(ge=1, le=4096)] = 100
+    """Number of factors. Source: the MKM-SR experiments."""
+    basket: Literal["last", "prefix"] = "last"
+    """What the transition starts from: the newest event, or all events of the prefix."""
+    spread: Annotated[float, Field(gt=0)] = 0.1
+    """Standard deviation of the factors at the start."""
+
+
+class FPMC(FactorisedModel):
+    """FPMC: how likely item j follows the items of the basket before, as a factorised transition matrix.
+
+        score(j) = 1 / |basket| * sum_{l in basket} v_j^{IL} . v_l^{LI}
+
+    Source: Rendle et al., Factorizing Personalized Markov Chains for Next-basket Recommendation, WWW 2010.
+
+    Differs: sessions have no known user, so the term v_u^{UI} . v_j^{IU}, the same for all sessions, is left out; Adam
+    instead of plain stochastic steps. The paper's loss is S-BPR: `training.loss.session = "bpr"`, this name's default.
+    """
+
+    def __init__(self, config: FPMCConfig, sizes: ModelSizes):
+        super().__init__(sizes)
+        self.config = config
+        self.next_items = nn.Embedding(sizes.num_items + 1, config.dim, padding_idx=0)
+        self.last_items = nn.Embedding(sizes.num_items + 1, config.dim, padding_idx=0)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every factor from N(0, spread^2); padding rows are zero."""
+        for table in (self.next_items, self.last_items):
+            nn.init.normal_(table.weight, std=self.config.spread)
+            nn.init.zeros_(table.weight[0])
+
+    def queries(self, batch: SessionBatch) -> Tensor:
+        if self.config.basket == "last":
+            return F.embedding(batch.items[batch.last], self.last_items.weight)
+        factors_PD = F.embedding(batch.items, self.last_items.weight)
+        return segment_mean(factors_PD, batch.rows, batch.lengths)
+
+    def catalogue(self) -> Tensor:
+        return self.next_items.weight

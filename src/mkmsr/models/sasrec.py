@@ -1,0 +1,110 @@
+"""SASRec: a causal transformer over the items of a session.
+
+Dimension letters: B sessions, P events, Q distinct prefixes, U distinct items, D embedding size.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Annotated, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from mkmsr.data.batching import SessionBatch
+from mkmsr.data.session_graph import PrefixTree, build_prefix_tree
+from mkmsr.layers.causal_transformer import CausalBlock, Places
+from mkmsr.models.base import ModelSizes
+from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+
+__all__ = ["SASRec", "SASRecConfig"]
+
+
+class SASRecConfig(ItemNetworkConfig):
+    """Settings of SASRec."""
+
+    blocks: Annotated[int, Field(ge=1, le=16)] = 2
+    """Transformer blocks. Source: the paper."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 1
+    """Attention heads. Source: the paper."""
+    max_events: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Places that have a vector of their own; later events share the last one."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim must be a multiple of heads; {self.dim} is not one of {self.heads}")
+        return self
+
+
+class SASRec(ItemNetwork):
+    """SASRec, trained on the whole catalogue.
+
+        x_t = item_t + place_t        h = LN(blocks(x))        score(j) = h_L . item_j
+
+    Prefixes of one session share its states: the blocks run over the longest sequences of a batch alone, and each
+    prefix reads the state at its own newest event. With `training.shuffle = "sessions"` that is the paper's training,
+    every position of a sequence at once.
+
+    Source: Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018; full cross-entropy as in Klenitskiy
+    and Vasilev, Turning Dross Into Gold Loss, RecSys 2023.
+
+    Differs: softmax over the whole catalogue instead of one sampled negative; blocks normalise their input and use GELU
+    and a dense layer of 4 D; places count from the oldest event, so that prefixes can share states.
+    """
+
+    def __init__(self, config: SASRecConfig, sizes: ModelSizes):
+        super().__init__(config, sizes)
+        self.config = config
+        dim = config.dim
+        self.places = nn.Embedding(config.max_events, dim)
+        self.blocks = nn.ModuleList(
+            CausalBlock(dim, heads=config.heads, hidden=4 * dim, dropout=config.dropout) for _ in range(config.blocks)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every weight from U(-1/sqrt(D), 1/sqrt(D)), biases and normalisation aside; padding rows are zero."""
+        super().reset_parameters()
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+            elif isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def session_vectors(self, batch: SessionBatch) -> Tensor:
+        _, value = torch.unique(batch.items, return_inverse=True)
+        events, event_of_prefix = longest_sequences(build_prefix_tree(value, batch.offsets), batch)
+        position = batch.positions[events]
+        places = Places(batch.rows[events], position, (len(batch), int(batch.lengths.max())))
+        place_vectors = self.places(position.clamp(max=self.config.max_events - 1))
+        x_PD = self.drop_items(self.items(batch.items[events]) + place_vectors)
+        for block in self.blocks:
+            x_PD = block(x_PD, places)
+        return self.drop_session(self.norm(x_PD[event_of_prefix]))
+
+
+def longest_sequences(tree: PrefixTree, batch: SessionBatch) -> tuple[Tensor, Tensor]:
+    """The events that stand for all prefixes of a batch: those of one copy of each prefix that no other one continues.
+
+    Returns:
+        The events, in order, [P'], and for each prefix the index among them of an event with its history, [B].
+    """
+    node_of_prefix = tree.alias[batch.last]
+    level_starts = [0, *accumulate(tree.level_sizes)]
+    continued = torch.zeros(len(tree.value), dtype=torch.bool, device=tree.value.device)
+    for level in range(1, len(tree.level_sizes)):
+        parents = tree.parent[level_starts[level] : level_starts[level + 1]]
+        continued[parents + level_starts[level - 1]] = True
+    first_prefix = torch.full_like(tree.value, len(batch)).scatter_reduce(
+        0, node_of_prefix, torch.arange(len(batch), device=tree.value.device), "amin"
+    )
+    kept_prefix = torch.zeros(len(batch) + 1, dtype=torch.bool, device=tree.value.device)
+    kept_prefix[first_prefix[~continued]] = True
+    events = kept_prefix[batch.rows].nonzero()[:, 0]
+    event_of_node = torch.full_like(tree.value, len(events)).scatter_reduce(
+        0, tree.alias[events], torch.arange(len(events), device=events.device), "amin"
+    )
+    return events, event_of_node[node_of_prefix]

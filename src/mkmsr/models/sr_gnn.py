@@ -1,0 +1,55 @@
+"""SR-GNN: a gated graph network over the session's item transitions, read out by soft attention.
+
+Dimension letters: B sessions, N graph nodes, U distinct items, D embedding size.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from mkmsr.data.batching import SessionBatch
+from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.ggnn import GGNN, Transitions
+from mkmsr.models.base import ModelSizes
+from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+
+__all__ = ["SRGNN", "SRGNNConfig"]
+
+
+class SRGNNConfig(ItemNetworkConfig):
+    """Settings of SR-GNN."""
+
+    steps: Annotated[int, Field(ge=0, le=16)] = 1
+    """Steps of the graph network. Source: the authors' code."""
+
+
+class SRGNN(ItemNetwork):
+    """SR-GNN.
+
+        v = GGNN(x, in and out transitions)
+        alpha_t = q' sigmoid(W1 v_L + W2 v_t + c)
+        s = W3 [v_L ; sum_t alpha_t v_t]
+        score(j) = s . x_j
+
+    Source: Wu et al., Session-based Recommendation with Graph Neural Networks, AAAI 2019.
+
+    Differs: the order of the GRU gate and its biases follow the authors' code, not the paper; transitions that recur
+    add up before rows are divided by the degree, as in both.
+    """
+
+    def __init__(self, config: SRGNNConfig, sizes: ModelSizes):
+        super().__init__(config, sizes)
+        self.ggnn = GGNN(config.dim, steps=config.steps, aggregation="concat", gate="gru")
+        self.readout = SoftAttention([config.dim], config.dim)
+        self.reset_parameters()
+
+    def session_vectors(self, batch: SessionBatch) -> Tensor:
+        graph = batch.graph
+        x_UD = self.drop_items(F.embedding(graph.distinct, self.items.weight))
+        transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
+        v_ND = self.ggnn(x_UD, graph.node_value, transitions)
+        return self.drop_session(self.readout([Part(v_ND, graph.alias)], batch.rows, batch.last))

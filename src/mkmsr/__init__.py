@@ -1,0 +1,98 @@
+"""mkmsr: session-based recommendation from micro-behaviours and item knowledge.
+
+Every name is imported from its home when it is first used, so that `import mkmsr` itself takes no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mkmsr.bundle import ModelBundle, load_bundle, save_bundle
+    from mkmsr.data.dataset import PreparedDataset
+    from mkmsr.data.log import InteractionLog
+    from mkmsr.data.prepare import PrepareOptions, prepare
+    from mkmsr.data.readers import ReadOptions, read_log
+    from mkmsr.data.simulate import SimulateOptions, simulate
+    from mkmsr.data.statistics import statistics
+    from mkmsr.errors import (
+        BundleError,
+        ConfigError,
+        DataError,
+        EvaluationError,
+        MkmsrError,
+        ServiceError,
+        TrainingError,
+        UnknownIdError,
+    )
+    from mkmsr.evaluation.document import evaluation_document
+    from mkmsr.evaluation.evaluator import evaluate
+    from mkmsr.evaluation.ranks import RankTable
+    from mkmsr.experiments import ExperimentConfig, run_experiment
+    from mkmsr.recommender import Recommendations, RecommendedItem, Recommender
+    from mkmsr.training.config import TrainingConfig
+
+__all__ = [
+    "BundleError",
+    "ConfigError",
+    "DataError",
+    "EvaluationError",
+    "ExperimentConfig",
+    "InteractionLog",
+    "MkmsrError",
+    "ModelBundle",
+    "PrepareOptions",
+    "PreparedDataset",
+    "RankTable",
+    "ReadOptions",
+    "Recommendations",
+    "RecommendedItem",
+    "Recommender",
+    "ServiceError",
+    "SimulateOptions",
+    "TrainingConfig",
+    "TrainingError",
+    "UnknownIdError",
+    "evaluate",
+    "evaluation_document",
+    "load_bundle",
+    "prepare",
+    "read_log",
+    "run_experiment",
+    "save_bundle",
+    "simulate",
+    "statistics",
+]
+
+_HOMES = {
+    "bundle": ("ModelBundle", "load_bundle", "save_bundle"),
+    "data.dataset": ("PreparedDataset",),
+    "data.log": ("InteractionLog",),
+    "data.prepare": ("PrepareOptions", "prepare"),
+    "data.readers": ("ReadOptions", "read_log"),
+    "data.simulate": ("SimulateOptions", "simulate"),
+    "data.statistics": ("statistics",),
+    "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "evaluation.document": ("evaluation_document",),
+    "evaluation.evaluator": ("evaluate",),
+    "evaluation.ranks": ("RankTable",),
+    "experiments": ("ExperimentConfig", "run_experiment"),
+    "recommender": ("Recommendations", "RecommendedItem", "Recommender"),
+    "training.config": ("TrainingConfig",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mkmsr")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,15 @@
+"""The command line: parses, calls, prints. One file a group of commands; `app` binds them to their names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `mkmsr` with the given arguments (the process's own by default) and exit with its status."""
+    from mkmsr.cli.app import run
+
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))

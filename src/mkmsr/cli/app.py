@@ -1,0 +1,105 @@
+"""The program `mkmsr`: its commands by name, and how errors become exit statuses.
+
+0: done. 1: something failed, with one line that says what. 2: a wrong call. `--debug` shows the traceback instead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from cyclopts import App, CycloptsError
+from rich.console import Console
+
+from mkmsr.cli import compare, data, demo, evaluate, models, recommend, train
+from mkmsr.cli.console import WrongCall
+from mkmsr.errors import MkmsrError
+
+__all__ = ["app", "run"]
+
+COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
+    ("demo", demo.demo, "mkmsr demo --out runs/demo"),
+    ("simulate", data.simulate, "mkmsr simulate --out shop --sessions 20000 --seed 7"),
+    (
+        "prepare",
+        data.prepare,
+        "mkmsr prepare events shop/events.parquet --attributes shop/attributes.parquet --out data/shop\n"
+        "mkmsr prepare events clicks.csv.gz --columns item=sku,operation=type,time=ts,user=uid --out data/x\n"
+        "mkmsr prepare jdata-demo downloads/jdata_demo --new-items keep --out data/demo_n",
+    ),
+    ("describe", data.describe, "mkmsr describe data/shop"),
+    ("models", models.models, "mkmsr models --json"),
+    (
+        "train",
+        train.train,
+        "mkmsr train data/shop --model mkm-sr --out runs/shop --set model.dim=64 training.batch_size=256 --refit",
+    ),
+    ("evaluate", evaluate.evaluate, "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
+    ("compare", compare.compare, "mkmsr compare runs/shop runs/pop runs/recency"),
+    ("report", compare.report, "mkmsr report runs/shop --beside runs/pop"),
+    (
+        "recommend",
+        recommend.recommend,
+        'echo \'{"events": [{"item": "item-00042", "operation": "click"}]}\' | '
+        "mkmsr recommend runs/shop/bundle --session - -k 5",
+    ),
+)
+"""Name, function and an example of each command."""
+
+
+def app() -> App:
+    """The program with all its commands."""
+    program = App(
+        name="mkmsr",
+        help="Session-based recommendation from micro-behaviours and item knowledge: "
+        "from a raw event log to ranked next items.",
+        help_epilogue="[bold]Example:[/bold] mkmsr demo --out runs/demo",
+        help_format="rich",
+        version=lambda: version("mkmsr"),
+    )
+    for place, (name, command, example) in enumerate(COMMANDS):
+        epilogue = "[bold]Example:[/bold]\n\n" + example.replace("[", r"\[")
+        program.command(command, name=name, help_epilogue=epilogue, help_format="rich", sort_key=place)
+    return program
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("mkmsr").setLevel(logging.INFO)
+    debug = "--debug" in arguments
+    try:
+        app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        error.verbose = False
+        _complain(f"{error}\nSee: mkmsr {' '.join([*(error.command_chain or ()), '--help'])}")
+        return 2
+    except WrongCall as error:
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _complain("interrupted; `mkmsr train ... --resume` goes on from the last checkpoint")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (MkmsrError, OSError) as error:
+        if debug:
+            raise
+        _complain(_one_line(error))
+        return 1
+    return 0
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"mkmsr: {text}", markup=False, highlight=False, soft_wrap=True, style="red")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,116 @@
+"""What every command shares: its common flags, and where its output goes.
+
+People read tables on standard output. With `--json`, standard output carries the machine-readable result and nothing
+else: whatever a library prints meanwhile goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Group, Parameter
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from mkmsr.reports.tables import TextTable
+
+__all__ = ["COMMON", "Common", "Terminal", "WrongCall", "terminal", "text_table"]
+
+_PLAIN_WIDTH = 140
+"""Columns of a table that no terminal shows, for example in a pipe."""
+
+
+@Parameter(name="*", group=Group("Everywhere", sort_key=99))
+@dataclass(frozen=True)
+class Common:
+    """Flags of every command.
+
+    Args:
+        json: One JSON document on standard output; everything else goes to standard error.
+        debug: Show the whole traceback of an error.
+    """
+
+    json: Annotated[bool, Parameter(negative=())] = False
+    debug: Annotated[bool, Parameter(negative=())] = False
+
+
+COMMON = Common()
+"""The flags as they are when none is given."""
+
+
+class WrongCall(Exception):
+    """The arguments do not fit together; the message says what would be right."""
+
+
+class Terminal:
+    """Where a command writes.
+
+    Args:
+        result: Standard output.
+        json_mode: Whether `--json` was given.
+    """
+
+    def __init__(self, result: IO[str], *, json_mode: bool):
+        self.json_mode = json_mode
+        self._result = result
+        self.progress = _console(sys.stderr)
+        self._people = self.progress if json_mode else _console(result)
+
+    def document(self, value: Any) -> None:
+        """Print a JSON value on one line of standard output. Only with `--json`, otherwise nothing."""
+        if self.json_mode:
+            self._result.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def say(self, text: str = "") -> None:
+        """Print a line for people; square brackets are text."""
+        self._people.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, what: RenderableType) -> None:
+        """Print a table for people, unless `--json` was given."""
+        if not self.json_mode:
+            self._people.print(what)
+
+    def show_report(self, table: TextTable) -> None:
+        """Print a report's table with its notes, unless `--json` was given."""
+        self.show(text_table(table.title, table.header, table.rows))
+        if not self.json_mode:
+            for note in table.notes:
+                self.say(note)
+
+    def note(self, text: str) -> None:
+        """Print a line on standard error."""
+        self.progress.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def terminal(common: Common) -> Iterator[Terminal]:
+    """The terminal of a command; while it is open with `--json`, stray prints go to standard error."""
+    result = sys.stdout
+    if not common.json:
+        yield Terminal(result, json_mode=False)
+        return
+    with redirect_stdout(sys.stderr):
+        yield Terminal(result, json_mode=True)
+
+
+def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> Table:
+    """A plain table; columns from `numbers_from` on are aligned as numbers, ids are never read as markup."""
+    table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if number >= numbers_from else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _console(file: IO[str]) -> Console:
+    console = Console(file=file)
+    return console if console.is_terminal else Console(file=file, width=_PLAIN_WIDTH)

@@ -1,0 +1,230 @@
+"""`mkmsr simulate`, `mkmsr prepare`, `mkmsr describe`: from a raw log to prepared data."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal, text_table
+from mkmsr.cli.progress import duration, waiting
+from mkmsr.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["describe", "prepare", "show_statistics", "simulate"]
+
+_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
+_SHARE = Parameter(validator=Number(gte=0, lt=1))
+_GENERIC = Group("Only for the kind 'events'", sort_key=10)
+_FIELDS = ("item", "operation", "time", "user", "session", "split")
+
+
+def simulate(
+    *,
+    out: Path,
+    sessions: Annotated[int, _AT_LEAST_ONE] = 20_000,
+    items: Annotated[int, _AT_LEAST_ONE] = 5_000,
+    seed: int = 0,
+    common: Common = COMMON,
+) -> None:
+    """Write a realistic simulated shop log: events.parquet and attributes.parquet.
+
+    Operations, transitions driven by attributes, repeats that depend on the operation, items launched late.
+
+    Args:
+        out: Folder for the two files.
+        sessions: Visits.
+        items: Size of the catalogue.
+        seed: The same seed gives the same log.
+    """
+    with terminal(common) as screen:
+        from mkmsr.data.simulate import SimulateOptions
+        from mkmsr.data.simulate import simulate as make_log
+
+        began = time.perf_counter()
+        with waiting(screen.progress, f"simulating {sessions:,} sessions"):
+            log = make_log(SimulateOptions(sessions=sessions, items=items, seed=seed))
+            log.save(out)
+        counts = {"sessions": sessions, "items": items, "events": log.events.height, "triples": log.attributes.height}
+        seconds = time.perf_counter() - began
+        screen.document({"out": str(out), "seed": seed, **counts, "seconds": seconds})
+        screen.say(f"{counts['events']:,} events of {sessions:,} sessions in {duration(seconds)}: {out}/events.parquet")
+        screen.say(f"{counts['triples']:,} attribute values of {items:,} items: {out}/attributes.parquet")
+        files = f"{out}/events.parquet --attributes {out}/attributes.parquet"
+        screen.say(f"Next: mkmsr prepare events {files} --out {out}/prepared")
+
+
+def known_kind(_type: Any, kind: str) -> None:
+    """Accept a registered kind of raw log.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    from mkmsr.data.readers import READERS
+
+    if kind not in READERS:
+        known = "; ".join(f"{name}: {reader.summary}" for name, reader in READERS.items())
+        raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS)} Known: {known}")
+
+
+def column_names(text: str) -> dict[str, str]:
+    """The mapping in "item=sku,time=ts".
+
+    Raises:
+        WrongCall: A part is not field=column, or names no field.
+    """
+    names: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        field, separator, column = part.partition("=")
+        if not separator:
+            raise WrongCall(f"--columns: {part!r} should read field=column, for example item=sku,time=ts")
+        if field.strip() not in _FIELDS:
+            raise WrongCall(f"--columns: no field {field!r}{nearest(field, _FIELDS)} (fields: {', '.join(_FIELDS)})")
+        names[field.strip()] = column.strip()
+    return names
+
+
+def prepare(
+    kind: Annotated[str, Parameter(validator=known_kind)],
+    source: Path | None = None,
+    /,
+    *,
+    out: Path,
+    events: Annotated[Path | None, Parameter(group=_GENERIC)] = None,
+    attributes: Annotated[Path | None, Parameter(group=_GENERIC)] = None,
+    columns: Annotated[str, Parameter(group=_GENERIC)] = "",
+    multi: Annotated[str | None, Parameter(group=_GENERIC)] = None,
+    time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns"], Parameter(group=_GENERIC)] = "auto",
+    gap: Annotated[int, _AT_LEAST_ONE] = 3600,
+    min_session_events: Annotated[int | None, _AT_LEAST_ONE] = None,
+    min_item_events: Annotated[int, _AT_LEAST_ONE] = 1,
+    drop_duplicates: Annotated[bool, Parameter(negative=())] = False,
+    test_share: Annotated[float, _SHARE] = 0.1,
+    validation_share: Annotated[float, _SHARE] = 0.1,
+    new_items: Literal["drop", "keep"] = "drop",
+    catalogue: Literal["log", "attributes"] = "log",
+    max_session_events: Annotated[int, Parameter(validator=Number(gte=2))] = 29,
+    name: str | None = None,
+    engine: Literal["polars"] = "polars",
+    common: Common = COMMON,
+) -> None:
+    """Turn a raw log into prepared data: sessions, filters, temporal split, indexes, item knowledge.
+
+    Args:
+        kind: What the source is: events (any CSV, TSV or Parquet table, .gz too) or the name of a public data set.
+        source: The file or folder.
+        out: Folder of the prepared data.
+        events: The same as SOURCE.
+        attributes: Table of item attributes: long (item, relation, value) or wide (one column a relation).
+        columns: What the file calls its fields: item=sku,operation=type,time=ts,user=uid,session=sid. Only item and one
+            of session and user are required.
+        multi: Separator of several values in one attribute cell, for example '|'.
+        time_unit: Unit of numeric times.
+        gap: Without sessions in the log, a pause of more than so many seconds starts a new one.
+        min_session_events: Shorter sessions are dropped; 2 by default, 1 for a log that comes already split.
+        min_item_events: Items with fewer events are dropped.
+        drop_duplicates: Keep one of events that agree in user or session, item, operation and time.
+        test_share: Share of the events that the newest sessions, the test, hold.
+        validation_share: Share of the events before the test that validation holds.
+        new_items: What happens to test events of items that no earlier session has.
+        catalogue: Candidates: items of the log, or also those that only the attribute table knows.
+        max_session_events: Examples use the last so many events of a session.
+        name: Name of the data in tables; the source's by default.
+        engine: What runs the preparation.
+    """
+    with terminal(common) as screen:
+        from mkmsr.data.prepare import PrepareOptions
+        from mkmsr.data.prepare import prepare as prepare_log
+        from mkmsr.data.readers import ReadOptions, read_log
+        from mkmsr.data.statistics import statistics
+
+        path = _source(source, events)
+        check_output(out, "dataset.json")
+        began = time.perf_counter()
+        with waiting(screen.progress, f"preparing {path}"):
+            options = ReadOptions(
+                columns=column_names(columns), attributes=attributes, multi=multi, time_unit=time_unit
+            )
+            log = read_log(kind, path, options)
+            dataset = prepare_log(
+                log,
+                PrepareOptions(
+                    gap_seconds=gap,
+                    min_session_events=min_session_events,
+                    min_item_events=min_item_events,
+                    drop_duplicates=drop_duplicates,
+                    test_share=test_share,
+                    validation_share=validation_share,
+                    new_items=new_items,
+                    catalogue=catalogue,
+                    max_session_events=max_session_events,
+                ),
+                name=name,
+            )
+            dataset.save(out)
+        seconds = time.perf_counter() - began
+        counts = statistics(dataset)
+        screen.document({"out": str(out), "name": dataset.name, "engine": engine, "seconds": seconds, **counts})
+        for key, note in log.notes.items():
+            screen.say(f"{key}: {note}")
+        show_statistics(screen, dataset.name, counts)
+        screen.say(f"prepared in {duration(seconds)}: {out}")
+        screen.say(f"Next: mkmsr train {out} --model mkm-sr --out runs/{dataset.name}")
+
+
+def describe(data: Path, /, *, common: Common = COMMON) -> None:
+    """Count what prepared data holds: the paper's Table 1.
+
+    Args:
+        data: Folder of prepared data.
+    """
+    with terminal(common) as screen:
+        from mkmsr.data.dataset import PreparedDataset
+        from mkmsr.data.statistics import statistics
+
+        dataset = PreparedDataset.load(data)
+        counts = statistics(dataset)
+        screen.document(counts)
+        show_statistics(screen, dataset.name, counts)
+
+
+def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None:
+    """Print the counts of prepared data."""
+    splits = ("train", "validation", "test", "train_and_validation")
+    rows = [
+        [split.replace("_", " "), *(f"{counts[split][key]:,}" for key in ("sessions", "events", "examples"))]
+        for split in splits
+        if split in counts
+    ]
+    rows.append(["all", f"{counts['sessions']:,}", f"{counts['events']:,}", ""])
+    screen.show(text_table(name, ["split", "sessions", "events", "examples"], rows))
+    sizes = ("items", "operations", "relations", "triples")
+    screen.say(", ".join(f"{counts[key]:,} {key}" for key in sizes))
+    screen.say(
+        f"{counts['mean_session_length']:.2f} events a session, {counts['mean_item_frequency']:.2f} events an item; "
+        f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "
+        f"and {100 * counts['test']['new_item_target_share']:.2f} % of its targets"
+    )
+
+
+def check_output(path: Path, marker: str) -> None:
+    """Make sure that a folder to be replaced is one of ours, so that nobody loses a folder by a wrong --out.
+
+    Raises:
+        DataError: It exists, is not empty and does not hold the marker file.
+    """
+    if path.is_dir() and not (path / marker).exists() and any(path.iterdir()):
+        raise DataError(f"holds other files and no {marker}; it is not overwritten, choose another folder", path=path)
+    if path.exists() and not path.is_dir():
+        raise DataError("is a file; choose a folder", path=path)
+
+
+def _source(source: Path | None, events: Path | None) -> Path:
+    if (source is None) == (events is None):
+        raise WrongCall("give the raw log once: as SOURCE or with --events")
+    return source or events or Path()

@@ -1,0 +1,132 @@
+"""`mkmsr demo`: the whole way from a raw log to recommendations, in a few minutes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from mkmsr.cli.console import COMMON, Common, Terminal, terminal
+from mkmsr.cli.data import show_statistics
+from mkmsr.cli.evaluate import show_evaluation
+from mkmsr.cli.progress import duration, waiting
+from mkmsr.cli.recommend import show_recommendations
+from mkmsr.cli.train import experiment_config, train_into
+
+if TYPE_CHECKING:
+    from mkmsr.data.dataset import PreparedDataset
+
+__all__ = ["demo"]
+
+MODEL = "mkm-sr"
+BASELINES = ("pop", "s-pop", "recency")
+SETTINGS = ("model.dropout=0.3", "training.optimiser.learning_rate=0.004", "training.optimiser.schedule=one-cycle")
+"""What differs from the defaults, so that few epochs suffice."""
+
+
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    sessions: Annotated[int, Parameter(validator=Number(gte=200))] = 21_000,
+    items: Annotated[int, Parameter(validator=Number(gte=50))] = 5_000,
+    epochs: Annotated[int, Parameter(validator=Number(gte=1))] = 8,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    common: Common = COMMON,
+) -> None:
+    """Simulate a shop, prepare its log, train MKM-SR, rank it beside three baselines, recommend, write a report.
+
+    Args:
+        out: Folder for everything: shop/ (the raw log), data/ (prepared), and one run folder a model.
+        sessions: Visits to simulate.
+        items: Size of the simulated catalogue.
+        epochs: Most epochs.
+        seed: Of the shop and of the model.
+    """
+    with terminal(common) as screen:
+        began = time.perf_counter()
+        dataset = _prepared_shop(screen, out, sessions=sessions, items=items, seed=seed)
+        documents = {
+            name: train_into(screen, dataset, experiment_config(name, None, (), {}), out / name, seed=seed).metrics
+            for name in BASELINES
+        }
+        screen.say(f"\nTraining {MODEL}; the test sessions are ranked once, at the end")
+        settings = experiment_config(MODEL, None, SETTINGS, {"epochs": epochs})
+        documents[MODEL] = train_into(screen, dataset, settings, out / MODEL, seed=seed, refit=True).metrics
+        report = _report(out)
+        seconds = time.perf_counter() - began
+        screen.document(
+            {
+                "out": str(out),
+                "report": str(report),
+                "seconds": seconds,
+                "test": {name: metrics["test"]["metrics"] for name, metrics in documents.items()},
+            }
+        )
+        screen.say()
+        show_evaluation(screen, [documents[name]["test"] for name in (MODEL, *BASELINES)])
+        _show_example(screen, out, dataset)
+        _say_what_next(screen, out, report, seconds)
+
+
+def _prepared_shop(screen: Terminal, out: Path, *, sessions: int, items: int, seed: int) -> PreparedDataset:
+    """Simulate a log, write its raw files, read them back as anybody's log, prepare and save it."""
+    from mkmsr.data.prepare import PrepareOptions, prepare
+    from mkmsr.data.readers import ReadOptions, read_log
+    from mkmsr.data.simulate import SimulateOptions, simulate
+    from mkmsr.data.statistics import statistics
+
+    with waiting(screen.progress, f"simulating {sessions:,} sessions of a shop with {items:,} items"):
+        simulate(SimulateOptions(sessions=sessions, items=items, seed=seed)).save(out / "shop")
+    with waiting(screen.progress, "preparing the log"):
+        log = read_log(
+            "events", out / "shop" / "events.parquet", ReadOptions(attributes=out / "shop" / "attributes.parquet")
+        )
+        dataset = prepare(log, PrepareOptions(new_items="keep"), name="simulated shop")
+        dataset.save(out / "data")
+    show_statistics(screen, dataset.name, statistics(dataset))
+    return dataset
+
+
+def _report(out: Path) -> Path:
+    from mkmsr.reports.run_report import write_run_report
+
+    return write_run_report(out / MODEL, baselines=[out / name for name in BASELINES])
+
+
+def _show_example(screen: Terminal, out: Path, dataset: PreparedDataset) -> None:
+    """Recommend for a test session of some length, from the saved bundle."""
+    from mkmsr.recommender import Recommender
+
+    recommender = Recommender.load(out / MODEL / "bundle")
+    lengths = dataset.test.lengths
+    row = int(((lengths >= 4) & (lengths <= 6)).argmax())
+    items, operations = dataset.test.session(row)
+    events: list[Any] = [
+        {"item": dataset.items.id(item), "operation": dataset.operations.id(operation)}
+        for item, operation in zip(items.tolist(), operations.tolist(), strict=True)
+    ]
+    *prefix, target = events
+    ranked = recommender.recommend({"events": prefix}, k=5)
+    show_recommendations(screen, recommender, prefix, ranked, title="A test session")
+    screen.say(f"What came next: {target['operation']} of {target['item']}")
+
+
+def _say_what_next(screen: Terminal, out: Path, report: Path, seconds: float) -> None:
+    run = out / MODEL
+    line = '{"events": [{"item": "item-00042", "operation": "click"}, {"item": "item-00007", "operation": "cart"}]}'
+    screen.say(
+        f"""
+Done in {duration(seconds)}. Where to look:
+  {report}   the report: open it in a browser
+  {run}/   settings, history, metrics, ranks of every example
+  {run}/bundle/   the model, ready to recommend
+What to type next:
+  echo '{line}' | mkmsr recommend {run}/bundle --session - -k 5
+  mkmsr evaluate {run}/bundle {out}/data --split test
+  mkmsr compare {run} {" ".join(str(out / name) for name in BASELINES)}
+  mkmsr train {out}/data --model m-sr --out {out}/m-sr
+  mkmsr prepare events YOUR_LOG.csv --columns item=sku,operation=type,time=ts,user=uid --out data/yours"""
+    )

@@ -1,0 +1,89 @@
+"""`mkmsr evaluate`: full-catalogue ranking of a split with a saved model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter, Token
+
+from mkmsr.cli.console import COMMON, Common, Terminal, terminal
+from mkmsr.cli.progress import running
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["evaluate", "list_lengths", "show_evaluation"]
+
+
+def list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
+    """The list lengths in "5,10,20".
+
+    Raises:
+        ValueError: One is not a whole number above 0.
+    """
+    found = tuple(int(part) for token in tokens for part in token.value.split(","))
+    if not found or min(found) < 1:
+        raise ValueError("list lengths must be whole numbers above 0, for example 5,10,20")
+    return found
+
+
+ListLengths = Annotated[tuple[int, ...], Parameter(converter=list_lengths, n_tokens=1, negative=())]
+
+
+def evaluate(
+    bundle: Path,
+    data: Path,
+    /,
+    *,
+    split: Literal["test", "validation"] = "test",
+    k: ListLengths = (5, 10, 20),
+    out: Path | None = None,
+    device: str = "cpu",
+    common: Common = COMMON,
+) -> None:
+    """Rank the whole catalogue for every example of a split: metrics with intervals, and slices.
+
+    Args:
+        bundle: A saved model, for example runs/shop/bundle.
+        data: The prepared data that it was trained on, or data whose items it knows.
+        split: Which sessions to rank.
+        k: List lengths, separated by commas.
+        out: Also write the rank of every example to this Parquet file.
+        device: Where the model computes: cpu, cuda.
+    """
+    with terminal(common) as screen:
+        from mkmsr.alignment import aligned_split
+        from mkmsr.bundle import load_bundle
+        from mkmsr.data.dataset import PreparedDataset
+        from mkmsr.evaluation.document import evaluation_document
+        from mkmsr.evaluation.evaluator import evaluate as rank_split
+
+        loaded = load_bundle(bundle, device=device)
+        examples = aligned_split(loaded, PreparedDataset.load(data), split)
+        began = time.perf_counter()
+        with running(screen.progress) as watcher:
+            ranks = rank_split(loaded.model, examples, listener=watcher)
+        seconds = time.perf_counter() - began
+        if out is not None:
+            ranks.save(out)
+            screen.note(f"ranks of {len(ranks):,} examples: {out}")
+        document = evaluation_document(loaded.name, split, ranks, len(loaded.items), k, seconds)
+        screen.document(document)
+        show_evaluation(screen, [document])
+
+
+def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) -> None:
+    """Print the metrics and slices of evaluations of the same split."""
+    from mkmsr.reports.comparison import read_runs
+    from mkmsr.reports.tables import metrics_table, slices_table
+
+    first = documents[0]
+    screen.say(f"{first['split']}: {first['examples']:,} examples, {first['candidates']:,} candidates each")
+    runs = read_runs(documents)
+    names = list(first["metrics"])
+    screen.show_report(metrics_table(runs, names))
+    longest = max(int(name.partition("@")[2]) for name in names)
+    for kind in ("hit", "mrr"):
+        screen.show_report(slices_table(runs, f"{kind}@{longest}"))

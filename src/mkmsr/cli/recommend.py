@@ -1,0 +1,139 @@
+"""`mkmsr recommend`: ranked items for sessions given as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
+from mkmsr.errors import DataError
+
+if TYPE_CHECKING:
+    from mkmsr.recommender import Recommendations, Recommender
+
+__all__ = ["recommend", "show_recommendations"]
+
+_LINES_AT_ONCE = 256
+
+
+def recommend(
+    bundle: Path,
+    /,
+    *,
+    session: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
+    exclude: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    device: str = "cpu",
+    common: Common = COMMON,
+) -> None:
+    """Rank the items most likely to come next, for sessions given as JSON lines.
+
+    A line is {"events": [{"item": "..", "operation": ".."}, ...]}, oldest event first. Unknown items are skipped and
+    counted. With --json there is one line of output a session.
+
+    Args:
+        bundle: A saved model, for example runs/shop/bundle.
+        session: File of JSON lines, or - for standard input.
+        k: Items a session.
+        exclude: Item ids that must not be recommended.
+        device: Where the model computes: cpu, cuda.
+    """
+    with terminal(common) as out:
+        from mkmsr.recommender import Recommender
+
+        recommender = Recommender.load(bundle, device=device)
+        for number, lines in enumerate(_batches(session)):
+            found = recommender.recommend(lines, k=k, exclude=exclude)
+            for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
+                out.document(_as_json(ranked))
+                if not common.json:
+                    show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")
+
+
+def show_recommendations(
+    out: Terminal, recommender: Recommender, events: list[Any], ranked: Recommendations, *, title: str
+) -> None:
+    """Print a session and its ranked items, both with their attributes."""
+    rows = [[_item(event), _operation(event), _attributes(recommender, _item(event))] for event in events]
+    out.show(text_table(f"{title}: events, oldest first", ["item", "operation", "attributes"], rows, numbers_from=3))
+    rows = [
+        [str(each.rank), each.item, f"{each.score:.3f}", _attributes(recommender, each.item)] for each in ranked.items
+    ]
+    by = "" if ranked.ranked_by == "model" else ", by popularity: no event of a known item"
+    out.show(text_table(f"Recommended{by}", ["rank", "item", "score", "attributes"], rows, numbers_from=4))
+    if ranked.skipped or ranked.replaced:
+        out.say(f"{ranked.skipped} events of unknown items skipped, {ranked.replaced} unknown operations replaced")
+
+
+def _as_json(ranked: Recommendations) -> dict[str, Any]:
+    return {
+        "items": [{"item": each.item, "score": each.score, "rank": each.rank} for each in ranked.items],
+        "skipped": ranked.skipped,
+        "replaced": ranked.replaced,
+        "ranked_by": ranked.ranked_by,
+    }
+
+
+def _item(event: Any) -> str:
+    return str(event["item"] if isinstance(event, dict) else event)
+
+
+def _operation(event: Any) -> str:
+    return str(event.get("operation") or "") if isinstance(event, dict) else ""
+
+
+def _attributes(recommender: Recommender, item: str) -> str:
+    if item not in recommender.bundle.items:
+        return "(unknown item)"
+    return ", ".join(f"{name}: {' | '.join(values)}" for name, values in recommender.attributes(item).items())
+
+
+def _batches(session: str) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    for line in _lines(session):
+        batch.append(line)
+        if len(batch) == _LINES_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _lines(session: str) -> Iterator[dict[str, Any]]:
+    """The sessions of a file of JSON lines; empty lines are passed over.
+
+    Raises:
+        DataError: The file is missing or a line is not such a session.
+    """
+    name = "standard input" if session == "-" else session
+    if session != "-" and not Path(session).is_file():
+        raise DataError("no such file", path=session)
+    with nullcontext(sys.stdin) if session == "-" else Path(session).open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"not JSON: {error}", path=name, row=number) from None
+            if not _is_session(value):
+                raise DataError(
+                    f'should be {{"events": [{{"item": .., "operation": ..}}, ...]}}; found {line.strip():.100}',
+                    path=name,
+                    row=number,
+                )
+            yield value
+
+
+def _is_session(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("events"), list):
+        return False
+    items = [event.get("item") if isinstance(event, dict) else event for event in value["events"]]
+    return all(isinstance(item, str | int) for item in items)

@@ -1,0 +1,127 @@
+"""`mkmsr train`: fit a model on prepared data and leave a run folder behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal
+from mkmsr.cli.evaluate import show_evaluation
+from mkmsr.cli.progress import duration, running
+from mkmsr.errors import nearest
+
+if TYPE_CHECKING:
+    from mkmsr.data.dataset import PreparedDataset
+    from mkmsr.experiments import ExperimentConfig, RunResult
+
+__all__ = ["experiment_config", "train", "train_into"]
+
+
+def known_model(_type: Any, name: str | None) -> None:
+    """Accept a registered model.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    from mkmsr.models import MODELS
+
+    if name is not None and name not in MODELS:
+        raise ValueError(f"no model {name!r}{nearest(name, MODELS)} `mkmsr models` lists them")
+
+
+def train(
+    data: Path,
+    /,
+    *,
+    out: Path,
+    model: Annotated[str | None, Parameter(validator=known_model)] = None,
+    config: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=())] = (),
+    strategy: Literal["alternating", "joint", "pretrain", "sessions"] | None = None,
+    epochs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    device: str = "cpu",
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    refit: Annotated[bool, Parameter(negative=())] = False,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = COMMON,
+) -> None:
+    """Fit a model, keep its best epoch on validation, rank the test once, save everything to a run folder.
+
+    Args:
+        data: Prepared data.
+        out: Run folder: config.toml, history.jsonl, metrics.json, ranks.parquet, report.html, checkpoint/, bundle/.
+        model: Name of the model, see `mkmsr models`; by default the one that the settings file names.
+        config: Settings file (TOML) with the tables model and training.
+        set_: Settings that override the file: model.dim=64 training.optimiser.learning_rate=0.002
+        strategy: Order of session and knowledge steps.
+        epochs: Most epochs.
+        seed: Of weights, order and dropout; the same seed gives the same run.
+        device: Where the model computes: cpu, cuda.
+        threads: Processor threads of PyTorch.
+        refit: Afterwards fit again on train and validation together, for the epochs that validation chose.
+        resume: Go on from the folder's last checkpoint.
+    """
+    with terminal(common) as screen:
+        flags = {"strategy": strategy, "epochs": epochs, "threads": threads}
+        settings = experiment_config(model, config, set_, flags)
+        from mkmsr.data.dataset import PreparedDataset
+
+        dataset = PreparedDataset.load(data)
+        result = train_into(screen, dataset, settings, out, seed=seed, device=device, refit=refit, resume=resume)
+        screen.document(result.metrics)
+        show_evaluation(screen, [result.metrics[split] for split in ("validation", "test") if split in result.metrics])
+        screen.say(f"{duration(result.metrics['seconds'])}; model: {out}/bundle; report: {out}/report.html")
+        screen.say(f"Next: mkmsr evaluate {out}/bundle {data}")
+
+
+def train_into(
+    screen: Terminal,
+    dataset: PreparedDataset,
+    settings: ExperimentConfig,
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    refit: bool = False,
+    resume: bool = False,
+) -> RunResult:
+    """Run one experiment with progress on standard error."""
+    from mkmsr.experiments import run_experiment
+
+    with running(screen.progress) as watcher:
+        return run_experiment(
+            dataset, settings, folder, seed=seed, device=device, refit=refit, resume=resume, listener=watcher
+        )
+
+
+def experiment_config(
+    model: str | None, config: Path | None, overrides: Sequence[str], flags: Mapping[str, Any]
+) -> ExperimentConfig:
+    """Settings from the file, then `--set`, then flags.
+
+    Args:
+        model: Name of the model, or None for the file's.
+        config: The settings file, or None.
+        overrides: `key=value` texts.
+        flags: Fields of the table [training]; None where the flag was not given.
+
+    Raises:
+        WrongCall: No model is named.
+        ConfigError: A setting is unknown or wrong.
+    """
+    from mkmsr.config import apply_overrides, read_toml, validate
+    from mkmsr.experiments import ExperimentConfig
+
+    settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
+    table = dict(settings.get("model", {}))
+    if model is not None:
+        table["name"] = model
+    if "name" not in table:
+        raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
+    training = {**settings.get("training", {}), **{key: value for key, value in flags.items() if value is not None}}
+    return validate(ExperimentConfig, {**settings, "model": table, "training": training}, path=config)

@@ -1,0 +1,395 @@
+"""The command line end to end, on a small simulated shop; most calls are made in this process to save start-up time."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from mkmsr.cli.app import COMMANDS, run
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Any:
+    def calling(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        status = run([str(each) for each in arguments])
+        return Outcome(status, *capfd.readouterr())
+
+    return calling
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "shop"
+    assert run(["simulate", "--out", str(folder), "--sessions", "400", "--items", "60", "--seed", "3"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(shop: Path) -> Path:
+    arguments = ["prepare", "events", str(shop / "events.parquet"), "--attributes", str(shop / "attributes.parquet")]
+    assert run([*arguments, "--out", str(shop / "data"), "--new-items", "keep"]) == 0
+    return shop / "data"
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path) -> Path:
+    folder = data.parent / "runs"
+    small = ["--set", "model.dim=8", "training.batch_size=64", "--epochs", "2"]
+    assert run(["train", str(data), "--model", "mkm-sr", "--out", str(folder / "mkm-sr"), *small]) == 0
+    assert run(["train", str(data), "--model", "recency", "--out", str(folder / "recency")]) == 0
+    return folder
+
+
+def sessions_file(folder: Path, *sessions: list[Any]) -> Path:
+    path = folder / "sessions.jsonl"
+    lines = [json.dumps({"events": events}, ensure_ascii=False) for events in sessions]
+    path.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    return path
+
+
+# --- help and wrong calls
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+def test_every_help_ends_with_an_example(name: str, call: Any) -> None:
+    shown = call(name, "--help")
+    assert shown.status == 0
+    assert f"mkmsr {name}" in " ".join(shown.out.split("Example:")[-1].split())
+    assert "--json" in shown.out
+    assert "--debug" in shown.out
+
+
+def test_help_starts_in_half_a_second() -> None:
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "mkmsr", "--help"], capture_output=True, check=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], 'Unknown command "trian". Did you mean "train"?'),
+        (["describe"], "DATA requires an argument"),
+        (["describe", "x", "--jsn"], "--jsn"),
+        (["evaluate", "a", "b", "--split", "train"], 'Choose from: "test", "validation"'),
+        (["evaluate", "a", "b", "--k", "5,x"], "--k"),
+        (["evaluate", "a", "b", "--k", "0"], "above 0"),
+        (["recommend", "a", "--session", "-", "-k", "0"], "-k"),
+        (["simulate", "--out", "x", "--sessions", "many"], "--sessions"),
+        (["prepare", "evnts", "x", "--out", "y"], "no kind of log 'evnts', did you mean 'events'?"),
+        (["prepare", "events", "--out", "y"], "give the raw log once"),
+        (["prepare", "events", "a", "--events", "b", "--out", "y"], "give the raw log once"),
+        (["prepare", "events", "a", "--out", "y", "--columns", "sku"], "'sku' should read field=column"),
+        (["prepare", "events", "a", "--out", "y", "--columns", "itm=sku"], "did you mean 'item'?"),
+        (["train", "x", "--out", "y", "--model", "mkm-rs"], "no model 'mkm-rs', did you mean 'mkm-sr'?"),
+        (["train", "x", "--out", "y"], "give --model NAME"),
+    ],
+)
+def test_a_wrong_call_is_status_2_with_a_message_and_no_output(arguments: list[str], message: str, call: Any) -> None:
+    shown = call(*arguments)
+    assert shown.status == 2
+    assert shown.out == ""
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["describe", "nowhere"], "nowhere"),
+        (["recommend", "nowhere", "--session", "-"], "nowhere: not a bundle"),
+        (["compare", "nowhere"], "nowhere"),
+        (["prepare", "events", "nowhere.csv", "--out", "y"], "nowhere.csv: no such file"),
+    ],
+)
+def test_a_failure_is_status_1_with_one_line_and_no_traceback(
+    arguments: list[str], message: str, call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = call(*arguments, "--json")
+    assert shown.status == 1
+    assert shown.out == ""
+    complaints = [line for line in shown.err.splitlines() if line.startswith("mkmsr: ")]
+    assert len(complaints) == 1
+    assert message in complaints[0]
+    assert "Traceback" not in shown.err
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkmsr", "describe", "nowhere", "--debug"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "DataError" in done.stderr
+
+
+# --- data
+
+
+def test_simulate_writes_a_log_and_says_how_large(call: Any, tmp_path: Path) -> None:
+    shown = call("simulate", "--out", tmp_path / "log", "--sessions", 50, "--items", 60, "--json")
+    assert shown.status == 0
+    assert shown.document["sessions"] == 50
+    assert {each.name for each in (tmp_path / "log").iterdir()} == {"events.parquet", "attributes.parquet"}
+
+
+def test_describe_has_the_documented_keys(call: Any, data: Path) -> None:
+    counts = call("describe", data, "--json").document
+    assert {
+        "sessions",
+        "events",
+        "items",
+        "operations",
+        "relations",
+        "triples",
+        "train",
+        "validation",
+        "test",
+        "mean_session_length",
+        "mean_item_frequency",
+    } <= set(counts)
+    assert {"sessions", "events", "examples", "new_item_event_share", "new_item_target_share"} <= set(counts["test"])
+    assert counts["sessions"] == sum(counts[split]["sessions"] for split in ("train", "validation", "test"))
+
+
+def test_describe_for_people_shows_the_same_numbers(call: Any, data: Path) -> None:
+    counts = call("describe", data, "--json").document
+    shown = call("describe", data).out
+    assert f"{counts['train']['events']:,}" in shown
+    assert f"{counts['triples']:,} triples" in shown
+
+
+def test_prepare_maps_columns_and_cuts_sessions_by_gap(call: Any, tmp_path: Path) -> None:
+    rows = ["uid,sku,type,ts"]
+    rows += [
+        f"u{n % 4},s{(n + n // 7) % 5},{'click' if n % 3 else 'buy'},{1_700_000_000 + n * 600}" for n in range(120)
+    ]
+    (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
+    options = ["--columns", "item=sku,operation=type,time=ts,user=uid"]
+    wide = call("prepare", "events", tmp_path / "log.csv", *options, "--gap", 3600, "--out", tmp_path / "a", "--json")
+    narrow = call("prepare", "events", "--events", tmp_path / "log.csv", *options, "--gap", 2000, "--out",
+                  tmp_path / "b", "--json")  # fmt: skip
+    assert wide.document["sessions"] == 4
+    assert narrow.status == 1
+    assert "no session is left" in narrow.err
+
+
+def test_prepare_does_not_replace_a_folder_of_something_else(call: Any, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    shown = call("prepare", "events", shop / "events.parquet", "--out", tmp_path)
+    assert shown.status == 1
+    assert "not overwritten" in shown.err
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_models_lists_names_summaries_and_sources(call: Any) -> None:
+    found = call("models", "--json").document
+    assert {"mkm-sr", "km-sr", "m-sr", "pop", "s-pop", "recency"} <= {each["name"] for each in found}
+    assert all(set(each) == {"name", "summary", "source", "flagship"} for each in found)
+    assert "mkm-sr" in call("models").out
+
+
+# --- train, evaluate, compare, report
+
+
+def test_train_leaves_the_documented_run_folder(runs: Path) -> None:
+    names = {each.name for each in (runs / "mkm-sr").iterdir()}
+    assert {"config.toml", "history.jsonl", "metrics.json", "ranks.parquet", "bundle", "report.html"} <= names
+    assert len((runs / "mkm-sr" / "history.jsonl").read_text().splitlines()) == 2
+
+
+def test_train_with_json_prints_the_metrics_of_the_run_and_nothing_else(call: Any, data: Path, tmp_path: Path) -> None:
+    shown = call("train", data, "--model", "pop", "--out", tmp_path / "pop", "--json")
+    assert shown.status == 0
+    assert shown.document == json.loads((tmp_path / "pop" / "metrics.json").read_text())
+    assert shown.document["model"] == "pop"
+
+
+def test_train_reads_a_settings_file_which_flags_override(call: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[model]\nname = "m-sr"\ndim = 4\n[training]\nepochs = 9\nbatch_size = 64\n')
+    arguments = ["train", data, "--config", tmp_path / "own.toml", "--out", tmp_path / "run", "--epochs", 1]
+    shown = call(*arguments, "--set", "model.dim=6", "training.optimiser.learning_rate=0.01")
+    assert shown.status == 0
+    written = (tmp_path / "run" / "config.toml").read_text()
+    assert "dim = 6" in written
+    assert "epochs = 1" in written
+    assert "learning_rate = 0.01" in written
+
+
+def test_an_unknown_setting_is_named_with_the_nearest_right_one(call: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("[training]\nepohcs = 9\n")
+    shown = call("train", data, "--model", "m-sr", "--config", tmp_path / "own.toml", "--out", tmp_path / "run")
+    assert shown.status == 1
+    assert "own.toml" in shown.err
+    assert "training.epohcs: unknown key, did you mean 'epochs'?" in shown.err
+    shown = call("train", data, "--model", "m-sr", "--set", "model.dmi=9", "--out", tmp_path / "run")
+    assert shown.status == 1
+    assert "model.dmi: unknown key, did you mean 'dim'?" in shown.err
+
+
+def test_training_says_what_it_needs_and_shows_each_epoch_on_standard_error(
+    call: Any, data: Path, tmp_path: Path
+) -> None:
+    shown = call("train", data, "--model", "m-sr", "--set", "model.dim=8", "--epochs", 2, "--out", tmp_path / "run")
+    assert shown.status == 0
+    before, _, _ = shown.err.partition("epoch 1/2")
+    assert "MiB" in before
+    assert "examples/s" in shown.err
+    assert "epoch 2/2: loss" in shown.err
+    assert "epoch 1/2" not in shown.out
+
+
+def test_evaluate_gives_the_numbers_of_the_run(call: Any, data: Path, runs: Path, tmp_path: Path) -> None:
+    shown = call("evaluate", runs / "mkm-sr" / "bundle", data, "--json", "--out", tmp_path / "ranks.parquet")
+    document = shown.document
+    assert list(document) == [
+        "model",
+        "split",
+        "examples",
+        "candidates",
+        "ties",
+        "metrics",
+        "intervals",
+        "slices",
+        "seconds",
+    ]
+    assert (document["model"], document["split"], document["ties"]) == ("mkm-sr", "test", "conservative")
+    assert document["metrics"] == json.loads((runs / "mkm-sr" / "metrics.json").read_text())["test"]["metrics"]
+    assert set(document["slices"]) == {"repeat", "new_item", "seen"}
+    low, high = document["intervals"]["hit@20"]
+    assert low <= document["metrics"]["hit@20"] <= high
+    from mkmsr.evaluation.ranks import RankTable
+
+    assert len(RankTable.load(tmp_path / "ranks.parquet")) == document["examples"]
+
+
+def test_evaluate_takes_list_lengths_and_split(call: Any, data: Path, runs: Path) -> None:
+    document = call(
+        "evaluate", runs / "recency" / "bundle", data, "--split", "validation", "--k", "1,3", "--json"
+    ).document
+    assert set(document["metrics"]) == {"hit@1", "hit@3", "mrr@1", "mrr@3", "ndcg@1", "ndcg@3"}
+    assert document["split"] == "validation"
+    assert "Hit@3" in call("evaluate", runs / "recency" / "bundle", data, "--k", "3").out
+
+
+def test_evaluate_refuses_data_of_unknown_items(call: Any, runs: Path, tmp_path: Path) -> None:
+    rows = [f"s{n // 3},other-{n % 4}" for n in range(90)]
+    (tmp_path / "log.csv").write_text("\n".join(["session,item", *rows]))
+    assert call("prepare", "events", tmp_path / "log.csv", "--out", tmp_path / "other").status == 0
+    shown = call("evaluate", runs / "mkm-sr" / "bundle", tmp_path / "other")
+    assert shown.status == 1
+    assert "does not know 4 of the 4 items" in shown.err
+
+
+def test_evaluate_maps_data_prepared_with_other_options_by_ids(
+    call: Any, shop: Path, runs: Path, tmp_path: Path
+) -> None:
+    arguments = ["prepare", "events", shop / "events.parquet", "--out", tmp_path / "fewer", "--test-share", 0.2]
+    assert call(*arguments, "--new-items", "drop").status == 0
+    document = call("evaluate", runs / "recency" / "bundle", tmp_path / "fewer", "--json").document
+    own = call("train", tmp_path / "fewer", "--model", "recency", "--out", tmp_path / "run", "--json").document
+    assert document["examples"] == own["test"]["examples"]
+    assert document["metrics"]["hit@5"] == pytest.approx(own["test"]["metrics"]["hit@5"])
+
+
+def test_compare_orders_runs_and_tests_them_in_pairs(call: Any, runs: Path) -> None:
+    document = call("compare", runs / "mkm-sr", runs / "recency", "--json", "--samples", 500).document
+    assert {each["model"] for each in document["runs"]} == {"mkm-sr", "recency"}
+    assert "recency" in call("compare", runs / "mkm-sr", runs / "recency", "--samples", 500).out
+
+
+def test_report_draws_the_page_again(call: Any, runs: Path) -> None:
+    page = runs / "mkm-sr" / "report.html"
+    page.unlink()
+    shown = call("report", runs / "mkm-sr", "--beside", runs / "recency", "--json")
+    assert shown.document == {"report": str(page)}
+    assert "recency" in page.read_text(encoding="utf-8")
+
+
+# --- recommend
+
+
+def test_recommend_prints_one_json_line_a_session(call: Any, runs: Path, tmp_path: Path) -> None:
+    events = [{"item": "item-00007", "operation": "click"}, {"item": "item-00012", "operation": "cart"}]
+    path = sessions_file(tmp_path, events, [{"item": "ghost", "operation": "click"}], [])
+    shown = call("recommend", runs / "mkm-sr" / "bundle", "--session", path, "-k", 4, "--json")
+    lines = [json.loads(line) for line in shown.out.splitlines()]
+    assert len(lines) == 3
+    assert [each["rank"] for each in lines[0]["items"]] == [1, 2, 3, 4]
+    assert set(lines[0]["items"][0]) == {"item", "score", "rank"}
+    assert lines[1]["skipped"] == 1
+    assert lines[2]["ranked_by"] == "popularity"
+
+
+def test_recommend_reads_standard_input(call: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"events": [{"item": "item-00007"}]}\n'))
+    shown = call("recommend", runs / "recency" / "bundle", "--session", "-", "--k", 2, "--json")
+    assert shown.document["items"][0]["item"] == "item-00007"
+
+
+def test_recommend_for_people_shows_attributes(call: Any, runs: Path, tmp_path: Path) -> None:
+    path = sessions_file(tmp_path, [{"item": "item-00007", "operation": "click"}, {"item": "[ghost]"}])
+    shown = call("recommend", runs / "mkm-sr" / "bundle", "--session", path, "-k", 3)
+    assert "brand: brand-" in shown.out
+    assert "[ghost]" in shown.out
+    assert "1 events of unknown items skipped" in shown.out
+
+
+def test_recommend_leaves_excluded_items_out(call: Any, runs: Path, tmp_path: Path) -> None:
+    path = sessions_file(tmp_path, [{"item": "item-00007"}])
+    arguments = ["recommend", runs / "recency" / "bundle", "--session", path, "-k", 1, "--json"]
+    assert call(*arguments).document["items"][0]["item"] == "item-00007"
+    assert call(*arguments, "--exclude", "item-00007").document["items"][0]["item"] != "item-00007"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{not json", "row 2: not JSON"),
+        ('["a"]', "row 2: should be"),
+        ('{"events": "a"}', "row 2: should be"),
+        ('{"events": [{"sku": "a"}]}', "row 2: should be"),
+    ],
+)
+def test_a_bad_line_is_named(line: str, message: str, call: Any, runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"events": ["item-00007"]}\n' + line + "\n")
+    shown = call("recommend", runs / "recency" / "bundle", "--session", path, "--json")
+    assert shown.status == 1
+    assert message in shown.err
+    assert shown.out == ""
+
+
+def test_a_damaged_bundle_is_one_clear_line(call: Any, runs: Path, tmp_path: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "bundle"
+    shutil.copytree(runs / "recency" / "bundle", broken)
+    content = bytearray((broken / "items.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (broken / "items.parquet").write_bytes(content)
+    shown = call("recommend", broken, "--session", "-")
+    assert shown.status == 1
+    assert "items.parquet: altered after it was written (expected sha256" in shown.err

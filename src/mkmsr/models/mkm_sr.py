@@ -117,6 +117,10 @@ class MKMSR(FactorisedModel):
             for table in _tables(self):
                 if table.padding_idx is not None:
                     table.weight[table.padding_idx].zero_()
+            if self.config.pair_encoder != "none":
+                pairs_VOD = self.pairs.weight.view(self.sizes.num_items + 1, self.sizes.num_operations + 1, -1)
+                pairs_VOD[0].zero_()
+                pairs_VOD[:, 0].zero_()
 
     @property
     def is_factorised(self) -> bool:

@@ -49,6 +49,8 @@ def read_events(source: Path, options: ReadOptions) -> InteractionLog:
     columns = _mapping(table, options.columns, source)
     notes: dict[str, Any] = {"columns": columns}
     events = _events(table, columns, options, source, notes)
+    if {"session", "user"} <= set(columns):
+        notes["sessions_of_several_users"] = _shared_sessions(events, source)
     sources = [LogSource.of(source)]
     attributes = None
     if options.attributes is not None:
@@ -119,6 +121,21 @@ def _text(values: pl.Series, path: Path) -> pl.Series:
         more = f" ({count} such rows)" if count > 1 else ""
         raise DataError(f"the value is empty{more}", path=path, row=row + 2, column=values.name)
     return text
+
+
+def _shared_sessions(events: pl.DataFrame, path: Path) -> int:
+    """How many sessions hold events of more than one user: a login inside a session, or numbers that start again."""
+    users = events.lazy().select("session_id", user=pl.col("user_id").hash()).group_by("session_id")
+    several = users.agg(several=pl.col("user").min() != pl.col("user").max()).select(pl.col("several").sum())
+    count = int(several.collect().item())
+    if count:
+        logger.warning(
+            "%s: %d sessions hold events of several users; if session numbers start again with each user, "
+            "make them distinct before, or leave the sessions to the gap (session= without a name)",
+            path,
+            count,
+        )
+    return count
 
 
 def _attributes(path: Path, item_column: str, multi: str | None) -> pl.DataFrame:

@@ -1,0 +1,113 @@
+"""Times in the forms in which logs hold them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mkmsr.data.readers.times import parse_times
+from mkmsr.errors import DataError
+
+PATH = Path("log.csv")
+SECOND = 1_519_862_406  # 2018-03-01 00:00:06 UTC
+
+
+def seconds(*values: object, unit: str = "auto") -> list[int]:
+    return parse_times(pl.Series("ts", values), unit=unit, path=PATH).seconds.to_list()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2018-03-01 00:00:06",
+        "2018-03-01T00:00:06",
+        "2018-03-01T00:00:06Z",
+        "2018-03-01 00:00:06 UTC",
+        "2018-03-01T08:00:06+08:00",
+        "2018-02-28T19:00:06-0500",
+        "2018-03-01 01:00:06+01",
+        "2018-03-01T00:00:06.750Z",
+        str(SECOND),
+        f"{SECOND}.0",
+        f"{SECOND}250",
+        f" {SECOND} ",
+    ],
+)
+def test_one_moment_is_read_from_every_form(text):
+    assert seconds(text) == [SECOND]
+
+
+def test_a_date_is_its_first_second_and_minutes_do_without_seconds():
+    assert seconds("2018-03-01", "2018-03-01 00:01") == [SECOND - 6, SECOND + 54]
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(1, "s"), (10**3, "ms"), (10**6, "us"), (10**9, "ns")])
+def test_the_unit_of_numbers_is_told_from_their_size(scale, unit):
+    parsed = parse_times(pl.Series("ts", [SECOND * scale, (SECOND + 1) * scale]), unit="auto", path=PATH)
+    assert parsed.seconds.to_list() == [SECOND, SECOND + 1]
+    assert parsed.unit == unit
+
+
+def test_a_stated_unit_wins_over_the_size():
+    assert seconds(5_000, 7_999, unit="ms") == [5, 7]
+
+
+@given(st.lists(st.integers(10**12, 4 * 10**12), min_size=1, max_size=20))
+def test_seconds_and_fraction_keep_the_order_of_milliseconds(millis):
+    parsed = parse_times(pl.Series("ts", millis), unit="auto", path=PATH)
+    pairs = list(zip(parsed.seconds.to_list(), parsed.fraction.to_list(), strict=True))
+    assert [second * 1000 + fraction for second, fraction in pairs] == millis
+
+
+def test_the_date_types_of_parquet_are_read():
+    moment = datetime(2018, 3, 1, 0, 0, 6, tzinfo=UTC)
+    assert seconds(moment) == [SECOND]
+    assert seconds(moment.replace(tzinfo=None)) == [SECOND]
+    assert seconds(date(2018, 3, 1)) == [SECOND - 6]
+
+
+def test_an_unparsable_time_is_located_and_says_what_would_be_right():
+    with pytest.raises(
+        DataError, match=r"log.csv, row 3, column 'ts': cannot read 'yesterday' as a time; should be unix"
+    ):
+        seconds("2018-03-01 00:00:06", "yesterday", "2018-03-01 00:00:07")
+
+
+def test_an_unparsable_time_among_numbers_is_found_too():
+    with pytest.raises(DataError, match=r"row 4, column 'ts': cannot read '12:30'"):
+        seconds("1519862406", "1519862407", "12:30")
+
+
+def test_numbers_among_dates_are_refused_at_the_odd_row():
+    with pytest.raises(DataError, match=r"row 3.*cannot read '1519862406'"):
+        seconds("2018-03-01 00:00:06", "1519862406", "2018-03-01 00:00:08")
+
+
+def test_a_missing_time_is_located():
+    with pytest.raises(DataError, match=r"row 3, column 'ts': the time is missing"):
+        seconds("1519862406", None)
+
+
+def test_seconds_among_milliseconds_are_refused():
+    with pytest.raises(DataError, match=r"row 3.*1519862406 looks like another unit than the rest.*'ms'"):
+        seconds(SECOND * 1000, SECOND, (SECOND + 1) * 1000)
+
+
+def test_times_without_a_zone_among_times_with_one_are_refused():
+    with pytest.raises(DataError, match=r"row 3.*has no time zone where other rows have one"):
+        seconds("2018-03-01T00:00:06Z", "2018-03-01T00:00:06")
+
+
+def test_a_time_that_is_not_a_number_is_refused():
+    with pytest.raises(DataError, match=r"row 2.*the time is nan"):
+        seconds(float("nan"), 1.0)
+
+
+def test_a_column_of_another_type_is_refused():
+    with pytest.raises(DataError, match=r"column 'ts': has type Duration"):
+        parse_times(pl.Series("ts", [1], dtype=pl.Duration("us")), unit="auto", path=PATH)

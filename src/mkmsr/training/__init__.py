@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from mkmsr.training.config import LossConfig, OptimiserConfig, TrainingConfig
-from mkmsr.training.estimate import TrainingEstimate
+from mkmsr.training.estimate import TrainingEstimate, estimate_training
 from mkmsr.training.history import EpochRecord, read_history
 from mkmsr.training.listener import SilentListener, TrainingListener
+from mkmsr.training.trainer import FitResult, fit
 
 __all__ = [
     "EpochRecord",
+    "FitResult",
     "LossConfig",
     "OptimiserConfig",
     "SilentListener",
     "TrainingConfig",
     "TrainingEstimate",
     "TrainingListener",
+    "estimate_training",
+    "fit",
     "read_history",
 ]

@@ -12,6 +12,7 @@ from mkmsr.data.batching import Shuffle
 __all__ = [
     "KnowledgeLoss",
     "LossConfig",
+    "NegativesConfig",
     "OptimiserConfig",
     "Schedule",
     "SessionLoss",
@@ -19,7 +20,7 @@ __all__ = [
     "TrainingConfig",
 ]
 
-SessionLoss = Literal["cross-entropy", "bce"]
+SessionLoss = Literal["cross-entropy", "bce", "sampled-cross-entropy", "bpr", "bpr-max"]
 KnowledgeLoss = Literal["squared", "margin"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 StrategyName = Literal["alternating", "joint", "pretrain", "sessions"]
@@ -28,8 +29,8 @@ StrategyName = Literal["alternating", "joint", "pretrain", "sessions"]
 class OptimiserConfig(StrictModel):
     """How weights follow gradients."""
 
-    name: Literal["adam", "adamw"] = "adam"
-    """"adam" adds the weight decay to the gradient (L2), "adamw" takes it off the weights directly."""
+    name: Literal["adam", "adamw", "adagrad"] = "adam"
+    """"adam" and "adagrad" add the weight decay to the gradient (L2), "adamw" takes it off the weights directly."""
     learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
     """The highest learning rate of the schedule. Source: the authors' code."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -41,12 +42,31 @@ class OptimiserConfig(StrictModel):
     """Gradients are scaled down to this norm, all weights together; absent: never."""
 
 
+class NegativesConfig(StrictModel):
+    """Which items a sampled session loss sets against the targets."""
+
+    number: Annotated[int, Field(ge=1)] = 2048
+    """Items drawn a step, shared by its examples. Source: the code of GRU4REC's authors."""
+    power: Annotated[float, Field(ge=0, le=2)] = 0.5
+    """They are drawn by (how often an item is a target) ** power; 0: every item of the catalogue alike."""
+    in_batch: bool = True
+    """Whether the targets of the step's other examples serve as negatives too."""
+    correction: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """For "sampled-cross-entropy": how much of the logarithm of an item's expected count in the sample is taken off its
+    score (logQ); 1 makes the loss approach the exact one, less favours popular items less."""
+
+
 class LossConfig(StrictModel):
     """What training minimises: session loss + knowledge_weight * knowledge loss, both means, see `losses`."""
 
     session: SessionLoss = "cross-entropy"
     """"cross-entropy" of the softmax as in the authors' code; "bce", binary cross-entropy of the softmaxed scores over
-    the whole catalogue, as in the talk."""
+    the whole catalogue, as in the talk. The others look at a sample of items, see `mkmsr.training.sampled_losses`, and
+    need scores that are inner products."""
+    negatives: NegativesConfig = NegativesConfig()
+    """The sample, for "sampled-cross-entropy", "bpr" and "bpr-max"."""
+    score_penalty: Annotated[float, Field(ge=0)] = 1.0
+    """For "bpr-max": weight of the negatives' squared scores."""
     catalogue_block: Annotated[int, Field(ge=0)] = 0
     """Items scored at a time by the exact loss, so that its memory is batch x block instead of batch x catalogue, for a
     third more work; 0 scores all at once. Only where scores are inner products and the loss is "cross-entropy"."""

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from dataclasses import dataclass
+from itertools import islice
 
-__all__ = ["TrainingEstimate"]
+import numpy as np
+
+from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.identity import own_random_state
+from mkmsr.training.optimisation import build_optimiser, take_step
+from mkmsr.training.strategies import Plan, effective_strategy
+
+__all__ = ["TrainingEstimate", "estimate_training"]
+
+_TIMED_STEPS = 3
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -14,13 +28,14 @@ class TrainingEstimate:
     Args:
         examples: Examples an epoch.
         triples: Distinct triples that the knowledge task learns from; 0 without one.
-        steps: Steps an epoch.
-        epochs: Most epochs.
-        seconds_per_epoch: Wall time, without validation.
+        steps: Steps an epoch over sessions.
+        epochs: Most epochs, those over triples alone included.
+        seconds_per_epoch: Wall time of an epoch over sessions, without validation.
+        total_seconds: Wall time if training does not stop early, without validation.
         weights_mib: Weights, and the copy of the best epoch's.
         gradients_mib: Their gradients.
         optimiser_mib: The optimiser's two moments.
-        scores_mib: Scores of one batch, [B, V] (or [B, block]), with what their gradient keeps.
+        scores_mib: Scores of one batch, [B, V] (or [B, block]).
     """
 
     examples: int
@@ -28,6 +43,7 @@ class TrainingEstimate:
     steps: int
     epochs: int
     seconds_per_epoch: float
+    total_seconds: float
     weights_mib: float
     gradients_mib: float
     optimiser_mib: float
@@ -35,10 +51,61 @@ class TrainingEstimate:
 
     @property
     def total_mib(self) -> float:
-        """All of the above, in MiB; the data, the encoder's intermediate results and the libraries come on top."""
+        """All of the above, in MiB; data, encoder states and libraries come on top."""
         return self.weights_mib + self.gradients_mib + self.optimiser_mib + self.scores_mib
 
-    @property
-    def total_seconds(self) -> float:
-        """Wall time if training does not stop early."""
-        return self.epochs * self.seconds_per_epoch
+
+def estimate_training(model: SessionModel, training: TrainingData, config: TrainingConfig) -> TrainingEstimate:
+    """Count memory and time a few steps on a copy; weights and random state stay as they are.
+
+    Args:
+        model: A model with weights that has observed the training data and stands on its device.
+        training: What it will learn from.
+        config: How.
+    """
+    plan = Plan(effective_strategy(config, model, training), training, config, seed=0)
+    first = plan.knowledge_epochs + 1
+    weights = sum(each.nbytes for each in model.parameters() if each.requires_grad) / _MIB
+    held = sum(each.nbytes for each in model.state_dict().values()) / _MIB
+    columns = min(config.loss.catalogue_block or model.sizes.num_items + 1, model.sizes.num_items + 1)
+    batch = min(config.batch_size, len(training.examples))
+    per_step = _seconds_per_step(model, plan, config, first)
+    steps = {epoch: plan.num_steps(epoch) for epoch in (1, first)}
+    of_sessions = -(-len(training.examples) // config.batch_size)
+    of_triples = steps[first] - of_sessions
+    seconds = of_sessions * per_step["sessions"] + of_triples * per_step["triples"]
+    return TrainingEstimate(
+        examples=len(training.examples),
+        triples=len(training.knowledge) if plan.strategy != "sessions" else 0,
+        steps=steps[first],
+        epochs=plan.knowledge_epochs + config.epochs,
+        seconds_per_epoch=seconds,
+        total_seconds=config.epochs * seconds + plan.knowledge_epochs * steps[1] * per_step["triples"],
+        weights_mib=2 * held,
+        gradients_mib=weights,
+        optimiser_mib=2 * weights,
+        scores_mib=batch * columns * 4 / _MIB,
+    )
+
+
+def _seconds_per_step(model: SessionModel, plan: Plan, config: TrainingConfig, first: int) -> dict[str, float]:
+    """Mean wall time of a step with sessions and of one with triples alone (0 where the plan has none)."""
+    of_sessions = list(islice(plan.steps(first), _TIMED_STEPS + 1))
+    of_triples = (
+        list(islice(plan.triple_steps(np.random.default_rng(0)), _TIMED_STEPS + 1)) if plan.has_triple_steps else []
+    )
+    device = next(model.parameters()).device
+    with own_random_state(0, device):
+        trial = copy.deepcopy(model).train()
+        optimiser = build_optimiser(trial, config.optimiser)
+        means = {}
+        for name, steps in (("sessions", of_sessions), ("triples", of_triples)):
+            seconds = []
+            for step in steps:
+                began = time.perf_counter()
+                take_step(trial, optimiser, step, config.loss, clip_norm=config.optimiser.clip_norm)
+                float(next(trial.parameters()).detach().sum())  # Waits for the device.
+                seconds.append(time.perf_counter() - began)
+            timed = seconds[1:] or seconds  # The first one warms up.
+            means[name] = sum(timed) / len(timed) if timed else 0.0
+    return means

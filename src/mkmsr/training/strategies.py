@@ -68,6 +68,11 @@ class Plan:
         """Epochs at the beginning that see triples alone."""
         return self._config.pretrain_epochs if self.strategy == "pretrain" else 0
 
+    @property
+    def has_triple_steps(self) -> bool:
+        """Whether some steps have triples alone."""
+        return self.strategy in ("alternating", "pretrain")
+
     def phase(self, epoch: int) -> Literal["sessions", "knowledge"]:
         """What an epoch (from 1) is about."""
         return "knowledge" if epoch <= self.knowledge_epochs else "sessions"
@@ -84,16 +89,17 @@ class Plan:
         """The steps of an epoch (from 1)."""
         generator = np.random.default_rng([self._seed, epoch])
         if self.phase(epoch) == "knowledge":
-            yield from self._triple_steps(generator)
+            yield from self.triple_steps(generator)
             return
         order = epoch_order(self._examples, self._config.shuffle, generator)
         for begin in range(0, len(order), self._config.batch_size):
             batch = collate(self._examples, order[begin : begin + self._config.batch_size])
             yield self._joint_step(batch, generator) if self.strategy == "joint" else Step(sessions=batch)
         if self.strategy == "alternating":
-            yield from self._triple_steps(generator)
+            yield from self.triple_steps(generator)
 
-    def _triple_steps(self, generator: np.random.Generator) -> Iterator[Step]:
+    def triple_steps(self, generator: np.random.Generator) -> Iterator[Step]:
+        """Every triple once, in random order."""
         order = generator.permutation(len(self._knowledge))
         for begin in range(0, len(order), self._config.triple_batch_size):
             yield self._with_triples(None, order[begin : begin + self._config.triple_batch_size], generator)

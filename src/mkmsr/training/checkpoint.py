@@ -1,0 +1,185 @@
+"""Where a run stands, on disk: tensors in safetensors, the rest in JSON, nothing that executes when it is read.
+
+    checkpoint.json               what the run is, how far it is, its history, and the SHA-256 of the files below
+    state-<epoch>-<step>.safetensors   weights, optimiser, random number generators
+    best-<epoch>.safetensors      the best epoch's weights
+
+A kill at any moment leaves a whole checkpoint: tensors go into files of new names, `checkpoint.json` is replaced
+atomically to name them, and only then the old files are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mkmsr.errors import TrainingError
+from mkmsr.files import atomic_write, sha256
+from mkmsr.training.history import EpochRecord
+
+__all__ = ["CheckpointFolder", "Progress", "differences"]
+
+FORMAT_VERSION = 1
+
+_HEADER = "checkpoint.json"
+_SHOWN_DIFFERENCES = 5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        epoch: The epoch in progress, from 1.
+        step: Its steps that are done.
+        seconds: Wall time spent on them.
+        best_epoch: The epoch that validation likes best so far; 0 before the first.
+        best_metrics: Its validation metrics.
+        history: The epochs that are over.
+        finished: Whether nothing is left to do.
+    """
+
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_metrics: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[EpochRecord, ...] = ()
+    finished: bool = False
+
+
+class CheckpointFolder:
+    """Reads and writes the checkpoint of one run.
+
+    Args:
+        path: The folder; made when the first checkpoint is written.
+        identity: What the run is (settings, seed, data, first weights), as JSON values; a checkpoint of anything else
+            is refused.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]):
+        self.path = path
+        self._identity = json.loads(json.dumps(identity))
+        self._best: dict[str, str] = {}
+
+    def clear(self) -> None:
+        """Forget the checkpoint, if there is one."""
+        (self.path / _HEADER).unlink(missing_ok=True)
+        self._remove_all_but(())
+
+    def save(
+        self, progress: Progress, state: Mapping[str, Tensor], *, best: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Replace the checkpoint.
+
+        Args:
+            progress: How far the run is.
+            state: All tensors needed to go on.
+            best: The best epoch's weights, if they are not those of the checkpoint before.
+
+        Raises:
+            TrainingError: The disk is full or cannot be written; the checkpoint before is intact.
+        """
+        name = f"state-{progress.epoch:05d}-{progress.step:07d}.safetensors"
+        header = {"format_version": FORMAT_VERSION, "identity": self._identity, "progress": asdict(progress)}
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if best is not None:
+                best_name = f"best-{progress.best_epoch:05d}.safetensors"
+                self._best = {best_name: _write_tensors(self.path / best_name, best)}
+            files = {name: _write_tensors(self.path / name, state), **self._best}
+            atomic_write(self.path / _HEADER, json.dumps({**header, "state": name, "files": files}, indent=1))
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{self.path}: cannot write the checkpoint: {error}") from error
+        self._remove_all_but(files)
+
+    def load(self) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None] | None:
+        """The progress, the tensors to go on with and the best epoch's weights; None if no checkpoint was written yet.
+
+        Raises:
+            TrainingError: The checkpoint is of another run, of another format, or damaged.
+        """
+        path = self.path / _HEADER
+        if not path.is_file():
+            return None
+        try:
+            header = json.loads(path.read_text(encoding="utf-8"))
+            found_version, found_identity = header["format_version"], header["identity"]
+            fields, state, files = dict(header["progress"]), str(header["state"]), dict(header["files"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path}: not a checkpoint: {error}") from None
+        if found_version != FORMAT_VERSION:
+            raise TrainingError(f"{path}: checkpoint format {found_version}, this version reads {FORMAT_VERSION}")
+        other = differences(found_identity, self._identity)
+        if other:
+            shown = "; ".join(other[:_SHOWN_DIFFERENCES])
+            more = f"; and {len(other) - _SHOWN_DIFFERENCES} more" if len(other) > _SHOWN_DIFFERENCES else ""
+            raise TrainingError(
+                f"{path}: this is the checkpoint of another run: {shown}{more}. "
+                "Resume with the old settings, or start over without resume"
+            )
+        fields["history"] = tuple(EpochRecord(**each) for each in fields["history"])
+        tensors = {name: _read_tensors(self.path / name, digest) for name, digest in files.items()}
+        self._best = {name: digest for name, digest in files.items() if name != state}
+        best = next((tensors[name] for name in self._best), None)
+        return Progress(**fields), tensors[state], best
+
+    def _remove_all_but(self, kept: Mapping[str, str] | tuple[()]) -> None:
+        for pattern in ("*.safetensors", "*.safetensors.part", f".{_HEADER}.*"):
+            for file in self.path.glob(pattern):
+                if file.name not in kept:
+                    file.unlink(missing_ok=True)
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between two nested settings, as `dotted.key is 1 there, 2 now`."""
+    old, new = _flat(found), _flat(wanted)
+    keys = [*old, *(key for key in new if key not in old)]
+    return [f"{key} is {old.get(key)!r} there, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return result
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write a whole safetensors file or none, and return its SHA-256."""
+    temporary = path.with_name(f"{path.name}.part")
+    safetensors.torch.save_file(_separate(tensors), temporary)
+    digest = sha256(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return digest
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors on the CPU, none sharing memory with another (tied weights do), which safetensors refuses."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        result[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return result
+
+
+def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise TrainingError(f"{path}: a file of the checkpoint is missing; start over without resume")
+    found = sha256(path)
+    if found != digest:
+        raise TrainingError(f"{path}: the checkpoint is damaged: SHA-256 {found}, written as {digest}")
+    return safetensors.torch.load_file(path)

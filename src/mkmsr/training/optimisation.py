@@ -1,0 +1,73 @@
+"""One step of the optimiser, the only place where gradients are taken; and the optimiser's state as named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mkmsr.models.base import SessionModel
+from mkmsr.training.config import LossConfig, OptimiserConfig
+from mkmsr.training.losses import knowledge_loss, session_loss
+from mkmsr.training.strategies import Step
+
+__all__ = ["StepLosses", "build_optimiser", "optimiser_tensors", "restore_optimiser", "take_step"]
+
+
+class StepLosses(NamedTuple):
+    """The losses of one step, detached, each a mean over the step; None where the step has no such part."""
+
+    session: Tensor | None
+    knowledge: Tensor | None
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """A new optimiser over all weights of a model that already stands on its device."""
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    # One pass over a weight and its moments instead of a dozen: 2.8 times faster over an item table on a CPU.
+    fused = all(each.device.type in ("cpu", "cuda") for each in parameters)
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+
+
+def take_step(
+    model: SessionModel, optimiser: torch.optim.Optimizer, step: Step, loss: LossConfig, *, clip_norm: float | None
+) -> StepLosses:
+    """Move the weights once, down session loss + lambda_1 * knowledge loss, whichever of both the step has."""
+    device = next(model.parameters()).device
+    optimiser.zero_grad(set_to_none=True)
+    of_sessions = of_triples = total = None
+    if step.sessions is not None:
+        of_sessions = session_loss(model, step.sessions.to(device), loss.session, block=loss.catalogue_block)
+        total = of_sessions
+    if step.triples is not None:
+        corrupted = step.corrupted.to(device) if step.corrupted is not None else None
+        of_triples = knowledge_loss(model, step.triples.to(device), corrupted=corrupted, margin=loss.margin)
+        weighted = loss.knowledge_weight * of_triples
+        total = weighted if total is None else total + weighted
+    assert total is not None
+    total.backward()  # type: ignore[no-untyped-call]
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    optimiser.step()
+    return StepLosses(
+        of_sessions.detach() if of_sessions is not None else None,
+        of_triples.detach() if of_triples is not None else None,
+    )
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's moments and step counts, named `<number of the weight>.<name of the state>`."""
+    state = optimiser.state_dict()["state"]
+    return {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put such tensors back into a new optimiser over the same weights."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

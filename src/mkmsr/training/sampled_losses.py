@@ -1,0 +1,105 @@
+"""Losses that set each target against a sample of items instead of the whole catalogue.
+
+Dimension letters: B sessions, M negatives, D embedding size.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mkmsr.data.batching import SessionBatch
+from mkmsr.errors import ConfigError
+from mkmsr.models.base import FactorisedModel, SessionModel
+from mkmsr.training.negatives import Negatives
+
+__all__ = ["SampledLoss", "bpr", "bpr_max", "sampled_cross_entropy", "sampled_session_loss"]
+
+SampledLoss = Literal["sampled-cross-entropy", "bpr", "bpr-max"]
+
+
+def sampled_session_loss(
+    model: SessionModel,
+    batch: SessionBatch,
+    negatives: Negatives,
+    kind: SampledLoss,
+    *,
+    correction: float = 1.0,
+    score_penalty: float = 1.0,
+) -> Tensor:
+    """How surprising the batch's targets were beside the negatives, the mean over the batch. Shape [].
+
+    A negative that is a row's own target does not count in that row, unless there is no other.
+
+    Args:
+        model: The model in training; its scores must be inner products.
+        batch: Prefixes with their targets.
+        negatives: The sample.
+        kind: Which loss.
+        correction: For "sampled-cross-entropy", how much of the logarithm of the expected counts is taken off.
+        score_penalty: For "bpr-max", the weight of the squared scores.
+
+    Raises:
+        ConfigError: The model's scores are no inner products, so few of them cannot be had alone.
+    """
+    if not isinstance(model, FactorisedModel) or not model.is_factorised:
+        raise ConfigError(
+            f"{kind!r} needs scores that are inner products, which those of {type(model).__name__} are not here",
+            key="training.loss.session",
+        )
+    vectors = model.item_vectors(torch.cat([batch.targets, negatives.items]))
+    queries_BD = model.queries(batch)
+    targets_BD, negatives_MD = vectors[: len(batch)], vectors[len(batch) :]
+    of_target_B = (queries_BD * targets_BD).sum(1)
+    scores_BM = queries_BD @ negatives_MD.T
+    hits_BM = negatives.items == batch.targets[:, None]
+    hits_BM &= ~hits_BM.all(1, keepdim=True)
+    if kind == "bpr":
+        return bpr(of_target_B, scores_BM, hits_BM)
+    if kind == "bpr-max":
+        return bpr_max(of_target_B, scores_BM, hits_BM, penalty=score_penalty)
+    return sampled_cross_entropy(
+        of_target_B - correction * negatives.target_log_counts, scores_BM - correction * negatives.log_counts, hits_BM
+    )
+
+
+def sampled_cross_entropy(of_target: Tensor, scores: Tensor, hits: Tensor) -> Tensor:
+    """Mean of -log softmax of the target's score among its own and the negatives'. Shape [].
+
+    With the logarithm of each item's expected count taken off its score beforehand, the gradient approaches that of the
+    softmax over the whole catalogue as the sample grows.
+
+    Args:
+        of_target: Scores of the targets. Shape [B].
+        scores: Scores of the negatives. Shape [B, M].
+        hits: Where a negative is the row's own target. Shape [B, M], bool.
+
+    Source: Jean et al., On Using Very Large Target Vocabulary for Neural Machine Translation, ACL 2015.
+    """
+    logits = torch.cat([of_target[:, None], scores.masked_fill(hits, float("-inf"))], dim=1)
+    return (logits.logsumexp(1) - of_target).mean()
+
+
+def bpr(of_target: Tensor, scores: Tensor, hits: Tensor) -> Tensor:
+    """Mean over rows and negatives of -log sigmoid(target's score - negative's score). Shapes as above.
+
+    Source: Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009.
+    """
+    losses = -F.logsigmoid(of_target[:, None] - scores).masked_fill(hits, 0.0)
+    return (losses.sum(1) / (~hits).sum(1).clamp(min=1)).mean()
+
+
+def bpr_max(of_target: Tensor, scores: Tensor, hits: Tensor, *, penalty: float) -> Tensor:
+    """Mean over rows of -log sum_j w_j sigmoid(r - r_j) + penalty * sum_j w_j r_j^2 with w = softmax_j(r_j).
+
+    High negatives weigh most, so that the gradient does not vanish as most of them fall behind. Shapes as above.
+
+    Source: Hidasi and Karatzoglou, Recurrent Neural Networks with Top-k Gains, CIKM 2018.
+    """
+    log_weights = scores.masked_fill(hits, float("-inf")).log_softmax(1)
+    weights = log_weights.exp()
+    above = (log_weights + F.logsigmoid(of_target[:, None] - scores)).logsumexp(1)
+    return (penalty * (weights * scores.square()).sum(1) - above).mean()

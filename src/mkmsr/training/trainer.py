@@ -1,0 +1,289 @@
+"""`fit`: trains a model, keeps the epoch that validation likes best, goes on after a kill as if nothing had been."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mkmsr.errors import ConfigError, TrainingError, nearest
+from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.training.checkpoint import CheckpointFolder, Progress
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.estimate import estimate_training
+from mkmsr.training.history import EpochRecord, append_record, write_history
+from mkmsr.training.identity import own_random_state, random_state, run_identity, set_random_state
+from mkmsr.training.listener import SilentListener, TrainingListener
+from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
+from mkmsr.training.schedules import learning_rate_factor
+from mkmsr.training.strategies import Plan, effective_strategy
+from mkmsr.training.tally import ADVICE, LossTally
+
+__all__ = ["FitResult", "Validate", "fit"]
+
+Validate = Callable[[SessionModel], Mapping[str, float]]
+
+HISTORY_FILE = "history.jsonl"
+CHECKPOINT_FOLDER = "checkpoint"
+
+_STEPS_BETWEEN_LOOKS = 10
+"""Steps between two looks at the loss: each look waits for the device."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit came to.
+
+    Args:
+        best_epoch: The epoch whose weights the model now holds, from 1 (knowledge epochs of "pretrain" count); 0 for a
+            model without weights.
+        epochs_run: Epochs until training stopped.
+        best_metrics: Validation metrics after the best epoch, 0..1; empty without validation.
+        history: One record an epoch.
+    """
+
+    best_epoch: int
+    epochs_run: int
+    best_metrics: Mapping[str, float]
+    history: tuple[EpochRecord, ...]
+
+
+def fit(
+    model: SessionModel,
+    training: TrainingData,
+    config: TrainingConfig,
+    *,
+    validate: Validate | None = None,
+    seed: int,
+    device: torch.device | str = "cpu",
+    folder: Path | None = None,
+    resume: bool = False,
+    listener: TrainingListener | None = None,
+    stop_after: int | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Train a model in place; afterwards it holds the best epoch's weights.
+
+    The result is a function of the model's first weights, the data, the settings and the seed, on a CPU bit for bit;
+    kills and resumptions in between change nothing. The caller's random state is left alone.
+
+    Args:
+        model: The model with its first weights. It first observes the training data; one without weights is done then.
+        training: What it may learn from.
+        config: How.
+        validate: Metrics of the model on a validation split; after every epoch over sessions. None: no early stopping,
+            and the last epoch is the best one.
+        seed: Of the order of examples, false triples and dropout.
+        device: Where to train.
+        folder: Where `history.jsonl` and `checkpoint/` go; None keeps everything in memory.
+        resume: Go on from the folder's checkpoint, if there is one yet; otherwise an old one is deleted.
+        listener: Told about the estimate, batches and epochs.
+        stop_after: Stop after this epoch, although the schedule of the learning rate is planned for `config.epochs`. A
+            refit uses it: it repeats the schedule that validation saw up to the chosen epoch.
+        identity: What else a checkpoint must agree on, such as the model's settings.
+
+    Raises:
+        TrainingError: There is nothing to learn from, the loss is not finite, or the checkpoint is of another run.
+        ConfigError: Validation gives no metric of the name `config.select`.
+    """
+    device = torch.device(device)
+    model.to(device)
+    model.observe(training)
+    model.to(device)
+    if not model.is_trainable:
+        return FitResult(0, 0, _validation(model, validate), ())
+    if len(training.examples) == 0:
+        raise TrainingError("there is no example to learn from: every training session has fewer than two events")
+    with own_random_state(seed, device):
+        plan = Plan(effective_strategy(config, model, training), training, config, seed)
+        store = None
+        if folder is not None:
+            validated = validate is not None
+            known = run_identity(model, training, config, seed=seed, stop_after=stop_after, validated=validated)
+            store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(identity or {}), **known})
+        if listener is not None:
+            listener.estimate(estimate_training(model, training, config))
+        run = _Run(model, plan, config, validate, store, folder, listener or SilentListener(), stop_after)
+        run.start(resume=resume)
+        while not run.progress.finished:
+            run.run_epoch()
+        return run.result()
+
+
+class _Run:
+    """The state of one fit between two steps."""
+
+    def __init__(
+        self,
+        model: SessionModel,
+        plan: Plan,
+        config: TrainingConfig,
+        validate: Validate | None,
+        store: CheckpointFolder | None,
+        folder: Path | None,
+        listener: TrainingListener,
+        stop_after: int | None,
+    ):
+        self.model, self.plan, self.config, self.validate = model, plan, config, validate
+        self.store, self.listener = store, listener
+        self.history_path = folder / HISTORY_FILE if folder is not None else None
+        planned = plan.knowledge_epochs + config.epochs
+        self.last_epoch = min(planned, stop_after) if stop_after is not None else planned
+        self.device = next(model.parameters()).device
+        self.optimiser = build_optimiser(model, config.optimiser)
+        self.progress = Progress()
+        self.tally = LossTally(plan.num_steps(1), self.device)
+        self.best: dict[str, Tensor] | None = None
+        self.saved_at = time.monotonic()
+
+    def start(self, *, resume: bool) -> None:
+        """Begin at the checkpoint or at the first step, and make the history file agree."""
+        if self.store is not None:
+            found = self.store.load() if resume else None
+            if found is None:
+                self.store.clear()
+            else:
+                self.progress, state, self.best = found
+                self._restore(state)
+                _logger.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
+        if self.history_path is not None:
+            write_history(self.history_path, self.progress.history)
+
+    def run_epoch(self) -> None:
+        """Take the steps of the epoch that are left, validate, and save."""
+        epoch, done = self.progress.epoch, self.progress.step
+        total = self.plan.num_steps(epoch)
+        began = time.perf_counter() - self.progress.seconds
+        self.model.train()
+        rate = self.config.optimiser.learning_rate
+        for index, step in enumerate(self.plan.steps(epoch)):
+            if index < done:
+                continue  # Taken before the kill; drawn again because the rest of the epoch's draws follow from it.
+            rate = self._set_learning_rate(epoch, index / total)
+            optimiser, loss = self.config.optimiser, self.config.loss
+            losses = take_step(self.model, self.optimiser, step, loss, clip_norm=optimiser.clip_norm)
+            self.tally.add(index, step, losses)
+            if (index + 1) % _STEPS_BETWEEN_LOOKS == 0 or index + 1 == total:
+                self._look(epoch, index + 1, total)
+            if index + 1 < total and self._is_checkpoint_due():
+                self.tally.check(epoch, index + 1)
+                self.progress = replace(self.progress, step=index + 1, seconds=time.perf_counter() - began)
+                self._save()
+        self._end_epoch(time.perf_counter() - began, rate)
+
+    def result(self) -> FitResult:
+        """Give the model the best epoch's weights and sum up."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+        self.model.eval()
+        progress = self.progress
+        return FitResult(progress.best_epoch, len(progress.history), progress.best_metrics, progress.history)
+
+    def _end_epoch(self, seconds: float, rate: float) -> None:
+        epoch, phase = self.progress.epoch, self.plan.phase(self.progress.epoch)
+        self._check_weights(epoch)
+        validation = _validation(self.model, self.validate) if phase == "sessions" else {}
+        record = EpochRecord(
+            epoch=epoch,
+            phase=phase,
+            train_loss=self.tally.session_mean(),
+            knowledge_loss=self.tally.knowledge_mean(),
+            validation=validation,
+            seconds=seconds,
+            examples_per_second=self.tally.visited(phase) / seconds,
+            learning_rate=rate,
+        )
+        best = self._judge(record)
+        self.tally = LossTally(self.plan.num_steps(epoch + 1), self.device)
+        self._save(best=best)
+        if self.history_path is not None:
+            append_record(self.history_path, record)
+        self.listener.epoch(record)
+
+    def _judge(self, record: EpochRecord) -> dict[str, Tensor] | None:
+        """Enter an epoch into the progress; its weights, if it is the best so far."""
+        before, epoch = self.progress, record.epoch
+        now = Progress(epoch + 1, 0, 0.0, before.best_epoch, before.best_metrics, (*before.history, record))
+        best = None
+        if self.validate is None:
+            now = replace(now, best_epoch=epoch)
+        elif record.phase == "sessions":
+            value = self._selected(record.validation, epoch)
+            if before.best_epoch == 0 or value > self._selected(before.best_metrics, before.best_epoch):
+                now = replace(now, best_epoch=epoch, best_metrics=dict(record.validation))
+                best = self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        waited = epoch - max(now.best_epoch, self.plan.knowledge_epochs)
+        self.progress = replace(now, finished=epoch >= self.last_epoch or waited >= self.config.patience)
+        return best
+
+    def _selected(self, metrics: Mapping[str, float], epoch: int) -> float:
+        name = self.config.select
+        if name not in metrics:
+            hint = nearest(name, metrics) or f"; there are: {', '.join(metrics)}"
+            raise ConfigError(f"validation gives no metric {name!r}{hint}", key="training.select")
+        if not math.isfinite(metrics[name]):
+            raise TrainingError(f"validation metric {name} is {metrics[name]}, not a finite number", epoch=epoch)
+        return metrics[name]
+
+    def _set_learning_rate(self, epoch: int, share: float) -> float:
+        of_sessions = epoch - 1 - self.plan.knowledge_epochs
+        factor = 1.0
+        if of_sessions >= 0:
+            factor = learning_rate_factor(self.config.optimiser.schedule, (of_sessions + share) / self.config.epochs)
+        rate = self.config.optimiser.learning_rate * factor
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _look(self, epoch: int, done: int, total: int) -> None:
+        self.tally.check(epoch, done)
+        phase = self.plan.phase(epoch)
+        loss = self.tally.session_mean() if phase == "sessions" else self.tally.knowledge_mean()
+        self.listener.batch(
+            done, total, loss or 0.0, epoch=epoch, epochs=self.last_epoch, examples=self.tally.visited(phase)
+        )
+
+    def _check_weights(self, epoch: int) -> None:
+        for name, weight in self.model.named_parameters():
+            if not weight.isfinite().all():
+                raise TrainingError(f"{name} holds weights that are not finite; {ADVICE}", epoch=epoch)
+
+    def _is_checkpoint_due(self) -> bool:
+        return self.store is not None and time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
+
+    def _save(self, *, best: Mapping[str, Tensor] | None = None) -> None:
+        if self.store is None:
+            return
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state |= {f"optimiser.{name}": value for name, value in optimiser_tensors(self.optimiser).items()}
+        state |= {f"tally.{name}": value for name, value in self.tally.tensors().items()}
+        state |= {f"random.{name}": value for name, value in random_state(self.device).items()}
+        self.store.save(self.progress, state, best=best)
+        self.saved_at = time.monotonic()
+
+    def _restore(self, state: Mapping[str, Tensor]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}, "tally": {}, "random": {}}
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        self.model.load_state_dict(parts["model"])
+        restore_optimiser(self.optimiser, parts["optimiser"])
+        self.tally = LossTally.from_tensors(parts["tally"], self.device)
+        set_random_state(parts["random"], self.device)
+
+
+def _validation(model: SessionModel, validate: Validate | None) -> dict[str, float]:
+    if validate is None:
+        return {}
+    model.eval()
+    with torch.no_grad():
+        return dict(validate(model))

@@ -12,11 +12,14 @@ from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, Trainin
 from mkmsr.models.embsr import EMBSR, EMBSRConfig
 from mkmsr.models.fpmc import FPMC, FPMCConfig
 from mkmsr.models.gru4rec import GRU4Rec, GRU4RecConfig
+from mkmsr.models.item_knn import ItemKNN, ItemKNNConfig
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
 from mkmsr.models.narm import NARM, NARMConfig
+from mkmsr.models.neighbours import SessionNeighbours, SKNNConfig, STANConfig, VSKNNConfig, VSTANConfig
 from mkmsr.models.popularity import Popularity, PopularityConfig, SessionPopularity
 from mkmsr.models.recency import Recency, RecencyConfig
 from mkmsr.models.rib import RIB, RIBConfig
+from mkmsr.models.rules import SequentialRules, SequentialRulesConfig
 from mkmsr.models.sasrec import SASRec, SASRecConfig
 from mkmsr.models.sr_gnn import SRGNN, SRGNNConfig
 from mkmsr.models.stamp import STAMP, STAMPConfig
@@ -168,6 +171,36 @@ MODELS: dict[str, ModelEntry] = {
         PopularityConfig, SessionPopularity, "items of the prefix by their count in it, then by popularity", "baseline"
     ),
     "recency": ModelEntry(RecencyConfig, Recency, "items of the prefix, newest first", "baseline"),
+    "sr": ModelEntry(
+        SequentialRulesConfig, SequentialRules, "what came soon after the last item", "Ludewig and Jannach, UMUAI 2018"
+    ),
+    "item-knn": ModelEntry(
+        ItemKNNConfig,
+        ItemKNN,
+        "items that share sessions with the last item",
+        "Linden et al., 2003; Hidasi et al., 2016",
+    ),
+    "s-knn": ModelEntry(
+        SKNNConfig, SessionNeighbours, "items of the most similar sessions", "Jannach and Ludewig, RecSys 2017"
+    ),
+    "v-sknn": ModelEntry(
+        VSKNNConfig,
+        SessionNeighbours,
+        "neighbour sessions, newer prefix items count more",
+        "Ludewig and Jannach, UMUAI 2018",
+    ),
+    "stan": ModelEntry(
+        STANConfig,
+        SessionNeighbours,
+        "neighbour sessions weighted by sequence and time",
+        "Garg et al., SIGIR 2019",
+    ),
+    "vstan": ModelEntry(
+        VSTANConfig,
+        SessionNeighbours,
+        "STAN with the decays of V-SkNN and idf",
+        "Ludewig et al., UMUAI 2021",
+    ),
 }
 """Every model by name, in the order in which tables show them."""
 

@@ -1,0 +1,252 @@
+"""SessionIndex: training sessions that resemble a prefix and the items they vote for; all neighbour models use it.
+
+Everything is a few tensor operations a batch over compressed rows. Sessions are numbered from the newest to the oldest
+("places"), so that the most recent sessions of an item are the first of its list and a cut of the list is exact.
+Dimension letters: B prefixes, M neighbours or votes of all prefixes, S indexed sessions, N (session, item) pairs,
+V catalogue + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mkmsr.data.batching import SessionBatch
+from mkmsr.data.sessions import SessionTable
+from mkmsr.models.voting import NO_DECAY, Decay, Votes, expand, prefix_items
+
+__all__ = ["Exclude", "Neighbours", "SessionIndex", "VoteSettings"]
+
+Exclude = Literal["nothing", "own", "later"]
+
+
+@dataclass(frozen=True)
+class VoteSettings:
+    """How neighbours are found and how much each of their items gets.
+
+        sim(s, n)  = sum over i in both of  prefix_decay(steps of i in s)  [/ sqrt(|s| |n|)]  * age_decay(n)
+        score(s, i) = sum over n in N(s), i in n of  sim(s, n) * match_decay(steps of i*)
+                      * gap_decay(|place of i - place of i*| in n) * (1 + w_idf idf(i))
+
+    where i* is the newest item of the prefix that n has too, steps are counted back from the prefix's last event, an
+    item that recurs stands at its newest place, and |.| counts distinct items.
+
+    Args:
+        neighbours: k, the sessions that vote: the most similar, the newest first among equals.
+        sample_size: m, the sessions that may become neighbours: the newest that share an item with the prefix.
+        cosine: Divide by sqrt(|s| |n|).
+        prefix_decay: Of a prefix item, with its steps.
+        match_decay: Of a neighbour, with the steps of i*.
+        gap_decay: Of a neighbour's item, with its distance from i* there.
+        age_decay: Of a neighbour, with its age in days (86,400 rows in a log without times), counted from the youngest
+            neighbour of the same prefix. For an exponential decay every fixed point of time gives the same ranking.
+        idf_weight: w_idf; idf(i) = log(S / sessions with i).
+    """
+
+    neighbours: int = 100
+    sample_size: int = 1000
+    cosine: bool = True
+    prefix_decay: Decay = NO_DECAY
+    match_decay: Decay = NO_DECAY
+    gap_decay: Decay = NO_DECAY
+    age_decay: Decay = NO_DECAY
+    idf_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The chosen neighbour sessions of every prefix, by prefix and then from the newest to the oldest; shapes [M].
+
+    Args:
+        rows: Prefix.
+        places: The neighbour's place in the index, see `SessionIndex.table_rows`.
+        similarity: sim(s, n).
+        steps: Steps in the prefix of i*, the newest item of the prefix that the neighbour has too.
+        anchors: Place of i* in the neighbour, in events from its beginning.
+    """
+
+    rows: Tensor
+    places: Tensor
+    similarity: Tensor
+    steps: Tensor
+    anchors: Tensor
+
+    def chosen(self, which: Tensor) -> Neighbours:
+        """The neighbours at the given positions or where a mask is true."""
+        return Neighbours(
+            self.rows[which], self.places[which], self.similarity[which], self.steps[which], self.anchors[which]
+        )
+
+
+class SessionIndex(nn.Module):
+    """Training sessions by item, and their items. All state is buffers, filled by `build`.
+
+    Args:
+        num_columns: V.
+
+    Buffers:
+        postings: item * S + place of every pair, rising: an item's sessions, newest first. Shape [N].
+        posting_events: The item's newest event in that session, from its beginning. Shape [N].
+        item_offsets: Where each item's postings begin. Shape [V + 1].
+        items: The distinct items of each session, sessions by place. Shape [N].
+        item_events: Newest event of that item in that session. Shape [N].
+        session_offsets: Where each session's items begin. Shape [S + 1].
+        ages: Days from a session's last event to the newest of all. Shape [S].
+        table_rows: Row of each session in the table that was indexed. Shape [S].
+        places: Place of each row of that table, -1 for an empty session. Shape [rows of the table].
+    """
+
+    postings: Tensor
+    posting_events: Tensor
+    item_offsets: Tensor
+    items: Tensor
+    item_events: Tensor
+    session_offsets: Tensor
+    ages: Tensor
+    table_rows: Tensor
+    places: Tensor
+
+    def __init__(self, num_columns: int):
+        super().__init__()
+        empty = torch.zeros(0, dtype=torch.int64)
+        for name in ("postings", "posting_events", "items", "item_events", "table_rows", "places"):
+            self.register_buffer(name, empty.clone())
+        self.register_buffer("item_offsets", torch.zeros(num_columns + 1, dtype=torch.int64))
+        self.register_buffer("session_offsets", torch.zeros(1, dtype=torch.int64))
+        self.register_buffer("ages", torch.zeros(0))
+
+    @property
+    def num_columns(self) -> int:
+        """V."""
+        return len(self.item_offsets) - 1
+
+    @property
+    def num_sessions(self) -> int:
+        """S."""
+        return len(self.table_rows)
+
+    def build(self, sessions: SessionTable) -> None:
+        """Index these sessions in place of what was there; empty ones are left out."""
+        kept = np.flatnonzero(sessions.lengths)
+        ends = sessions.times[sessions.offsets[1:][kept] - 1]
+        rows = kept[np.lexsort((kept, ends))[::-1]]
+        place_of_row = np.full(len(sessions), -1, np.int64)
+        place_of_row[rows] = np.arange(len(rows))
+        owner = sessions.session_of_event
+        event = np.arange(sessions.num_events) - sessions.offsets[owner]
+        # np.unique keeps the first of equals: read backwards, that is the newest event.
+        key = (place_of_row[owner] * self.num_columns + sessions.items)[::-1]
+        pairs, at = np.unique(key, return_index=True)
+        place, item = np.divmod(pairs, self.num_columns)
+        newest = event[::-1][at]
+        by_item = np.argsort(item, kind="stable")
+        columns = {
+            "postings": item[by_item] * max(len(rows), 1) + place[by_item],
+            "posting_events": newest[by_item],
+            "item_offsets": np.searchsorted(item[by_item], np.arange(self.num_columns + 1)),
+            "items": item,
+            "item_events": newest,
+            "session_offsets": np.searchsorted(place, np.arange(len(rows) + 1)),
+            "table_rows": rows,
+            "places": place_of_row,
+        }
+        for name, values in columns.items():
+            setattr(self, name, torch.from_numpy(values.astype(np.int64)).to(self.ages.device))
+        days = (ends.max(initial=0) - sessions.times[sessions.offsets[1:][rows] - 1]) / 86_400
+        self.ages = torch.from_numpy(days.astype(np.float32)).to(self.ages.device)
+
+    def vote(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Votes:
+        """One weight for each (prefix, item) that a neighbour votes for, by prefix and then item.
+
+        Args:
+            batch: The prefixes.
+            settings: How neighbours vote.
+            exclude: Of the indexed sessions, "own" leaves out the one that the prefix was cut from (`batch.sessions`
+                are rows of the table that was indexed), "later" that one and all that ended after it. Needed on
+                training data, where a session would otherwise find itself; rows of -1 exclude nothing.
+        """
+        return self.raw_votes(self.neighbours(batch, settings, exclude=exclude), batch, settings).summed(
+            self.num_columns
+        )
+
+    def neighbours(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Neighbours:
+        """The sessions that vote for each prefix, see `vote`."""
+        prefix = prefix_items(batch, self.num_columns)
+        begin, end, own = self._posting_ranges(prefix.items, prefix.rows, batch, settings.sample_size, exclude)
+        source, posting = expand(begin, end)
+        rows = prefix.rows[source]
+        places = self.postings[posting] - prefix.items[source] * self.num_sessions
+        weights = settings.prefix_decay(prefix.steps, batch.lengths[prefix.rows])[source]
+        if exclude == "own":
+            other = (places != own[rows]).nonzero().squeeze(1)
+            source, posting, rows, places, weights = (each[other] for each in (source, posting, rows, places, weights))
+        # Stable, and steps rise within a prefix: the first of a (prefix, session) group is the newest shared item.
+        keys, order = (rows * self.num_sessions + places).sort(stable=True)
+        first = torch.ones_like(keys, dtype=torch.bool)
+        first[1:] = keys[1:] != keys[:-1]
+        group = first.cumsum(0) - 1
+        start = order[first]
+        rows, places = rows[start], places[start]
+        similarity = weights.new_zeros(len(start)).index_add_(0, group, weights[order])
+        if settings.cosine:
+            lengths = self.session_offsets.diff()[places] * prefix.rows.bincount(minlength=len(batch))[rows]
+            similarity = similarity / lengths.float().sqrt()
+        found = Neighbours(rows, places, similarity, prefix.steps[source[start]], self.posting_events[posting[start]])
+        return self._selected(found, batch, settings)
+
+    def raw_votes(self, neighbours: Neighbours, batch: SessionBatch, settings: VoteSettings) -> Votes:
+        """Every vote of every neighbour: the same item may stand several times for a prefix."""
+        by_match = settings.match_decay(neighbours.steps, batch.lengths[neighbours.rows])
+        of_neighbour = neighbours.similarity * by_match
+        offsets = self.session_offsets
+        source, pair = expand(offsets[neighbours.places], offsets[neighbours.places + 1])
+        rows, items, weights = neighbours.rows[source], self.items[pair], of_neighbour[source]
+        if settings.gap_decay.kind != "none":
+            gap = (self.item_events[pair] - neighbours.anchors[source]).abs()
+            weights = weights * settings.gap_decay(gap, batch.lengths[rows])
+        if settings.idf_weight > 0:
+            counts = self.item_offsets.diff()
+            idf_V = torch.log(self.num_sessions / counts.clamp(min=1))
+            weights = weights * (1 + settings.idf_weight * idf_V[items])
+        return Votes(rows, items, weights)
+
+    def _posting_ranges(
+        self, items: Tensor, rows: Tensor, batch: SessionBatch, sample_size: int, exclude: Exclude
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the postings of each prefix item that matter begin and end, and the place of each prefix's own session.
+
+        The newest m sessions of a prefix are among the newest m of each of its items, so longer lists are cut.
+        """
+        begin, end = self.item_offsets[items], self.item_offsets[items + 1]
+        own = torch.full_like(batch.sessions, -1)
+        if exclude == "nothing":
+            return begin, torch.minimum(end, begin + sample_size), own
+        own = self.places[batch.sessions.clamp(0, len(self.places) - 1)] if len(self.places) else own
+        own = torch.where((batch.sessions >= 0) & (batch.sessions < len(self.places)), own, -1)
+        if exclude == "later":
+            begin = torch.searchsorted(self.postings, items * self.num_sessions + own[rows] + 1)
+            return begin, torch.minimum(end, begin + sample_size), own
+        return begin, torch.minimum(end, begin + sample_size + 1), own
+
+    def _selected(self, found: Neighbours, batch: SessionBatch, settings: VoteSettings) -> Neighbours:
+        """The m newest, aged, and of these the k most similar; `found` is ordered by prefix and place."""
+        found = found.chosen(_place_in_row(found.rows, len(batch)) < settings.sample_size)
+        if settings.age_decay.kind != "none":
+            ages = self.ages[found.places]
+            youngest = ages.new_full((len(batch),), torch.inf).scatter_reduce(0, found.rows, ages, "amin")
+            by_age = settings.age_decay(ages - youngest[found.rows], batch.lengths[found.rows])
+            found = replace(found, similarity=found.similarity * by_age)
+        order = found.similarity.argsort(descending=True, stable=True)
+        order = order[found.rows[order].argsort(stable=True)]
+        best = order[_place_in_row(found.rows, len(batch)) < settings.neighbours]
+        return found.chosen(best.sort().values)
+
+
+def _place_in_row(rows: Tensor, num_rows: int) -> Tensor:
+    """0, 1, 2, ... within each run of equal rows; rows rise. Shape [M]."""
+    counts = rows.bincount(minlength=num_rows)
+    return torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]

@@ -1,0 +1,190 @@
+"""What neighbours and rules share: votes for items, gathered over the catalogue, reminders and the order of ties.
+
+A model that votes names a few items for a prefix, each with a weight; the rest of the catalogue gets nothing. What that
+leaves open is settled here for all of them in the same way, as documented settings. Dimension letters: B sessions,
+P events of all prefixes, M votes (or distinct prefix items), V catalogue + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mkmsr.config import StrictModel
+from mkmsr.data.batching import SessionBatch
+from mkmsr.data.sessions import SessionTable
+from mkmsr.models.base import ModelSizes, SessionModel, mask_padding
+
+__all__ = [
+    "NO_DECAY",
+    "Decay",
+    "DecayKind",
+    "PrefixItems",
+    "TieBreak",
+    "Votes",
+    "VotingConfig",
+    "VotingModel",
+    "expand",
+    "prefix_items",
+    "tie_order",
+]
+
+DecayKind = Literal["none", "linear", "reciprocal", "exponential"]
+TieBreak = Literal["none", "popularity", "recency"]
+
+
+class VotingConfig(StrictModel):
+    """What happens around the votes. With `remind = 0` and `tie_break = "none"` the votes stand as published."""
+
+    remind: float = Field(default=0.0, ge=0)
+    """Weight of the prefix's own items, newest first, in units of the prefix's highest vote; 0 leaves them to the
+    votes. The m-th newest event of the prefix adds remind / m to its item."""
+    tie_break: TieBreak = "popularity"
+    """Order of items with equal votes (also of those with none): by training events, by how lately training saw them,
+    or left tied. Ranks count a tie against the model."""
+    tie_weight: float = Field(default=1e-4, ge=0, le=1)
+    """The most that `tie_break` adds, in units of the prefix's highest vote."""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """How a weight falls with distance.
+
+    Args:
+        kind: none: 1; linear: max(0, 1 - d / scale); reciprocal: 1 / (d + 1); exponential: exp(-d / scale).
+        scale: In units of the distance; None with "linear" is the length of the prefix.
+    """
+
+    kind: DecayKind = "none"
+    scale: float | None = None
+
+    def __call__(self, distance: Tensor, lengths: Tensor) -> Tensor:
+        """Weights of the same shape, float32. `lengths` are those of the prefixes, for "linear" without a scale."""
+        distance = distance.float()
+        if self.kind == "none":
+            return torch.ones_like(distance)
+        if self.kind == "reciprocal":
+            return 1 / (distance + 1)
+        if self.kind == "exponential":
+            return torch.exp(-distance / (self.scale or 1.0))
+        return (1 - distance / (lengths if self.scale is None else self.scale)).clamp(min=0)
+
+
+NO_DECAY = Decay()
+
+
+@dataclass(frozen=True)
+class PrefixItems:
+    """The distinct items of each prefix.
+
+    Args:
+        rows: Prefix. Shape [M].
+        items: Item index. Shape [M].
+        steps: Events between the item's newest occurrence and the end of the prefix, 0 for the last event; rising
+            within a prefix. Shape [M].
+    """
+
+    rows: Tensor
+    items: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Sparse scores: `weights[m]` for item `items[m]` of prefix `rows[m]`; all of shape [M].
+
+    A pair may stand more than once until `summed`.
+    """
+
+    rows: Tensor
+    items: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def summed(self, num_columns: int) -> Votes:
+        """One vote for each (prefix, item), by prefix and then item; V is `num_columns`."""
+        keys, place = torch.unique(self.rows * num_columns + self.items, return_inverse=True)
+        weights = self.weights.new_zeros(len(keys)).index_add_(0, place, self.weights)
+        return Votes(keys // num_columns, keys % num_columns, weights)
+
+    def dense(self, num_rows: int, num_columns: int) -> Tensor:
+        """The sums as an array, 0 where nobody voted. Shape [B, V]."""
+        scores = self.weights.new_zeros(num_rows * num_columns)
+        return scores.index_add_(0, self.rows * num_columns + self.items, self.weights).view(num_rows, num_columns)
+
+
+class VotingModel(SessionModel):
+    """Base of the models that vote; a subclass gives `votes` and, in `observe`, calls `remember`.
+
+    score = votes / highest vote of the prefix + reminders + order of ties.
+    """
+
+    order: Tensor
+
+    def __init__(self, config: VotingConfig, sizes: ModelSizes):
+        super().__init__(sizes)
+        self.voting = config
+        self.register_buffer("order", torch.zeros(sizes.num_items + 1))
+
+    def votes(self, batch: SessionBatch) -> Votes:
+        """Who gets which weight; pairs may recur."""
+        raise NotImplementedError
+
+    def remember(self, sessions: SessionTable) -> None:
+        """Take the order of ties off the training sessions."""
+        self.order = tie_order(sessions, self.voting.tie_break, len(self.order)).to(self.order)
+
+    def score(self, batch: SessionBatch) -> Tensor:
+        scores_BV = self.votes(batch).dense(len(batch), len(self.order))
+        highest_B1 = scores_BV.amax(dim=1, keepdim=True)
+        scores_BV /= torch.where(highest_B1 > 0, highest_B1, 1)
+        if self.voting.remind > 0:
+            weights = self.voting.remind / (batch.lengths[batch.rows] - batch.positions)
+            scores_BV.index_put_((batch.rows, batch.items), weights.to(scores_BV), accumulate=True)
+        return mask_padding(scores_BV + self.voting.tie_weight * self.order)
+
+
+def tie_order(sessions: SessionTable, kind: TieBreak, num_columns: int) -> Tensor:
+    """A number in [0, 1) for each item, higher first among equals; 0 where training lacks the item. Shape [V]."""
+    order = torch.zeros(num_columns)
+    items = torch.from_numpy(sessions.items).long()
+    if kind == "none" or len(items) == 0:
+        return order
+    if kind == "popularity":
+        counts = torch.bincount(items, minlength=num_columns)
+        return counts / (counts.max() + 1)
+    times = torch.from_numpy(sessions.times)
+    newest = torch.full((num_columns,), int(times.min()) - 1).scatter_reduce(0, items, times, "amax")
+    ages: Tensor = torch.unique(newest, return_inverse=True)[1]
+    return ages / (ages.max() + 1)
+
+
+def prefix_items(batch: SessionBatch, num_columns: int) -> PrefixItems:
+    """The distinct items of each prefix of a batch, each at its newest place; V is `num_columns`."""
+    keys = (batch.rows * num_columns + batch.items).flip(0)
+    order = keys.argsort(stable=True)
+    ordered = keys[order]
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    events = len(keys) - 1 - order[first].sort().values
+    rows = batch.rows[events]
+    return PrefixItems(rows, batch.items[events], batch.last[rows] - events)
+
+
+def expand(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """All positions of several ranges, one range after the other.
+
+    Returns:
+        The range that each position belongs to, and the position itself. Two tensors of one length.
+    """
+    counts = (end - begin).clamp(min=0)
+    total = int(counts.sum())
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
+    shift = begin - (counts.cumsum(0) - counts)
+    return owner, torch.arange(total, device=counts.device) + shift[owner]

@@ -79,17 +79,17 @@ def cut(sessions: list, share: float) -> tuple[list, list]:
 
 
 rows_strategy = st.lists(
-    st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdefgh"), st.sampled_from("xyz"), st.integers(0, 60)),
-    min_size=1,
+    st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdefgh"), st.sampled_from("xyz"), st.integers(0, 90)),
+    min_size=12,
     max_size=60,
 )
 options_strategy = st.builds(
     PrepareOptions,
-    gap_seconds=st.integers(1, 8),
-    min_session_events=st.sampled_from([None, 1, 2, 3]),
-    min_item_events=st.integers(1, 4),
-    test_share=st.sampled_from([0, 0.1, 0.4]),
-    validation_share=st.sampled_from([0, 0.1, 0.4]),
+    gap_seconds=st.integers(2, 12),
+    min_session_events=st.sampled_from([None, 1, 3]),
+    min_item_events=st.sampled_from([1, 1, 2, 3]),
+    test_share=st.sampled_from([0, 0.1, 0.3]),
+    validation_share=st.sampled_from([0, 0.1, 0.3]),
     new_items=st.sampled_from(["drop", "keep"]),
 )
 

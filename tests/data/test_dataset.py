@@ -1,0 +1,226 @@
+"""Prepared datasets on disk: what is written comes back, and what is damaged is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from logs import log_of
+
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.prepare import PrepareOptions, prepare
+from mkmsr.data.sessions import SessionTable
+from mkmsr.data.statistics import statistics
+from mkmsr.errors import DataError
+
+ROWS = [
+    (f"s{n}", item, operation, n * 10_000 + at)
+    for n in range(20)
+    for at, (item, operation) in enumerate([("我們", "click"), ('a "b", c', "cart"), (f"item {n % 3}", "click")])
+]
+ATTRIBUTES = [("我們", "brand", "x|y"), ("item 1", "brand", "z"), ("item 2", "shop", "7")]
+
+
+@pytest.fixture
+def dataset() -> PreparedDataset:
+    return prepare(log_of(ROWS, attributes=ATTRIBUTES), PrepareOptions(new_items="keep", max_session_events=9))
+
+
+def same(one: PreparedDataset, other: PreparedDataset) -> bool:
+    tables = [
+        np.array_equal(getattr(getattr(one, split), name), getattr(getattr(other, split), name))
+        for split in ("train", "validation", "test")
+        for name in ("items", "operations", "offsets", "times")
+    ]
+    knowledge = np.array_equal(one.knowledge.triples, other.knowledge.triples)
+    vocabularies = (
+        one.items == other.items
+        and one.operations == other.operations
+        and one.knowledge.relations == other.knowledge.relations
+        and one.knowledge.attributes == other.knowledge.attributes
+    )
+    settings = (one.name, one.new_items, one.max_session_events, one.metadata)
+    return (
+        all(tables)
+        and knowledge
+        and vocabularies
+        and settings
+        == (
+            other.name,
+            other.new_items,
+            other.max_session_events,
+            other.metadata,
+        )
+    )
+
+
+def test_a_saved_dataset_comes_back_equal(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    back = PreparedDataset.load(tmp_path / "data")
+    assert same(dataset, back)
+    assert back.fingerprint == dataset.fingerprint
+    assert back.train.items.dtype == np.int32
+    assert back.train.operations.dtype == np.int16
+
+
+def test_a_dataset_without_knowledge_validation_or_test_comes_back_equal(tmp_path):
+    bare = prepare(log_of(ROWS), PrepareOptions(test_share=0, validation_share=0))
+    bare.save(tmp_path / "data")
+    assert same(bare, PreparedDataset.load(tmp_path / "data"))
+
+
+def test_sessions_without_events_come_back(dataset, tmp_path):
+    empty = SessionTable(
+        dataset.test.items[:2], dataset.test.operations[:2], np.array([0, 0, 2, 2]), dataset.test.times[:2]
+    )
+    hollow = dataclasses.replace(dataset, test=empty)
+    hollow.save(tmp_path / "data")
+    assert PreparedDataset.load(tmp_path / "data").test.offsets.tolist() == [0, 0, 2, 2]
+
+
+def test_the_folder_holds_the_documented_files_and_no_others(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    names = {
+        "dataset.json",
+        *(f"{each}.parquet" for each in ["sessions", "items", "operations", "relations", "attributes", "triples"]),
+    }
+    assert {file.name for file in (tmp_path / "data").iterdir()} == names
+    assert list(tmp_path.iterdir()) == [tmp_path / "data"]
+
+
+def test_the_description_states_format_sources_options_and_counts(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    description = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert description["format_version"] == 1
+    assert description["sources"] == []
+    assert description["options"]["max_session_events"] == 9
+    assert description["counts"] == statistics(dataset)
+    assert set(description["files"]) >= {"sessions.parquet", "items.parquet", "operations.parquet", "triples.parquet"}
+
+
+def test_saving_again_replaces_the_folder_whole(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    (tmp_path / "data" / "stray.txt").write_text("old")
+    other = dataclasses.replace(dataset, name="other")
+    other.save(tmp_path / "data")
+    assert PreparedDataset.load(tmp_path / "data").name == "other"
+    assert not (tmp_path / "data" / "stray.txt").exists()
+
+
+def test_the_fingerprint_ignores_where_data_came_from_and_sees_every_content(dataset):
+    assert dataclasses.replace(dataset, name="x", metadata={}).fingerprint == dataset.fingerprint
+    times = dataclasses.replace(dataset.test, times=dataset.test.times + 1)
+    items = dataclasses.replace(dataset.train, items=dataset.train.items[::-1].copy())
+    triples = dataclasses.replace(dataset.knowledge, triples=dataset.knowledge.triples[:-1])
+    changed = [
+        dataclasses.replace(dataset, test=times),
+        dataclasses.replace(dataset, train=items),
+        dataclasses.replace(dataset, knowledge=triples),
+        dataclasses.replace(dataset, new_items="drop"),
+        dataclasses.replace(dataset, max_session_events=10),
+        dataclasses.replace(dataset, train=dataset.validation, validation=dataset.train),
+    ]
+    prints = {each.fingerprint for each in changed}
+    assert len(prints) == len(changed)
+    assert dataset.fingerprint not in prints
+
+
+@pytest.mark.parametrize("name", ["sessions", "items", "operations", "relations", "attributes", "triples"])
+def test_one_flipped_byte_is_refused(dataset, tmp_path, name):
+    dataset.save(tmp_path / "data")
+    file = tmp_path / "data" / f"{name}.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}.parquet: altered since it was written: SHA-256 [0-9a-f]+, expected"):
+        PreparedDataset.load(tmp_path / "data")
+
+
+def edited(folder: Path, **changes: object) -> None:
+    file = folder / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_an_altered_description_is_refused(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    edited(tmp_path / "data", max_session_events=5)
+    with pytest.raises(DataError, match=r"dataset.json: contents do not match the fingerprint"):
+        PreparedDataset.load(tmp_path / "data")
+
+
+def test_another_format_version_is_refused(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    edited(tmp_path / "data", format_version=99)
+    with pytest.raises(DataError, match=r"format version 99, this program reads 1; prepare it again"):
+        PreparedDataset.load(tmp_path / "data")
+
+
+def test_a_missing_file_is_named(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    (tmp_path / "data" / "triples.parquet").unlink()
+    with pytest.raises(DataError, match=r"triples.parquet: missing from the prepared dataset"):
+        PreparedDataset.load(tmp_path / "data")
+
+
+def test_a_folder_that_is_no_dataset_says_how_to_make_one(tmp_path):
+    with pytest.raises(DataError, match=r"lacks dataset.json; make one with `mkmsr prepare`"):
+        PreparedDataset.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "not JSON"), ("[]", "not the description"), ('{"format": 1}', "not the")]
+)
+def test_a_description_that_is_none_is_refused(tmp_path, text, message):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        PreparedDataset.load(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_dataset_intact(dataset, tmp_path, monkeypatch):
+    dataset.save(tmp_path / "data")
+    written = []
+
+    def full(handle: int) -> None:
+        written.append(handle)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(DataError, match=r"cannot write the dataset: No space left on device"):
+            dataclasses.replace(dataset, name="new").save(tmp_path / "data")
+    assert same(PreparedDataset.load(tmp_path / "data"), dataset)
+    assert list(tmp_path.iterdir()) == [tmp_path / "data"]
+
+
+LIMITED = """
+import resource, sys
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.errors import DataError
+dataset = PreparedDataset.load(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+try:
+    dataset.save(sys.argv[1])
+except DataError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are of Unix")
+def test_a_file_that_the_system_cuts_short_leaves_the_old_dataset_intact(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path / "data")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "refused:" in done.stderr
+    assert "cannot write the dataset: File too large" in done.stderr
+    assert same(PreparedDataset.load(tmp_path / "data"), dataset)
+    assert list(tmp_path.iterdir()) == [tmp_path / "data"]

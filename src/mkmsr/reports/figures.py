@@ -169,6 +169,7 @@ def _figure(*, width: float, height: float, panels: int, shared: bool = True) ->
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise MissingMatplotlibError("figures need matplotlib; install it with: pip install 'mkmsr[plots]'") from None
     style: dict[Any, Any] = {
@@ -190,8 +191,7 @@ def _figure(*, width: float, height: float, panels: int, shared: bool = True) ->
         "axes.spines.right": False,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(wspace=0.06)
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.06), facecolor="white")
         yield figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
 
 
@@ -214,7 +214,7 @@ def _draw_dots(axes: Axes, rows: Sequence[FigureRow], name: str) -> None:
         value = 100 * row.values[name]
         low, high = (100 * end for end in row.intervals.get(name, (row.values[name],) * 2))
         axes.plot([low, high], [place, place], color=ink, linewidth=2.4 if row.highlight else 1.4)
-        axes.plot([value], [place], "o", color=ink, markersize=7 if row.highlight else 5)
+        axes.plot([value], [place], "o", color=ink, markersize=7 if row.highlight else 5, clip_on=False)
         axes.annotate(
             f"{value:.1f}",
             (max(high, value), place),
@@ -245,10 +245,21 @@ def _draw_curves(axes: Axes, lines: Sequence[Curve], best_epoch: int | None) -> 
             epochs, values = zip(*points, strict=True)
             axes.plot(epochs, values, style, color=INKS[ink], linewidth=1.8, marker="o", markersize=3, label=label)
     if best_epoch:
-        axes.axvline(best_epoch, color=INKS["muted"], linewidth=1, linestyle=":", label=f"chosen: epoch {best_epoch}")
+        axes.axvline(best_epoch, color=INKS["muted"], linewidth=1, linestyle=":")
+        axes.annotate(
+            f"epoch {best_epoch}",
+            (best_epoch, 1),
+            (4, 0),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
+            va="top",
+            color=INKS["muted"],
+            fontsize=8,
+        )
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", linewidth=0.6)
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=8)

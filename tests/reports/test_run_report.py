@@ -1,0 +1,170 @@
+"""The HTML report of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mkmsr.errors import DataError, EvaluationError
+from mkmsr.reports.run_report import write_run_report
+
+HOSTILE = '<script>alert("1")</script>'
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: text by tag, attributes, and whether every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[tuple[str, str]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.text.append((self.open[-1], " ".join(data.split())))
+
+    def words(self) -> str:
+        return " ".join(text for tag, text in self.text if tag != "style")
+
+
+@pytest.fixture
+def page(make_run: Any) -> Page:
+    baselines = [make_run(name, name, quality, trained=False) for name, quality in (("pop", 0.1), ("recency", 0.3))]
+    return Page(write_run_report(make_run("shop"), baselines=baselines, samples=300).read_text(encoding="utf-8"))
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(page: Page) -> None:
+    assert page.open == []
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "img"}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert (attributes.get(name) or "#").startswith("#")
+    style = " ".join(text for tag, text in page.text if tag == "style")
+    assert not re.search(r"@import|url\(", style)
+
+
+def test_hostile_and_foreign_ids_are_shown_as_text(page: Page) -> None:
+    words = page.words()
+    assert HOSTILE in words
+    assert "add <to> cart" in words
+    assert "物品 & 其他" in words
+
+
+def test_the_headline_has_intervals_and_the_baselines_stand_beside_it(page: Page, tmp_path: Path) -> None:
+    document = json.loads((tmp_path / "shop" / "metrics.json").read_text())["test"]
+    low, high = document["intervals"]["mrr@20"]
+    words = page.words()
+    assert f"MRR@20 {100 * document['metrics']['mrr@20']:.2f} % [{100 * low:.1f}, {100 * high:.1f}]" in words
+    assert re.search(r"\+\d+\.\d\d points from recency, the best beside it \(p = 0\.\d+\)", words)
+    rows = [text for tag, text in page.text if tag == "th"]
+    assert {"mkm-sr (reference)", "pop", "recency", "repeat (60)", "new item (48)", "seen (144)"} <= set(rows)
+
+
+def test_the_example_session_shows_events_recommendations_and_what_came_next(page: Page) -> None:
+    words = page.words()
+    assert "Missed: the next item is not among the recommendations" in words
+    assert "ranked 321 of 999" in words
+    assert "the one ✓ came next" in words
+    assert "new item" in words
+    marked = [attributes for tag, attributes in page.tags if tag == "tr" and attributes.get("class") == "target"]
+    assert len(marked) == 1
+    assert "red (shared with the session)" in words
+
+
+def test_data_settings_and_the_way_to_run_it_again_are_stated(page: Page) -> None:
+    words = page.words()
+    assert "sessions 1,234" in words
+    assert "test targets that are new items 20.00 %" in words
+    assert 'name = "mkm-sr"' in words
+    assert "mkmsr train DATA --model mkm-sr --config shop/config.toml --seed 7 --refit --out shop-again" in words
+    assert "fitted again on training and validation sessions, for the 2 epochs that validation chose" in words
+    assert "3 epochs ; validation chose epoch 2" in words.replace("epochs;", "epochs ;")
+
+
+def test_the_page_can_be_read_without_seeing_it(page: Page) -> None:
+    assert ("html", {"lang": "en"}) in page.tags
+    figures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(figures) == 3
+    assert all(each["role"] == "img" and each["aria-label"] for each in figures)
+    tables = sum(tag == "table" for tag, _ in page.tags)
+    assert sum(tag == "caption" for tag, _ in page.tags) == tables
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(attributes["aria-labelledby"] in ids for tag, attributes in page.tags if tag == "section")
+
+
+def test_figures_are_also_written_as_files(page: Page, tmp_path: Path) -> None:
+    written = sorted(path.name for path in (tmp_path / "shop" / "figures").iterdir())
+    assert written == ["curves.svg", "metrics.svg", "slices.svg"]
+
+
+def test_a_report_is_redrawn_with_the_baselines_that_it_had(make_run: Any) -> None:
+    run, pop = make_run("shop"), make_run("pop", "pop", 0.1, trained=False)
+    first = write_run_report(run, baselines=[pop], samples=200).read_text(encoding="utf-8")
+    for path in pop.iterdir():
+        path.unlink()
+    assert write_run_report(run, samples=200).read_text(encoding="utf-8") == first
+    other = make_run("recency", "recency", 0.3, trained=False)
+    write_run_report(run, baselines=[other], samples=200)
+    again = write_run_report(run, samples=200).read_text(encoding="utf-8")
+    assert "recency" in again
+    assert ">pop<" not in again
+
+
+def test_baselines_that_were_run_inside_the_folder_are_found_and_not_copied(make_run: Any) -> None:
+    run = make_run("shop")
+    (run / "baselines").mkdir()
+    pop = make_run("shop/baselines/pop", "pop", 0.1, trained=False)
+    given = write_run_report(run, baselines=[pop], samples=200).read_text(encoding="utf-8")
+    assert write_run_report(run, samples=200).read_text(encoding="utf-8") == given
+    assert [path.name for path in (run / "baselines").iterdir()] == ["pop"]
+
+
+def test_a_model_that_is_not_trained_has_a_report_too(make_run: Any) -> None:
+    page = Page(write_run_report(make_run("pop", "pop", 0.1, trained=False)).read_text(encoding="utf-8"))
+    assert page.open == []
+    words = page.words()
+    assert "Learning curves" not in words
+    assert "Example sessions" not in words
+    assert "mkmsr train DATA --model pop --seed 7 --out pop-again" in words
+
+
+def test_without_matplotlib_the_page_says_how_to_get_figures(make_run: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = Page(write_run_report(make_run("shop")).read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "pip install 'mkmsr[plots]'" in page.words()
+
+
+def test_a_baseline_over_other_examples_is_refused_and_the_old_report_stays(make_run: Any) -> None:
+    run = make_run("shop")
+    old = write_run_report(run).read_text(encoding="utf-8")
+    with pytest.raises(EvaluationError, match="cannot be compared: examples is 240 against 120"):
+        write_run_report(run, baselines=[make_run("pop", "pop", 0.1, examples=120)])
+    assert (run / "report.html").read_text(encoding="utf-8") == old
+
+
+def test_a_folder_that_holds_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        write_run_report(tmp_path)

@@ -80,7 +80,7 @@ ATTEMPTS = 12
 class SimulateOptions(StrictModel):
     """Size and shape of a simulated log."""
 
-    sessions: int = Field(default=21_000, ge=10)
+    sessions: int = Field(default=20_000, ge=10)
     """Sessions, each of two events or more (about 5 on average)."""
     items: int = Field(default=5_000, ge=50)
     """Items of the catalogue."""

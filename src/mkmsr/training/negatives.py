@@ -24,16 +24,14 @@ class Negatives:
     Args:
         items: Item indexes, with repetitions. Shape [M], int64.
         log_counts: Logarithm of each one's expected number of occurrences in `items`. Shape [M].
-        target_log_counts: The same of the batch's targets. Shape [B].
     """
 
     items: Tensor
     log_counts: Tensor
-    target_log_counts: Tensor
 
     def to(self, device: torch.device | str) -> Negatives:
         """The same items on another device."""
-        return Negatives(self.items.to(device), self.log_counts.to(device), self.target_log_counts.to(device))
+        return Negatives(self.items.to(device), self.log_counts.to(device))
 
 
 class NegativeSampler:
@@ -65,10 +63,5 @@ class NegativeSampler:
         items = drawn
         if self._config.in_batch:
             items, expected = np.concatenate([own, drawn]), expected + len(own) * self._target_share
-        with np.errstate(divide="ignore"):
-            log_counts = np.log(expected).astype(np.float32)
-        return Negatives(
-            torch.from_numpy(items.astype(np.int64)),
-            torch.from_numpy(log_counts[items]),
-            torch.from_numpy(log_counts[own]),
-        )
+        log_counts = np.log(expected[items]).astype(np.float32)
+        return Negatives(torch.from_numpy(items.astype(np.int64)), torch.from_numpy(log_counts))

@@ -61,16 +61,14 @@ def sampled_session_loss(
         return bpr(of_target_B, scores_BM, hits_BM)
     if kind == "bpr-max":
         return bpr_max(of_target_B, scores_BM, hits_BM, penalty=score_penalty)
-    return sampled_cross_entropy(
-        of_target_B - correction * negatives.target_log_counts, scores_BM - correction * negatives.log_counts, hits_BM
-    )
+    return sampled_cross_entropy(of_target_B, scores_BM - correction * negatives.log_counts, hits_BM)
 
 
 def sampled_cross_entropy(of_target: Tensor, scores: Tensor, hits: Tensor) -> Tensor:
     """Mean of -log softmax of the target's score among its own and the negatives'. Shape [].
 
-    With the logarithm of each item's expected count taken off its score beforehand, the gradient approaches that of the
-    softmax over the whole catalogue as the sample grows.
+    With the logarithm of its expected count taken off each negative's score beforehand, the sum over the sample
+    estimates the sum over all other items without bias, and the loss approaches the exact one as the sample grows.
 
     Args:
         of_target: Scores of the targets. Shape [B].
@@ -78,6 +76,8 @@ def sampled_cross_entropy(of_target: Tensor, scores: Tensor, hits: Tensor) -> Te
         hits: Where a negative is the row's own target. Shape [B, M], bool.
 
     Source: Jean et al., On Using Very Large Target Vocabulary for Neural Machine Translation, ACL 2015.
+
+    Differs: the target, which is always there, keeps its score as it is.
     """
     logits = torch.cat([of_target[:, None], scores.masked_fill(hits, float("-inf"))], dim=1)
     return (logits.logsumexp(1) - of_target).mean()

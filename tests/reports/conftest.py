@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.ranks import RankTable
+from mkmsr.reports.run_report import write_run_report
 from mkmsr.training.history import EpochRecord, write_history
 
 HOSTILE = '<script>alert("1")</script>'
@@ -83,26 +85,41 @@ def counts() -> dict[str, Any]:
     }
 
 
+def write_run(
+    place: Path, name: str, model: str = "mkm-sr", quality: float = 0.6, *, trained: bool = True, examples: int = 240
+) -> Path:
+    """Write a run folder `place/name` and return it."""
+    folder = place / name
+    folder.mkdir()
+    table = ranks_for(name, quality, examples)
+    table.save(folder / "ranks.parquet")
+    document = evaluation_document(model, "test", table, 999, (5, 20), 0.5, samples=200)
+    metrics = {"model": model, "seed": 7, "test": document, "data_fingerprint": "f" * 64, "seconds": 61.5}
+    if trained:
+        metrics |= {"best_epoch": 2, "refit": True}
+        write_history(folder / "history.jsonl", history())
+        (folder / "config.toml").write_text(f'[model]\nname = "{model}"\n', encoding="utf-8")
+        (folder / "examples.json").write_text(json.dumps(example_sessions()), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """A function that writes a run folder and returns it."""
+    """A function that writes a run folder by its name and returns it."""
+    return partial(write_run, tmp_path)
 
-    def make(name: str, model: str = "mkm-sr", quality: float = 0.6, *, trained: bool = True, **more: Any) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        table = ranks_for(name, quality, more.pop("examples", 240))
-        table.save(folder / "ranks.parquet")
-        document = evaluation_document(model, "test", table, 999, (5, 20), 0.5, samples=200)
-        metrics = {"model": model, "seed": 7, "test": document, "data_fingerprint": "f" * 64, "seconds": 61.5, **more}
-        if trained:
-            metrics |= {"best_epoch": 2, "refit": True}
-            write_history(folder / "history.jsonl", history())
-            (folder / "config.toml").write_text(f'[model]\nname = "{model}"\n', encoding="utf-8")
-            (folder / "examples.json").write_text(json.dumps(example_sessions()), encoding="utf-8")
-        (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-        return folder
 
-    return make
+@pytest.fixture(scope="session")
+def reported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a report beside two baselines; not to be changed."""
+    place = tmp_path_factory.mktemp("runs")
+    baselines = [
+        write_run(place, name, name, quality, trained=False) for name, quality in (("pop", 0.1), ("recency", 0.3))
+    ]
+    run = write_run(place, "shop")
+    write_run_report(run, baselines=baselines, samples=300)
+    return run
 
 
 def history() -> list[EpochRecord]:

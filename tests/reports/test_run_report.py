@@ -47,10 +47,9 @@ class Page(HTMLParser):
         return " ".join(text for tag, text in self.text if tag != "style")
 
 
-@pytest.fixture
-def page(make_run: Any) -> Page:
-    baselines = [make_run(name, name, quality, trained=False) for name, quality in (("pop", 0.1), ("recency", 0.3))]
-    return Page(write_run_report(make_run("shop"), baselines=baselines, samples=300).read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def page(reported_run: Path) -> Page:
+    return Page((reported_run / "report.html").read_text(encoding="utf-8"))
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(page: Page) -> None:
@@ -71,8 +70,8 @@ def test_hostile_and_foreign_ids_are_shown_as_text(page: Page) -> None:
     assert "物品 & 其他" in words
 
 
-def test_the_headline_has_intervals_and_the_baselines_stand_beside_it(page: Page, tmp_path: Path) -> None:
-    document = json.loads((tmp_path / "shop" / "metrics.json").read_text())["test"]
+def test_the_headline_has_intervals_and_the_baselines_stand_beside_it(page: Page, reported_run: Path) -> None:
+    document = json.loads((reported_run / "metrics.json").read_text())["test"]
     low, high = document["intervals"]["mrr@20"]
     words = page.words()
     assert f"MRR@20 {100 * document['metrics']['mrr@20']:.2f} % [{100 * low:.1f}, {100 * high:.1f}]" in words
@@ -114,8 +113,8 @@ def test_the_page_can_be_read_without_seeing_it(page: Page) -> None:
     assert all(attributes["aria-labelledby"] in ids for tag, attributes in page.tags if tag == "section")
 
 
-def test_figures_are_also_written_as_files(page: Page, tmp_path: Path) -> None:
-    written = sorted(path.name for path in (tmp_path / "shop" / "figures").iterdir())
+def test_figures_are_also_written_as_files(reported_run: Path) -> None:
+    written = sorted(path.name for path in (reported_run / "figures").iterdir())
     assert written == ["curves.svg", "metrics.svg", "slices.svg"]
 
 

@@ -60,6 +60,12 @@ class SoftAttention(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
+    def start_at_last_event(self) -> None:
+        """Move W3 near the map that returns the newest event's first part: a third of its noise, plus an identity."""
+        with torch.no_grad():
+            self.combine.weight /= 3
+            self.combine.weight[:, : self.dim] += torch.eye(self.dim, self.part_dims[0])
+
     def weights(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
         """alpha of each event. `rows` [P] is the session of each event, `last` [B] each session's newest. Shape [P]."""
         hidden_BD = self.of_last(self._events(parts, last))

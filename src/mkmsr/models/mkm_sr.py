@@ -53,6 +53,8 @@ class MKMSRConfig(StrictModel):
     """Where the cosine's learnt scale (1 / temperature) starts."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
+    readout_start: Literal["uniform", "last-item"] = "last-item"
+    """Where W3 starts: drawn like the rest, as in the authors' code, or near "the session is its newest item"."""
 
     @model_validator(mode="after")
     def _encoders_fit(self) -> Self:
@@ -70,8 +72,9 @@ class MKMSR(FactorisedModel):
     Session-based Recommendation, SIGIR 2020.
 
     Differs: default scorer "cosine" instead of a perceptron over s (+) i_j, because most items of a sparse log occur
-    once or twice and an inner product confuses rarity with dislike (docs/model.md has the numbers); operations have a
-    table of their own, which in the authors' code they share with the knowledge graph's relations.
+    once or twice and an inner product confuses rarity with dislike (docs/model.md has the numbers); the readout starts
+    near "the session is its newest item", so that items which follow each other attract each other from the first step;
+    operations have a table of their own, which in the authors' code they share with the knowledge graph's relations.
     """
 
     def __init__(self, config: MKMSRConfig, sizes: ModelSizes):
@@ -113,6 +116,8 @@ class MKMSR(FactorisedModel):
             nn.init.uniform_(parameter, -bound, bound)
         if self.config.scorer == "cosine":
             nn.init.constant_(self.log_scale, math.log(self.config.scale))
+        if self.config.readout_start == "last-item" and self.config.item_encoder != "none":
+            self.readout.start_at_last_event()
         with torch.no_grad():
             for table in _tables(self):
                 if table.padding_idx is not None:

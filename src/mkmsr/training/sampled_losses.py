@@ -5,7 +5,7 @@ Dimension letters: B sessions, M negatives, D embedding size.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeGuard, get_args
 
 import torch
 from torch import Tensor
@@ -16,9 +16,14 @@ from mkmsr.errors import ConfigError
 from mkmsr.models.base import FactorisedModel, SessionModel
 from mkmsr.training.negatives import Negatives
 
-__all__ = ["SampledLoss", "bpr", "bpr_max", "sampled_cross_entropy", "sampled_session_loss"]
+__all__ = ["SampledLoss", "bpr", "bpr_max", "is_sampled", "sampled_cross_entropy", "sampled_session_loss"]
 
 SampledLoss = Literal["sampled-cross-entropy", "bpr", "bpr-max"]
+
+
+def is_sampled(kind: str) -> TypeGuard[SampledLoss]:
+    """Whether a session loss is one of this file's."""
+    return kind in get_args(SampledLoss)
 
 
 def sampled_session_loss(

@@ -11,7 +11,7 @@ Source: MKM-SR, "Training strategies" and Figure 3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ from mkmsr.data.batching import SessionBatch, TripleBatch, collate, collate_trip
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.training.config import StrategyName, TrainingConfig
 from mkmsr.training.corruption import TripleCorruptor
+from mkmsr.training.negatives import Negatives, NegativeSampler
+from mkmsr.training.sampled_losses import is_sampled
 
 __all__ = ["Plan", "Step", "effective_strategy"]
 
@@ -33,11 +35,13 @@ class Step:
         sessions: Prefixes and targets, if the step has a session loss.
         triples: Triples, if it has a knowledge loss.
         corrupted: A false triple for each, for the margin loss.
+        negatives: Items to set against the sessions' targets, for the sampled losses.
     """
 
     sessions: SessionBatch | None = None
     triples: TripleBatch | None = None
     corrupted: TripleBatch | None = None
+    negatives: Negatives | None = None
 
 
 def effective_strategy(config: TrainingConfig, model: SessionModel, training: TrainingData) -> StrategyName:
@@ -62,6 +66,9 @@ class Plan:
         self._config, self._seed = config, seed
         wants_false = strategy != "sessions" and config.loss.knowledge == "margin"
         self._corruptor = TripleCorruptor(training.knowledge) if wants_false else None
+        self._sampler = None
+        if is_sampled(config.loss.session):
+            self._sampler = NegativeSampler(training.examples, training.knowledge.num_items, config.loss.negatives)
 
     @property
     def knowledge_epochs(self) -> int:
@@ -94,7 +101,10 @@ class Plan:
         order = epoch_order(self._examples, self._config.shuffle, generator)
         for begin in range(0, len(order), self._config.batch_size):
             batch = collate(self._examples, order[begin : begin + self._config.batch_size])
-            yield self._joint_step(batch, generator) if self.strategy == "joint" else Step(sessions=batch)
+            step = self._joint_step(batch, generator) if self.strategy == "joint" else Step(sessions=batch)
+            if self._sampler is not None:
+                step = replace(step, negatives=self._sampler.draw(batch.targets, generator))
+            yield step
         if self.strategy == "alternating":
             yield from self.triple_steps(generator)
 

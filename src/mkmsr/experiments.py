@@ -1,0 +1,357 @@
+"""One experiment in one folder: fit on train, choose on validation, rank the test once, keep everything.
+
+config.toml        every setting, as `mkmsr train --config` takes it
+history.jsonl      one line an epoch          checkpoint/     exact resume
+refit/             the same two of the refit, if there is one
+bundle/            the model                  ranks.parquet   one row a test example
+examples.json      sessions for the report    report.html, figures/
+metrics.json       written after all but the report: a folder that has it is a finished run
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import model_validator
+
+from mkmsr.bundle import save_bundle
+from mkmsr.config import StrictModel, to_toml
+from mkmsr.data.dataset import PreparedDataset, SplitName
+from mkmsr.errors import ConfigError, TrainingError, nearest
+from mkmsr.evaluation.document import evaluation_document
+from mkmsr.evaluation.evaluator import EvaluationListener, evaluate
+from mkmsr.evaluation.metrics import DEFAULT_KS, metric_names
+from mkmsr.evaluation.ranks import RankTable
+from mkmsr.evaluation.showcase import showcase
+from mkmsr.files import atomic_write
+from mkmsr.models import ModelEntry, ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.reports.run_report import write_run_report
+from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit
+from mkmsr.training.checkpoint import differences
+
+__all__ = ["ExperimentConfig", "ExperimentListener", "RunResult", "run_experiment"]
+
+METRICS_FILE = "metrics.json"
+
+_logger = logging.getLogger(__name__)
+
+
+class ExperimentConfig(StrictModel):
+    """Everything that one run is set by, apart from data, seed and device."""
+
+    model: dict[str, Any]
+    """The model's registered `name` and its own settings; those left out are filled in."""
+    training: TrainingConfig = TrainingConfig()
+    """How it is trained. What is left out starts from the model's own recommendation, then from the defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not isinstance(values.get("model"), Mapping):
+            return values
+        settings = dict(values["model"])
+        if "name" not in settings:
+            raise ConfigError("a run needs a model; give its name, for example name = 'mkm-sr'", key="model.name")
+        name = str(settings.pop("name"))
+        entry = model_entry(name)
+        training = values.get("training", {})
+        if isinstance(training, TrainingConfig):
+            training = training.model_dump(exclude_unset=True)
+        if isinstance(training, Mapping):
+            training = _with_defaults(training, dict(entry.training))
+        return {
+            **values,
+            "model": {"name": name, **entry.configure(settings).model_dump(mode="json")},
+            "training": training,
+        }
+
+    @property
+    def name(self) -> str:
+        """The model's registered name."""
+        return str(self.model["name"])
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The registered model."""
+        return model_entry(self.name)
+
+    def settings(self) -> StrictModel:
+        """The model's own settings."""
+        return self.entry.configure({key: value for key, value in self.model.items() if key != "name"})
+
+
+class ExperimentListener(TrainingListener, EvaluationListener, Protocol):
+    """Watches an experiment."""
+
+    def phase(self, name: str) -> None:
+        """A part begins: "fit", "validation", "refit" or "test"."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Args:
+        folder: The run folder.
+        metrics: Contents of `metrics.json`.
+        skipped: Whether the folder held the finished run already.
+    """
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    skipped: bool = False
+
+
+def run_experiment(
+    dataset: PreparedDataset,
+    config: ExperimentConfig,
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    refit: bool = False,
+    resume: bool = False,
+    listener: ExperimentListener | None = None,
+) -> RunResult:
+    """Fit a model, keep its best epoch on validation, rank the test once at the end, and write the run folder.
+
+    With `refit`, a second model with the same seed learns from train and validation together, for as many epochs as
+    validation chose, along the same schedule of the learning rate; the test numbers and the bundle are its own. The
+    newest sessions say most about the next ones, so this is worth much, and `metrics.json` states it.
+
+    Args:
+        dataset: Prepared data.
+        config: Model and training.
+        folder: Run folder; files of an earlier run are replaced.
+        seed: Of first weights, order and dropout.
+        device: Where the model computes.
+        refit: Whether to fit again on train and validation.
+        resume: Go on from the folder's checkpoints; a finished run of the same experiment is returned as it is.
+        listener: Told about phases, batches, epochs and ranking.
+
+    Raises:
+        TrainingError: Training cannot go on, or the folder holds another experiment that cannot be resumed as this one.
+        ConfigError: The selection metric does not exist.
+    """
+    folder = Path(folder)
+    place = _device(device)
+    _list_lengths(config.training.select)
+    identity = {
+        "model": config.name,
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "refit": refit,
+        "data_fingerprint": dataset.fingerprint,
+    }
+    if resume and (folder / METRICS_FILE).is_file():
+        return _finished(folder, identity)
+    if not resume:
+        _clear(folder)
+    if not (resume and (folder / "config.toml").is_file()):
+        atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    began = time.perf_counter()
+    run = _Experiment(dataset, config, folder, seed, place, resume, listener)
+    metrics = {
+        **identity,
+        "data": dataset.name,
+        "fitted_on": "train and validation" if refit else "train",
+        "device": str(place),
+        "threads": torch.get_num_threads(),
+        **run.carry_out(refit=refit),
+        "seconds": time.perf_counter() - began,
+        "peak_mib": _peak_mib(),
+    }
+    atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    write_run_report(folder)
+    return RunResult(folder, metrics)
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """One experiment: its arguments, and what is done with them."""
+
+    dataset: PreparedDataset
+    config: ExperimentConfig
+    folder: Path
+    seed: int
+    device: torch.device
+    resume: bool
+    listener: ExperimentListener | None
+
+    def carry_out(self, *, refit: bool) -> dict[str, Any]:
+        """Fit, rank, and write the bundle; the part of `metrics.json` that is a result."""
+        self._say("fit")
+        model, fitted = self._fit(self.folder)
+        self._say("validation")
+        _, validation = self._rank(model, "validation")
+        if refit:
+            self._say("refit")
+            model, _ = self._fit(self.folder / "refit", stop_after=fitted.best_epoch)
+        self._say("test")
+        ranks, test = self._rank(model, "test")
+        model.to("cpu")
+        split = self.dataset.evaluation_split("test")
+        examples = showcase(model, self.dataset, split, ranks)
+        ranks.save(self.folder / "ranks.parquet")
+        atomic_write(self.folder / "examples.json", json.dumps(examples, indent=1, ensure_ascii=False) + "\n")
+        result = {
+            "best_epoch": fitted.best_epoch,
+            "epochs_run": fitted.epochs_run,
+            "validation": validation,
+            "test": test,
+        }
+        save_bundle(
+            self.folder / "bundle",
+            model,
+            name=self.config.name,
+            config=self.config.settings(),
+            dataset=self.dataset,
+            metrics={"validation": validation, "test": test},
+            refit=refit,
+        )
+        return result
+
+    def _fit(self, folder: Path, *, stop_after: int | None = None) -> tuple[SessionModel, FitResult]:
+        """A new model fitted on train, or where validation has chosen the last epoch already, on train + validation."""
+        refit = stop_after is not None
+        sessions = self.dataset.fitting_sessions(refit=refit)
+        training = TrainingData(sessions, self.dataset.examples(sessions), self.dataset.knowledge)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self._new_model()
+        result = fit(
+            model,
+            training,
+            self.config.training,
+            validate=None if refit else self._validate,
+            seed=self.seed,
+            device=self.device,
+            folder=folder,
+            resume=self.resume,
+            listener=self.listener,
+            stop_after=stop_after,
+            identity={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
+        )
+        return model, result
+
+    def _new_model(self) -> SessionModel:
+        knowledge = self.dataset.knowledge
+        sizes = ModelSizes(
+            num_items=len(self.dataset.items),
+            num_operations=len(self.dataset.operations),
+            num_attributes=len(knowledge.attributes),
+            num_relations=len(knowledge.relations),
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.config.entry.build(self.config.settings(), sizes)
+
+    def _validate(self, model: SessionModel) -> Mapping[str, float]:
+        table = evaluate(model, self.dataset.evaluation_split("validation"))
+        return table.metrics(_list_lengths(self.config.training.select))
+
+    def _rank(self, model: SessionModel, split: SplitName) -> tuple[RankTable, dict[str, Any]]:
+        began = time.perf_counter()
+        table = evaluate(model, self.dataset.evaluation_split(split), listener=self.listener)
+        seconds = time.perf_counter() - began
+        return table, evaluation_document(self.config.name, split, table, len(self.dataset.items), seconds=seconds)
+
+    def _say(self, phase: str) -> None:
+        if self.listener is not None:
+            self.listener.phase(phase)
+
+
+def _with_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested values with `dotted.key: value` put where no value stands."""
+    result = {key: _with_defaults(value, {}) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for key, value in defaults.items():
+        *tables, last = key.split(".")
+        table: Any = result
+        for name in tables:
+            table = table.setdefault(name, {}) if isinstance(table, dict) else None
+        if isinstance(table, dict):
+            table.setdefault(last, value)
+    return result
+
+
+def _list_lengths(select: str) -> tuple[int, ...]:
+    """The usual list lengths, and the one that the selection metric needs.
+
+    Raises:
+        ConfigError: There is no such metric.
+    """
+    length = select.rpartition("@")[2]
+    ks = tuple(sorted({*DEFAULT_KS, int(length)})) if length.isdecimal() and int(length) > 0 else DEFAULT_KS
+    if select not in metric_names(ks):
+        hint = nearest(select, metric_names()) or f"; for example {', '.join(metric_names())}"
+        raise ConfigError(f"no metric {select!r}{hint}", key="training.select")
+    return ks
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"no device {device!r}; for example cpu, cuda, cuda:1", key="device") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is at hand, or PyTorch was installed without CUDA; use cpu", key="device")
+    return place
+
+
+def _header(identity: Mapping[str, Any], data: str) -> str:
+    """The comment that `config.toml` begins with: what the run depends on besides settings."""
+    refit = ", refit on train and validation" if identity["refit"] else ""
+    name = json.dumps(data, ensure_ascii=False)
+    return f"# seed {identity['seed']}{refit}\n# data {name}, fingerprint {identity['data_fingerprint']}\n"
+
+
+def _finished(folder: Path, identity: Mapping[str, Any]) -> RunResult:
+    """The finished run of a folder, whose report is drawn if that was still to do.
+
+    Raises:
+        TrainingError: It is another experiment.
+    """
+    path = folder / METRICS_FILE
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        found = {key: metrics[key] for key in identity}
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{path}: not the metrics of a run ({error!r}); start over without resume") from None
+    other = differences(found, identity)
+    if other:
+        raise TrainingError(
+            f"{path}: this folder holds another finished run: {'; '.join(other[:5])}. Choose another folder, or start "
+            "over without resume"
+        )
+    if not (folder / "report.html").is_file():
+        write_run_report(folder)
+    _logger.info("%s holds the finished run", folder)
+    return RunResult(folder, metrics, skipped=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left, so that nothing of it can be taken for this one's."""
+    for name in (METRICS_FILE, "ranks.parquet", "examples.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("refit", "figures", "checkpoint"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _peak_mib() -> float | None:
+    """The process's largest resident memory so far, in MiB; None where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -11,10 +11,7 @@ __all__ = ["SilentListener", "TrainingListener"]
 
 
 class TrainingListener(Protocol):
-    """Watches a run. Subclass `SilentListener` to be told only some of it."""
-
-    def phase(self, name: str) -> None:
-        """A part of an experiment begins: "fit", "refit", "validation" or "test"."""
+    """Watches a fit. `mkmsr.experiments.ExperimentListener` hears about whole experiments."""
 
     def estimate(self, estimate: TrainingEstimate) -> None:
         """What the run will need, before its first epoch."""
@@ -36,7 +33,7 @@ class TrainingListener(Protocol):
 
 
 class SilentListener:
-    """Hears everything and does nothing."""
+    """Hears everything of a fit or an experiment and does nothing; subclass it to hear only some of it."""
 
     def phase(self, name: str) -> None:
         """Do nothing."""
@@ -48,4 +45,7 @@ class SilentListener:
         """Do nothing."""
 
     def epoch(self, record: EpochRecord) -> None:
+        """Do nothing."""
+
+    def ranked(self, done: int, total: int) -> None:
         """Do nothing."""

@@ -110,10 +110,10 @@ def fit(
             validated = validate is not None
             known = run_identity(model, training, config, seed=seed, stop_after=stop_after, validated=validated)
             store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(identity or {}), **known})
-        if listener is not None:
-            listener.estimate(estimate_training(model, training, config))
         run = _Run(model, plan, config, validate, store, folder, listener or SilentListener(), stop_after)
         run.start(resume=resume)
+        if listener is not None and not run.progress.finished:
+            listener.estimate(estimate_training(model, training, config))
         while not run.progress.finished:
             run.run_epoch()
         return run.result()

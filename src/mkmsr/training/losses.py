@@ -15,21 +15,15 @@ from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
+from mkmsr.layers.softmax import blockwise_target_log_softmax, row_blocks, target_log_softmax
 from mkmsr.models.base import FactorisedModel, SessionModel
 from mkmsr.training.config import SessionLoss
 
 __all__ = [
     "binary_cross_entropy",
-    "blockwise_cross_entropy",
-    "factorised_cross_entropy",
     "knowledge_loss",
     "session_loss",
 ]
-
-_CACHED_SCORES = 2**18
-"""Scores of as many rows as fill about 1 MiB are turned into probabilities at a time: they stay in the processor's
-second-level cache between the passes over them."""
-
 
 def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0) -> Tensor:
     """How surprising the batch's targets were, the mean over the batch. Shape [].
@@ -60,8 +54,8 @@ def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *,
     if isinstance(model, FactorisedModel) and model.is_factorised:
         queries_BD, items_VD = model.queries(batch), model.catalogue()
         if 0 < block < len(items_VD):
-            return blockwise_cross_entropy(queries_BD, items_VD, batch.targets, block)
-        return factorised_cross_entropy(queries_BD, items_VD, batch.targets)
+            return -blockwise_target_log_softmax(queries_BD, items_VD, batch.targets, block).mean()
+        return -target_log_softmax(queries_BD, items_VD, batch.targets).mean()
     return F.cross_entropy(model.score(batch), batch.targets)
 
 
@@ -89,33 +83,6 @@ def knowledge_loss(
     return F.relu(margin + distances_T - corrupted_T).mean()
 
 
-def factorised_cross_entropy(queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of softmax(queries @ items.T), exact, with one [B, V] array for both directions.
-
-    The scores are turned in place into probabilities minus the one-hot target, which is what the backward pass needs:
-    its two products are all that is left to do there. Column 0 is left out of the softmax.
-
-    Args:
-        queries: Shape [B, D].
-        items: Shape [V, D].
-        targets: Shape [B], 1..V-1.
-
-    Returns:
-        Shape [].
-    """
-    loss: Tensor = _FactorisedCrossEntropy.apply(queries, items, targets)  # type: ignore[no-untyped-call]
-    return loss
-
-
-def blockwise_cross_entropy(queries: Tensor, items: Tensor, targets: Tensor, block: int) -> Tensor:
-    """The same as `factorised_cross_entropy`, with [B, block] arrays: for catalogues whose scores do not fit in memory.
-
-    The backward pass takes the scores of each block a second time.
-    """
-    loss: Tensor = _BlockwiseCrossEntropy.apply(queries, items, targets, block)  # type: ignore[no-untyped-call]
-    return loss
-
-
 def binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """Binary cross-entropy of softmaxed scores over the whole catalogue, summed over items, the mean over the batch.
 
@@ -135,80 +102,12 @@ def binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     return loss
 
 
-def _row_blocks(scores: Tensor) -> list[slice]:
-    rows, columns = scores.shape
-    height = max(1, _CACHED_SCORES // columns) if scores.device.type == "cpu" else max(1, rows)
-    return [slice(begin, begin + height) for begin in range(0, rows, height)]
-
-
-class _FactorisedCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-        scores = queries @ items.T
-        scores[:, 0] = float("-inf")
-        losses = []
-        for rows in _row_blocks(scores):
-            part, target = scores[rows], targets[rows, None]
-            part.sub_(part.amax(1, keepdim=True))
-            of_target = part.gather(1, target)
-            total = part.exp_().sum(1, keepdim=True)
-            losses.append(total.log() - of_target)
-            part.div_(total).scatter_add_(1, target, part.new_full(target.shape, -1.0))
-        ctx.save_for_backward(queries, items, scores)
-        return torch.cat(losses).mean()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        queries, items, residual = ctx.saved_tensors
-        scale = gradients[0] / len(queries)
-        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None
-
-
-class _BlockwiseCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, block: int) -> Tensor:
-        largest = queries.new_full((len(queries), 1), float("-inf"))
-        total = torch.zeros_like(largest)
-        for begin in range(0, len(items), block):
-            scores = _block_scores(queries, items, begin, block)
-            larger = torch.maximum(largest, scores.amax(1, keepdim=True))
-            known = largest.isfinite()
-            total = torch.where(known, total * (largest - larger).exp(), 0)
-            total += torch.where(larger.isfinite(), scores.sub_(larger).exp_().sum(1, keepdim=True), 0)
-            largest = larger
-        log_total = total.log() + largest
-        ctx.save_for_backward(queries, items, targets, log_total)
-        ctx.block = block
-        return (log_total[:, 0] - (queries * items[targets]).sum(1)).mean()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        queries, items, targets, log_total = ctx.saved_tensors
-        scaled = queries * (gradients[0] / len(queries))
-        of_queries, of_items = -items[targets], torch.empty_like(items)
-        for begin in range(0, len(items), ctx.block):
-            share = _block_scores(queries, items, begin, ctx.block).sub_(log_total).exp_()
-            of_queries.addmm_(share, items[begin : begin + ctx.block])
-            torch.mm(share.T, scaled, out=of_items[begin : begin + ctx.block])
-        of_items.index_add_(0, targets, scaled, alpha=-1)
-        return of_queries.mul_(gradients[0] / len(queries)), of_items, None, None
-
-
-def _block_scores(queries: Tensor, items: Tensor, begin: int, block: int) -> Tensor:
-    scores = queries @ items[begin : begin + block].T
-    if begin == 0:
-        scores[:, 0] = float("-inf")
-    return scores
-
-
 class _BinaryCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, targets: Tensor) -> Tensor:
         gradient = torch.empty_like(scores)
         losses = []
-        for rows in _row_blocks(scores):
+        for rows in row_blocks(scores):
             losses.append(_binary_cross_entropy_rows(scores[rows], targets[rows, None], gradient[rows]))
         ctx.save_for_backward(gradient)
         return torch.cat(losses).mean()

@@ -1,0 +1,114 @@
+"""The exact softmax over a catalogue of item vectors, without a second [B, V] array.
+
+Dimension letters: B sessions, D embedding size, V catalogue + 1 (column 0 is padding and takes no part).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["blockwise_target_log_softmax", "row_blocks", "target_log_softmax"]
+
+_CACHED_SCORES = 2**18
+"""Scores of as many rows as fill about 1 MiB are turned into probabilities at a time: they stay in the processor's
+second-level cache between the passes over them."""
+
+
+def target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    """log softmax(queries @ items.T) at each target, exact, with one [B, V] array for both directions.
+
+    The scores are turned in place into probabilities minus the one-hot target, which is what the backward pass needs:
+    its two products are all that is left to do there. Column 0 is left out of the softmax.
+
+    Args:
+        queries: Shape [B, D].
+        items: Shape [V, D].
+        targets: Shape [B], 1..V-1.
+
+    Returns:
+        Shape [B].
+    """
+    result: Tensor = _TargetLogSoftmax.apply(queries, items, targets)  # type: ignore[no-untyped-call]
+    return result
+
+
+def blockwise_target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor, block: int) -> Tensor:
+    """The same as `target_log_softmax`, with [B, block] arrays: for catalogues whose scores do not fit in memory.
+
+    The backward pass takes the scores of each block a second time.
+    """
+    result: Tensor = _BlockwiseTargetLogSoftmax.apply(queries, items, targets, block)  # type: ignore[no-untyped-call]
+    return result
+
+
+def row_blocks(scores: Tensor) -> list[slice]:
+    """Rows of a [B, V] array to work through at a time."""
+    rows, columns = scores.shape
+    height = max(1, _CACHED_SCORES // columns) if scores.device.type == "cpu" else max(1, rows)
+    return [slice(begin, begin + height) for begin in range(0, rows, height)]
+
+
+class _TargetLogSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+        scores = queries @ items.T
+        scores[:, 0] = float("-inf")
+        results = []
+        for rows in row_blocks(scores):
+            part, target = scores[rows], targets[rows, None]
+            part.sub_(part.amax(1, keepdim=True))
+            of_target = part.gather(1, target)
+            total = part.exp_().sum(1, keepdim=True)
+            results.append(of_target - total.log())
+            part.div_(total).scatter_add_(1, target, part.new_full(target.shape, -1.0))
+        ctx.save_for_backward(queries, items, scores)
+        return torch.cat(results).squeeze(1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        queries, items, residual = ctx.saved_tensors
+        scale = -gradients[0][:, None]
+        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None
+
+
+class _BlockwiseTargetLogSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor, block: int) -> Tensor:
+        largest = queries.new_full((len(queries), 1), float("-inf"))
+        total = torch.zeros_like(largest)
+        for begin in range(0, len(items), block):
+            scores = _block_scores(queries, items, begin, block)
+            larger = torch.maximum(largest, scores.amax(1, keepdim=True))
+            known = largest.isfinite()
+            total = torch.where(known, total * (largest - larger).exp(), 0)
+            total += torch.where(larger.isfinite(), scores.sub_(larger).exp_().sum(1, keepdim=True), 0)
+            largest = larger
+        log_total = total.log() + largest
+        ctx.save_for_backward(queries, items, targets, log_total)
+        ctx.block = block
+        return (queries * items[targets]).sum(1) - log_total[:, 0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        queries, items, targets, log_total = ctx.saved_tensors
+        scale = -gradients[0][:, None]
+        scaled = queries * scale
+        of_queries, of_items = -items[targets], torch.empty_like(items)
+        for begin in range(0, len(items), ctx.block):
+            share = _block_scores(queries, items, begin, ctx.block).sub_(log_total).exp_()
+            of_queries.addmm_(share, items[begin : begin + ctx.block])
+            torch.mm(share.T, scaled, out=of_items[begin : begin + ctx.block])
+        of_items.index_add_(0, targets, scaled, alpha=-1)
+        return of_queries.mul_(scale), of_items, None, None
+
+
+def _block_scores(queries: Tensor, items: Tensor, begin: int, block: int) -> Tensor:
+    scores = queries @ items[begin : begin + block].T
+    if begin == 0:
+        scores[:, 0] = float("-inf")
+    return scores

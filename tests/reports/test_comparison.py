@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ def test_printed_metrics_can_be_compared_too_but_only_tested_with_their_ranks(ma
 def test_runs_over_other_data_cannot_be_compared(make_run: Any) -> None:
     with pytest.raises(EvaluationError, match="a and b cannot be compared: examples is 240 against 120"):
         compare_runs([make_run("x", "a", 0.5), make_run("y", "b", 0.4, examples=120)])
+    run = make_run("z", "c", 0.3)
+    ranks = RankTable.load(run / "ranks.parquet")
+    replace(ranks, target=ranks.target + 1).save(run / "ranks.parquet")
+    with pytest.raises(EvaluationError, match=r"a and c cannot be compared: .* 240 of 240 rows differ in target"):
+        compare_runs([make_run("w", "a", 0.5), run])
 
 
 def test_an_unknown_metric_is_an_error_that_names_the_known_ones(make_run: Any) -> None:

@@ -140,6 +140,16 @@ def test_baselines_that_were_run_inside_the_folder_are_found_and_not_copied(make
     assert [path.name for path in (run / "baselines").iterdir()] == ["pop"]
 
 
+def test_baselines_of_an_earlier_run_on_other_data_are_not_shown(make_run: Any) -> None:
+    run = make_run("shop")
+    write_run_report(run, baselines=[make_run("pop", "pop", 0.1, trained=False)], samples=200)
+    for path in make_run("newer", examples=120).glob("[mr]*s.*"):
+        path.rename(run / path.name)
+    page = write_run_report(run).read_text(encoding="utf-8")
+    assert "120 examples of the test split" in page
+    assert ">pop<" not in page
+
+
 def test_a_model_that_is_not_trained_has_a_report_too(make_run: Any) -> None:
     page = Page(write_run_report(make_run("pop", "pop", 0.1, trained=False)).read_text(encoding="utf-8"))
     assert page.open == []

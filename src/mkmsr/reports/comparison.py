@@ -13,7 +13,14 @@ from mkmsr.evaluation.metrics import metric_names
 from mkmsr.evaluation.significance import PairedDifference, holm, paired_differences
 from mkmsr.reports.run_folder import EvaluatedRun, evaluation_of, read_evaluated_run
 
-__all__ = ["Comparison", "ComparisonRow", "compare_evaluations", "compare_runs", "read_runs"]
+__all__ = [
+    "Comparison",
+    "ComparisonRow",
+    "check_same_examples",
+    "compare_evaluations",
+    "compare_runs",
+    "read_runs",
+]
 
 DEFAULT_METRICS = ("hit@20", "mrr@20")
 """What the paper reports."""
@@ -135,6 +142,26 @@ def compare_evaluations(
     return Comparison(chosen.label, tuple(metrics), str(chosen.document["split"]), tuple(rows))
 
 
+def check_same_examples(first: EvaluatedRun, other: EvaluatedRun) -> None:
+    """Make sure that two runs ranked the same catalogue for the same examples, as far as their files tell.
+
+    Raises:
+        EvaluationError: They did not; the message says where they part.
+    """
+    parts = f"{first.label} and {other.label} cannot be compared"
+    for key in ("split", "examples", "candidates"):
+        if other.document[key] != first.document[key]:
+            raise EvaluationError(
+                f"{parts}: {key} is {first.document[key]!r} against {other.document[key]!r}; "
+                "evaluate both on the same prepared data and split"
+            )
+    if first.ranks is not None and other.ranks is not None:
+        try:
+            first.ranks.check_same_examples(other.ranks)
+        except EvaluationError as error:
+            raise EvaluationError(f"{parts}: {error}") from None
+
+
 def _read_source(source: str | Path | Mapping[str, Any] | EvaluatedRun) -> EvaluatedRun:
     if isinstance(source, EvaluatedRun):
         return source
@@ -173,12 +200,7 @@ def _check_comparable(runs: Sequence[EvaluatedRun], metrics: Sequence[str]) -> N
                 raise EvaluationError(
                     f"{run.label} has no metric {name!r}{nearest(name, known)}; it has {', '.join(known)}"
                 )
-        for key in ("split", "examples", "candidates"):
-            if run.document[key] != first.document[key]:
-                raise EvaluationError(
-                    f"{first.label} and {run.label} cannot be compared: {key} is {first.document[key]!r} against "
-                    f"{run.document[key]!r}; evaluate both on the same prepared data and split"
-                )
+        check_same_examples(first, run)
 
 
 def _differences(
@@ -186,10 +208,7 @@ def _differences(
 ) -> dict[str, PairedDifference]:
     if run is reference or run.ranks is None or reference.ranks is None:
         return {}
-    try:
-        found = paired_differences(run.ranks, reference.ranks, _list_lengths(metrics), samples=samples, seed=seed)
-    except EvaluationError as error:
-        raise EvaluationError(f"{run.label} and {reference.label} cannot be compared: {error}") from None
+    found = paired_differences(run.ranks, reference.ranks, _list_lengths(metrics), samples=samples, seed=seed)
     return {name: found[name] for name in metrics}
 
 

@@ -6,6 +6,7 @@ Needs no model, so a report can be drawn again at any time, beside other runs or
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +15,11 @@ from typing import Any
 
 import jinja2
 
+from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import bootstrap_intervals
 from mkmsr.files import atomic_write
-from mkmsr.reports.comparison import Comparison, compare_evaluations, read_runs
+from mkmsr.reports.comparison import Comparison, check_same_examples, compare_evaluations, read_runs
 from mkmsr.reports.figures import (
     FigureRow,
     MissingMatplotlibError,
@@ -35,6 +37,8 @@ __all__ = ["write_run_report"]
 REPORT = "report.html"
 _BASELINES = "baselines"
 
+_logger = logging.getLogger(__name__)
+
 
 def write_run_report(
     folder: str | Path, *, baselines: Sequence[str | Path | Mapping[str, Any]] = (), samples: int = 10_000
@@ -44,7 +48,8 @@ def write_run_report(
     Args:
         folder: The run.
         baselines: Run folders, files of metrics or evaluation documents of other models on the same examples. What is
-            shown of them is copied into the folder's `baselines/`, and used again when none are given.
+            shown of them is copied into the folder's `baselines/`, and used again when none are given and the examples
+            are still the same.
         samples: Resamples of the paired differences.
 
     Returns:
@@ -55,7 +60,7 @@ def write_run_report(
         EvaluationError: A baseline was evaluated on other examples.
     """
     run = read_run_folder(folder)
-    beside = read_runs(baselines) if baselines else read_runs(_remembered(run.folder))
+    beside = read_runs(baselines) if baselines else _remembered(run)
     own, *others = read_runs([run.run, *beside])
     run = replace(run, run=own)
     metrics = _longest_list(own)
@@ -76,10 +81,21 @@ def _longest_list(run: EvaluatedRun) -> list[str]:
     return [name for name in names if name.endswith(f"@{longest}")]
 
 
-def _remembered(folder: Path) -> list[Path]:
-    """Baselines that an earlier report copied, or that were run into the folder."""
-    found = sorted((folder / _BASELINES).glob("*"))
-    return [each for each in found if each.suffix == ".json" or (each / "metrics.json").is_file()]
+def _remembered(run: RunFolder) -> list[EvaluatedRun]:
+    """Baselines that an earlier report copied, or that were run into the folder.
+
+    Those of other examples are left out: they belong to an earlier run of the same folder, on other data.
+    """
+    found = sorted((run.folder / _BASELINES).glob("*"))
+    same = []
+    for each in read_runs([path for path in found if path.suffix == ".json" or (path / "metrics.json").is_file()]):
+        try:
+            check_same_examples(run.run, each)
+        except EvaluationError as error:
+            _logger.info("left out of the report of %s: %s", run.folder, error)
+        else:
+            same.append(each)
+    return same
 
 
 def _remember(folder: Path, baselines: Sequence[EvaluatedRun]) -> None:

@@ -246,10 +246,12 @@ def _draw_curves(axes: Axes, lines: Sequence[Curve], best_epoch: int | None) -> 
             axes.plot(epochs, values, style, color=INKS[ink], linewidth=1.8, marker="o", markersize=3, label=label)
     if best_epoch:
         axes.axvline(best_epoch, color=INKS["muted"], linewidth=1, linestyle=":")
+        late = best_epoch > sum(axes.get_xlim()) / 2
         axes.annotate(
             f"epoch {best_epoch}",
             (best_epoch, 1),
-            (4, 0),
+            (-4 if late else 4, 0),
+            ha="right" if late else "left",
             xycoords=axes.get_xaxis_transform(),
             textcoords="offset points",
             va="top",

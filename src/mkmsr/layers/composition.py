@@ -1,0 +1,147 @@
+"""Item vectors composed from an id and from attributes, so that an item never seen in training has a vector too.
+
+Dimension letters: V items + 1 (0 is padding), A attributes, R relations, D embedding size, T triples.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ComposedVectors"]
+
+
+class ComposedVectors(nn.Module):
+    r"""x_i = k_i e_i + sum over relations r of w_r mean over attributes a of i under r of e_a.
+
+    e_i is the id's own vector; k_i is 1 where training saw the item and 0 where it did not, and in training it is also
+    0 for a random share of the items at each step (id dropout). A vector made of attributes alone is therefore nothing
+    new to the network. w_r are learnt weights of relations.
+
+    The sum over all items is one product of a sparse [V, A] matrix, which `observe` builds from triples.
+
+    Args:
+        num_items: V - 1.
+        num_attributes: A.
+        num_relations: R.
+        dim: D.
+        id_dropout: Share of items that stand without their id vector at a training step.
+        use_ids: Whether there are id vectors at all.
+
+    Buffers:
+        seen: 1 for items that training saw. Shape [V].
+        relation_of: Relation of each attribute. Shape [A + 1].
+        rows, columns, values: Items by attributes, compressed by item; likewise `by_attribute_...`, its transpose.
+    """
+
+    seen: Tensor
+    relation_of: Tensor
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+    by_attribute_rows: Tensor
+    by_attribute_columns: Tensor
+    by_attribute_values: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        num_attributes: int,
+        num_relations: int,
+        dim: int,
+        *,
+        id_dropout: float = 0.0,
+        use_ids: bool = True,
+    ):
+        super().__init__()
+        self.num_items, self.dim, self.id_dropout = num_items, dim, id_dropout
+        self.ids = nn.Embedding(num_items + 1, dim, padding_idx=0) if use_ids else None
+        self.attributes = nn.Embedding(num_attributes + 1, dim, padding_idx=0) if num_attributes else None
+        if num_attributes:
+            self.relation_weight = nn.Parameter(torch.empty(num_relations + 1))
+        self.register_buffer("seen", torch.ones(num_items + 1))
+        self.register_buffer("relation_of", torch.zeros(num_attributes + 1, dtype=torch.int64))
+        for prefix, length in (("", num_items + 2), ("by_attribute_", num_attributes + 2)):
+            self.register_buffer(f"{prefix}rows", torch.zeros(length, dtype=torch.int64))
+            self.register_buffer(f"{prefix}columns", torch.zeros(0, dtype=torch.int64))
+            self.register_buffer(f"{prefix}values", torch.zeros(0))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw vectors from U(-1/sqrt(D), 1/sqrt(D)), ids a fifth of that: knowledge leads at first."""
+        bound = 1 / math.sqrt(self.dim)
+        for table, size in ((self.ids, bound / 5), (self.attributes, bound)):
+            if table is not None:
+                nn.init.uniform_(table.weight, -size, size)
+                with torch.no_grad():
+                    table.weight[0].zero_()
+        if self.attributes is not None:
+            nn.init.ones_(self.relation_weight)
+
+    def observe(self, seen: Tensor, items: Tensor, relations: Tensor, attributes: Tensor) -> None:
+        """Take in which items training saw, [V] bool, and the triples: items, relations, attributes, each [T]."""
+        self.seen = seen.to(self.seen)
+        if self.attributes is None:
+            return
+        self.relation_of = torch.zeros_like(self.relation_of).index_put((attributes,), relations.to(self.relation_of))
+        _, group, count = torch.unique(torch.stack([items, relations]), dim=1, return_inverse=True, return_counts=True)
+        share = 1.0 / count[group]
+        size = (self.num_items + 1, len(self.relation_of))
+        self.rows, self.columns, self.values = _compressed(items, attributes, share, size)
+        self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values = _compressed(
+            attributes, items, share, (size[1], size[0])
+        )
+
+    def forward(self) -> Tensor:
+        """The vectors of all items; row 0 is zero. Shape [V, D]."""
+        parts = []
+        if self.ids is not None:
+            known = self.seen[:, None]
+            if self.training and self.id_dropout:
+                known = known * (torch.rand_like(known) >= self.id_dropout)
+            parts.append(self.ids.weight * known)
+        if self.attributes is not None:
+            weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
+            parts.append(_IncidenceProduct.apply(weighted_AD, *self._matrices()))  # type: ignore[no-untyped-call]
+        if not parts:
+            return self.seen.new_zeros(len(self.seen), self.dim)
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def _matrices(self) -> tuple[Tensor, Tensor]:
+        items, attributes = self.num_items + 1, len(self.relation_of)
+        forward = torch.sparse_csr_tensor(
+            self.rows, self.columns, self.values, (items, attributes), check_invariants=False
+        )
+        backward = torch.sparse_csr_tensor(
+            self.by_attribute_rows,
+            self.by_attribute_columns,
+            self.by_attribute_values,
+            (attributes, items),
+            check_invariants=False,
+        )
+        return forward, backward
+
+
+class _IncidenceProduct(torch.autograd.Function):
+    """matrix @ dense, with the transpose at hand for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, dense: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        return matrix @ dense
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transposed @ gradients[0], None, None
+
+
+def _compressed(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Row offsets [rows + 1], columns and values of a sparse matrix in compressed form, rows and columns ascending."""
+    order = torch.argsort(rows * size[1] + columns)
+    counts = torch.bincount(rows, minlength=size[0])
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return offsets, columns[order], values[order].float()

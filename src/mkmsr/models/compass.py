@@ -1,0 +1,298 @@
+"""COMPASS, the model that we recommend: COMposed item vectors, PASt copies, and Similar sessions, as one mixture.
+
+    p(j | s) = g_explore softmax_j(scale cos(q, x_j)) + g_copy p_copy(j) + g_neighbours p_neighbours(j)
+
+x_j is composed of an id and of attributes, so that a new item is scored from its first minute; q is MKM-SR's encoder of
+micro-behaviours; copies weigh the events of the session itself; neighbours are training sessions that resemble it. The
+three weights g depend on the session. Dimension letters: B sessions, P events, M votes, D embedding size, V catalogue +
+1, F gate features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mkmsr.config import StrictModel
+from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.composition import ComposedVectors
+from mkmsr.layers.copying import CopyAttention, segment_log_softmax
+from mkmsr.layers.ggnn import GGNN, Transitions
+from mkmsr.layers.softmax import target_log_softmax
+from mkmsr.layers.transh import transh_distance
+from mkmsr.layers.tree_gru import TreeGRU
+from mkmsr.models.base import ModelSizes, Scorer, SessionModel, TrainingData, mask_padding
+from mkmsr.models.neighbour_index import SessionIndex, VoteSettings
+from mkmsr.models.voting import Decay, Votes
+
+__all__ = ["Compass", "CompassConfig", "Mixture"]
+
+COMPONENTS = ("explore", "copy", "neighbours")
+_FEATURES = 6
+_SMALLEST = 1e-12
+
+
+class RetrievalConfig(StrictModel):
+    """How similar training sessions are found."""
+
+    neighbours: Annotated[int, Field(ge=1)] = 100
+    """Sessions that vote."""
+    sample_size: Annotated[int, Field(ge=1)] = 1000
+    """The newest sessions that share an item with the prefix; the voters come from these."""
+    age_scale: Annotated[float, Field(gt=0)] | None = 20.0
+    """Days in which a neighbour's weight falls to 1/e; absent: no decay."""
+    gap_scale: Annotated[float, Field(gt=0)] | None = 5.0
+    """Events in which the weight of a neighbour's item falls to 1/e, from the shared item on; absent: no decay."""
+    idf_weight: Annotated[float, Field(ge=0)] = 0.0
+    """How much rare items are preferred."""
+    exclude: Literal["own", "later"] = "own"
+    """In training, leave out a prefix's own session, or also all that ended after it."""
+
+    def settings(self) -> VoteSettings:
+        """The weights that these settings stand for; places in the prefix decay linearly, as in V-SkNN."""
+        return VoteSettings(
+            neighbours=self.neighbours,
+            sample_size=self.sample_size,
+            prefix_decay=Decay("exponential", 2.0),
+            match_decay=Decay("linear", 10.0),
+            age_decay=Decay("none") if self.age_scale is None else Decay("exponential", self.age_scale),
+            gap_decay=Decay("none") if self.gap_scale is None else Decay("exponential", self.gap_scale),
+            idf_weight=self.idf_weight,
+        )
+
+
+class CompassConfig(StrictModel):
+    """Settings of COMPASS; every part is a switch."""
+
+    ids: bool = True
+    """Whether items have vectors of their own."""
+    attributes: bool = True
+    """Whether item vectors are composed from attributes."""
+    operations: bool = True
+    """Whether operations are encoded."""
+    copy_past: bool = True
+    """Whether the mixture has copies of the session's own events."""
+    neighbours: bool = True
+    """Whether the mixture has neighbour sessions."""
+    knowledge: bool = False
+    """Whether TransH is a second task, between id and attribute vectors."""
+    dim: Annotated[int, Field(ge=1, le=4096)] = 100
+    """Size of every vector."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of items that stand without their id at a training step."""
+    scale: Annotated[float, Field(gt=0, le=1000)] = 16.0
+    """Where the cosine's learnt scale starts."""
+    retrieval: RetrievalConfig = RetrievalConfig()
+    """How neighbour sessions are found."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The parts of p(j | s) for a batch, all but the catalogue's softmax.
+
+    Args:
+        queries: Scaled unit vectors. Shape [B, D].
+        log_gates: Weights of explore, copy and neighbours, in the order of `COMPONENTS`. Shape [B, 3].
+        copies: Probability of each event's item to be copied. Shape [P].
+        votes: Neighbours' items; the weights are probabilities. Each of shape [M].
+    """
+
+    queries: Tensor
+    log_gates: Tensor
+    copies: Tensor
+    votes: Votes
+
+
+class Compass(SessionModel):
+    """COMPASS.
+
+    Source: this project. The encoder is MKM-SR's (SIGIR 2020), the copies are RepeatNet's idea (AAAI 2019), the
+    neighbours' weights V-SkNN's and STAN's.
+    """
+
+    def __init__(self, config: CompassConfig, sizes: ModelSizes):
+        super().__init__(sizes)
+        self.config = config
+        dim = config.dim
+        self.vectors = ComposedVectors(
+            sizes.num_items,
+            sizes.num_attributes if config.attributes else 0,
+            sizes.num_relations,
+            dim,
+            id_dropout=config.id_dropout if config.attributes and sizes.num_attributes else 0.0,
+            use_ids=config.ids,
+        )
+        self.item_ggnn = GGNN(dim)
+        part_dims = [dim]
+        if config.operations:
+            self.operations = nn.Embedding(sizes.num_operations + 1, dim, padding_idx=0)
+            self.operation_gru = TreeGRU(dim, dim)
+            part_dims.append(dim)
+        self.readout = SoftAttention(part_dims, dim)
+        self.log_scale = nn.Parameter(torch.empty(()))
+        width = sum(part_dims)
+        if config.copy_past:
+            self.copying = CopyAttention(width, sizes.num_operations if config.operations else 0)
+        if config.neighbours:
+            self.index = SessionIndex(sizes.num_items + 1)
+            self.sharpness = nn.Parameter(torch.empty(()))
+        if config.copy_past or config.neighbours:
+            self.gate = nn.Sequential(nn.Linear(width + _FEATURES, 32), nn.ReLU(), nn.Linear(32, len(COMPONENTS)))
+        if self.has_knowledge_task:
+            self.normals = nn.Embedding(sizes.num_relations + 1, dim, padding_idx=0)
+            self.translations = nn.Embedding(sizes.num_relations + 1, dim, padding_idx=0)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); layers start as their own files say."""
+        bound = 1 / math.sqrt(self.config.dim)
+        for name, parameter in self.named_parameters():
+            if not name.startswith(("vectors.", "copying.")):
+                nn.init.uniform_(parameter, -bound, bound)
+        self.vectors.reset_parameters()
+        self.readout.start_at_last_event()
+        nn.init.constant_(self.log_scale, math.log(self.config.scale))
+        if self.config.copy_past:
+            self.copying.reset_parameters()
+        if self.config.neighbours:
+            nn.init.ones_(self.sharpness)
+        with torch.no_grad():
+            for module in self.children():
+                if isinstance(module, nn.Embedding):
+                    module.weight[0].zero_()
+
+    def observe(self, training: TrainingData) -> None:
+        seen = torch.zeros(self.sizes.num_items + 1)
+        seen[torch.from_numpy(training.sessions.items).long()] = 1
+        triples = torch.from_numpy(training.knowledge.triples)
+        self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
+        if self.config.neighbours:
+            self.index.build(training.sessions)
+
+    @property
+    def has_knowledge_task(self) -> bool:
+        return self.config.knowledge and self.config.ids and self.config.attributes and self.sizes.num_relations > 0
+
+    def log_likelihood(self, batch: SessionBatch) -> Tensor | None:
+        vectors_VD = self.vectors()
+        mixture = self.mixture(batch, vectors_VD)
+        explore_B = target_log_softmax(mixture.queries, F.normalize(vectors_VD, dim=1), batch.targets)
+        copied = mixture.copies * (batch.items == batch.targets[batch.rows])
+        copy_B = explore_B.new_zeros(len(batch)).index_add(0, batch.rows, copied)
+        votes = mixture.votes
+        voted = votes.weights * (votes.items == batch.targets[votes.rows])
+        votes_B = explore_B.new_zeros(len(batch)).index_add(0, votes.rows, voted)
+        logs_B3 = torch.stack([explore_B, *(each.clamp_min(_SMALLEST).log() for each in (copy_B, votes_B))], dim=1)
+        return (logs_B3 + mixture.log_gates).logsumexp(1)
+
+    def score(self, batch: SessionBatch) -> Tensor:
+        vectors_VD = self.vectors()
+        return self._score(batch, vectors_VD, F.normalize(vectors_VD, dim=1).T)
+
+    def scorer(self) -> Scorer:
+        vectors_VD = self.vectors()
+        items_DV = F.normalize(vectors_VD, dim=1).T.contiguous()
+        return lambda batch: self._score(batch, vectors_VD, items_DV)
+
+    def triple_distances(self, triples: TripleBatch) -> Tensor | None:
+        if not self.has_knowledge_task:
+            return None
+        assert self.vectors.ids is not None
+        assert self.vectors.attributes is not None
+        return transh_distance(
+            self.vectors.ids(triples.items),
+            self.normals(triples.relations),
+            self.translations(triples.relations),
+            self.vectors.attributes(triples.attributes),
+        )
+
+    def mixture(self, batch: SessionBatch, vectors_VD: Tensor) -> Mixture:
+        """Everything that p(j | s) is made of, given all item vectors."""
+        parts = self._micro_behaviours(batch, vectors_VD)
+        session_BD = self._drop(self.readout(parts, batch.rows, batch.last))
+        events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
+        copies = self._copies(batch, self._drop(events_PD))
+        votes = self._votes(batch)
+        return Mixture(
+            queries=F.normalize(session_BD, dim=1) * self.log_scale.exp(),
+            log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes),
+            copies=copies,
+            votes=votes,
+        )
+
+    def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor) -> list[Part]:
+        graph = batch.graph
+        transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
+        states_ND = self.item_ggnn(self._drop(vectors_VD[graph.distinct]), graph.node_value, transitions)
+        parts = [Part(states_ND, graph.alias)]
+        if self.config.operations:
+            tree = batch.operation_tree
+            states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
+            parts.append(Part(states, tree.alias))
+        return parts
+
+    def _copies(self, batch: SessionBatch, events_PD: Tensor) -> Tensor:
+        if not self.config.copy_past:
+            return events_PD.new_zeros(len(events_PD))
+        operations = batch.operations if self.config.operations else torch.zeros_like(batch.operations)
+        log_shares: Tensor = self.copying(events_PD, operations, batch.rows, batch.last)
+        return log_shares.exp()
+
+    def _votes(self, batch: SessionBatch) -> Votes:
+        """The neighbours' votes, sharpened by a learnt power, as probabilities."""
+        if not self.config.neighbours:
+            return Votes(batch.rows[:0], batch.items[:0], self.log_scale.new_zeros(0))
+        retrieval = self.config.retrieval
+        with torch.no_grad():
+            exclude = retrieval.exclude if self.training else "nothing"
+            votes = self.index.vote(batch, retrieval.settings(), exclude=exclude)
+        logits = self.sharpness * votes.weights.clamp_min(_SMALLEST).log()
+        return Votes(votes.rows, votes.items, segment_log_softmax(logits, votes.rows, len(batch)).exp())
+
+    def _log_gates(self, batch: SessionBatch, last_BD: Tensor, votes: Votes) -> Tensor:
+        """Log weights of the three components; one that is off, or has nothing to say, has weight zero."""
+        if not (self.config.copy_past or self.config.neighbours):
+            return last_BD.new_tensor([0.0, -torch.inf, -torch.inf]).expand(len(batch), -1)
+        rows = len(batch)
+        candidates_B = torch.bincount(votes.rows, minlength=rows).to(last_BD)
+        strongest_B = last_BD.new_zeros(rows).scatter_reduce(0, votes.rows, votes.weights.detach(), "amax")
+        lengths_B = batch.lengths.to(last_BD)
+        distinct_B = torch.bincount(batch.graph.node_row, minlength=rows) / lengths_B
+        known_B = self.vectors.seen[batch.items[batch.last]]
+        features = [
+            (candidates_B > 0).to(last_BD),
+            candidates_B.log1p(),
+            strongest_B,
+            lengths_B.log(),
+            distinct_B,
+            known_B,
+        ]
+        logits_B3: Tensor = self.gate(torch.cat([last_BD, torch.stack(features, dim=1)], dim=1))
+        silent_B3 = torch.zeros_like(logits_B3, dtype=torch.bool)
+        silent_B3[:, 1] = not self.config.copy_past
+        silent_B3[:, 2] = candidates_B == 0
+        logits_B3 = logits_B3.masked_fill(silent_B3, -torch.inf)
+        return torch.log_softmax(logits_B3, dim=1)
+
+    def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
+        mixture = self.mixture(batch, vectors_VD)
+        gates_B3 = mixture.log_gates.exp()
+        scores_BV = mask_padding(mixture.queries @ items_DV).softmax(1) * gates_B3[:, :1]
+        for rows, items, shares, gate_B in (
+            (batch.rows, batch.items, mixture.copies, gates_B3[:, 1]),
+            (mixture.votes.rows, mixture.votes.items, mixture.votes.weights, gates_B3[:, 2]),
+        ):
+            scores_BV = scores_BV.index_put((rows, items), shares * gate_B[rows], accumulate=True)
+        return mask_padding(scores_BV.clamp_min(torch.finfo(scores_BV.dtype).tiny).log())
+
+    def _drop(self, vectors: Tensor) -> Tensor:
+        return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors

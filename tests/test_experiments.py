@@ -76,7 +76,9 @@ def test_a_run_folder_holds_settings_history_metrics_ranks_model_and_report(
 
 
 def test_a_model_without_weights_runs_through_the_same_function(shop: PreparedDataset, tmp_path: Path) -> None:
-    plain, refitted = (run_experiment(shop, settings("pop"), tmp_path / str(n), refit=bool(n)) for n in (0, 1))
+    plain, refitted = (
+        run_experiment(shop, settings("pop"), tmp_path / str(n), refit=bool(n), report=False) for n in (0, 1)
+    )
     assert (plain.metrics["best_epoch"], plain.metrics["epochs_run"]) == (0, 0)
     # The refit counts the validation sessions too.
     counted = [weights(tmp_path / str(n))["counts"].sum().item() for n in (0, 1)]
@@ -88,8 +90,8 @@ def test_a_refit_learns_from_validation_too_for_the_epochs_that_validation_chose
     shop: PreparedDataset, tmp_path: Path
 ) -> None:
     config = settings(optimiser={"learning_rate": 0.02, "schedule": "one-cycle"})
-    run_experiment(shop, config, tmp_path / "plain", seed=1)
-    result = run_experiment(shop, config, tmp_path / "refit", seed=1, refit=True)
+    run_experiment(shop, config, tmp_path / "plain", seed=1, report=False)
+    result = run_experiment(shop, config, tmp_path / "refit", seed=1, refit=True, report=False)
     assert result.metrics["fitted_on"] == "train and validation"
     first, second = (read_history(tmp_path / "refit" / each) for each in ("history.jsonl", "refit/history.jsonl"))
     assert len(second) == result.metrics["best_epoch"]
@@ -106,7 +108,7 @@ def test_nothing_that_is_learnt_or_chosen_depends_on_the_test_sessions(shop: Pre
     test = shop.test
     swapped = replace(test, items=test.items[::-1].copy(), operations=test.operations[::-1].copy())
     results = [
-        run_experiment(data, settings(), tmp_path / name, seed=2, refit=True)
+        run_experiment(data, settings(), tmp_path / name, seed=2, refit=True, report=False)
         for name, data in (("own", shop), ("other", replace(shop, test=swapped)))
     ]
     assert same(weights(tmp_path / "own"), weights(tmp_path / "other"))
@@ -116,7 +118,9 @@ def test_nothing_that_is_learnt_or_chosen_depends_on_the_test_sessions(shop: Pre
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(shop: PreparedDataset, tmp_path: Path) -> None:
-    results = [run_experiment(shop, settings(), tmp_path / str(n), seed=seed) for n, seed in enumerate((3, 3, 5))]
+    results = [
+        run_experiment(shop, settings(), tmp_path / str(n), seed=seed, report=False) for n, seed in enumerate((3, 3, 5))
+    ]
     assert without_times(results[0].metrics) == without_times(results[1].metrics)
     assert same(weights(tmp_path / "0"), weights(tmp_path / "1"))
     assert not same(weights(tmp_path / "0"), weights(tmp_path / "2"))
@@ -145,18 +149,18 @@ def test_an_interrupted_run_is_taken_up_in_whichever_part_it_was(
     shop: PreparedDataset, tmp_path: Path, at: int
 ) -> None:
     config = settings(patience=3)
-    whole = run_experiment(shop, config, tmp_path / "whole", seed=1, refit=True, listener=Stop())
+    whole = run_experiment(shop, config, tmp_path / "whole", seed=1, refit=True, report=False, listener=Stop())
     with pytest.raises(KeyboardInterrupt):
         run_experiment(shop, config, tmp_path / "cut", seed=1, refit=True, listener=Stop(at))
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    resumed = run_experiment(shop, config, tmp_path / "cut", seed=1, refit=True, resume=True)
+    resumed = run_experiment(shop, config, tmp_path / "cut", seed=1, refit=True, resume=True, report=False)
     assert without_times(resumed.metrics) == without_times(whole.metrics)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
 
 
 def test_the_listener_hears_the_parts_in_order(shop: PreparedDataset, tmp_path: Path) -> None:
     listener = Stop()
-    result = run_experiment(shop, settings(epochs=2, patience=2), tmp_path, refit=True, listener=listener)
+    result = run_experiment(shop, settings(epochs=2, patience=2), tmp_path, refit=True, report=False, listener=listener)
     again = [f"epoch {n + 1}" for n in range(result.metrics["best_epoch"])]
     expected = ["fit", "estimate", "epoch 1", "epoch 2", "validation", "refit", "estimate", *again, "test"]
     assert listener.heard == expected
@@ -177,7 +181,7 @@ def test_a_finished_run_is_skipped_on_resume_and_another_one_is_refused(shop: Pr
 
 
 def test_without_resume_an_old_run_is_replaced(shop: PreparedDataset, tmp_path: Path) -> None:
-    run_experiment(shop, settings(), tmp_path, seed=1, refit=True)
+    run_experiment(shop, settings(), tmp_path, seed=1, refit=True, report=False)
     result = run_experiment(shop, settings("pop"), tmp_path, seed=2)
     assert not result.skipped
     assert not (tmp_path / "refit").exists()
@@ -226,5 +230,5 @@ def test_a_wrong_selection_metric_or_device_is_an_error_before_anything_is_writt
 
 
 def test_selection_may_use_any_list_length(shop: PreparedDataset, tmp_path: Path) -> None:
-    run_experiment(shop, settings(select="hit@3", epochs=1), tmp_path)
+    run_experiment(shop, settings(select="hit@3", epochs=1), tmp_path, report=False)
     assert {"hit@3", "mrr@20"} <= set(read_history(tmp_path / "history.jsonl")[0].validation)

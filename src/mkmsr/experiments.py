@@ -120,6 +120,7 @@ def run_experiment(
     device: torch.device | str = "cpu",
     refit: bool = False,
     resume: bool = False,
+    report: bool = True,
     listener: ExperimentListener | None = None,
 ) -> RunResult:
     """Fit a model, keep its best epoch on validation, rank the test once at the end, and write the run folder.
@@ -136,6 +137,7 @@ def run_experiment(
         device: Where the model computes.
         refit: Whether to fit again on train and validation.
         resume: Go on from the folder's checkpoints; a finished run of the same experiment is returned as it is.
+        report: Whether to draw `report.html` and `figures/`, which takes some seconds.
         listener: Told about phases, batches, epochs and ranking.
 
     Raises:
@@ -153,7 +155,7 @@ def run_experiment(
         "data_fingerprint": dataset.fingerprint,
     }
     if resume and (folder / METRICS_FILE).is_file():
-        return _finished(folder, identity)
+        return _finished(folder, identity, report=report)
     if not resume:
         _clear(folder)
     if not (resume and (folder / "config.toml").is_file()):
@@ -173,7 +175,8 @@ def run_experiment(
         "peak_mib": _peak_mib(),
     }
     atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    write_run_report(folder)
+    if report:
+        write_run_report(folder)
     return RunResult(folder, metrics)
 
 
@@ -315,8 +318,8 @@ def _header(identity: Mapping[str, Any], data: str) -> str:
     return f"# seed {identity['seed']}{refit}\n# data {name}, fingerprint {identity['data_fingerprint']}\n"
 
 
-def _finished(folder: Path, identity: Mapping[str, Any]) -> RunResult:
-    """The finished run of a folder, whose report is drawn if that was still to do.
+def _finished(folder: Path, identity: Mapping[str, Any], *, report: bool) -> RunResult:
+    """The finished run of a folder; its report is drawn if that is wanted and was not done.
 
     Raises:
         TrainingError: It is another experiment.
@@ -333,7 +336,7 @@ def _finished(folder: Path, identity: Mapping[str, Any]) -> RunResult:
             f"{path}: this folder holds another finished run: {'; '.join(other[:5])}. Choose another folder, or start "
             "over without resume"
         )
-    if not (folder / "report.html").is_file():
+    if report and not (folder / "report.html").is_file():
         write_run_report(folder)
     _logger.info("%s holds the finished run", folder)
     return RunResult(folder, metrics, skipped=True)

@@ -58,9 +58,9 @@ class StopAt(SilentListener):
             raise KeyboardInterrupt
 
 
-def interrupted(folder: Path, **values: object) -> None:
+def interrupted(folder: Path, device: str = "cpu") -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(TinyModel(), tiny_training(), config(**values), seed=1, folder=folder, listener=StopAt(2))
+        fit(TinyModel(), tiny_training(), config(), seed=1, folder=folder, listener=StopAt(2), device=device)
 
 
 def test_resuming_a_finished_run_gives_its_result_again_without_training(tmp_path: Path) -> None:
@@ -147,3 +147,13 @@ def test_a_full_disk_leaves_the_last_checkpoint_usable(tmp_path: Path, monkeypat
     fit(resumed, tiny_training(), config(), seed=1, folder=tmp_path, resume=True)
     fit(whole, tiny_training(), config(), seed=1)
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
+def test_an_interrupted_run_on_a_cuda_device_goes_on_with_its_random_state(tmp_path: Path) -> None:
+    interrupted(tmp_path, device="cuda")
+    resumed, whole = TinyModel(), TinyModel()
+    fit(resumed, tiny_training(), config(), seed=1, folder=tmp_path, resume=True, device="cuda")
+    fit(whole, tiny_training(), config(), seed=1, device="cuda")
+    for one, other in zip(resumed.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other)

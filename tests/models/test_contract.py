@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, collate, collate_triples
-from mkmsr.models import MODELS, ModelSizes, SessionModel, TrainingData
+from mkmsr.data.examples import ExampleTable
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.models import MODELS, FactorisedModel, ModelSizes, SessionModel, TrainingData
 from mkmsr.training.losses import knowledge_loss, session_loss
 
 DIM = 16
 EXAMPLES = 40
+SMALL = {name: entry.build(entry.configure(), ModelSizes(3, 2)) for name, entry in MODELS.items()}
+TRAINABLE = [name for name, model in SMALL.items() if model.is_trainable]
+FACTORISED = [name for name, model in SMALL.items() if model.is_factorised]
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,31 @@ def test_the_scorer_scores_like_score(fitted: Fitted, batch: SessionBatch) -> No
     torch.testing.assert_close(scores, scores_of(fitted.model, batch), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("fitted", FACTORISED, indirect=True)
+def test_a_factorised_score_is_an_inner_product(fitted: Fitted, batch: SessionBatch) -> None:
+    model = fitted.model
+    assert isinstance(model, FactorisedModel)
+    with torch.no_grad():
+        queries, items = model.queries(batch), model.catalogue()
+        some = torch.tensor([3, 1, 12, 3])
+        torch.testing.assert_close(model.item_vectors(some), items[some])
+    assert items.shape == (model.sizes.num_items + 1, queries.shape[1])
+    torch.testing.assert_close((queries @ items.T)[:, 1:], scores_of(model, batch)[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_log_of_one_operation_without_knowledge_and_with_items_yet_unseen_is_enough(fitted: Fitted) -> None:
+    sessions = fitted.training.sessions
+    plain = replace(sessions, operations=np.ones_like(sessions.operations))
+    training = TrainingData(plain, ExampleTable.from_sessions(plain), KnowledgeGraph.empty(14))
+    torch.manual_seed(0)
+    model = MODELS[fitted.name].build(fitted.config, ModelSizes(num_items=14, num_operations=1))
+    model.observe(training)
+    unseen = SessionBatch.from_sequences([([14], [1]), ([1, 13, 1], [1, 1, 1])])
+    scores = scores_of(model.eval(), unseen)
+    assert scores.shape == (2, 15)
+    assert scores[:, 1:].isfinite().all()
+
+
 def test_scoring_changes_neither_the_batch_nor_the_model(fitted: Fitted, batch: SessionBatch) -> None:
     tensors = {name: value.clone() for name, value in fitted.model.state_dict().items()}
     items, operations = batch.items.clone(), batch.operations.clone()
@@ -175,10 +205,9 @@ def test_triples_have_distances_exactly_where_there_is_a_knowledge_task(fitted: 
         assert (distances >= 0).all()
 
 
+@pytest.mark.parametrize("fitted", TRAINABLE, indirect=True)
 def test_every_parameter_gets_a_gradient(fitted: Fitted, batch: SessionBatch) -> None:
     model = fitted.again(5)
-    if not model.is_trainable:
-        pytest.skip("nothing to train")
     loss = session_loss(model, batch, "cross-entropy")
     if model.has_knowledge_task:
         knowledge = fitted.training.knowledge
@@ -189,10 +218,9 @@ def test_every_parameter_gets_a_gradient(fitted: Fitted, batch: SessionBatch) ->
     assert [name for name, gradient in trained.items() if not gradient.isfinite().all()] == []
 
 
+@pytest.mark.parametrize("fitted", TRAINABLE, indirect=True)
 def test_eight_examples_are_learnt_by_heart(fitted: Fitted) -> None:
     model = fitted.again(6, dropout=0.0, session_dropout=0.0)
-    if not model.is_trainable:
-        pytest.skip("nothing to train")
     prefixes = [[1 + (row + step) % 12 for step in range(row % 4, 4)] for row in range(8)]
     sequences = [(items, [1 + row % 3] * len(items)) for row, items in enumerate(prefixes)]
     eight = replace(SessionBatch.from_sequences(sequences), targets=torch.tensor([8, 3, 12, 1, 6, 10, 2, 5]))

@@ -40,7 +40,7 @@ def hit_at_1(model: SessionModel, data: PreparedDataset) -> float:
 
 @pytest.fixture(scope="module")
 def operation_decides() -> PreparedDataset:
-    return planted.operation_decides(sessions=700)
+    return planted.operation_decides(sessions=500)
 
 
 @pytest.fixture(scope="module")

@@ -184,6 +184,14 @@ def test_cosine_scores_stay_within_the_scale() -> None:
     assert np.linalg.norm(model.queries(SessionBatch.from_sequences(SEQUENCES)).detach(), axis=1) == pytest.approx(5.0)
 
 
+def test_the_readout_starts_near_the_newest_item_or_like_the_rest() -> None:
+    near = build("mkm-sr").readout.combine.weight.detach()
+    like_the_rest = build("mkm-sr", readout_start="uniform").readout.combine.weight.detach()
+    identity = torch.eye(DIM, near.shape[1], dtype=near.dtype)
+    torch.testing.assert_close(near, like_the_rest / 3 + identity)
+    assert like_the_rest.abs().max() <= DIM**-0.5
+
+
 @pytest.mark.parametrize("name", ["m-gru-sr", "m-ggnn-sr"])
 def test_pairs_without_an_item_or_an_operation_start_at_zero(name: str) -> None:
     pairs = build(name).pairs.weight.view(SIZES.num_items + 1, SIZES.num_operations + 1, DIM)

@@ -25,6 +25,7 @@ __all__ = [
     "session_loss",
 ]
 
+
 def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0) -> Tensor:
     """How surprising the batch's targets were, the mean over the batch. Shape [].
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from mkmsr.config import validate
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
+from mkmsr.experiments import ExperimentConfig
 from mkmsr.layers.transh import transh_distance
 from mkmsr.models import ModelSizes, model_entry
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
@@ -131,6 +136,15 @@ def test_a_setting_that_contradicts_the_name_is_an_error(name: str, key: str) ->
 def test_encoders_that_do_not_go_together_are_refused(settings: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="must be"):
         MKMSRConfig.model_validate(settings)
+
+
+def test_the_settings_that_the_documentation_gives_are_valid() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block, expected in zip(blocks, [SLIDES, AUTHORS_CODE], strict=True):
+        config = validate(ExperimentConfig, tomllib.loads(block))
+        assert {key: config.model[key] for key in expected} == expected
 
 
 def test_an_unknown_model_is_named_with_the_nearest_known_one() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from mkmsr.cli import compare, data, demo, evaluate, models, recommend, train
+from mkmsr.cli import bench, compare, data, demo, evaluate, models, recommend, train
 from mkmsr.cli.console import WrongCall
 from mkmsr.errors import MkmsrError
 
@@ -64,6 +64,7 @@ def app() -> App:
     for place, (name, command, example) in enumerate(COMMANDS):
         epilogue = "[bold]Example:[/bold]\n\n" + example.replace("[", r"\[")
         program.command(command, name=name, help_epilogue=epilogue, help_format="rich", sort_key=place)
+    program.command(bench.bench_app())
     return program
 
 

@@ -1,0 +1,134 @@
+"""Draws docs/benchmarks.md from benchmarks/results/*.json: `python benchmarks/page.py`. The page holds nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+RESULTS, PAGE = FOLDER / "results", FOLDER.parent / "docs" / "benchmarks.md"
+
+Result = dict[str, Any]
+
+HEAD = """# Benchmarks
+
+Drawn by `python benchmarks/page.py` from `benchmarks/results/*.json`; measured by `python benchmarks/run.py --data
+data/demo`. Times are medians, with smallest and largest in brackets. *Load* is the mean number of busy processes while
+measuring: above the benchmark's own threads, others were at work and times are too long (ratios suffer little, because
+both sides are timed in turns).
+"""
+
+TRAINING = """
+## Training
+
+One epoch of the real trainer over the Demo training sessions, every step of the strategy included, beside its *floor*
+in the same run: the three products of a batch with the catalogue, the softmax and the optimiser's step over the item
+table, and no encoder. After every ten steps of the trainer as many of the floor are timed. Triples are the steps of the
+knowledge task, which the floor does not have. Vectors have 100 components; the score is an inner product, exactly
+normalised over the whole catalogue, unless the case says otherwise.
+"""
+
+EVALUATION = """
+## Evaluation
+
+Ranking the whole catalogue for every test example, after loading; untrained weights, which cost the same.
+"""
+
+PREPARATION = """
+## Preparation
+
+From a raw Parquet log of a simulated shop to saved prepared data: doubles dropped, sessions cut by pauses, rare items
+and short sessions filtered again and again, splits, encoding, triples.
+"""
+
+
+def page(results: dict[str, Result]) -> str:
+    """The page as Markdown.
+
+    Args:
+        results: Measurements by the name of their file.
+    """
+    parts = [HEAD]
+    for case, text, columns in (
+        ("training", TRAINING, _TRAINING_COLUMNS),
+        ("evaluation", EVALUATION, _EVALUATION_COLUMNS),
+        ("prepare", PREPARATION, _PREPARATION_COLUMNS),
+    ):
+        chosen = {name: result for name, result in sorted(results.items()) if result["case"] == case}
+        if chosen:
+            parts += [text, "\n", table(chosen, columns)]
+    return "".join([*parts, environments(results.values())])
+
+
+def table(results: dict[str, Result], columns: dict[str, Callable[[Result], str]]) -> str:
+    """One row a result."""
+    lines = [["case", *columns], ["---", *("--:" for _ in columns)]]
+    lines += [[f"`{name}`", *(cell(result) for cell in columns.values())] for name, result in results.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def environments(results: Iterable[Result]) -> str:
+    """The machines and versions, each once."""
+    lines: dict[str, None] = {}
+    for result in results:
+        place = result["environment"]
+        libraries = ", ".join(f"{name} {version}" for name, version in place["libraries"].items())
+        accelerator = f", {place['accelerator']}" if place["accelerator"] else ""
+        lines[f"- {place['cpu']}, {place['cores']} cores{accelerator}, {place['system']}; {libraries}\n"] = None
+    return "".join(["\n## Environment\n\n", *lines])
+
+
+def _span(result: Result, key: str, digits: int = 2) -> str:
+    each = result["spread"][key]
+    return f"{each['median']:.{digits}f} [{each['min']:.{digits}f}, {each['max']:.{digits}f}]"
+
+
+def _count(key: str) -> Callable[[Result], str]:
+    return lambda result: f"{result[key]:,.0f}"
+
+
+def _load(result: Result) -> str:
+    return f"{result['environment']['load']:.1f}"
+
+
+_TRAINING_COLUMNS: dict[str, Callable[[Result], str]] = {
+    "batch": _count("batch_size"),
+    "threads": _count("threads"),
+    "epoch, s": lambda result: _span(result, "epoch_seconds"),
+    "of it triples, s": lambda result: f"{result['triple_seconds']:.2f}",
+    "floor, s": lambda result: _span(result, "floor_seconds"),
+    "epoch / floor": lambda result: _span(result, "ratio"),
+    "examples/s": _count("examples_per_second"),
+    "peak MiB": _count("peak_mib"),
+    "load": _load,
+}
+_EVALUATION_COLUMNS: dict[str, Callable[[Result], str]] = {
+    "examples": _count("examples"),
+    "candidates": _count("candidates"),
+    "threads": _count("threads"),
+    "seconds": lambda result: _span(result, "seconds"),
+    "examples/s": _count("examples_per_second"),
+    "peak MiB": _count("peak_mib"),
+    "load": _load,
+}
+_PREPARATION_COLUMNS: dict[str, Callable[[Result], str]] = {
+    "events": _count("events"),
+    "engine": lambda result: result["engine"],
+    "seconds": lambda result: _span(result, "seconds"),
+    "events/s": _count("events_per_second"),
+    "peak MiB": _count("peak_mib"),
+    "load": _load,
+}
+
+
+def main() -> None:
+    """Draw the page anew."""
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    PAGE.write_text(page(results), encoding="utf-8")
+    print(f"drawn: docs/{PAGE.name}, {len(results)} results")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Measures every case of the results page, each in a process of its own, and draws the page again.
+
+    python benchmarks/run.py --data data/demo [--only training-mkm-sr-demo ...] [--repetitions 5]
+
+`data/demo` is the paper's Demo sample, prepared with `--new-items drop`. Measure on a machine that does nothing else:
+the load that each result states should stay near the benchmark's own threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+
+CASES: dict[str, list[str]] = {
+    "training-mkm-sr-demo": ["training", "--model", "mkm-sr"],
+    "training-mkm-sr-cosine-demo": ["training", "--model", "mkm-sr", "--set", "model.scorer=cosine"],
+    "training-m-sr-demo": ["training", "--model", "m-sr"],
+    "training-sr-gnn-demo": ["training", "--model", "sr-gnn"],
+    "training-narm-demo": ["training", "--model", "narm"],
+    "training-stamp-demo": ["training", "--model", "stamp"],
+    "evaluation-mkm-sr-demo": ["evaluation", "--model", "mkm-sr"],
+    "evaluation-v-sknn-demo": ["evaluation", "--model", "v-sknn"],
+    "prepare-1m": ["prepare", "--events", "1000000"],
+}
+"""Arguments of `mkmsr bench` for each result file."""
+
+
+def main() -> None:
+    """Measure the chosen cases one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="the prepared Demo sample")
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="some cases only")
+    parser.add_argument("--repetitions", type=int, default=5)
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        data = [] if CASES[name][0] == "prepare" else ["--data", arguments.data]
+        command = [*CASES[name], *data, "--repetitions", str(arguments.repetitions)]
+        print(f"== {name}: mkmsr bench {' '.join(command)}", flush=True)
+        # The library of matrix products makes its threads when it is loaded; without this it would make one a core.
+        threads = {} if CASES[name][0] == "prepare" else {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [sys.executable, "-m", "mkmsr", "bench", *command, "--out", str(RESULTS / f"{name}.json")],
+            check=True,
+            env={**os.environ, **threads},
+        )
+    subprocess.run([sys.executable, str(FOLDER / "page.py")], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What ranking a split costs."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import torch
+
+from mkmsr.benchmark.subject import build_model, training_data
+from mkmsr.benchmark.timing import spread, timed
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import PreparedDataset, SplitName
+from mkmsr.environment import environment, peak_mib
+from mkmsr.evaluation.evaluator import evaluate
+
+__all__ = ["time_evaluation"]
+
+
+def time_evaluation(
+    dataset: PreparedDataset,
+    model: str,
+    settings: StrictModel,
+    *,
+    split: SplitName = "test",
+    repetitions: int = 5,
+    threads: int = 1,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Seconds of ranking the whole catalogue for every example of a split, with first weights: they cost the same.
+
+    What a model reads off the training log (neighbours, counts) is read before, and one evaluation warms up.
+    """
+    torch.set_num_threads(threads)
+    examples = dataset.evaluation_split(split)
+    network = build_model(model, settings, dataset, seed)
+    network.observe(training_data(dataset, 1.0, seed))
+    network.to(device)
+    evaluate(network, examples)
+    seconds = [timed(lambda: evaluate(network, examples)) for _ in range(repetitions)]
+    return {
+        "model": model,
+        "split": split,
+        "threads": threads,
+        "examples": len(examples.examples),
+        "candidates": len(dataset.items),
+        "seconds": median(seconds),
+        "examples_per_second": len(examples.examples) / median(seconds),
+        "peak_mib": peak_mib(),
+        "case": "evaluation",
+        "data": dataset.name,
+        "device": str(device),
+        "spread": spread(seconds=seconds),
+        "environment": environment(),
+    }

@@ -1,0 +1,78 @@
+"""What preparing a log costs, in events a second."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mkmsr.benchmark.timing import spread, timed
+from mkmsr.data.prepare import PrepareOptions, prepare
+from mkmsr.data.readers import ReadOptions, read_log
+from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.environment import environment, peak_mib
+
+__all__ = ["time_preparation"]
+
+_EVENTS_PER_SESSION = 4.5
+"""Simulated sessions have about 5.1 events; a log of N events is cut from a slightly longer one."""
+_EVENTS_PER_ITEM = 18
+"""Events an item: JDATA's 2.45 million events over 134,548 items."""
+
+
+def time_preparation(events: int, *, items: int | None = None, repetitions: int = 3, seed: int = 0) -> dict[str, Any]:
+    """Seconds from a raw Parquet log to saved prepared data, on a simulated shop's log with exactly so many events.
+
+    Sessions are cut by pauses, doubles dropped, rare items and short sessions filtered again and again, the splits
+    made, everything encoded, the triples joined. The log is made in a process of its own, so that memory is that of
+    preparation alone.
+
+    Args:
+        events: Events of the log.
+        items: Items of the catalogue; by default as many as in JDATA for this many events.
+        repetitions: Timed preparations, after a small one that warms up.
+        seed: Of the log.
+    """
+    options = SimulateOptions(
+        sessions=max(10, round(events / _EVENTS_PER_SESSION)),
+        items=items or max(50, events // _EVENTS_PER_ITEM),
+        seed=seed,
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            small = SimulateOptions(sessions=500, items=100)
+            pool.submit(_write_log, small, folder / "small", 2_000).result()
+            written = pool.submit(_write_log, options, folder / "log", events).result()
+        _prepare_log(folder / "small")
+        seconds = [timed(lambda: _prepare_log(folder / "log")) for _ in range(repetitions)]
+    return {
+        "events": written,
+        "seconds": median(seconds),
+        "events_per_second": written / median(seconds),
+        "peak_mib": peak_mib(),
+        "engine": "polars",
+        "case": "prepare",
+        "sessions": options.sessions,
+        "items": options.items,
+        "spread": spread(seconds=seconds),
+        "environment": environment(),
+    }
+
+
+def _write_log(options: SimulateOptions, folder: Path, events: int) -> int:
+    """Simulate a log and keep its first events; how many there are."""
+    log = simulate(options)
+    log = replace(log, events=log.events.head(events))
+    log.save(folder)
+    return log.events.height
+
+
+def _prepare_log(folder: Path) -> None:
+    options = ReadOptions(columns={"session": ""}, attributes=folder / "attributes.parquet")
+    log = read_log("events", folder / "events.parquet", options)
+    prepare(log, PrepareOptions(drop_duplicates=True, min_item_events=3)).save(folder / "prepared")

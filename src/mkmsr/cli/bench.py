@@ -1,0 +1,223 @@
+"""`mkmsr bench`: the project's benchmarks. Each takes its own flags; without a name they are listed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
+from mkmsr.cli.progress import waiting
+from mkmsr.cli.train import experiment_config, known_model
+
+__all__ = ["bench_app"]
+
+_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
+_SHARE = Parameter(validator=Number(gt=0, lte=1))
+_MODEL = Parameter(validator=known_model)
+_SET = Parameter(name="--set", consume_multiple=True, negative=())
+
+_USUAL = {"dim": 100, "scorer": "dot"}
+"""Model settings of the benchmarks where a model has them: those of the authors' code."""
+
+
+def training(
+    *,
+    model: Annotated[str, _MODEL] = "mkm-sr",
+    data: Path,
+    threads: Annotated[int, _AT_LEAST_ONE] = 1,
+    batch_size: Annotated[int, _AT_LEAST_ONE] = 128,
+    set_: Annotated[tuple[str, ...], _SET] = (),
+    repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
+    share: Annotated[float, _SHARE] = 1.0,
+    device: str = "cpu",
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Time an epoch of training beside its floor: the bare catalogue products + softmax + optimiser.
+
+    The floor is timed in turns with the trainer, in the same run. Where the model has the settings, vectors have 100
+    components and scores are inner products; --set changes that.
+
+    Args:
+        model: Name of the model.
+        data: Prepared data; the epoch learns from train and validation.
+        threads: Processor threads of PyTorch.
+        batch_size: Examples a step.
+        set_: Other settings: model.scorer=cosine training.strategy=sessions
+        repetitions: Timed epochs, after one that warms up.
+        share: Times this share of an epoch's examples and triples and scales up, for large logs.
+        device: Where to train: cpu, cuda.
+        out: Also write the result to this JSON file.
+    """
+    with terminal(common) as screen:
+        flags = {"threads": threads, "batch_size": batch_size}
+        settings = experiment_config(model, None, (*_usual(model), *set_), flags)
+        from mkmsr.benchmark.training import time_training
+        from mkmsr.data.dataset import PreparedDataset
+
+        dataset = PreparedDataset.load(data)
+        with waiting(
+            screen.progress, f"timing {repetitions} epochs of {model} on {dataset.name}, after one to warm up"
+        ):
+            result = time_training(
+                dataset,
+                model,
+                settings.settings(),
+                settings.training,
+                repetitions=repetitions,
+                share=share,
+                device=device,
+            )
+        _tell(screen, result, out)
+
+
+def evaluation(
+    *,
+    model: Annotated[str, _MODEL] = "mkm-sr",
+    data: Path,
+    split: Literal["test", "validation"] = "test",
+    threads: Annotated[int, _AT_LEAST_ONE] = 1,
+    set_: Annotated[tuple[str, ...], _SET] = (),
+    repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
+    device: str = "cpu",
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Time the ranking of the whole catalogue for every example of a split, after loading.
+
+    Args:
+        model: Name of the model; it has its first weights, which cost the same as trained ones.
+        data: Prepared data.
+        split: Which sessions to rank.
+        threads: Processor threads of PyTorch.
+        set_: Other settings of the model: model.dim=64
+        repetitions: Timed evaluations, after one that warms up.
+        device: Where the model computes: cpu, cuda.
+        out: Also write the result to this JSON file.
+    """
+    with terminal(common) as screen:
+        settings = experiment_config(model, None, (*_usual(model), *set_), {})
+        from mkmsr.benchmark.evaluation import time_evaluation
+        from mkmsr.data.dataset import PreparedDataset
+
+        dataset = PreparedDataset.load(data)
+        with waiting(screen.progress, f"ranking the {split} sessions of {dataset.name} {repetitions} times"):
+            result = time_evaluation(
+                dataset,
+                model,
+                settings.settings(),
+                split=split,
+                repetitions=repetitions,
+                threads=threads,
+                device=device,
+            )
+        _tell(screen, result, out)
+
+
+def prepare(
+    *,
+    events: Annotated[int, Parameter(validator=Number(gte=1000))] = 1_000_000,
+    items: Annotated[int | None, Parameter(validator=Number(gte=50))] = None,
+    repetitions: Annotated[int, _AT_LEAST_ONE] = 3,
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Time preparation, from a raw Parquet log of a simulated shop to saved prepared data.
+
+    Args:
+        events: Events of the log.
+        items: Items of the catalogue; by default one for 18 events, as in JDATA.
+        repetitions: Timed preparations.
+        out: Also write the result to this JSON file.
+    """
+    with terminal(common) as screen:
+        from mkmsr.benchmark.preparation import time_preparation
+
+        with waiting(screen.progress, f"preparing a simulated log of {events:,} events {repetitions} times"):
+            result = time_preparation(events, items=items, repetitions=repetitions)
+        _tell(screen, result, out)
+
+
+CASES: tuple[tuple[str, Callable[..., None], str, str], ...] = (
+    (
+        "training",
+        training,
+        "one epoch beside its floor, the bare catalogue products + softmax + optimiser",
+        "mkmsr bench training --model mkm-sr --data data/demo --json",
+    ),
+    (
+        "evaluation",
+        evaluation,
+        "the whole catalogue ranked for every test example",
+        "mkmsr bench evaluation --model mkm-sr --data data/demo --json",
+    ),
+    (
+        "prepare",
+        prepare,
+        "a raw Parquet log to saved prepared data",
+        "mkmsr bench prepare --events 1000000 --json",
+    ),
+)
+"""Name, function, what is timed, and an example of each benchmark."""
+
+
+def bench_app() -> App:
+    """The group of commands `mkmsr bench`."""
+    group = App(
+        name="bench",
+        help="Time training, evaluation and preparation on this machine. Without a name, list the benchmarks.",
+        help_epilogue=f"[bold]Example:[/bold] {CASES[0][3]}",
+        help_format="rich",
+    )
+    group.default(_list)
+    for place, (name, case, _, example) in enumerate(CASES):
+        epilogue = f"[bold]Example:[/bold]\n\n{example}"
+        group.command(case, name=name, help_epilogue=epilogue, help_format="rich", sort_key=place)
+    return group
+
+
+def _list(*, common: Common = COMMON) -> None:
+    """Time training, evaluation and preparation on this machine. Without a name, list the benchmarks."""
+    with terminal(common) as screen:
+        screen.document([{"name": name, "summary": summary, "example": example} for name, _, summary, example in CASES])
+        rows = [[name, summary, example] for name, _, summary, example in CASES]
+        screen.show(text_table("Benchmarks", ["name", "what is timed", "example"], rows, numbers_from=3))
+
+
+def _usual(model: str) -> list[str]:
+    """The benchmarks' model settings, as far as this model has them and its name does not fix them."""
+    from mkmsr.models import model_entry
+
+    entry = model_entry(model)
+    fixed = dict(entry.preset)
+    return [f"model.{key}={value}" for key, value in _USUAL.items() if key in entry.config.model_fields.keys() - fixed]
+
+
+def _tell(screen: Terminal, result: Mapping[str, Any], out: Path | None) -> None:
+    """Print a measurement, and write it to a file if one is named."""
+    from mkmsr.files import atomic_write
+
+    screen.document(result)
+    plain = {key: value for key, value in result.items() if not isinstance(value, Mapping)}
+    rows = [[key.replace("_", " "), _shown(value)] for key, value in plain.items() if key != "case"]
+    rows += [
+        [f"{key.replace('_', ' ')}, smallest to largest", f"{_shown(each['min'])} to {_shown(each['max'])}"]
+        for key, each in result["spread"].items()
+    ]
+    screen.show(text_table(f"bench {result['case']}", ["", ""], rows))
+    place = result["environment"]
+    screen.say(f"{place['cpu']}, {place['cores']} cores, {place['load']} processes busy on average while measuring")
+    if out is not None:
+        atomic_write(out, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        screen.note(f"written: {out}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

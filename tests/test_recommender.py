@@ -166,7 +166,7 @@ def test_a_list_of_no_items_is_a_wrong_call(recommender: Recommender) -> None:
 
 @pytest.mark.parametrize("session", ["plain", [3.5], [("a", "b", "c")], [None], {"events": "plain"}, [True], 7])
 def test_a_session_of_another_form_is_a_clear_error(session: Any, recommender: Recommender) -> None:
-    with pytest.raises(DataError, match="session 0.* should be"):
+    with pytest.raises(DataError, match=r"session 0.* should be"):
         recommender.recommend(session)
 
 

@@ -100,7 +100,7 @@ def prepare(
     columns: Annotated[str, Parameter(group=_GENERIC)] = "",
     multi: Annotated[str | None, Parameter(group=_GENERIC)] = None,
     time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns"], Parameter(group=_GENERIC)] = "auto",
-    gap: Annotated[int, _AT_LEAST_ONE] = 3600,
+    gap: Annotated[int | None, _AT_LEAST_ONE] = None,
     min_session_events: Annotated[int | None, _AT_LEAST_ONE] = None,
     min_item_events: Annotated[int, _AT_LEAST_ONE] = 1,
     drop_duplicates: Annotated[bool, Parameter(negative=())] = False,
@@ -125,7 +125,8 @@ def prepare(
             of session and user are required.
         multi: Separator of several values in one attribute cell, for example '|'.
         time_unit: Unit of numeric times.
-        gap: Without sessions in the log, a pause of more than so many seconds starts a new one.
+        gap: Without sessions in the log, a pause of more than so many seconds starts a new one (rows, in a log without
+            times). By default what is usual for a public data set, or else 3600.
         min_session_events: Shorter sessions are dropped; 2 by default, 1 for a log that comes already split.
         min_item_events: Items with fewer events are dropped.
         drop_duplicates: Keep one of events that agree in user or session, item, operation and time.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-from mkmsr.cli.console import COMMON, Common, Terminal, terminal
+from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
 from mkmsr.cli.progress import running
 
 if TYPE_CHECKING:
@@ -75,15 +76,19 @@ def evaluate(
 
 
 def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) -> None:
-    """Print the metrics and slices of evaluations of the same split."""
+    """Print the metrics and slices of evaluations of the same split: one in full, several at their longest lists."""
     from mkmsr.reports.comparison import read_runs
-    from mkmsr.reports.tables import metrics_table, slices_table
+    from mkmsr.reports.tables import interval_text, metric_title, metrics_table, percent, slices_table
 
-    first = documents[0]
-    screen.say(f"{first['split']}: {first['examples']:,} examples, {first['candidates']:,} candidates each")
-    runs = read_runs(documents)
+    first, runs = documents[0], read_runs(documents)
     names = list(first["metrics"])
-    screen.show_report(metrics_table(runs, names))
     longest = max(int(name.partition("@")[2]) for name in names)
-    for kind in ("hit", "mrr"):
-        screen.show_report(slices_table(runs, f"{kind}@{longest}"))
+    screen.say(f"{first['split']}: {first['examples']:,} examples, {first['candidates']:,} candidates each")
+    if len(runs) == 1:
+        rows = [[metric_title(name), percent(first["metrics"][name]), interval_text(runs[0], name)] for name in names]
+        screen.show(text_table(str(first["model"]), ["metric", "per cent", "95 % interval over sessions"], rows))
+    else:
+        screen.show_report(metrics_table(runs, [name for name in names if name.endswith(f"@{longest}")]))
+    hits, ranks = (slices_table(runs, f"{kind}@{longest}") for kind in ("hit", "mrr"))
+    screen.show_report(replace(hits, notes=()))
+    screen.show_report(ranks)

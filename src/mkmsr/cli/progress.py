@@ -27,22 +27,24 @@ class RunProgress:
     Args:
         console: Standard error.
         bars: The running bars.
+        announce: Whether each phase gets a line.
     """
 
-    def __init__(self, console: Console, bars: Progress):
-        self._console, self._bars = console, bars
+    def __init__(self, console: Console, bars: Progress, *, announce: bool):
+        self._console, self._bars, self._announce = console, bars, announce
         self._task: TaskID | None = None
-        self._name = ""
-        self._epoch_began = 0.0
+        self._epoch_began = time.monotonic()
         self._epochs = 0
         self._epoch_seconds: list[float] = []
 
     def phase(self, name: str) -> None:
         """Start the part of an experiment that has this name."""
         self._close()
-        self._name = name
         self._epoch_seconds = []
-        self._say({"fit": "fitting", "refit": "fitting again on train and validation"}.get(name, f"ranking: {name}"))
+        self._epoch_began = time.monotonic()
+        if self._announce:
+            lines = {"fit": "fitting on train", "refit": "fitting again, on train and validation"}
+            self._say(lines.get(name, f"ranking {name}"))
 
     def estimate(self, estimate: TrainingEstimate) -> None:
         """Say what the run will need."""
@@ -52,16 +54,15 @@ class RunProgress:
             f"about {duration(estimate.seconds_per_epoch)} each; "
             f"at most {duration(estimate.total_seconds)} for {estimate.epochs} epochs, without validation"
         )
+        self._epoch_began = time.monotonic()
 
     def batch(self, done: int, total: int, loss: float, *, epoch: int, epochs: int, examples: int) -> None:
         """Move the epoch's bar."""
-        now = time.monotonic()
         self._epochs = epochs
         if self._task is None:
-            self._epoch_began = now
             self._task = self._bars.add_task(f"epoch {epoch}/{epochs}", total=total, details="")
-        elapsed = now - self._epoch_began
-        speed = f"{examples / elapsed:,.0f}/s" if elapsed > 0 else ""
+        elapsed = time.monotonic() - self._epoch_began
+        speed = f"{examples / max(elapsed, 1e-9):,.0f} examples/s"
         left = self._seconds_left(elapsed, done / max(total, 1), epoch)
         self._bars.update(self._task, completed=done, total=total, details=f"loss {loss:.3f}  {speed}  {left}")
 
@@ -74,6 +75,7 @@ class RunProgress:
         parts += [f"{name} {100 * value:.2f}%" for name, value in record.validation.items() if name.endswith("@20")]
         parts += [f"{record.examples_per_second:,.0f} examples/s", duration(record.seconds)]
         self._say(f"epoch {record.epoch}/{self._epochs or '?'}: " + ", ".join(parts))
+        self._epoch_began = time.monotonic()
 
     def ranked(self, done: int, total: int) -> None:
         """Move the bar of an evaluation."""
@@ -100,7 +102,7 @@ class RunProgress:
 
 
 @contextmanager
-def running(console: Console) -> Iterator[RunProgress]:
+def running(console: Console, *, announce: bool = True) -> Iterator[RunProgress]:
     """A watcher for one experiment; its bars disappear at the end."""
     columns = (
         TextColumn("{task.description}"),
@@ -110,7 +112,7 @@ def running(console: Console) -> Iterator[RunProgress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield RunProgress(console, bars)
+        yield RunProgress(console, bars, announce=announce)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal
+from mkmsr.cli.data import check_output
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, running
 from mkmsr.errors import nearest
@@ -67,6 +68,7 @@ def train(
         resume: Go on from the folder's last checkpoint.
     """
     with terminal(common) as screen:
+        check_output(out, "config.toml")
         flags = {"strategy": strategy, "epochs": epochs, "threads": threads}
         settings = experiment_config(model, config, set_, flags)
         from mkmsr.data.dataset import PreparedDataset
@@ -74,8 +76,12 @@ def train(
         dataset = PreparedDataset.load(data)
         result = train_into(screen, dataset, settings, out, seed=seed, device=device, refit=refit, resume=resume)
         screen.document(result.metrics)
-        show_evaluation(screen, [result.metrics[split] for split in ("validation", "test") if split in result.metrics])
-        screen.say(f"{duration(result.metrics['seconds'])}; model: {out}/bundle; report: {out}/report.html")
+        chosen = {name: f"{100 * value:.2f} %" for name, value in result.metrics["validation"]["metrics"].items()}
+        select = settings.training.select
+        screen.say(f"best epoch {result.metrics['best_epoch']}, by {select} on validation: {chosen.get(select, '-')}")
+        show_evaluation(screen, [result.metrics["test"]])
+        screen.say(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
+        screen.say(f"model: {out}/bundle; report: {out}/report.html")
         screen.say(f"Next: mkmsr evaluate {out}/bundle {data}")
 
 
@@ -89,11 +95,12 @@ def train_into(
     device: str = "cpu",
     refit: bool = False,
     resume: bool = False,
+    announce: bool = True,
 ) -> RunResult:
-    """Run one experiment with progress on standard error."""
+    """Run one experiment with progress on standard error, and unless it is a small matter a line for each phase."""
     from mkmsr.experiments import run_experiment
 
-    with running(screen.progress) as watcher:
+    with running(screen.progress, announce=announce) as watcher:
         return run_experiment(
             dataset, settings, folder, seed=seed, device=device, refit=refit, resume=resume, listener=watcher
         )

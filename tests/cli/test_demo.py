@@ -1,0 +1,68 @@
+"""The demo on a shop too small to be interesting; its real size takes minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mkmsr.cli.app import run
+
+
+def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    assert run(["demo", "--out", str(out), "--sessions", "600", "--items", "80", "--epochs", "1"]) == 0
+    shown = capfd.readouterr()
+    for name in ("mkm-sr", "pop", "s-pop", "recency"):
+        assert (out / name / "bundle" / "bundle.json").is_file()
+        assert name in shown.out
+    assert f"{out}/mkm-sr/report.html" in shown.out
+    assert "What came next:" in shown.out
+    assert f"mkmsr evaluate {out}/mkm-sr/bundle {out}/data" in shown.out
+    page = (out / "mkm-sr" / "report.html").read_text(encoding="utf-8")
+    assert "recency" in page
+    assert json.loads((out / "mkm-sr" / "metrics.json").read_text())["refit"] is True
+
+
+def test_a_terminal_sees_a_bar_with_loss_speed_and_time_left(tmp_path: Path) -> None:
+    data = tmp_path / "shop"
+    assert run(["simulate", "--out", str(data), "--sessions", "300", "--items", "60"]) == 0
+    assert run(["prepare", "events", str(data / "events.parquet"), "--out", str(data / "data")]) == 0
+    ours, theirs = pty.openpty()
+    arguments = ["train", data / "data", "--model", "m-sr", "--out", tmp_path / "run", "--epochs", "1"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
+    small = ["--set", "model.dim=8", "training.batch_size=32"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mkmsr", *map(str, arguments), *small],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=environment,
+    ) as process:
+        os.close(theirs)
+        shown = _everything(ours)
+    assert process.returncode == 0
+    assert "epoch 1/1" in shown
+    assert "loss" in shown
+    assert "examples/s" in shown
+    assert "left" in shown
+
+
+def _everything(handle: int) -> str:
+    parts = []
+    while True:
+        try:
+            part = os.read(handle, 65536)
+        except OSError:  # Linux's way of saying that the other side is closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(handle)
+    return b"".join(parts).decode("utf-8", errors="replace")

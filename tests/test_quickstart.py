@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "examples" / "quickstart.py"
+
+
+def test_the_quickstart_runs_and_recommends(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, QUICKSTART], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MKM-SR: {'hit@5':" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[-5:]] == ["1", "2", "3", "4", "5"]
+    assert (tmp_path / "runs" / "quickstart" / "mkm-sr" / "report.html").is_file()
+
+
+def test_the_readme_shows_the_quickstart_as_it_is() -> None:
+    readme = ROOT / "README.md"
+    if not readme.is_file():
+        pytest.skip("there is no README")
+    body = QUICKSTART.read_text(encoding="utf-8").split('"""\n', 1)[1].strip()
+    assert body in readme.read_text(encoding="utf-8")
+    assert len(body.splitlines()) <= 25

@@ -27,9 +27,9 @@ class ItemKNNConfig(VotingConfig):
     """Similar items kept for each item."""
     regularisation: float = Field(default=20.0, ge=0)
     """Added to both counts, so that two rare items that met by chance are not twins."""
-    balance: float = Field(default=0.5, ge=0, le=1)
-    """Share of the last item's count in the product that divides; 0.5 is the cosine."""
-    prefix_scale: float | None = Field(default=None, gt=0)
+    balance: float = Field(default=1.0, ge=0, le=1)
+    """Share of the last item's count in the product that divides; 0.5 is the cosine, 1 the share of its sessions."""
+    prefix_scale: float | None = Field(default=2.0, gt=0)
     """None: neighbours of the last item, as published. Else earlier items count too: exp(-steps / prefix_scale)."""
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import ModelSizes, TrainingData
@@ -17,14 +19,19 @@ from mkmsr.models.voting import NO_DECAY, Decay, DecayKind, Votes, VotingConfig,
 
 __all__ = ["NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
 
+_HOP_ITEMS = 20
+
 
 class NeighbourConfig(VotingConfig):
     """What all neighbour models have in common."""
 
-    neighbours: int = Field(default=100, ge=1)
+    neighbours: int = Field(default=500, ge=1)
     """k, the sessions that vote."""
-    sample_size: int = Field(default=1000, ge=1)
+    sample_size: int = Field(default=2500, ge=1)
     """m, the newest sessions that share an item with the prefix; the k come from these."""
+    second_hop: float = Field(default=0.1, ge=0, le=1)
+    """Weight of a second round, in units of the highest vote: the neighbours of the best 20 items of the first round
+    vote too, which fills lists where few sessions share an item. Differs: the papers have one round, which is 0."""
 
     def vote_settings(self) -> VoteSettings:
         """The weights that these settings stand for."""
@@ -48,23 +55,27 @@ class VSKNNConfig(NeighbourConfig):
     idf of its public evaluation framework.
     """
 
-    prefix_decay: DecayKind = "linear"
-    """Weight of a prefix item in the similarity: place / length with "linear", 1 / (steps + 1) with "reciprocal"."""
+    prefix_decay: DecayKind = "exponential"
+    """Fall of a prefix item's weight in the similarity with its steps from the end. Differs: the paper's is "linear",
+    place / length."""
+    prefix_scale: float | None = Field(default=5.0, gt=0)
+    """Of prefix_decay, in events: exp(-steps / scale), or 1 - steps / scale; None is the length of the prefix."""
     match_decay: DecayKind = "linear"
-    """Weight of a neighbour by the steps since the newest shared item: 1 - steps / 10 with "linear"."""
-    cosine: bool = False
-    """Divide the similarity by the root of both sizes, which the published dot product does not."""
+    """Fall of a neighbour's weight with the steps of the newest shared item."""
+    match_scale: float | None = Field(default=10.0, gt=0)
+    """Of match_decay, in events, alike. Source: the framework's 1 - steps / 10."""
+    cosine: bool = True
+    """Divide the similarity by the root of both sizes. Differs: the paper's dot product does not."""
     idf_weight: float = Field(default=0.0, ge=0)
-    """Rare items get up to 1 + idf_weight * idf times the vote."""
+    """Rare items get 1 + idf_weight * idf times the vote."""
 
     def vote_settings(self) -> VoteSettings:
-        scale = {"linear": 10.0, "exponential": 2.0}
         return VoteSettings(
             neighbours=self.neighbours,
             sample_size=self.sample_size,
             cosine=self.cosine,
-            prefix_decay=Decay(self.prefix_decay, 2.0 if self.prefix_decay == "exponential" else None),
-            match_decay=Decay(self.match_decay, scale.get(self.match_decay)),
+            prefix_decay=Decay(self.prefix_decay, self.prefix_scale),
+            match_decay=Decay(self.match_decay, self.match_scale),
             idf_weight=self.idf_weight,
         )
 
@@ -75,11 +86,13 @@ class STANConfig(NeighbourConfig):
     Source: Garg et al., SIGIR 2019, "Sequence and time aware neighborhood for session-based recommendations".
     """
 
-    prefix_scale: float | None = Field(default=2.0, gt=0)
+    neighbours: int = Field(default=200, ge=1)
+    """k, the sessions that vote."""
+    prefix_scale: float | None = Field(default=3.0, gt=0)
     """lambda_1, in events; None: all items of the prefix alike."""
-    age_scale: float | None = Field(default=20.0, gt=0)
+    age_scale: float | None = Field(default=50.0, gt=0)
     """lambda_2, in days (86,400 rows in a log without times); None: old neighbours count like new ones."""
-    gap_scale: float | None = Field(default=5.0, gt=0)
+    gap_scale: float | None = Field(default=40.0, gt=0)
     """lambda_3, in events; None: every item of a neighbour alike."""
 
     def vote_settings(self) -> VoteSettings:
@@ -98,12 +111,18 @@ class VSTANConfig(STANConfig):
     Source: Ludewig et al., UMUAI 2021, "Empirical analysis of session-based recommendation algorithms".
     """
 
-    match_scale: float | None = Field(default=5.0, gt=0)
+    prefix_scale: float | None = Field(default=10.0, gt=0)
+    """lambda_1, in events; None: all items of the prefix alike."""
+    age_scale: float | None = Field(default=20.0, gt=0)
+    """lambda_2, in days (86,400 rows in a log without times); None: old neighbours count like new ones."""
+    gap_scale: float | None = Field(default=20.0, gt=0)
+    """lambda_3, in events; None: every item of a neighbour alike."""
+    match_scale: float | None = Field(default=2.0, gt=0)
     """Decay of a neighbour with the steps since the newest shared item, in events; None: no decay."""
     cosine: bool = True
     """Divide the similarity by the root of both sizes."""
     idf_weight: float = Field(default=0.0, ge=0)
-    """Rare items get up to 1 + idf_weight * idf times the vote."""
+    """Rare items get 1 + idf_weight * idf times the vote."""
 
     def vote_settings(self) -> VoteSettings:
         return replace(
@@ -128,7 +147,27 @@ class SessionNeighbours(VotingModel):
         self.index.build(training.sessions)
 
     def votes(self, batch: SessionBatch) -> Votes:
+        first = self._round(batch)
+        if self.config.second_hop == 0:
+            return first
+        best = first.summed(self.sizes.num_items + 1).best(_HOP_ITEMS)
+        rows, followers = _as_prefixes(best)
+        second = self._round(followers)
+        second = Votes(rows[second.rows], second.items, second.weights)
+        return first.joined(second, self.config.second_hop, len(batch), self.sizes.num_items + 1)
+
+    def _round(self, batch: SessionBatch) -> Votes:
         return self.index.raw_votes(self.index.neighbours(batch, self.settings), batch, self.settings)
+
+
+def _as_prefixes(best: Votes) -> tuple[Tensor, SessionBatch]:
+    """The voted items as prefixes, the best one newest, and the row that each prefix stands for."""
+    rows, lengths = torch.unique_consecutive(best.rows, return_counts=True)
+    items = best.items.flip(0)
+    nothing = torch.zeros_like(rows)
+    offsets = torch.cat([lengths.new_zeros(1), lengths.flip(0).cumsum(0)])
+    batch = SessionBatch(items, torch.zeros_like(items), offsets, nothing, nothing, nothing - 1)
+    return rows.flip(0), batch
 
 
 def _exponential(scale: float | None) -> Decay:

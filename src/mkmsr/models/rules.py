@@ -22,15 +22,15 @@ __all__ = ["SequentialRules", "SequentialRulesConfig", "sequential_pairs"]
 class SequentialRulesConfig(VotingConfig):
     """Settings of sequential rules."""
 
-    max_gap: int = Field(default=10, ge=1)
+    max_gap: int = Field(default=20, ge=1)
     """Pairs of events that are further apart than this many events make no rule."""
-    gap_decay: DecayKind = "reciprocal"
+    gap_decay: DecayKind = "linear"
     """What a pair at distance x adds: 1 / x with "reciprocal", 1 - (x - 1) / max_gap with "linear"."""
     self_rules: bool = True
     """Whether an item may follow from itself."""
     most_rules: int = Field(default=100, ge=1)
     """Rules kept for an item: the heaviest."""
-    prefix_scale: float | None = Field(default=None, gt=0)
+    prefix_scale: float | None = Field(default=2.0, gt=0)
     """None: rules of the last event, as published. Else earlier items count too: exp(-steps / prefix_scale)."""
 
 

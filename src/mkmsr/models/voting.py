@@ -38,15 +38,20 @@ TieBreak = Literal["none", "popularity", "recency"]
 
 
 class VotingConfig(StrictModel):
-    """What happens around the votes. With `remind = 0` and `tie_break = "none"` the votes stand as published."""
+    """What happens around the votes. With `remind = 0` and `tie_break = "none"` the votes stand as published.
 
-    remind: float = Field(default=0.0, ge=0)
+    The defaults of all voting models are one setting for every log, chosen on sessions before the test: the validation
+    sessions of the Demo logs and the RetailRocket slice, and the three spans of equal size before them.
+    """
+
+    remind: float = Field(default=2.0, ge=0)
     """Weight of the prefix's own items, newest first, in units of the prefix's highest vote; 0 leaves them to the
-    votes. The m-th newest event of the prefix adds remind / m to its item."""
-    tie_break: TieBreak = "popularity"
+    votes. The m-th newest event of the prefix adds remind / m to its item: at 2, those of the last two events come
+    first."""
+    tie_break: TieBreak = "recency"
     """Order of items with equal votes (also of those with none): by training events, by how lately training saw them,
     or left tied. Ranks count a tie against the model."""
-    tie_weight: float = Field(default=1e-4, ge=0, le=1)
+    tie_weight: float = Field(default=1e-3, ge=0, le=1)
     """The most that `tie_break` adds, in units of the prefix's highest vote."""
 
 
@@ -56,22 +61,23 @@ class Decay:
 
     Args:
         kind: none: 1; linear: max(0, 1 - d / scale); reciprocal: 1 / (d + 1); exponential: exp(-d / scale).
-        scale: In units of the distance; None with "linear" is the length of the prefix.
+        scale: In units of the distance; None is the length of the prefix.
     """
 
     kind: DecayKind = "none"
     scale: float | None = None
 
     def __call__(self, distance: Tensor, lengths: Tensor) -> Tensor:
-        """Weights of the same shape, float32. `lengths` are those of the prefixes, for "linear" without a scale."""
+        """Weights of the same shape, float32. `lengths` are those of the prefixes, for a scale of None."""
         distance = distance.float()
         if self.kind == "none":
             return torch.ones_like(distance)
         if self.kind == "reciprocal":
             return 1 / (distance + 1)
+        scale = lengths if self.scale is None else self.scale
         if self.kind == "exponential":
-            return torch.exp(-distance / (self.scale or 1.0))
-        return (1 - distance / (lengths if self.scale is None else self.scale)).clamp(min=0)
+            return torch.exp(-distance / scale)
+        return (1 - distance / scale).clamp(min=0)
 
 
 NO_DECAY = Decay()
@@ -112,6 +118,30 @@ class Votes:
         keys, place = torch.unique(self.rows * num_columns + self.items, return_inverse=True)
         weights = self.weights.new_zeros(len(keys)).index_add_(0, place, self.weights)
         return Votes(keys // num_columns, keys % num_columns, weights)
+
+    def best(self, most: int) -> Votes:
+        """The `most` heaviest votes of each prefix, by prefix and then heaviest first; the order breaks ties."""
+        order = self.weights.argsort(descending=True, stable=True)
+        order = order[self.rows[order].argsort(stable=True)]
+        rows = self.rows[order]
+        kept = torch.ones_like(rows, dtype=torch.bool)
+        kept[most:] = rows[most:] != rows[:-most]
+        return Votes(rows[kept], self.items[order[kept]], self.weights[order[kept]])
+
+    def joined(self, other: Votes, weight: float, num_rows: int, num_columns: int) -> Votes:
+        """These votes and `other` ones, the highest sum of which becomes `weight` times the highest sum of these."""
+        highest, below = (each.highest(num_rows, num_columns) for each in (self, other))
+        scale = weight * highest / torch.where(below > 0, below, 1)
+        return Votes(
+            torch.cat([self.rows, other.rows]),
+            torch.cat([self.items, other.items]),
+            torch.cat([self.weights, other.weights * scale[other.rows]]),
+        )
+
+    def highest(self, num_rows: int, num_columns: int) -> Tensor:
+        """The highest sum of votes for one item of each prefix, 0 where there are no votes. Shape [B]."""
+        total = self.summed(num_columns)
+        return total.weights.new_zeros(num_rows).scatter_reduce(0, total.rows, total.weights, "amax")
 
     def dense(self, num_rows: int, num_columns: int) -> Tensor:
         """The sums as an array, 0 where nobody voted. Shape [B, V]."""

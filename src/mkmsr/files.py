@@ -61,4 +61,6 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+    if old.is_file():
+        old.unlink()
     shutil.rmtree(old, ignore_errors=True)

@@ -57,8 +57,8 @@ class SessionTable:
 
     def select(self, events: NDArray[np.bool_]) -> SessionTable:
         """Only the events where the mask is true; sessions left empty disappear, the order stays."""
-        kept = np.add.reduceat(events, self.offsets[:-1], dtype=np.int64) if len(self) else np.zeros(0, np.int64)
-        kept = np.where(self.lengths > 0, kept, 0)
+        before = np.concatenate([[0], np.cumsum(events)])
+        kept = np.diff(before[self.offsets])
         offsets = np.concatenate([[0], np.cumsum(kept[kept > 0])]).astype(np.int64)
         return SessionTable(self.items[events], self.operations[events], offsets, self.times[events])
 

@@ -11,7 +11,7 @@ from mkmsr.errors import ConfigError, nearest
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
 from mkmsr.models.embsr import EMBSR, EMBSRConfig
 from mkmsr.models.fpmc import FPMC, FPMCConfig
-from mkmsr.models.gru4rec import GRU4Rec, GRU4RecConfig
+from mkmsr.models.gru4rec import GRU4Rec, GRU4RecConfig, WellMadeGRU4RecConfig
 from mkmsr.models.item_knn import ItemKNN, ItemKNNConfig
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
 from mkmsr.models.narm import NARM, NARMConfig
@@ -150,12 +150,18 @@ MODELS: dict[str, ModelEntry] = {
     "sr-gnn": ModelEntry(SRGNNConfig, SRGNN, "a graph network over item transitions", "Wu et al., AAAI 2019"),
     "rib": ModelEntry(RIBConfig, RIB, "Word2Vec of items and operations, a GRU, attention", "Zhou et al., WSDM 2018"),
     "gru4rec": ModelEntry(
-        GRU4RecConfig,
+        WellMadeGRU4RecConfig,
         GRU4Rec,
-        "a GRU over items, well made: tied vectors, sampled softmax with correction, Adagrad",
+        "a GRU over items, well made: tied vectors, BPR-max against a sample, Adagrad, whole sessions in a batch",
         "Hidasi and Karatzoglou, CIKM 2018",
         preset=(("tied", True),),
-        training=(("loss.session", "sampled-cross-entropy"), ("optimiser.name", "adagrad")),
+        training=(
+            ("loss.session", "bpr-max"),
+            ("optimiser.name", "adagrad"),
+            ("optimiser.learning_rate", 0.05),
+            ("batch_size", 256),
+            ("shuffle", "sessions"),
+        ),
     ),
     "sasrec": ModelEntry(
         SASRecConfig, SASRec, "a causal transformer over items, full cross-entropy", "Kang and McAuley, ICDM 2018"

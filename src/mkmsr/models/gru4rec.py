@@ -5,6 +5,9 @@ Dimension letters: B sessions, D embedding size, V catalogue + 1.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
@@ -13,7 +16,7 @@ from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
-__all__ = ["GRU4Rec", "GRU4RecConfig"]
+__all__ = ["GRU4Rec", "GRU4RecConfig", "WellMadeGRU4RecConfig"]
 
 
 class GRU4RecConfig(ItemNetworkConfig):
@@ -21,6 +24,17 @@ class GRU4RecConfig(ItemNetworkConfig):
 
     tied: bool = False
     """Whether the score uses the item vectors that enter the GRU, or a table of its own."""
+
+
+class WellMadeGRU4RecConfig(GRU4RecConfig):
+    """Settings of GRU4REC in its well-made form; the defaults were chosen on the validation split of Demo."""
+
+    tied: bool = True
+    """One item table on both sides."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of components dropped from item vectors before the GRU, in training."""
+    session_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of components dropped from the state after the prefix, in training."""
 
 
 class GRU4Rec(ItemNetwork):
@@ -34,6 +48,9 @@ class GRU4Rec(ItemNetwork):
     Differs: whole prefixes with gradients through all steps, where the papers run sessions side by side and cut the
     gradient after one step; with `training.shuffle = "sessions"` the states of a session are computed once for all of
     its prefixes, as there. Items enter through vectors of size D, not one-hot. No output bias.
+
+    The well-made form is the papers' best and what their authors' later code does: one item table, BPR-max or sampled
+    cross-entropy with correction against 2,048 popular negatives and the batch's own targets, Adagrad, dropout.
     """
 
     def __init__(self, config: GRU4RecConfig, sizes: ModelSizes):

@@ -14,7 +14,7 @@ from mkmsr.cli.progress import duration, waiting
 from mkmsr.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    pass
+    from mkmsr.data.audit import Audit
 
 __all__ = ["describe", "prepare", "show_statistics", "simulate"]
 
@@ -178,20 +178,25 @@ def prepare(
         screen.say(f"Next: mkmsr train {out} --model mkm-sr --out runs/{dataset.name}")
 
 
-def describe(data: Path, /, *, common: Common = COMMON) -> None:
+def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = False, common: Common = COMMON) -> None:
     """Count what prepared data holds: the paper's Table 1.
 
     Args:
         data: Folder of prepared data.
+        audit: Also look for leaks: training newer than the test, sessions or examples in both, items from the test.
     """
     with terminal(common) as screen:
+        from mkmsr.data.audit import audit as look_for_leaks
         from mkmsr.data.dataset import PreparedDataset
         from mkmsr.data.statistics import statistics
 
         dataset = PreparedDataset.load(data)
         counts = statistics(dataset)
-        screen.document(counts)
+        found = look_for_leaks(dataset) if audit else None
+        screen.document(counts if found is None else {**counts, "audit": found.to_json()})
         show_statistics(screen, dataset.name, counts)
+        if found is not None:
+            _show_audit(screen, found)
 
 
 def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None:
@@ -211,6 +216,14 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
         f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "
         f"and {100 * counts['test']['new_item_target_share']:.2f} % of its targets"
     )
+
+
+def _show_audit(screen: Terminal, found: Audit) -> None:
+    """Print the checks of a leakage audit."""
+    rows = [[each.verdict, f"{each.count:,} of {each.of:,}", each.detail] for each in found.checks]
+    screen.show(text_table("Leakage audit", ["verdict", "found", ""], rows, numbers_from=3))
+    meaning = {"clean": "nothing found", "note": "no leak; read the notes", "leak": "do not trust results on this data"}
+    screen.say(f"verdict: {found.verdict} ({meaning[found.verdict]})")
 
 
 def check_output(path: Path, marker: str) -> None:

@@ -1,0 +1,272 @@
+"""Leakage audit of prepared data: does anything that training sees come from the future, or from the test itself?
+
+Every check is a count with a verdict: "clean"; "note" where a reader should know the number, but chance or the protocol
+explains it; "leak" where results on this data cannot be trusted. Sessions and prefixes are compared by 64-bit hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import SessionTable
+
+__all__ = ["Audit", "AuditCheck", "Verdict", "audit"]
+
+Verdict = Literal["clean", "note", "leak"]
+
+VERDICTS: tuple[Verdict, ...] = ("clean", "note", "leak")
+"""From harmless to fatal; an audit is as bad as its worst check."""
+
+LONG_SESSION_ITEMS = 4
+"""Distinct items from which on two visits hardly have the same events in the same order by chance."""
+CHANCE_SHARE = 0.01
+"""Share of such sessions of a split that may have an identical earlier one before it counts as a leak."""
+BOUNDARY_SHARE = 0.05
+"""Share of sessions to learn from that may end after a test session whose last events were dropped."""
+
+_Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One thing that was counted.
+
+    Args:
+        name: What, in a few words with underscores.
+        verdict: What the count means.
+        count: How many were found.
+        of: Out of how many.
+        detail: The finding in a sentence.
+    """
+
+    name: str
+    verdict: Verdict
+    count: int
+    of: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All checks of a dataset."""
+
+    checks: tuple[AuditCheck, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all checks."""
+        return max((check.verdict for check in self.checks), key=VERDICTS.index, default="clean")
+
+    def to_json(self) -> dict[str, Any]:
+        """The audit as plain data."""
+        return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks]}
+
+
+def audit(dataset: PreparedDataset) -> Audit:
+    """Look for leaks from validation into train, and from the test into either."""
+    fitting = dataset.fitting_sessions(refit=True)
+    return Audit(
+        (
+            *_pair_checks(dataset, dataset.train, dataset.validation, "validation"),
+            *_pair_checks(dataset, fitting, dataset.test, "test"),
+            _items_from_test(dataset),
+            _unseen_candidates(dataset),
+            _operations_from_test(dataset),
+        )
+    )
+
+
+def _pair_checks(
+    dataset: PreparedDataset, earlier: SessionTable, later: SessionTable, split: str
+) -> tuple[AuditCheck, ...]:
+    """Checks of one held-out split against all sessions before it."""
+    shortened = split == "test" and dataset.new_items == "drop"
+    return (
+        _late_sessions(earlier, later, split, shortened=shortened),
+        _late_events(earlier, later, split),
+        _shared_sessions(earlier, later, split),
+        _shared_examples(dataset.examples(earlier), dataset.examples(later), split),
+        _identical_sessions(earlier, later, split),
+    )
+
+
+def _late_sessions(earlier: SessionTable, later: SessionTable, split: str, *, shortened: bool) -> AuditCheck:
+    """Sessions to learn from that end after a held-out one does: the split is not one by time.
+
+    Where events of new items were dropped, a test session may have lost its last ones and seem to end too early, so
+    that a few such sessions at the boundary mean nothing.
+    """
+    last, first = _ends(earlier), _ends(later)
+    late = int((last > first.min()).sum()) if len(first) else 0
+    detail = f"sessions to learn from end later than the {split} session that ends first"
+    is_boundary = shortened and late <= BOUNDARY_SHARE * len(earlier)
+    if late and is_boundary:
+        detail += "; test sessions that lost their last events, those of new items, seem to end early"
+    verdict: Verdict = "clean" if not late else "note" if is_boundary else "leak"
+    return AuditCheck(f"{split}_sessions_end_first", verdict, late, len(earlier), detail)
+
+
+def _late_events(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
+    """Events to learn from that are newer than the first held-out one: visits that were under way at the boundary."""
+    late = int((earlier.times > later.times.min()).sum()) if later.num_events else 0
+    return AuditCheck(
+        f"{split}_events_begin_first",
+        "note" if late else "clean",
+        late,
+        earlier.num_events,
+        f"events to learn from are newer than the first {split} event, from visits that overlap the boundary",
+    )
+
+
+def _shared_sessions(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
+    """Held-out sessions that training has too, with the same items, operations and times."""
+    shared = int(np.isin(_session_hashes(later, times=True), _session_hashes(earlier, times=True)).sum())
+    return AuditCheck(
+        f"{split}_sessions_shared",
+        "leak" if shared else "clean",
+        shared,
+        len(later),
+        f"{split} sessions are among those to learn from too, with the same items, operations and times",
+    )
+
+
+def _shared_examples(earlier: ExampleTable, later: ExampleTable, split: str) -> AuditCheck:
+    """Held-out examples that training has too, times included: also finds a copied part of a session."""
+    shared = int(np.isin(_example_hashes(later), _example_hashes(earlier)).sum())
+    return AuditCheck(
+        f"{split}_examples_shared",
+        "leak" if shared else "clean",
+        shared,
+        len(later),
+        f"{split} examples (prefix, next item and their times) are among those to learn from too",
+    )
+
+
+def _identical_sessions(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
+    """Held-out sessions with the same items and operations as an earlier one, at whatever time.
+
+    Two visits to one item, or two, are alike by chance; many long ones are a log that was copied with other times.
+    """
+    identical = np.isin(_session_hashes(later, times=False), _session_hashes(earlier, times=False))
+    long = _distinct_items(later) >= LONG_SESSION_ITEMS
+    of_long = int((identical & long).sum())
+    allowed = max(1.0, CHANCE_SHARE * int(long.sum()))
+    verdict: Verdict = "leak" if of_long > allowed else "note" if identical.any() else "clean"
+    return AuditCheck(
+        f"{split}_sessions_identical",
+        verdict,
+        int(identical.sum()),
+        len(later),
+        f"{split} sessions have the items and operations of an earlier one at another time; {of_long} of "
+        f"{int(long.sum())} with at least {LONG_SESSION_ITEMS} distinct items",
+    )
+
+
+def _items_from_test(dataset: PreparedDataset) -> AuditCheck:
+    """Items that only the test has; the protocol (N) keeps them on purpose, the other must not know them."""
+    seen = dataset.seen_before("test")
+    occurring = np.zeros_like(seen)
+    occurring[dataset.test.items] = True
+    only_test = int((occurring & ~seen).sum())
+    dropped = dataset.new_items == "drop"
+    detail = "items of the catalogue occur in no session before the test"
+    if only_test and not dropped:
+        detail += ', as "new items: keep" asks for'
+    return AuditCheck(
+        "catalogue_items_from_test",
+        ("leak" if dropped else "note") if only_test else "clean",
+        only_test,
+        len(dataset.items),
+        detail,
+    )
+
+
+def _unseen_candidates(dataset: PreparedDataset) -> AuditCheck:
+    """Whether the candidates that training never saw are just those that the test asks for.
+
+    Then a model that ranks unseen items above seen ones, or matches attributes among them, is flattered: of the unseen
+    items of a real shop, most would not be asked for that day either.
+    """
+    unseen = ~dataset.seen_before("test")
+    unseen[0] = False
+    wanted = np.zeros_like(unseen)
+    wanted[dataset.test.items] = True
+    total, asked = int(unseen.sum()), int((unseen & wanted).sum())
+    flattered = total > 0 and asked == total
+    detail = (
+        "unseen candidates are all test items: scores of new items are flattered, report them apart"
+        if flattered
+        else "unseen candidates occur in the test; the others are distractors"
+    )
+    return AuditCheck("unseen_candidates_in_test", "note" if flattered else "clean", asked, total, detail)
+
+
+def _operations_from_test(dataset: PreparedDataset) -> AuditCheck:
+    """Operations that only the test has: their vectors were never learnt."""
+    known = np.unique(dataset.fitting_sessions(refit=True).operations)
+    only_test = len(np.setdiff1d(np.unique(dataset.test.operations), known))
+    return AuditCheck(
+        "operations_from_test",
+        "note" if only_test else "clean",
+        only_test,
+        len(dataset.operations),
+        "operations occur in no session before the test",
+    )
+
+
+def _ends(sessions: SessionTable) -> NDArray[np.int64]:
+    filled = sessions.lengths > 0
+    return sessions.times[sessions.offsets[1:][filled] - 1]
+
+
+def _distinct_items(sessions: SessionTable) -> NDArray[np.int64]:
+    """How many different items each session has. Shape [sessions]."""
+    pairs = np.stack([sessions.session_of_event, sessions.items.astype(np.int64)], axis=1)
+    return np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=len(sessions))
+
+
+def _session_hashes(sessions: SessionTable, *, times: bool) -> _Hashes:
+    columns: list[NDArray[Any]] = [sessions.items, sessions.operations]
+    if times:
+        columns.append(sessions.times)
+    place = np.arange(sessions.num_events) - np.repeat(sessions.offsets[:-1], sessions.lengths)
+    total = _running_hash(columns, place)
+    return _mixed(total[sessions.offsets[1:]] - total[sessions.offsets[:-1]], sessions.lengths)
+
+
+def _example_hashes(examples: ExampleTable) -> _Hashes:
+    """A hash of each example's events from the first of the prefix to the target, with their times."""
+    sessions = examples.sessions
+    # All prefixes of a session begin at the same event, so that each event has one place in all of them.
+    first_of_session = np.zeros(len(sessions), np.int64)
+    first_of_session[examples.session] = examples.begin
+    place = np.arange(sessions.num_events) - first_of_session[sessions.session_of_event]
+    total = _running_hash([sessions.items, sessions.operations, sessions.times], np.maximum(place, 0))
+    return _mixed(total[examples.end + 1] - total[examples.begin], examples.lengths + 1)
+
+
+def _running_hash(columns: Sequence[NDArray[Any]], place: NDArray[np.int64]) -> _Hashes:
+    """Cumulative sum of each event's hash, which depends on its values and on its place. Shape [events + 1]."""
+    value = np.zeros(len(place), np.uint64)
+    for column in (*columns, place):
+        value = _scrambled(value ^ column.astype(np.uint64))
+    return np.concatenate([np.zeros(1, np.uint64), np.cumsum(value, dtype=np.uint64)])
+
+
+def _mixed(sums: _Hashes, lengths: NDArray[np.int64]) -> _Hashes:
+    return _scrambled(sums ^ lengths.astype(np.uint64))
+
+
+def _scrambled(value: _Hashes) -> _Hashes:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,7 @@ def test_help_starts_in_half_a_second() -> None:
         (["prepare", "events", "a", "--out", "y", "--columns", "itm=sku"], "did you mean 'item'?"),
         (["train", "x", "--out", "y", "--model", "mkm-rs"], "no model 'mkm-rs', did you mean 'mkm-sr'?"),
         (["train", "x", "--out", "y"], "give --model NAME"),
+        (["evaluate", "a", "b", "--device", "abacus"], "no device 'abacus'; for example cpu"),
     ],
 )
 def test_a_wrong_call_is_status_2_with_a_message_and_no_output(arguments: list[str], message: str, call: Any) -> None:
@@ -326,6 +328,26 @@ def test_report_draws_the_page_again(call: Any, runs: Path) -> None:
     shown = call("report", runs / "mkm-sr", "--beside", runs / "recency", "--json")
     assert shown.document == {"report": str(page)}
     assert "recency" in page.read_text(encoding="utf-8")
+
+
+def test_an_interrupted_training_says_so_and_goes_on_with_resume(data: Path, call: Any, tmp_path: Path) -> None:
+    arguments = ["train", str(data), "--model", "m-sr", "--out", str(tmp_path / "run"), "--set", "model.dim=8"]
+    arguments += ["training.batch_size=16", "training.patience=99"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mkmsr", *arguments, "--epochs", "500"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 1/500"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "interrupted; `mkmsr train` goes on from its last checkpoint with --resume" in rest
+    assert "Traceback" not in rest
+    shown = call(*arguments, "--epochs", 501, "--resume")
+    assert shown.status == 1
+    assert "epochs" in shown.err
 
 
 # --- recommend

@@ -59,6 +59,7 @@ def app() -> App:
         "from a raw event log to ranked next items.",
         help_epilogue="[bold]Example:[/bold] mkmsr demo --out runs/demo",
         help_format="rich",
+        suppress_keyboard_interrupt=False,
         version=lambda: version("mkmsr"),
     )
     for place, (name, command, example) in enumerate(COMMANDS):
@@ -83,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; `mkmsr train ... --resume` goes on from the last checkpoint")
+        _complain("interrupted; `mkmsr train` goes on from its last checkpoint with --resume")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,7 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from mkmsr.reports.tables import TextTable
 
-__all__ = ["COMMON", "Common", "Terminal", "WrongCall", "terminal", "text_table"]
+__all__ = ["COMMON", "Common", "Device", "Terminal", "WrongCall", "terminal", "text_table"]
 
 _PLAIN_WIDTH = 140
 """Columns of a table that no terminal shows, for example in a pipe."""
@@ -41,6 +41,25 @@ class Common:
     json: Annotated[bool, Parameter(negative=())] = False
     debug: Annotated[bool, Parameter(negative=())] = False
 
+
+def known_device(_type: Any, name: str) -> None:
+    """Accept a device of PyTorch that is at hand.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"no device {name!r}; for example cpu, cuda, cuda:1") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is at hand, or PyTorch was installed without CUDA; use cpu")
+
+
+Device = Annotated[str, Parameter(validator=known_device)]
+"""Where a model computes."""
 
 COMMON = Common()
 """The flags as they are when none is given."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
 from mkmsr.cli.progress import running
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def evaluate(
     split: Literal["test", "validation"] = "test",
     k: ListLengths = (5, 10, 20),
     out: Path | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
     """Rank the whole catalogue for every example of a split: metrics with intervals, and slices.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def recommend(
     session: Annotated[str, Parameter(allow_leading_hyphen=True)],
     k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
     exclude: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
     """Rank the items most likely to come next, for sessions given as JSON lines.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal
+from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
 from mkmsr.cli.data import check_output
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, running
@@ -45,7 +45,7 @@ def train(
     strategy: Literal["alternating", "joint", "pretrain", "sessions"] | None = None,
     epochs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    device: str = "cpu",
+    device: Device = "cpu",
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     refit: Annotated[bool, Parameter(negative=())] = False,
     resume: Annotated[bool, Parameter(negative=())] = False,

@@ -54,7 +54,7 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> di
     Raises:
         ConfigError: An override has no `=` or goes through a key that is not a table.
     """
-    result = _deep_copy(settings)
+    result: dict[str, Any] = _deep_copy(settings)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():

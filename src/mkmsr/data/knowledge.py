@@ -44,7 +44,8 @@ class KnowledgeGraph:
     @cached_property
     def item_offsets(self) -> NDArray[np.int64]:
         """Triples of item i are rows `item_offsets[i]:item_offsets[i + 1]`. Shape [V + 1]."""
-        return np.searchsorted(self.triples[:, 0], np.arange(self.num_items + 2)).astype(np.int64)
+        offsets: NDArray[np.int64] = np.searchsorted(self.triples[:, 0], np.arange(self.num_items + 2)).astype(np.int64)
+        return offsets
 
     def of_items(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
         """The triples of the given distinct items, as row numbers. Shape [m]."""

@@ -104,7 +104,7 @@ def test_times_without_a_zone_among_times_with_one_are_refused():
 
 
 def test_a_time_that_is_not_a_number_is_refused():
-    with pytest.raises(DataError, match=r"row 2.*the time is nan"):
+    with pytest.raises(DataError, match=r"row 2.*cannot read nan as a time"):
         seconds(float("nan"), 1.0)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from mkmsr.config import StrictModel
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, nearest
 
 __all__ = ["ReadOptions", "TimeUnit"]
 
@@ -27,6 +28,17 @@ class ReadOptions(StrictModel):
     """Separator of several values in one attribute cell."""
     time_unit: TimeUnit = "auto"
     """Unit of numeric times; "auto" tells it from their size."""
+    strict: bool = False
+    """Whether a single malformed row is an error. Otherwise such rows are left out, counted and reported."""
+    malformed_limit: float = Field(default=0.01, ge=0, le=1)
+    """More malformed rows than this share of a file (0..1) are an error: then it is probably another kind of file."""
+    relations: tuple[str, ...] | None = None
+    """Relations of item knowledge to take from a public data set; None takes those that its reader calls its own."""
+    attributes_at: datetime | None = None
+    """Where a data set has attributes at several times: take what was known then (UTC); None takes the time by which
+    nine tenths of the events have happened, where preparation by default begins the test."""
+    scratch: Path | None = None
+    """Folder for temporary files of large logs; None is the system's."""
 
     def refuse(self, kind: str, *, allowed: tuple[str, ...]) -> None:
         """Checks that only allowed options differ from their defaults.
@@ -37,3 +49,20 @@ class ReadOptions(StrictModel):
         for name, info in type(self).model_fields.items():
             if name not in allowed and getattr(self, name) != info.get_default(call_default_factory=True):
                 raise ConfigError(f"the reader {kind!r} has no use for this option", key=name)
+
+    def choose_relations(self, kind: str, *, default: tuple[str, ...], more: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """The relations to read: those asked for, or the reader's own.
+
+        Raises:
+            ConfigError: The reader knows no such relation.
+        """
+        if self.relations is None:
+            return default
+        known = (*default, *more)
+        for name in self.relations:
+            if name not in known:
+                raise ConfigError(
+                    f"the reader {kind!r} has no relation {name!r}{nearest(name, known)}; it has {', '.join(known)}",
+                    key="relations",
+                )
+        return tuple(dict.fromkeys(self.relations))

@@ -10,9 +10,12 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import InteractionLog, LogSource
+from mkmsr.data.readers.malformed import Fault, MalformedRows, empty, marks
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.table import ROW, check_columns, read_table
-from mkmsr.data.readers.times import parse_times
+from mkmsr.data.readers.raw_bytes import Scratch, pieces
+from mkmsr.data.readers.scan import EXTRA, scan_text
+from mkmsr.data.readers.table import ROW, check_columns, header_names, parquet_files, read_table, separator_of
+from mkmsr.data.readers.times import RIGHT, read_times
 from mkmsr.errors import ConfigError, DataError, nearest
 
 __all__ = ["FIELDS", "ONE_OPERATION", "read_events"]
@@ -32,6 +35,9 @@ FIELDS = {
 ONE_OPERATION = "event"
 """The operation of every event in a log without an operation column."""
 
+SECONDS, FRACTION = " seconds", " fraction"
+"""Names of added columns."""
+
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "text": "dates and times"}
 
 
@@ -45,17 +51,17 @@ def read_events(source: Path, options: ReadOptions) -> InteractionLog:
         DataError: A file or column is missing or not as it should be; names the file, row and column.
         ConfigError: The column mapping names an unknown field.
     """
-    table = read_table(source)
+    malformed = MalformedRows(options)
+    table = _table(source, options, malformed)
     columns = _mapping(table, options.columns, source)
     notes: dict[str, Any] = {"columns": columns}
-    events = _events(table, columns, options, source, notes)
-    if {"session", "user"} <= set(columns):
-        notes["sessions_of_several_users"] = _shared_sessions(events, source)
-    sources = [LogSource.of(source)]
+    events = _events(table, columns, options, source, notes, malformed)
+    _notice(events, source, notes)
+    sources = [LogSource.of(path) for path in _files(source)]
     attributes = None
     if options.attributes is not None:
-        attributes = _attributes(options.attributes, columns["item"], options.multi)
-        sources.append(LogSource.of(options.attributes))
+        attributes = _attributes(options.attributes, columns["item"], options, malformed)
+        sources += [LogSource.of(path) for path in _files(options.attributes)]
     elif options.multi is not None:
         raise ConfigError("splits cells of an attribute table, but none is given", key="multi")
     return InteractionLog(
@@ -64,8 +70,30 @@ def read_events(source: Path, options: ReadOptions) -> InteractionLog:
         name=source.name.split(".")[0],
         sources=tuple(sources),
         column_names={FIELDS[field]: column for field, column in columns.items()},
-        notes=notes,
+        notes={**notes, **malformed.notes()},
     )
+
+
+def _files(source: Path) -> list[Path]:
+    return parquet_files(source) if source.is_dir() else [source]
+
+
+def _table(path: Path, options: ReadOptions, malformed: MalformedRows) -> pl.DataFrame:
+    """The raw table; lines that are no rows of it are malformed rows."""
+    try:
+        return read_table(path)
+    except DataError as error:
+        if options.strict or error.row is None or error.row == 1:
+            raise
+        scratch = Scratch(options.scratch)
+        separator = separator_of(path)
+        names = header_names(b"".join(pieces(path)), separator, path)
+        raw = scan_text(path, names, scratch, separator=separator)
+        try:
+            marked = raw.rows.select(pl.all().exclude(EXTRA), *marks(raw.faults())).collect().lazy()
+            return malformed.drop(marked, raw.faults(), path).with_columns(pl.col(ROW).cast(pl.Int64)).collect()
+        except (DataError, pl.exceptions.PolarsError):
+            raise error from None  # it says more of the first one
 
 
 def _mapping(table: pl.DataFrame, wanted: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -90,37 +118,69 @@ def _mapping(table: pl.DataFrame, wanted: Mapping[str, str], path: Path) -> dict
 
 
 def _events(
-    table: pl.DataFrame, columns: Mapping[str, str], options: ReadOptions, path: Path, notes: dict[str, Any]
+    table: pl.DataFrame,
+    columns: Mapping[str, str],
+    options: ReadOptions,
+    path: Path,
+    notes: dict[str, Any],
+    malformed: MalformedRows,
 ) -> pl.DataFrame:
-    """The canonical event table. Ids are checked here, where the row in the file is known."""
-    parts = [_text(table[columns[field]], path).alias(FIELDS[field]) for field in columns if field != "time"]
-    if "operation" not in columns:
-        parts.append(pl.Series("operation", [ONE_OPERATION]).new_from_index(0, len(table)))
-    events = pl.DataFrame(parts).with_columns(row=table[ROW])
+    """The canonical event table. Values are checked here, where the row in the file is known."""
+    named = dict.fromkeys(column for field, column in columns.items() if field != "time")
+    checked = table.select(ROW).with_columns(_text(table[column], path) for column in named)
+    faults = [empty(column) for column in named]
+    times: list[pl.Expr] = []
+    if "time" in columns:
+        raw = table[columns["time"]]
+        parsed = read_times(raw, unit=options.time_unit, path=path, rows=table[ROW])
+        notes["time_unit"] = UNITS[parsed.unit]
+        logger.info("%s: column %r holds %s", path, columns["time"], UNITS[parsed.unit])
+        checked = checked.with_columns(
+            raw.cast(pl.String, strict=False), parsed.seconds.alias(SECONDS), parsed.fraction.alias(FRACTION)
+        )
+        faults.append(Fault(pl.lit(raw.is_null()), "the time is missing", columns["time"]))
+        faults.append(Fault(pl.col(SECONDS).is_null(), f"cannot read {{value}} as a time; {RIGHT}", columns["time"]))
+        times = [pl.col(SECONDS).alias("time"), pl.col(FRACTION)]
+    rows = malformed.drop(checked.with_columns(marks(faults)).lazy(), faults, path).collect()
+    operation = [] if "operation" in columns else [pl.lit(ONE_OPERATION).alias("operation")]
+    ids = [pl.col(columns[field]).alias(FIELDS[field]) for field in columns if field != "time"]
+    events = rows.select(*ids, *operation, pl.col(ROW).alias("row"), *times)
     if "time" not in columns:
         return events
-    times = parse_times(table[columns["time"]], unit=options.time_unit, path=path)
-    notes["time_unit"] = UNITS[times.unit]
-    logger.info("%s: column %r holds %s", path, columns["time"], UNITS[times.unit])
-    events = events.with_columns(time=times.seconds)
-    if not (times.fraction > 0).any():
-        return events
-    # Whole seconds cannot order events within one, so the row numbers take over what the fractions say.
-    ordered = events.with_columns(fraction=times.fraction).sort("time", "fraction", "row").drop("fraction")
-    return ordered.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    if (events[FRACTION] > 0).any():
+        # Whole seconds cannot order events within one, so the row numbers take over what the fractions say.
+        ordered = events.sort("time", FRACTION, "row")
+        events = ordered.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
+    return events.drop(FRACTION)
 
 
 def _text(values: pl.Series, path: Path) -> pl.Series:
-    """A column as text without empty values."""
+    """A column as text."""
     if values.dtype.is_nested():
         raise DataError(f"has type {values.dtype}, should be one value a row", path=path, column=values.name)
-    text = values.cast(pl.String)
-    empty = text.is_null() | (text == "")
-    if empty.any():
-        row, count = int(empty.arg_max() or 0), int(empty.sum())
-        more = f" ({count} such rows)" if count > 1 else ""
-        raise DataError(f"the value is empty{more}", path=path, row=row + 2, column=values.name)
-    return text
+    return values.cast(pl.String)
+
+
+def _notice(events: pl.DataFrame, path: Path, notes: dict[str, Any]) -> None:
+    """Counts what is odd in a log and no error: shared sessions, doubled events, times that run backwards."""
+    if {"session_id", "user_id"} <= set(events.columns):
+        notes["sessions_of_several_users"] = _shared_sessions(events, path)
+    if "time" not in events.columns:
+        return
+    owner = "session_id" if "session_id" in events.columns else "user_id"
+    numbers = events.select(
+        "time", owner=pl.col(owner).hash(), event=pl.struct(owner, "item_id", "operation", "time").hash()
+    )
+    doubles = events.height - numbers["event"].n_unique()
+    if doubles:
+        notes["duplicated_events"] = doubles
+        logger.info("%s: %d events repeat an earlier one; --drop-duplicates keeps one of each", path, doubles)
+    if events["time"].is_sorted():
+        return
+    backwards = int(numbers.select((pl.col("time") < pl.col("time").shift(1).over("owner")).sum()).item())
+    if backwards:
+        notes["events_out_of_order"] = backwards
+        logger.info("%s: %d events are older than the one before of their session; times decide", path, backwards)
 
 
 def _shared_sessions(events: pl.DataFrame, path: Path) -> int:
@@ -138,15 +198,18 @@ def _shared_sessions(events: pl.DataFrame, path: Path) -> int:
     return count
 
 
-def _attributes(path: Path, item_column: str, multi: str | None) -> pl.DataFrame:
+def _attributes(path: Path, item_column: str, options: ReadOptions, malformed: MalformedRows) -> pl.DataFrame:
     """`item_id`, `relation`, `value`, `row` from a long or wide table; empty values stay, preparation counts them."""
-    table = read_table(path)
+    table = _table(path, options, malformed)
     item = "item" if "item" in table.columns and item_column not in table.columns else item_column
     check_columns(table, path, item)
-    table = table.with_columns(_text(table[item], path))
     names = [name for name in table.columns if name not in (item, ROW)]
-    if {"relation", "value"} <= set(names):
-        _text(table["relation"], path)
+    is_long = {"relation", "value"} <= set(names)
+    keys = [item, "relation"] if is_long else [item]
+    table = table.with_columns(_text(table[name], path) for name in keys)
+    faults = [empty(name) for name in keys]
+    table = malformed.drop(table.with_columns(marks(faults)).lazy(), faults, path).collect()
+    if is_long:
         long = table.select(pl.col(item).alias("item_id"), pl.col("relation", "value").cast(pl.String))
     else:
         if not names:
@@ -154,8 +217,8 @@ def _attributes(path: Path, item_column: str, multi: str | None) -> pl.DataFrame
                 "has no column beside the item; give relation and value, or one column a relation", path=path
             )
         long = pl.concat([_relation(table, item, name) for name in names])
-    if multi is not None:
-        parts = pl.col("value").str.split(multi)
+    if options.multi is not None:
+        parts = pl.col("value").str.split(options.multi)
         long = long.with_columns(value=parts).explode("value").with_columns(pl.col("value").str.strip_chars())
     return long.select("item_id", "relation", "value", row=pl.int_range(pl.len(), dtype=pl.Int64))
 

@@ -10,7 +10,7 @@ import polars as pl
 from mkmsr.data.readers.options import TimeUnit
 from mkmsr.errors import DataError
 
-__all__ = ["ParsedTimes", "parse_times"]
+__all__ = ["RIGHT", "ParsedTimes", "parse_times", "read_times"]
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 LARGEST = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 10**20}
@@ -27,7 +27,7 @@ class ParsedTimes:
     """A column of times.
 
     Args:
-        seconds: Whole seconds since 1970 (UTC). Int64.
+        seconds: Whole seconds since 1970 (UTC); null where the value is not a time. Int64.
         fraction: What is left of each time below a second, in a unit of its own, for sorting. Int64.
         unit: What the column was: "s", "ms", "us", "ns", or "text".
     """
@@ -45,49 +45,67 @@ def parse_times(values: pl.Series, *, unit: TimeUnit, path: Path) -> ParsedTimes
     Raises:
         DataError: A time is missing or cannot be read; units or zones are mixed.
     """
-    name = values.name
     if values.null_count():
-        raise DataError("the time is missing", path=path, row=_first(values.is_null()) + 2, column=name)
+        row = _first(values.is_null())
+        raise DataError("the time is missing", path=path, row=row + 2, column=values.name)
+    parsed = read_times(values, unit=unit, path=path)
+    if parsed.seconds.null_count():
+        row = _first(parsed.seconds.is_null())
+        raise DataError(f"cannot read {values[row]!r} as a time; {RIGHT}", path=path, row=row + 2, column=values.name)
+    return parsed
+
+
+def read_times(values: pl.Series, *, unit: TimeUnit, path: Path, rows: pl.Series | None = None) -> ParsedTimes:
+    """The same, with null where a time is missing or cannot be read.
+
+    Where some values are numbers and others dates, those of the rarer form cannot be read.
+
+    Args:
+        values: The raw column.
+        unit: Unit of numbers.
+        path: The file, for messages.
+        rows: Each value's row in the file, from 0, for messages; None counts them.
+
+    Raises:
+        DataError: Units or zones are mixed, or the column holds something else altogether.
+    """
     if values.dtype.is_temporal():
         return _from_micros(_temporal(values, path))
+    rows = rows if rows is not None else pl.int_range(len(values), eager=True)
     text = values.cast(pl.String)
     numbers = values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
-    if numbers.null_count() == 0:
-        return _from_numbers(_whole(values, numbers), unit, path)
-    micros = _from_text(text, path)
-    strange = micros.is_null() & numbers.is_null()
-    if not strange.any() and micros.null_count():
-        strange = micros.is_null() if micros.null_count() <= numbers.null_count() else numbers.is_null()
-    if strange.any():
-        row = _first(strange)
-        raise DataError(f"cannot read {text[row]!r} as a time; {RIGHT}", path=path, row=row + 2, column=name)
-    return _from_micros(micros)
+    if numbers.dtype.is_float():
+        numbers = numbers.zip_with(numbers.is_finite().fill_null(False), pl.Series([None], dtype=numbers.dtype))
+    count = len(values) - numbers.null_count()
+    if not count or numbers.null_count() > values.null_count():
+        micros = _from_text(text, path, rows)
+        if len(micros) - micros.null_count() >= count:
+            return _from_micros(micros)
+    return _from_numbers(_whole(values, numbers), unit, path, rows)
 
 
 def _whole(values: pl.Series, numbers: pl.Series) -> pl.Series:
     """Integers where all values are whole (a float has no room for nanoseconds), else the numbers as they are."""
     exact = values.cast(pl.Int64, strict=False) if values.dtype == pl.String else numbers.cast(pl.Int64, strict=False)
-    if exact.null_count() == 0 and (numbers.dtype.is_integer() or bool((exact.cast(pl.Float64) == numbers).all())):
+    if exact.null_count() == numbers.null_count() and (
+        numbers.dtype.is_integer() or bool((exact.cast(pl.Float64) == numbers).all())
+    ):
         return exact
     return numbers
 
 
-def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path) -> ParsedTimes:
-    name = numbers.name
-    if not bool(numbers.cast(pl.Float64).is_finite().all()):
-        row = _first(~numbers.cast(pl.Float64).is_finite())
-        raise DataError(f"the time is {numbers[row]}; {RIGHT}", path=path, row=row + 2, column=name)
+def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path, rows: pl.Series) -> ParsedTimes:
     found = unit if unit != "auto" else _unit_of(float(numbers.abs().max()))  # type: ignore[arg-type]
     if unit == "auto" and found != "s":
         other = numbers.abs() < LARGEST[_coarser(found)]
         if other.any():
-            row = _first(other)
+            index = _first(other)
             raise DataError(
-                f"{numbers[row]} looks like another unit than the rest, which looks like {found!r}; "
+                f"{numbers[index]} looks like another unit than the rest, which looks like {found!r}; "
                 "bring the column to one unit or state it (time_unit)",
                 path=path,
-                row=row + 2,
-                column=name,
+                row=int(rows[index]) + 2,
+                column=numbers.name,
             )
     scale = PER_SECOND[found]
     if numbers.dtype.is_integer():
@@ -104,7 +122,7 @@ def _coarser(unit: str) -> str:
     return units[units.index(unit) - 1]
 
 
-def _from_text(text: pl.Series, path: Path) -> pl.Series:
+def _from_text(text: pl.Series, path: Path, rows: pl.Series) -> pl.Series:
     """Microseconds since 1970; null where the text is not a time."""
     plain = text.str.strip_chars()
     zone = plain.str.extract(ZONE, 2)
@@ -117,11 +135,11 @@ def _from_text(text: pl.Series, path: Path) -> pl.Series:
     zoned = zone.is_not_null() & micros.is_not_null()
     bare = ~zoned & micros.is_not_null()
     if zoned.any() and bare.any():
-        row = _first(bare)
+        index = _first(bare)
         raise DataError(
-            f"{text[row]!r} has no time zone where other rows have one; give all rows a zone, or none",
+            f"{text[index]!r} has no time zone where other rows have one; give all rows a zone, or none",
             path=path,
-            row=row + 2,
+            row=int(rows[index]) + 2,
             column=text.name,
         )
     return micros - _offset_minutes(zone) * 60_000_000
@@ -150,4 +168,4 @@ def _from_micros(micros: pl.Series, unit: str = "text") -> ParsedTimes:
 
 
 def _first(mask: pl.Series) -> int:
-    return int(mask.arg_max() or 0)
+    return int(mask.fill_null(False).arg_max() or 0)

@@ -38,7 +38,7 @@ from mkmsr.reports.run_report import write_run_report
 from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit
 from mkmsr.training.checkpoint import differences
 
-__all__ = ["ExperimentConfig", "ExperimentListener", "RunResult", "run_experiment"]
+__all__ = ["ExperimentConfig", "ExperimentListener", "RunResult", "new_model", "run_experiment"]
 
 METRICS_FILE = "metrics.json"
 
@@ -180,6 +180,20 @@ def run_experiment(
     return RunResult(folder, metrics)
 
 
+def new_model(dataset: PreparedDataset, config: ExperimentConfig, seed: int) -> SessionModel:
+    """The configured model with first weights, drawn by the seed alone; the caller's random state is left as it is."""
+    knowledge = dataset.knowledge
+    sizes = ModelSizes(
+        num_items=len(dataset.items),
+        num_operations=len(dataset.operations),
+        num_attributes=len(knowledge.attributes),
+        num_relations=len(knowledge.relations),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return config.entry.build(config.settings(), sizes)
+
+
 @dataclass(frozen=True)
 class _Experiment:
     """One experiment: its arguments, and what is done with them."""
@@ -231,7 +245,7 @@ class _Experiment:
         sessions = self.dataset.fitting_sessions(refit=refit)
         training = TrainingData(sessions, self.dataset.examples(sessions), self.dataset.knowledge)
         folder.mkdir(parents=True, exist_ok=True)
-        model = self._new_model()
+        model = new_model(self.dataset, self.config, self.seed)
         result = fit(
             model,
             training,
@@ -246,18 +260,6 @@ class _Experiment:
             identity={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
         )
         return model, result
-
-    def _new_model(self) -> SessionModel:
-        knowledge = self.dataset.knowledge
-        sizes = ModelSizes(
-            num_items=len(self.dataset.items),
-            num_operations=len(self.dataset.operations),
-            num_attributes=len(knowledge.attributes),
-            num_relations=len(knowledge.relations),
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return self.config.entry.build(self.config.settings(), sizes)
 
     def _validate(self, model: SessionModel) -> Mapping[str, float]:
         table = evaluate(model, self.dataset.evaluation_split("validation"))

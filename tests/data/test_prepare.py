@@ -38,7 +38,7 @@ def literal(rows: list[Row], options: PrepareOptions) -> tuple[list[list[Session
     sessions: list[list[tuple[int, Row]]] = []
     for number, row in events:
         last = sessions[-1][-1][1] if sessions else None
-        if last is None or last[0] != row[0] or row[3] - last[3] > options.gap_seconds:
+        if last is None or last[0] != row[0] or row[3] - last[3] > (options.gap_seconds or 3600):
             sessions.append([])
         sessions[-1].append((number, row))
     least = options.min_session_events or 2

@@ -62,6 +62,9 @@ class InteractionLog:
         sources: The files read.
         column_names: What the file calls a canonical column, for messages.
         notes: What the reader noticed and decided (time unit, skipped rows), kept in the prepared dataset's metadata.
+        gap: The pause that ends a session in this kind of log, in seconds, or in rows where it has no times; None says
+            nothing, and then preparation's own counts.
+        scratch: What must live as long as the log can be read, such as a folder of temporary files.
 
     Raises:
         DataError: A column is missing, of another type, holds an empty value; or there are no events.
@@ -73,6 +76,8 @@ class InteractionLog:
     sources: tuple[LogSource, ...] = ()
     column_names: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    gap: int | None = None
+    scratch: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_schema(self.events, EVENT_COLUMNS, required={"item_id", "operation", "row"})

@@ -24,13 +24,15 @@ __all__ = ["PrepareOptions", "prepare"]
 
 logger = logging.getLogger(__name__)
 
+GAP_SECONDS = 3600
+
 
 class PrepareOptions(StrictModel):
     """How a log becomes a prepared dataset."""
 
-    gap_seconds: int = Field(default=3600, ge=1)
+    gap_seconds: int | None = Field(default=None, ge=1)
     """Without a session column, a user's pause longer than this starts a new session (rows, in a log without times).
-    Source: JDATA's one hour."""
+    None: what the log's reader says, or else 3600. Source: JDATA's one hour."""
     min_session_events: int | None = Field(default=None, ge=1)
     """Shorter sessions are dropped. None: 2, or 1 for a log that comes already split, whose sessions are kept."""
     min_item_events: int = Field(default=1, ge=1)
@@ -109,7 +111,7 @@ def _sessions(raw: Query, log: InteractionLog, options: PrepareOptions, least: i
     if options.drop_duplicates:
         owner = "session_id" if "session_id" in log.columns else "user_id"
         events = drop_duplicates(events, owner=owner)
-    events = cut_sessions(events, gap=options.gap_seconds)
+    events = cut_sessions(events, gap=_gap(log, options))
     split = ["split"] if log.has_split else []
     events = persist(events.select("item", "action", "session", "time", "row", *split))
     counts["duplicates_dropped"] = counts["read"] - _count(events)
@@ -123,6 +125,10 @@ def _sessions(raw: Query, log: InteractionLog, options: PrepareOptions, least: i
             path=log.path,
         )
     return events, counts
+
+
+def _gap(log: InteractionLog, options: PrepareOptions) -> int:
+    return options.gap_seconds or log.gap or GAP_SECONDS
 
 
 def _knowledge(log: InteractionLog, items: Vocabulary) -> tuple[KnowledgeGraph, dict[str, int]]:
@@ -156,6 +162,6 @@ def _metadata(log: InteractionLog, options: PrepareOptions, counts: dict[str, An
         "log": log.name,
         "sources": [{"path": source.path, "sha256": source.sha256} for source in log.sources],
         "notes": dict(log.notes),
-        "options": options.model_dump(mode="json"),
+        "options": {**options.model_dump(mode="json"), "gap_seconds": _gap(log, options)},
         "preparation": counts,
     }

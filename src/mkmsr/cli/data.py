@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
 from mkmsr.cli.progress import duration, waiting
-from mkmsr.errors import DataError, nearest
+from mkmsr.cli.reading import READING, Reading, known_kind
+from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit
@@ -20,8 +22,6 @@ __all__ = ["describe", "prepare", "show_statistics", "simulate"]
 
 _AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gte=0, lt=1))
-_GENERIC = Group("Only for the kind 'events'", sort_key=10)
-_FIELDS = ("item", "operation", "time", "user", "session", "split")
 
 
 def simulate(
@@ -59,47 +59,13 @@ def simulate(
         screen.say(f"Next: mkmsr prepare events {files} --out {out}/prepared")
 
 
-def known_kind(_type: Any, kind: str) -> None:
-    """Accept a registered kind of raw log.
-
-    Raises:
-        ValueError: There is no such kind.
-    """
-    from mkmsr.data.readers import READERS
-
-    if kind not in READERS:
-        known = "; ".join(f"{name}: {reader.summary}" for name, reader in READERS.items())
-        raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS)} Known: {known}")
-
-
-def column_names(text: str) -> dict[str, str]:
-    """The mapping in "item=sku,time=ts".
-
-    Raises:
-        WrongCall: A part is not field=column, or names no field.
-    """
-    names: dict[str, str] = {}
-    for part in text.split(",") if text else ():
-        field, separator, column = part.partition("=")
-        if not separator:
-            raise WrongCall(f"--columns: {part!r} should read field=column, for example item=sku,time=ts")
-        if field.strip() not in _FIELDS:
-            raise WrongCall(f"--columns: no field {field!r}{nearest(field, _FIELDS)} (fields: {', '.join(_FIELDS)})")
-        names[field.strip()] = column.strip()
-    return names
-
-
 def prepare(
     kind: Annotated[str, Parameter(validator=known_kind)],
     source: Path | None = None,
     /,
     *,
     out: Path,
-    events: Annotated[Path | None, Parameter(group=_GENERIC)] = None,
-    attributes: Annotated[Path | None, Parameter(group=_GENERIC)] = None,
-    columns: Annotated[str, Parameter(group=_GENERIC)] = "",
-    multi: Annotated[str | None, Parameter(group=_GENERIC)] = None,
-    time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns"], Parameter(group=_GENERIC)] = "auto",
+    reading: Reading = READING,
     gap: Annotated[int | None, _AT_LEAST_ONE] = None,
     min_session_events: Annotated[int | None, _AT_LEAST_ONE] = None,
     min_item_events: Annotated[int, _AT_LEAST_ONE] = 1,
@@ -119,12 +85,6 @@ def prepare(
         kind: What the source is: events (any CSV, TSV or Parquet table, .gz too) or the name of a public data set.
         source: The file or folder.
         out: Folder of the prepared data.
-        events: The same as SOURCE.
-        attributes: Table of item attributes: long (item, relation, value) or wide (one column a relation).
-        columns: What the file calls its fields: item=sku,operation=type,time=ts,user=uid,session=sid. Only item and one
-            of session and user are required.
-        multi: Separator of several values in one attribute cell, for example '|'.
-        time_unit: Unit of numeric times.
         gap: Without sessions in the log, a pause of more than so many seconds starts a new one (rows, in a log without
             times). By default what is usual for a public data set, or else 3600.
         min_session_events: Shorter sessions are dropped; 2 by default, 1 for a log that comes already split.
@@ -135,23 +95,20 @@ def prepare(
         new_items: What happens to test events of items that no earlier session has.
         catalogue: Candidates: items of the log, or also those that only the attribute table knows.
         max_session_events: Examples use the last so many events of a session.
-        name: Name of the data in tables; the source's by default.
+        name: Name of the data in tables; that of the output folder by default.
         engine: What runs the preparation.
     """
     with terminal(common) as screen:
         from mkmsr.data.prepare import PrepareOptions
         from mkmsr.data.prepare import prepare as prepare_log
-        from mkmsr.data.readers import ReadOptions, read_log
+        from mkmsr.data.readers import read_log
         from mkmsr.data.statistics import statistics
 
-        path = _source(source, events)
+        path = reading.source(source)
         check_output(out, "dataset.json")
         began = time.perf_counter()
         with waiting(screen.progress, f"preparing {path}"):
-            options = ReadOptions(
-                columns=column_names(columns), attributes=attributes, multi=multi, time_unit=time_unit
-            )
-            log = read_log(kind, path, options)
+            log = read_log(kind, path, reading.options())
             dataset = prepare_log(
                 log,
                 PrepareOptions(
@@ -165,14 +122,14 @@ def prepare(
                     catalogue=catalogue,
                     max_session_events=max_session_events,
                 ),
-                name=name,
+                name=name or out.resolve().name,
             )
             dataset.save(out)
         seconds = time.perf_counter() - began
         counts = statistics(dataset)
         screen.document({"out": str(out), "name": dataset.name, "engine": engine, "seconds": seconds, **counts})
         for key, note in log.notes.items():
-            screen.say(f"{key}: {note}")
+            screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
         screen.say(f"Next: mkmsr train {out} --model mkm-sr --out runs/{dataset.name}")
@@ -238,7 +195,8 @@ def check_output(path: Path, marker: str) -> None:
         raise DataError("is a file; choose a folder", path=path)
 
 
-def _source(source: Path | None, events: Path | None) -> Path:
-    if (source is None) == (events is None):
-        raise WrongCall("give the raw log once: as SOURCE or with --events")
-    return source or events or Path()
+def _plain(note: Any) -> str:
+    """What a reader noticed, as people write it."""
+    if isinstance(note, Mapping):
+        return ", ".join(f"{key}={value}" for key, value in note.items())
+    return str(note)

@@ -69,7 +69,9 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> di
     return result
 
 
-def validate(kind: type[ConfigT], values: Mapping[str, Any], *, path: str | Path | None = None, prefix: str = "") -> ConfigT:
+def validate(
+    kind: type[ConfigT], values: Mapping[str, Any], *, path: str | Path | None = None, prefix: str = ""
+) -> ConfigT:
     """Settings of the given kind from plain values.
 
     Raises:

@@ -52,7 +52,8 @@ class KnowledgeGraph:
         begin, end = self.item_offsets[items], self.item_offsets[items + 1]
         counts = end - begin
         shift = np.repeat(begin - (np.cumsum(counts) - counts), counts)
-        return np.arange(counts.sum(), dtype=np.int64) + shift
+        rows: NDArray[np.int64] = np.arange(counts.sum(), dtype=np.int64) + shift
+        return rows
 
     def describe_item(self, item: int) -> dict[str, list[str]]:
         """An item's attribute values by relation name, for people to read."""

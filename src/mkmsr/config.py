@@ -43,7 +43,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def to_toml(settings: BaseModel | Mapping[str, Any]) -> str:
-    """Settings as TOML text. Keys whose value is None are left out: TOML has no null, and None is always the default."""
+    """Settings as TOML text; None, which TOML lacks and which is always a default, is left out."""
     data = settings.model_dump(mode="json") if isinstance(settings, BaseModel) else dict(settings)
     return tomli_w.dumps(_without_none(data))
 

@@ -1,0 +1,70 @@
+"""What the documents say can be done: commands are taken, links lead somewhere, no path is of one machine."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+from mkmsr.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def commands(text: str) -> list[str]:
+    """Every call of mkmsr in the unlabelled and shell blocks of a document, variables of loops filled in."""
+    found = []
+    for label, block in FENCE.findall(text):
+        if label not in ("", "sh", "bash"):
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            words = line.replace("$model", "pop").split("; done")[0]
+            if match := re.search(r"(?:^|[|;] (?:do )?)(mkmsr .*)$", words.strip()):
+                found.append(match[1])
+    return found
+
+
+CALLS = [
+    (name, call) for name, path in zip(NAMES, DOCUMENTS, strict=True) for call in commands(path.read_text("utf-8"))
+]
+
+
+def test_the_readme_shows_the_whole_way_from_a_log_to_recommendations() -> None:
+    shown = {call.split()[1] for name, call in CALLS if name == "README.md"}
+    assert {"prepare", "describe", "train", "evaluate", "recommend", "compare"} <= shown
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS)
+def test_every_command_of_the_documents_is_one_that_the_program_takes(name: str, call: str) -> None:
+    _, *arguments = shlex.split(call)
+    if "--help" in arguments:
+        return
+    app().parse_args(arguments, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("call", ["train data/demo --out runs/x --epoch 3", "prepare evnets a.csv --out b", "describe"])
+def test_a_wrong_command_in_a_document_would_be_noticed(call: str) -> None:
+    with pytest.raises(CycloptsError):
+        app().parse_args(call.split(), exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_inside_the_project_leads_to_a_file(name: str) -> None:
+    path = ROOT / name
+    targets = [each for each in LINK.findall(path.read_text("utf-8")) if not each.startswith(("http", "#", "mailto:"))]
+    missing = [each for each in targets if not (path.parent / each.partition("#")[0]).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_document_holds_a_path_of_one_machine(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    assert re.findall(r"(?<![\w.)/-])/(?:home|root|tmp|work|Users|var)/\S*", text) == []

@@ -273,8 +273,8 @@ def test_a_second_round_asks_the_neighbours_of_the_best_items() -> None:
         first = slow_votes(table, prefix, -1, meaning, "nothing")
         second: dict[int, float] = {}
         if first:
-            best = sorted(first, key=lambda item: (-round(first[item], 5), item))[:20]
-            second = slow_votes(table, best[::-1], -1, meaning, "nothing")
+            best = sorted(first, key=lambda item: (-round(first[item], 5), item))[:10]
+            second = slow_votes(table, best[::-1], -1, VoteSettings(5, 5), "nothing")
         scale = weight * max(first.values(), default=0.0) / max(second.values(), default=1.0)
         total = np.array([first.get(item, 0.0) + scale * second.get(item, 0.0) for item in range(1, NUM_COLUMNS)])
         np.testing.assert_allclose(scores[row, 1:].numpy(), total / max(total.max(), 1e-9), rtol=1e-4, atol=1e-6)

@@ -19,7 +19,7 @@ from mkmsr.models.voting import NO_DECAY, Decay, DecayKind, Votes, VotingConfig,
 
 __all__ = ["NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
 
-_HOP_ITEMS = 20
+_HOP_ITEMS = 10
 
 
 class NeighbourConfig(VotingConfig):
@@ -30,8 +30,9 @@ class NeighbourConfig(VotingConfig):
     sample_size: int = Field(default=2500, ge=1)
     """m, the newest sessions that share an item with the prefix; the k come from these."""
     second_hop: float = Field(default=0.1, ge=0, le=1)
-    """Weight of a second round, in units of the highest vote: the neighbours of the best 20 items of the first round
-    vote too, which fills lists where few sessions share an item. Differs: the papers have one round, which is 0."""
+    """Weight of a second round, in units of the highest vote: the neighbours of the best 10 items of the first round
+    vote too, from a tenth of the sample, which fills lists where few sessions share an item. 0: one round, as
+    published."""
 
     def vote_settings(self) -> VoteSettings:
         """The weights that these settings stand for."""
@@ -147,17 +148,17 @@ class SessionNeighbours(VotingModel):
         self.index.build(training.sessions)
 
     def votes(self, batch: SessionBatch) -> Votes:
-        first = self._round(batch)
+        first = self._round(batch, self.settings)
         if self.config.second_hop == 0:
             return first
         best = first.summed(self.sizes.num_items + 1).best(_HOP_ITEMS)
         rows, followers = _as_prefixes(best)
-        second = self._round(followers)
+        second = self._round(followers, replace(self.settings, sample_size=-(-self.settings.sample_size // 10)))
         second = Votes(rows[second.rows], second.items, second.weights)
         return first.joined(second, self.config.second_hop, len(batch), self.sizes.num_items + 1)
 
-    def _round(self, batch: SessionBatch) -> Votes:
-        return self.index.raw_votes(self.index.neighbours(batch, self.settings), batch, self.settings)
+    def _round(self, batch: SessionBatch, settings: VoteSettings) -> Votes:
+        return self.index.raw_votes(self.index.neighbours(batch, settings), batch, settings)
 
 
 def _as_prefixes(best: Votes) -> tuple[Tensor, SessionBatch]:

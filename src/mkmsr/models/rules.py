@@ -18,6 +18,8 @@ from mkmsr.models.voting import Decay, DecayKind, Votes, VotingConfig, VotingMod
 
 __all__ = ["SequentialRules", "SequentialRulesConfig", "sequential_pairs"]
 
+_PAIRS_AT_ONCE = 8_000_000
+
 
 class SequentialRulesConfig(VotingConfig):
     """Settings of sequential rules."""
@@ -73,12 +75,19 @@ def sequential_pairs(
     owner = sessions.session_of_event
     distances = torch.arange(max_gap)
     by_gap = decay(distances, distances).double().numpy()
-    keys, weights = np.zeros(0, np.int64), np.zeros(0)
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     for gap in range(1, min(max_gap, int(sessions.lengths.max(initial=1)) - 1) + 1):
         same = owner[gap:] == owner[:-gap]
         found = items[:-gap][same] * num_columns + items[gap:][same]
-        # Summing as we go keeps memory at the distinct pairs.
-        keys = np.concatenate([keys, found])
-        weights = np.concatenate([weights, np.full(len(found), by_gap[gap - 1])])
-        keys, weights = summed_pairs(keys, weights)
-    return keys, weights
+        parts.append((found, np.full(len(found), by_gap[gap - 1])))
+        if sum(len(keys) for keys, _ in parts) > _PAIRS_AT_ONCE:
+            parts = [_summed(parts)]  # memory stays near the distinct pairs
+    return _summed(parts)
+
+
+def _summed(
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    none = np.zeros(0, np.int64), np.zeros(0)
+    keys, weights = (np.concatenate(each) for each in zip(none, *parts, strict=True))
+    return summed_pairs(keys, weights)

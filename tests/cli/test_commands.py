@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,12 +78,13 @@ def test_every_help_ends_with_an_example(name: str, call: Any) -> None:
     assert "--debug" in shown.out
 
 
-def test_help_starts_in_half_a_second() -> None:
+def test_help_starts_in_half_a_second_of_processor_time() -> None:
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "mkmsr", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(times) < 0.5
 
 

@@ -226,7 +226,7 @@ PLAIN = {"remind": 0.0, "tie_break": "none", "neighbours": 5, "sample_size": 50,
         ("s-knn", {}, VoteSettings(5, 50)),
         (
             "v-sknn",
-            {"prefix_decay": "linear", "prefix_scale": None, "cosine": False},
+            {"prefix_decay": "linear", "prefix_scale": 0.0, "cosine": False},
             VoteSettings(5, 50, cosine=False, prefix_decay=Decay("linear"), match_decay=Decay("linear", 10.0)),
         ),
         (
@@ -242,7 +242,7 @@ PLAIN = {"remind": 0.0, "tie_break": "none", "neighbours": 5, "sample_size": 50,
         ),
         (
             "vstan",
-            {"prefix_scale": None, "age_scale": 3.0, "gap_scale": 4.0, "match_scale": 1.0, "idf_weight": 1.0},
+            {"prefix_scale": 0.0, "age_scale": 3.0, "gap_scale": 4.0, "match_scale": 1.0, "idf_weight": 1.0},
             VoteSettings(
                 5,
                 50,

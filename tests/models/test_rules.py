@@ -18,7 +18,7 @@ NUM_ITEMS = 6
 PLAIN = {
     "remind": 0.0,
     "tie_break": "none",
-    "prefix_scale": None,
+    "prefix_scale": 0.0,
     "gap_decay": "reciprocal",
     "max_gap": 10,
     "self_rules": True,

@@ -29,8 +29,8 @@ class ItemKNNConfig(VotingConfig):
     """Added to both counts, so that two rare items that met by chance are not twins."""
     balance: float = Field(default=1.0, ge=0, le=1)
     """Share of the last item's count in the product that divides; 0.5 is the cosine, 1 the share of its sessions."""
-    prefix_scale: float | None = Field(default=2.0, gt=0)
-    """None: neighbours of the last item, as published. Else earlier items count too: exp(-steps / prefix_scale)."""
+    prefix_scale: float = Field(default=2.0, ge=0)
+    """0: neighbours of the last item, as published. Else earlier items count too: exp(-steps / prefix_scale)."""
 
 
 class ItemKNN(VotingModel):
@@ -64,8 +64,8 @@ class ItemKNN(VotingModel):
 
     def votes(self, batch: SessionBatch) -> Votes:
         scale = self.config.prefix_scale
-        # Without a scale only the last event counts: 1 - steps / 1, cut at 0.
-        return self.rules.votes(batch, Decay("linear", 1.0) if scale is None else Decay("exponential", scale))
+        # At 0 only the last event counts: 1 - steps / 1, cut at 0.
+        return self.rules.votes(batch, Decay("linear", 1.0) if scale == 0 else Decay("exponential", scale))
 
 
 def item_similarities(

@@ -59,11 +59,11 @@ class VSKNNConfig(NeighbourConfig):
     prefix_decay: DecayKind = "exponential"
     """Fall of a prefix item's weight in the similarity with its steps from the end. Differs: the paper's is "linear",
     place / length."""
-    prefix_scale: float | None = Field(default=5.0, gt=0)
-    """Of prefix_decay, in events: exp(-steps / scale), or 1 - steps / scale; None is the length of the prefix."""
+    prefix_scale: float = Field(default=5.0, ge=0)
+    """Of prefix_decay, in events: exp(-steps / scale), or 1 - steps / scale; 0 is the length of the prefix."""
     match_decay: DecayKind = "linear"
     """Fall of a neighbour's weight with the steps of the newest shared item."""
-    match_scale: float | None = Field(default=10.0, gt=0)
+    match_scale: float = Field(default=10.0, ge=0)
     """Of match_decay, in events, alike. Source: the framework's 1 - steps / 10."""
     cosine: bool = True
     """Divide the similarity by the root of both sizes. Differs: the paper's dot product does not."""
@@ -75,8 +75,8 @@ class VSKNNConfig(NeighbourConfig):
             neighbours=self.neighbours,
             sample_size=self.sample_size,
             cosine=self.cosine,
-            prefix_decay=Decay(self.prefix_decay, self.prefix_scale),
-            match_decay=Decay(self.match_decay, self.match_scale),
+            prefix_decay=Decay(self.prefix_decay, self.prefix_scale or None),
+            match_decay=Decay(self.match_decay, self.match_scale or None),
             idf_weight=self.idf_weight,
         )
 
@@ -89,12 +89,12 @@ class STANConfig(NeighbourConfig):
 
     neighbours: int = Field(default=200, ge=1)
     """k, the sessions that vote."""
-    prefix_scale: float | None = Field(default=3.0, gt=0)
-    """lambda_1, in events; None: all items of the prefix alike."""
-    age_scale: float | None = Field(default=50.0, gt=0)
-    """lambda_2, in days (86,400 rows in a log without times); None: old neighbours count like new ones."""
-    gap_scale: float | None = Field(default=40.0, gt=0)
-    """lambda_3, in events; None: every item of a neighbour alike."""
+    prefix_scale: float = Field(default=3.0, ge=0)
+    """lambda_1, in events; 0: all items of the prefix alike."""
+    age_scale: float = Field(default=50.0, ge=0)
+    """lambda_2, in days (86,400 rows in a log without times); 0: old neighbours count like new ones."""
+    gap_scale: float = Field(default=40.0, ge=0)
+    """lambda_3, in events; 0: every item of a neighbour alike."""
 
     def vote_settings(self) -> VoteSettings:
         return VoteSettings(
@@ -112,14 +112,14 @@ class VSTANConfig(STANConfig):
     Source: Ludewig et al., UMUAI 2021, "Empirical analysis of session-based recommendation algorithms".
     """
 
-    prefix_scale: float | None = Field(default=10.0, gt=0)
-    """lambda_1, in events; None: all items of the prefix alike."""
-    age_scale: float | None = Field(default=20.0, gt=0)
-    """lambda_2, in days (86,400 rows in a log without times); None: old neighbours count like new ones."""
-    gap_scale: float | None = Field(default=20.0, gt=0)
-    """lambda_3, in events; None: every item of a neighbour alike."""
-    match_scale: float | None = Field(default=2.0, gt=0)
-    """Decay of a neighbour with the steps since the newest shared item, in events; None: no decay."""
+    prefix_scale: float = Field(default=10.0, ge=0)
+    """lambda_1, in events; 0: all items of the prefix alike."""
+    age_scale: float = Field(default=20.0, ge=0)
+    """lambda_2, in days (86,400 rows in a log without times); 0: old neighbours count like new ones."""
+    gap_scale: float = Field(default=20.0, ge=0)
+    """lambda_3, in events; 0: every item of a neighbour alike."""
+    match_scale: float = Field(default=2.0, ge=0)
+    """Decay of a neighbour with the steps since the newest shared item, in events; 0: no decay."""
     cosine: bool = True
     """Divide the similarity by the root of both sizes."""
     idf_weight: float = Field(default=0.0, ge=0)
@@ -171,5 +171,5 @@ def _as_prefixes(best: Votes) -> tuple[Tensor, SessionBatch]:
     return rows.flip(0), batch
 
 
-def _exponential(scale: float | None) -> Decay:
-    return NO_DECAY if scale is None else Decay("exponential", scale)
+def _exponential(scale: float) -> Decay:
+    return NO_DECAY if scale == 0 else Decay("exponential", scale)

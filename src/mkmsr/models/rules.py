@@ -32,8 +32,8 @@ class SequentialRulesConfig(VotingConfig):
     """Whether an item may follow from itself."""
     most_rules: int = Field(default=100, ge=1)
     """Rules kept for an item: the heaviest."""
-    prefix_scale: float | None = Field(default=2.0, gt=0)
-    """None: rules of the last event, as published. Else earlier items count too: exp(-steps / prefix_scale)."""
+    prefix_scale: float = Field(default=2.0, ge=0)
+    """0: rules of the last event, as published. Else earlier items count too: exp(-steps / prefix_scale)."""
 
 
 class SequentialRules(VotingModel):
@@ -63,8 +63,8 @@ class SequentialRules(VotingModel):
 
     def votes(self, batch: SessionBatch) -> Votes:
         scale = self.config.prefix_scale
-        # Without a scale only the last event counts: 1 - steps / 1, cut at 0.
-        return self.rules.votes(batch, Decay("linear", 1.0) if scale is None else Decay("exponential", scale))
+        # At 0 only the last event counts: 1 - steps / 1, cut at 0.
+        return self.rules.votes(batch, Decay("linear", 1.0) if scale == 0 else Decay("exponential", scale))
 
 
 def sequential_pairs(

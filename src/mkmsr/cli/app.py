@@ -15,7 +15,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from mkmsr.cli import bench, compare, data, demo, evaluate, models, recommend, train
+from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, train
 from mkmsr.cli.console import WrongCall
 from mkmsr.errors import MkmsrError
 
@@ -24,6 +24,7 @@ __all__ = ["app", "run"]
 COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("demo", demo.demo, "mkmsr demo --out runs/demo"),
     ("simulate", data.simulate, "mkmsr simulate --out shop --sessions 20000 --seed 7"),
+    ("fetch", fetch.fetch, "mkmsr fetch kkbox\nmkmsr fetch jdata-demo --out downloads/jdata_demo"),
     (
         "prepare",
         data.prepare,

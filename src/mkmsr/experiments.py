@@ -37,8 +37,9 @@ from mkmsr.models import ModelEntry, ModelSizes, SessionModel, TrainingData, mod
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit
 from mkmsr.training.checkpoint import differences
+from mkmsr.training.trainer import Validate
 
-__all__ = ["ExperimentConfig", "ExperimentListener", "RunResult", "new_model", "run_experiment"]
+__all__ = ["ExperimentConfig", "ExperimentListener", "RunResult", "new_model", "run_experiment", "validator"]
 
 METRICS_FILE = "metrics.json"
 
@@ -194,6 +195,16 @@ def new_model(dataset: PreparedDataset, config: ExperimentConfig, seed: int) -> 
         return config.entry.build(config.settings(), sizes)
 
 
+def validator(dataset: PreparedDataset, select: str) -> Validate:
+    """What `fit` asks after each epoch: a model's metrics on the validation split, the selection metric among them.
+
+    Raises:
+        ConfigError: There is no such metric.
+    """
+    split, ks = dataset.evaluation_split("validation"), _list_lengths(select)
+    return lambda model: evaluate(model, split).metrics(ks)
+
+
 @dataclass(frozen=True)
 class _Experiment:
     """One experiment: its arguments, and what is done with them."""
@@ -250,7 +261,7 @@ class _Experiment:
             model,
             training,
             self.config.training,
-            validate=None if refit else self._validate,
+            validate=None if refit else validator(self.dataset, self.config.training.select),
             seed=self.seed,
             device=self.device,
             folder=folder,
@@ -260,10 +271,6 @@ class _Experiment:
             identity={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
         )
         return model, result
-
-    def _validate(self, model: SessionModel) -> Mapping[str, float]:
-        table = evaluate(model, self.dataset.evaluation_split("validation"))
-        return table.metrics(_list_lengths(self.config.training.select))
 
     def _rank(self, model: SessionModel, split: SplitName) -> tuple[RankTable, dict[str, Any]]:
         began = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 __all__ = ["ComposedVectors"]
 
@@ -105,38 +106,31 @@ class ComposedVectors(nn.Module):
             parts.append(self.ids.weight * known)
         if self.attributes is not None:
             weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
-            parts.append(_IncidenceProduct.apply(weighted_AD, *self._matrices()))  # type: ignore[no-untyped-call]
+            matrix = (self.rows, self.columns, self.values)
+            transpose = (self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values)
+            parts.append(_IncidenceProduct.apply(weighted_AD, *matrix, *transpose))  # type: ignore[no-untyped-call]
         if not parts:
             return self.seen.new_zeros(len(self.seen), self.dim)
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def _matrices(self) -> tuple[Tensor, Tensor]:
-        items, attributes = self.num_items + 1, len(self.relation_of)
-        forward = torch.sparse_csr_tensor(
-            self.rows, self.columns, self.values, (items, attributes), check_invariants=False
-        )
-        backward = torch.sparse_csr_tensor(
-            self.by_attribute_rows,
-            self.by_attribute_columns,
-            self.by_attribute_values,
-            (attributes, items),
-            check_invariants=False,
-        )
-        return forward, backward
-
 
 class _IncidenceProduct(torch.autograd.Function):
-    """matrix @ dense, with the transpose at hand for the backward pass."""
+    """The product of a compressed sparse matrix and a dense one, with the transpose at hand for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, dense: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
-        ctx.transposed = transposed
-        return matrix @ dense
+    def forward(ctx: Any, dense: Tensor, *matrix_and_transpose: Tensor) -> Tensor:
+        ctx.transpose = matrix_and_transpose[3:]
+        return _product(matrix_and_transpose[:3], dense)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transposed @ gradients[0], None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return (_product(ctx.transpose, gradients[0].contiguous()), *[None] * 6)
+
+
+def _product(matrix: tuple[Tensor, ...], dense: Tensor) -> Tensor:
+    offsets, columns, values = matrix
+    return F.embedding_bag(columns, dense, offsets[:-1], mode="sum", per_sample_weights=values)
 
 
 def _compressed(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

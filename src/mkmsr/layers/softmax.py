@@ -5,20 +5,31 @@ Dimension letters: B sessions, D embedding size, V catalogue + 1 (column 0 is pa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["blockwise_target_log_softmax", "row_blocks", "target_log_softmax"]
+__all__ = ["SparseScores", "blockwise_target_log_softmax", "row_blocks", "target_log_softmax"]
 
 _CACHED_SCORES = 2**18
 """Scores of as many rows as fill about 1 MiB are turned into probabilities at a time: they stay in the processor's
 second-level cache between the passes over them."""
 
 
-def target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-    """log softmax(queries @ items.T) at each target, exact, with one [B, V] array for both directions.
+class SparseScores(NamedTuple):
+    """Something to add to a few scores: `values[m]` to the score of item `columns[m]` for session `rows[m]`.
+
+    Each of shape [M]; pairs are distinct.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+
+
+def target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor, extra: SparseScores | None = None) -> Tensor:
+    """log softmax(queries @ items.T + extra) at each target, exact, with one [B, V] array for both directions.
 
     The scores are turned in place into probabilities minus the one-hot target, which is what the backward pass needs:
     its two products are all that is left to do there. Column 0 is left out of the softmax.
@@ -27,11 +38,13 @@ def target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor) -> Tenso
         queries: Shape [B, D].
         items: Shape [V, D].
         targets: Shape [B], 1..V-1.
+        extra: Added to some of the scores.
 
     Returns:
         Shape [B].
     """
-    result: Tensor = _TargetLogSoftmax.apply(queries, items, targets)  # type: ignore[no-untyped-call]
+    sparse = extra if extra is not None else (None, None, None)
+    result: Tensor = _TargetLogSoftmax.apply(queries, items, targets, *sparse)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -53,26 +66,37 @@ def row_blocks(scores: Tensor) -> list[slice]:
 
 class _TargetLogSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        items: Tensor,
+        targets: Tensor,
+        rows: Tensor | None,
+        columns: Tensor | None,
+        values: Tensor | None,
+    ) -> Tensor:
         scores = queries @ items.T
+        if rows is not None and columns is not None and values is not None:
+            scores[rows, columns] += values
         scores[:, 0] = float("-inf")
         results = []
-        for rows in row_blocks(scores):
-            part, target = scores[rows], targets[rows, None]
+        for block in row_blocks(scores):
+            part, target = scores[block], targets[block, None]
             part.sub_(part.amax(1, keepdim=True))
             of_target = part.gather(1, target)
             total = part.exp_().sum(1, keepdim=True)
             results.append(of_target - total.log())
             part.div_(total).scatter_add_(1, target, part.new_full(target.shape, -1.0))
-        ctx.save_for_backward(queries, items, scores)
+        ctx.save_for_backward(queries, items, scores, rows, columns)
         return torch.cat(results).squeeze(1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        queries, items, residual = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        queries, items, residual, rows, columns = ctx.saved_tensors
         scale = -gradients[0][:, None]
-        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None
+        of_values = residual[rows, columns] * scale[rows, 0] if ctx.needs_input_grad[5] else None
+        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None, None, None, of_values
 
 
 class _BlockwiseTargetLogSoftmax(torch.autograd.Function):

@@ -9,6 +9,7 @@ from typing import Any
 from mkmsr.config import StrictModel, validate
 from mkmsr.errors import ConfigError, nearest
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
+from mkmsr.models.compass import Compass, CompassConfig
 from mkmsr.models.embsr import EMBSR, EMBSRConfig
 from mkmsr.models.fpmc import FPMC, FPMCConfig
 from mkmsr.models.gru4rec import GRU4Rec, GRU4RecConfig, WellMadeGRU4RecConfig
@@ -68,6 +69,16 @@ class ModelEntry:
         return self.model(config, sizes)  # type: ignore[arg-type, call-arg]
 
 
+def _one_cycle(epochs: int, learning_rate: float) -> tuple[tuple[str, Any], ...]:
+    """Training settings chosen on validation (LOG.md): AdamW up to a high rate and down again, in few epochs."""
+    return (
+        ("epochs", epochs),
+        ("optimiser.name", "adamw"),
+        ("optimiser.schedule", "one-cycle"),
+        ("optimiser.learning_rate", learning_rate),
+    )
+
+
 def _mkm_sr(summary: str, *, items: str, operations: str, pairs: str, knowledge: bool) -> ModelEntry:
     """MKM-SR or one of its ablations: the four encoder settings are what the name stands for."""
     preset = {
@@ -77,10 +88,18 @@ def _mkm_sr(summary: str, *, items: str, operations: str, pairs: str, knowledge:
         "knowledge": knowledge,
     }
     source = "Meng, Yang, Xiao, SIGIR 2020"
-    return ModelEntry(MKMSRConfig, MKMSR, summary, source, preset=tuple(preset.items()))
+    return ModelEntry(MKMSRConfig, MKMSR, summary, source, preset=tuple(preset.items()), training=_one_cycle(12, 0.01))
 
 
 MODELS: dict[str, ModelEntry] = {
+    "compass": ModelEntry(
+        CompassConfig,
+        Compass,
+        "vectors composed from attributes, copies of the past and similar sessions, as one mixture",
+        "this project",
+        flagship=True,
+        training=_one_cycle(3, 0.004),
+    ),
     "mkm-sr": _mkm_sr(
         "graph network over items, GRU over operations, TransH as a second task",
         items="ggnn",

@@ -25,7 +25,7 @@ from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention, segment_log_softmax
 from mkmsr.layers.ggnn import GGNN, Transitions
-from mkmsr.layers.softmax import target_log_softmax
+from mkmsr.layers.softmax import SparseScores, target_log_softmax
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes, Scorer, SessionModel, TrainingData, mask_padding
@@ -37,6 +37,10 @@ __all__ = ["Compass", "CompassConfig", "Mixture"]
 COMPONENTS = ("explore", "copy", "neighbours")
 _FEATURES = 6
 _SMALLEST = 1e-12
+_SHARE_UNIT = 100
+_START_SCALE = 16.0
+_EVEN_SHARE = 0.03
+"""Share of the mixture that is spread evenly: no component ever falls silent, so each goes on learning."""
 
 
 class RetrievalConfig(StrictModel):
@@ -46,14 +50,16 @@ class RetrievalConfig(StrictModel):
     """Sessions that vote."""
     sample_size: Annotated[int, Field(ge=1)] = 1000
     """The newest sessions that share an item with the prefix; the voters come from these."""
-    age_scale: Annotated[float, Field(gt=0)] | None = 20.0
+    age_scale: Annotated[float, Field(gt=0)] | None = None
     """Days in which a neighbour's weight falls to 1/e; absent: no decay."""
-    gap_scale: Annotated[float, Field(gt=0)] | None = 5.0
+    gap_scale: Annotated[float, Field(gt=0)] | None = None
     """Events in which the weight of a neighbour's item falls to 1/e, from the shared item on; absent: no decay."""
     idf_weight: Annotated[float, Field(ge=0)] = 0.0
     """How much rare items are preferred."""
     exclude: Literal["own", "later"] = "own"
     """In training, leave out a prefix's own session, or also all that ended after it."""
+    evidence: Annotated[float, Field(ge=0)] = 1.0
+    """How much votes also raise an item's score in the explore component, see `Compass`."""
 
     def settings(self) -> VoteSettings:
         """The weights that these settings stand for; places in the prefix decay linearly, as in V-SkNN."""
@@ -87,10 +93,14 @@ class CompassConfig(StrictModel):
     """Size of every vector."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.6
     """Share of items that stand without their id at a training step."""
-    scale: Annotated[float, Field(gt=0, le=1000)] = 16.0
-    """Where the cosine's learnt scale starts."""
+    explore_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the training signal that is the explore component's own likelihood: what neighbours and copies explain
+    is then still learnt by the vectors, which new items depend on."""
+    popularity: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of log(1 + training events) in an item's explore score. A constant: learnt on the log that it counts, it
+    would come out too high."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """How neighbour sessions are found."""
 
@@ -100,13 +110,15 @@ class Mixture:
     """The parts of p(j | s) for a batch, all but the catalogue's softmax.
 
     Args:
-        queries: Scaled unit vectors. Shape [B, D].
+        queries: Scaled unit vectors, and a 1 that meets the items' popularity. Shape [B, D + 1].
+        evidence: What votes add to explore scores.
         log_gates: Weights of explore, copy and neighbours, in the order of `COMPONENTS`. Shape [B, 3].
         copies: Probability of each event's item to be copied. Shape [P].
         votes: Neighbours' items; the weights are probabilities. Each of shape [M].
     """
 
     queries: Tensor
+    evidence: SparseScores
     log_gates: Tensor
     copies: Tensor
     votes: Votes
@@ -118,6 +130,8 @@ class Compass(SessionModel):
     Source: this project. The encoder is MKM-SR's (SIGIR 2020), the copies are RepeatNet's idea (AAAI 2019), the
     neighbours' weights V-SkNN's and STAN's.
     """
+
+    popularity: Tensor
 
     def __init__(self, config: CompassConfig, sizes: ModelSizes):
         super().__init__(sizes)
@@ -131,6 +145,7 @@ class Compass(SessionModel):
             id_dropout=config.id_dropout if config.attributes and sizes.num_attributes else 0.0,
             use_ids=config.ids,
         )
+        self.register_buffer("popularity", torch.zeros(sizes.num_items + 1))
         self.item_ggnn = GGNN(dim)
         part_dims = [dim]
         if config.operations:
@@ -160,7 +175,7 @@ class Compass(SessionModel):
                 nn.init.uniform_(parameter, -bound, bound)
         self.vectors.reset_parameters()
         self.readout.start_at_last_event()
-        nn.init.constant_(self.log_scale, math.log(self.config.scale))
+        nn.init.constant_(self.log_scale, math.log(_START_SCALE))
         if self.config.copy_past:
             self.copying.reset_parameters()
         if self.config.neighbours:
@@ -171,8 +186,10 @@ class Compass(SessionModel):
                     module.weight[0].zero_()
 
     def observe(self, training: TrainingData) -> None:
-        seen = torch.zeros(self.sizes.num_items + 1)
-        seen[torch.from_numpy(training.sessions.items).long()] = 1
+        items = torch.from_numpy(training.sessions.items).long()
+        counts = torch.bincount(items, minlength=self.sizes.num_items + 1)
+        seen = counts > 0
+        self.popularity = (self.config.popularity * counts.log1p()).to(self.popularity)
         triples = torch.from_numpy(training.knowledge.triples)
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
         if self.config.neighbours:
@@ -185,22 +202,23 @@ class Compass(SessionModel):
     def log_likelihood(self, batch: SessionBatch) -> Tensor | None:
         vectors_VD = self.vectors()
         mixture = self.mixture(batch, vectors_VD)
-        explore_B = target_log_softmax(mixture.queries, F.normalize(vectors_VD, dim=1), batch.targets)
+        explore_B = target_log_softmax(mixture.queries, self._candidates(vectors_VD), batch.targets, mixture.evidence)
         copied = mixture.copies * (batch.items == batch.targets[batch.rows])
         copy_B = explore_B.new_zeros(len(batch)).index_add(0, batch.rows, copied)
         votes = mixture.votes
         voted = votes.weights * (votes.items == batch.targets[votes.rows])
         votes_B = explore_B.new_zeros(len(batch)).index_add(0, votes.rows, voted)
         logs_B3 = torch.stack([explore_B, *(each.clamp_min(_SMALLEST).log() for each in (copy_B, votes_B))], dim=1)
-        return (logs_B3 + mixture.log_gates).logsumexp(1)
+        share = self.config.explore_task if self.training else 0.0
+        return (1 - share) * (logs_B3 + mixture.log_gates).logsumexp(1) + share * explore_B
 
     def score(self, batch: SessionBatch) -> Tensor:
         vectors_VD = self.vectors()
-        return self._score(batch, vectors_VD, F.normalize(vectors_VD, dim=1).T)
+        return self._score(batch, vectors_VD, self._candidates(vectors_VD).T)
 
     def scorer(self) -> Scorer:
         vectors_VD = self.vectors()
-        items_DV = F.normalize(vectors_VD, dim=1).T.contiguous()
+        items_DV = self._candidates(vectors_VD).T.contiguous()
         return lambda batch: self._score(batch, vectors_VD, items_DV)
 
     def triple_distances(self, triples: TripleBatch) -> Tensor | None:
@@ -222,12 +240,19 @@ class Compass(SessionModel):
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD))
         votes = self._votes(batch)
+        queries_BD = F.normalize(session_BD, dim=1) * self.log_scale.exp()
+        strength = self.config.retrieval.evidence * (votes.weights.detach() * _SHARE_UNIT).log1p()
         return Mixture(
-            queries=F.normalize(session_BD, dim=1) * self.log_scale.exp(),
+            queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
+            evidence=SparseScores(votes.rows, votes.items, strength),
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes),
             copies=copies,
             votes=votes,
         )
+
+    def _candidates(self, vectors_VD: Tensor) -> Tensor:
+        """Unit vectors of the catalogue, and a column of popularity. Shape [V, D + 1]."""
+        return torch.cat([F.normalize(vectors_VD, dim=1), self.popularity[:, None]], dim=1)
 
     def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor) -> list[Part]:
         graph = batch.graph
@@ -280,13 +305,17 @@ class Compass(SessionModel):
         silent_B3 = torch.zeros_like(logits_B3, dtype=torch.bool)
         silent_B3[:, 1] = not self.config.copy_past
         silent_B3[:, 2] = candidates_B == 0
-        logits_B3 = logits_B3.masked_fill(silent_B3, -torch.inf)
-        return torch.log_softmax(logits_B3, dim=1)
+        gates_B3 = logits_B3.masked_fill(silent_B3, -torch.inf).softmax(1)
+        even_B3 = ~silent_B3 / (~silent_B3).sum(1, keepdim=True)
+        return ((1 - _EVEN_SHARE) * gates_B3 + _EVEN_SHARE * even_B3).clamp_min(_SMALLEST).log()
 
     def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
         mixture = self.mixture(batch, vectors_VD)
         gates_B3 = mixture.log_gates.exp()
-        scores_BV = mask_padding(mixture.queries @ items_DV).softmax(1) * gates_B3[:, :1]
+        logits_BV = mixture.queries @ items_DV
+        rows, columns, values = mixture.evidence
+        scores_BV = mask_padding(logits_BV.index_put((rows, columns), values, accumulate=True)).softmax(1)
+        scores_BV = scores_BV * gates_B3[:, :1]
         for rows, items, shares, gate_B in (
             (batch.rows, batch.items, mixture.copies, gates_B3[:, 1]),
             (mixture.votes.rows, mixture.votes.items, mixture.votes.weights, gates_B3[:, 2]),

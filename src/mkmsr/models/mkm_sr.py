@@ -51,7 +51,7 @@ class MKMSRConfig(StrictModel):
     """"mlp" as in the talk, "dot" as in the authors' code, "cosine" ours: normalised, with a learnt temperature."""
     scale: Annotated[float, Field(gt=0, le=1000)] = 16.0
     """Where the cosine's learnt scale (1 / temperature) starts."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
     readout_start: Literal["uniform", "last-item"] = "last-item"
     """Where W3 starts: drawn like the rest, as in the authors' code, or near "the session is its newest item"."""

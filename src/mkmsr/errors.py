@@ -89,9 +89,7 @@ class EvaluationError(MkmsrError):
 class BundleError(MkmsrError):
     """A saved model is incomplete, altered or of another format."""
 
-    def __init__(
-        self, message: str, *, path: str | Path | None = None, expected: object = None, found: object = None
-    ):
+    def __init__(self, message: str, *, path: str | Path | None = None, expected: object = None, found: object = None):
         self.path, self.expected, self.found = path, expected, found
         text = f"{path}: {message}" if path is not None else message
         if expected is not None or found is not None:

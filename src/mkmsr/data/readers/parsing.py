@@ -45,7 +45,7 @@ def event_row(*, file: int = 0, micros: pl.Expr | None = None) -> pl.Expr:
 
 def price_bucket(price: pl.Expr) -> pl.Expr:
     """The power of two below a price and the one above it, as text like "32-64"; null without a positive price."""
-    power = ((price.log(2) + 1e-9).floor()).clip(0, 62).cast(pl.Int64)
+    power = (price.clip(1, 1e18).log(2) + 1e-9).floor().cast(pl.Int64)
     low = pl.lit(2, dtype=pl.Int64).pow(power)
     named = pl.format("{}-{}", low, low * 2)
     return pl.when(price >= 1).then(named).when(price > 0).then(pl.lit("0-1"))

@@ -15,7 +15,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, train
+from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, train, tune
 from mkmsr.cli.console import WrongCall
 from mkmsr.errors import MkmsrError
 
@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
         train.train,
         "mkmsr train data/shop --model mkm-sr --out runs/shop --set model.dim=64 training.batch_size=256 --refit",
     ),
+    ("tune", tune.tune, "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune/v-sknn"),
     ("evaluate", evaluate.evaluate, "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
     ("compare", compare.compare, "mkmsr compare runs/shop runs/pop runs/recency"),
     ("report", compare.report, "mkmsr report runs/shop --beside runs/pop"),

@@ -1,0 +1,104 @@
+"""`mkmsr tune`: hyper-parameter search on validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from mkmsr.cli.console import COMMON, Common, WrongCall, terminal, text_table
+from mkmsr.cli.data import check_output
+from mkmsr.cli.job_progress import TrialProgress, many_bars
+from mkmsr.cli.train import known_model
+
+__all__ = ["tune"]
+
+_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
+
+
+def tune(
+    data: Path,
+    /,
+    *,
+    out: Path,
+    model: Annotated[str | None, Parameter(validator=known_model)] = None,
+    trials: Annotated[int, _AT_LEAST_ONE] = 30,
+    config: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=())] = (),
+    epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    workers: Annotated[int, _AT_LEAST_ONE] = 1,
+    device: str = "cpu",
+    common: Common = COMMON,
+) -> None:
+    """Search a model's settings: fitted on train, judged on validation; the test is not read.
+
+    The model's defaults are the first trial. Poor trials are stopped early. The same call again goes on where an
+    earlier one stopped, also with more trials.
+
+    Args:
+        data: Prepared data.
+        out: Folder for the study, the table of trials and chosen.toml.
+        model: Name of the model, see `mkmsr models`.
+        trials: Trials in all.
+        config: Settings file (TOML); what it sets is not searched.
+        set_: The same on the command line: model.dim=64 training.select=hit@20
+        epochs: Most epochs of a trial.
+        seed: Of the search and of every trial's weights.
+        workers: Trials beside each other, in processes of one thread each.
+        device: Where models compute: cpu, cuda.
+    """
+    with terminal(common) as screen:
+        check_output(out, "study.sqlite3")
+        base = _base(model, config, set_, epochs)
+        from mkmsr.tune import tune as search
+
+        with many_bars(screen.progress) as bars:
+            watcher = TrialProgress(screen.progress, bars)
+            result = search(data, base, out, trials=trials, seed=seed, workers=workers, device=device, listener=watcher)
+        best = result.best
+        select = result.config.training.select
+        screen.document(
+            {
+                "model": result.config.name,
+                "select": select,
+                "value": best.value,
+                "best_epoch": best.best_epoch,
+                "trials": len(result.trials),
+                "settings": dict(best.settings),
+                "config": str(result.path),
+            }
+        )
+        first = result.trials[0]
+        rows = [[f"validation {select}, %", _percent(first.value), _percent(best.value)]]
+        rows += [[key, _shown(first.settings[key]), _shown(value)] for key, value in best.settings.items()]
+        title = f"{result.config.name}: the best of {len(result.trials)} trials"
+        screen.show(text_table(title, ["", "default", "chosen"], rows))
+        screen.say(f"settings: {result.path}; all trials: {out}/trials.csv")
+        screen.say(f"Next: mkmsr train {data} --config {result.path} --out runs/{result.config.name} --refit")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _base(model: str | None, config: Path | None, overrides: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
+    """The settings that are given, and so not searched.
+
+    Raises:
+        WrongCall: No model is named.
+    """
+    from mkmsr.config import apply_overrides, read_toml
+
+    settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
+    table = {**settings.get("model", {}), **({"name": model} if model is not None else {})}
+    if "name" not in table:
+        raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
+    training = {**settings.get("training", {}), **({"epochs": epochs} if epochs is not None else {})}
+    return {**settings, "model": table, "training": training}

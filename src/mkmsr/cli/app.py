@@ -30,7 +30,8 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
         data.prepare,
         "mkmsr prepare events shop/events.parquet --attributes shop/attributes.parquet --out data/shop\n"
         "mkmsr prepare events clicks.csv.gz --columns item=sku,operation=type,time=ts,user=uid --out data/x\n"
-        "mkmsr prepare jdata-demo downloads/jdata_demo --new-items keep --out data/demo_n",
+        "mkmsr prepare jdata-demo downloads/jdata_demo --new-items keep --out data/demo_n\n"
+        "mkmsr prepare kkbox downloads/kkbox --out data/kkbox",
     ),
     ("describe", data.describe, "mkmsr describe data/shop"),
     ("models", models.models, "mkmsr models --json"),

@@ -5,8 +5,10 @@ Dimension letters: S distinct values, Q tree nodes, D state size.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,16 +47,103 @@ class TreeGRU(nn.Module):
 
     def forward(self, inputs: Tensor, value: Tensor, parent: Tensor, level_sizes: Sequence[int]) -> Tensor:
         """The state after each tree node's prefix. Shape [Q, D]."""
-        gates_S3D = self.from_input(inputs)
-        levels = []
-        state = inputs.new_zeros(1, self.dim)
-        for value_q, parent_q in zip(
-            torch.split(value, list(level_sizes)), torch.split(parent, list(level_sizes)), strict=True
-        ):
-            gates_in, gates_state = gates_S3D[value_q], self.from_state(state)[parent_q]
-            reset_update = torch.sigmoid(gates_in[:, : 2 * self.dim] + gates_state[:, : 2 * self.dim])
-            reset, update = reset_update.chunk(2, dim=1)
-            new = torch.tanh(gates_in[:, 2 * self.dim :] + reset * gates_state[:, 2 * self.dim :])
-            state = new + update * (state[parent_q] - new)
-            levels.append(state)
-        return torch.cat(levels)
+        gates_S3D, state = self.from_input(inputs), self.from_state
+        row = _rows_of_parents(parent, level_sizes)
+        if not torch.is_grad_enabled():
+            return _unroll(gates_S3D, state.weight, state.bias, value, row, level_sizes)[0][1:]
+        states: Tensor = _Unroll.apply(  # type: ignore[no-untyped-call]
+            gates_S3D, state.weight, state.bias, value, row, level_sizes
+        )
+        return states
+
+
+def _rows_of_parents(parent: Tensor, level_sizes: Sequence[int]) -> Tensor:
+    """Row of each node's parent in a table that has the root in row 0 and the nodes after it. Shape [Q]."""
+    begins = [0, *itertools.accumulate(level_sizes[:-1], initial=1)][: len(level_sizes)]
+    of_level = torch.tensor([begins, list(level_sizes)], device=parent.device)
+    return parent + torch.repeat_interleave(of_level[0], of_level[1], output_size=len(parent))
+
+
+def _unroll(
+    gates_in_S3D: Tensor, weight: Tensor, bias: Tensor, value: Tensor, row: Tensor, level_sizes: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """States with the root's in row 0 [Q + 1, D]; reset, update and W_hn h + b_hn [Q, 3D]; new [Q, D].
+
+    A level has few nodes, so that its time is that of calling each operation: those that can wait for all levels at
+    once stand outside of the loop.
+    """
+    dim, sizes = weight.shape[1], list(level_sizes)
+    start_S3D = torch.cat(
+        [gates_in_S3D[:, : 2 * dim] + bias[: 2 * dim], bias[2 * dim :].expand(len(gates_in_S3D), -1)], 1
+    )
+    gates_Q3D, new_QD = start_S3D[value], gates_in_S3D[:, 2 * dim :][value]
+    states = gates_Q3D.new_empty(len(value) + 1, dim)
+    states[0] = 0
+    reset_QD, update_QD, new_state_QD = gates_Q3D.chunk(3, dim=1)
+    for row_q, gates, reset_update, reset, update, new_state, new, state in zip(
+        row.split(sizes),
+        gates_Q3D.split(sizes),
+        gates_Q3D[:, : 2 * dim].split(sizes),
+        reset_QD.split(sizes),
+        update_QD.split(sizes),
+        new_state_QD.split(sizes),
+        new_QD.split(sizes),
+        states[1:].split(sizes),
+        strict=True,
+    ):
+        before = states.index_select(0, row_q)
+        gates.addmm_(before, weight.T)
+        reset_update.sigmoid_()
+        new.addcmul_(reset, new_state).tanh_()
+        torch.lerp(new, before, update, out=state)
+    return states, gates_Q3D, new_QD
+
+
+class _Unroll(torch.autograd.Function):
+    """`_unroll` with a backward pass of three operations a level, where automatic differentiation takes thirty."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gates_in_S3D: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        value: Tensor,
+        row: Tensor,
+        level_sizes: Sequence[int],
+    ) -> Tensor:
+        states, gates, new = _unroll(gates_in_S3D, weight, bias, value, row, level_sizes)
+        ctx.save_for_backward(weight, value, row, states, gates, new)
+        ctx.num_values, ctx.level_sizes = len(gates_in_S3D), list(level_sizes)
+        return states[1:]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The state's derivative by each gate does not depend on the gradient, so it is taken for all nodes at once."""
+        weight, value, row, states, gates, new = ctx.saved_tensors
+        dim = weight.shape[1]
+        reset, update, new_state = gates.chunk(3, dim=1)
+        by_new = (1 - update).mul_(1 - new * new)
+        by_update = (states[row] - new).mul_(update).mul_(1 - update)
+        by_reset = by_new * new_state * reset * (1 - reset)
+        # What a node hands to its parent: through W_hr h, W_hz h, W_hn h and directly.
+        factors_Q4D = torch.stack([by_reset, by_update, by_new * reset, update], dim=1)
+        received = gates.new_zeros(len(value) + 1, 4 * dim)
+        received[1:, 3 * dim :] = gradients[0]
+        of_states = torch.empty_like(new)
+        levels = zip(
+            row.split(ctx.level_sizes),
+            factors_Q4D.split(ctx.level_sizes),
+            received[1:, : 3 * dim].split(ctx.level_sizes),
+            received[1:, 3 * dim :].split(ctx.level_sizes),
+            of_states.split(ctx.level_sizes),
+            strict=True,
+        )
+        for row_q, factors, of_gates, direct, of_state in reversed(list(levels)):
+            torch.addmm(direct, of_gates, weight, out=of_state)
+            received.index_add_(0, row_q, (factors * of_state[:, None]).flatten(1))
+        of_gates = received[:, : 3 * dim]
+        of_inputs = torch.stack([by_reset, by_update, by_new], dim=1).mul_(of_states[:, None]).flatten(1)
+        of_gates_in = of_inputs.new_zeros(ctx.num_values, 3 * dim).index_add_(0, value, of_inputs)
+        return of_gates_in, of_gates.T @ states, of_gates.sum(0), None, None, None

@@ -1,54 +1,20 @@
-"""Figures of runs, drawn with matplotlib onto figures of their own (no pyplot, no global state) and returned as bytes.
-
-Drawn in five named inks, so that an HTML page can show the same drawing in its own colours, light or dark: see
-`inline_svg`.
-"""
+"""Figures of runs, as bytes: metrics with intervals, slices, learning curves."""
 
 from __future__ import annotations
 
-import html
-import io
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from mkmsr.errors import ConfigError
 from mkmsr.evaluation.ranks import SLICES
+from mkmsr.reports.canvas import INKS, FigureFormat, canvas, render
 from mkmsr.reports.tables import metric_title
 from mkmsr.training.history import EpochRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = [
-    "INKS",
-    "FigureFormat",
-    "FigureRow",
-    "MissingMatplotlibError",
-    "draw_learning_curves",
-    "draw_metrics",
-    "draw_slices",
-    "inline_svg",
-]
-
-FigureFormat = Literal["svg", "png"]
-
-INKS: Mapping[str, str] = {
-    "ink": "#1b2430",
-    "muted": "#5c6675",
-    "line": "#d5dae2",
-    "accent": "#0b6e6e",
-    "warm": "#b0500f",
-}
-"""Every colour that a figure uses, by name. All but `line` have a contrast of at least 4.5 on white."""
-
-
-class MissingMatplotlibError(ConfigError):
-    """Figures were asked for, but matplotlib is not installed."""
-
+__all__ = ["FigureRow", "draw_learning_curves", "draw_metrics", "draw_slices"]
 
 Curve: TypeAlias = tuple[str, Sequence[tuple[int, float]]]
 """What a line shows, and its points (epoch, value)."""
@@ -77,7 +43,7 @@ def draw_metrics(rows: Sequence[FigureRow], metrics: Sequence[str], format: Figu
     Raises:
         MissingMatplotlibError: matplotlib is not installed.
     """
-    with _figure(width=2.6 * len(metrics) + 1.2, height=0.34 * len(rows) + 0.8, panels=len(metrics)) as (
+    with canvas(width=2.6 * len(metrics) + 1.2, height=0.34 * len(rows) + 0.8, panels=len(metrics)) as (
         figure,
         panels,
     ):
@@ -85,7 +51,7 @@ def draw_metrics(rows: Sequence[FigureRow], metrics: Sequence[str], format: Figu
             _draw_dots(axes, rows, name)
             axes.set_title(metric_title(name), loc="left", fontsize=10, fontweight="bold")
             axes.set_xlabel("per cent")
-        return _render(figure, format, "metrics")
+        return render(figure, format, "metrics")
 
 
 def draw_slices(rows: Sequence[FigureRow], metric: str, format: FigureFormat = "svg") -> bytes:
@@ -100,7 +66,7 @@ def draw_slices(rows: Sequence[FigureRow], metric: str, format: FigureFormat = "
         MissingMatplotlibError: matplotlib is not installed.
     """
     names = [name for name in SLICES if any(name in row.values for row in rows)]
-    with _figure(width=2.6 * max(len(names), 1) + 1.2, height=0.34 * len(rows) + 0.8, panels=max(len(names), 1)) as (
+    with canvas(width=2.6 * max(len(names), 1) + 1.2, height=0.34 * len(rows) + 0.8, panels=max(len(names), 1)) as (
         figure,
         panels,
     ):
@@ -108,7 +74,7 @@ def draw_slices(rows: Sequence[FigureRow], metric: str, format: FigureFormat = "
             _draw_dots(axes, rows, name)
             axes.set_title(name.replace("_", " "), loc="left", fontsize=10, fontweight="bold")
             axes.set_xlabel(f"{metric_title(metric)}, per cent")
-        return _render(figure, format, "slices")
+        return render(figure, format, "slices")
 
 
 def draw_learning_curves(
@@ -134,75 +100,11 @@ def draw_learning_curves(
     ]
     shown = [(title, lines) for title, lines in curves if any(points for _, points in lines)]
     count = max(len(shown), 1)
-    with _figure(width=3.2 * count, height=2.7, panels=count, shared=False) as (figure, panels):
+    with canvas(width=3.2 * count, height=2.7, panels=count, shared=False) as (figure, panels):
         for axes, (title, lines) in zip(panels, shown, strict=False):
             axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
             _draw_curves(axes, lines, best_epoch)
-        return _render(figure, format, "curves")
-
-
-def inline_svg(svg: bytes, *, name: str, description: str) -> str:
-    """A drawn figure as markup for an HTML page: its inks become CSS variables, its ids unique, its text the page's.
-
-    Args:
-        svg: What a `draw_...` function returned.
-        name: Prefix of its ids, unique on the page.
-        description: What the figure shows, for those who cannot see it.
-    """
-    text = svg.decode("utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*|<style[^>]*>.*?</style>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'\b(id=")([^"]+)"', rf"\g<1>{name}-\g<2>" + '"', text)
-    text = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", text)
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace("fill: #ffffff", "fill: none")
-    for ink, colour in INKS.items():
-        text = text.replace(colour, f"var(--{ink})")
-    box = re.search(r'viewBox="([^"]+)"', text)
-    assert box is not None
-    opening = f'<svg class="figure" role="img" aria-label="{html.escape(description)}" viewBox="{box.group(1)}">'
-    return re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
-
-
-@contextmanager
-def _figure(*, width: float, height: float, panels: int, shared: bool = True) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with panels side by side, and the style that holds while it is drawn and rendered."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        raise MissingMatplotlibError("figures need matplotlib; install it with: pip install 'mkmsr[plots]'") from None
-    style: dict[Any, Any] = {
-        "text.parse_math": False,
-        "svg.fonttype": "none",
-        "font.size": 9,
-        "axes.edgecolor": INKS["line"],
-        "axes.labelcolor": INKS["muted"],
-        "axes.titlecolor": INKS["ink"],
-        "axes.titlepad": 8,
-        "text.color": INKS["ink"],
-        "xtick.color": INKS["line"],
-        "ytick.color": INKS["line"],
-        "xtick.labelcolor": INKS["muted"],
-        "ytick.labelcolor": INKS["ink"],
-        "grid.color": INKS["line"],
-        "axes.facecolor": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.06), facecolor="white")
-        yield figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
-
-
-def _render(figure: Figure, format: FigureFormat, salt: str) -> bytes:
-    import matplotlib as mpl
-
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": salt}):  # equal input, equal bytes
-        metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
-        figure.savefig(buffer, format=format, dpi=160, metadata=metadata)
-    return buffer.getvalue()
+        return render(figure, format, "curves")
 
 
 def _draw_dots(axes: Axes, rows: Sequence[FigureRow], name: str) -> None:

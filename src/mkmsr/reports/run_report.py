@@ -13,21 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import bootstrap_intervals
 from mkmsr.files import atomic_write
+from mkmsr.reports.canvas import MissingMatplotlibError, inline_svg
 from mkmsr.reports.comparison import Comparison, check_same_examples, compare_evaluations, read_runs
-from mkmsr.reports.figures import (
-    FigureRow,
-    MissingMatplotlibError,
-    draw_learning_curves,
-    draw_metrics,
-    draw_slices,
-    inline_svg,
-)
+from mkmsr.reports.figures import FigureRow, draw_learning_curves, draw_metrics, draw_slices
+from mkmsr.reports.pages import template
 from mkmsr.reports.report_view import main_metric, report_view
 from mkmsr.reports.run_folder import EvaluatedRun, RunFolder, read_run_folder
 from mkmsr.reports.tables import metric_title
@@ -68,7 +61,7 @@ def write_run_report(
     if baselines:
         _remember(run.folder, others)
     figures = _figures(run, comparison)
-    page = _template().render(report_view(run, comparison, figures))
+    page = template("run_report.html").render(report_view(run, comparison, figures))
     path = run.folder / REPORT
     atomic_write(path, page)
     return path
@@ -155,14 +148,3 @@ def _slice_row(run: EvaluatedRun, own: EvaluatedRun, metric: str) -> FigureRow:
     k = int(metric.partition("@")[2])
     intervals = {name: bootstrap_intervals(table, (k,))[metric] for name, table in tables.items() if len(table)}
     return FigureRow(run.label, values, intervals, highlight=run.label == own.label)
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("run_report.html")

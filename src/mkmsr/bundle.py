@@ -33,6 +33,7 @@ from mkmsr.bundle_format import (
     CARD,
     HEADER,
     WEIGHTS,
+    Vocabularies,
     entry,
     read_header,
     read_vocabularies,
@@ -43,7 +44,6 @@ from mkmsr.bundle_format import (
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, MkmsrError
 from mkmsr.files import atomic_folder
@@ -51,7 +51,7 @@ from mkmsr.model_card import model_card
 from mkmsr.models import model_entry
 from mkmsr.models.base import ModelSizes, SessionModel
 
-__all__ = ["ModelBundle", "load_bundle", "save_bundle"]
+__all__ = ["ModelBundle", "load_bundle", "resave_bundle", "save_bundle"]
 
 _SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "safetensors")
@@ -72,6 +72,8 @@ class ModelBundle:
         operation_counts: The same for operations. Shape [O].
         max_session_events: The longest session of training, target included; a prefix has one event fewer.
         metadata: The other entries of `bundle.json`: data, metrics, libraries.
+        added: Items that came after training, oldest first; they stand at the end of `items`.
+        retired: Items that must not be recommended any more; a session may still hold them.
     """
 
     name: str
@@ -84,6 +86,8 @@ class ModelBundle:
     operation_counts: NDArray[np.int64]
     max_session_events: int
     metadata: dict[str, Any] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    retired: frozenset[str] = frozenset()
 
 
 def save_bundle(
@@ -112,8 +116,6 @@ def save_bundle(
             cannot be written (a full disk, no permission).
     """
     path = Path(path)
-    if path.exists() and not (path / HEADER).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise BundleError("something else is here, and it is not overwritten; choose another folder", path=path)
     _check_sizes(model.sizes, dataset.items, dataset.operations, dataset.knowledge, path)
     sessions = dataset.fitting_sessions(refit=refit)
     data = {
@@ -131,13 +133,31 @@ def save_bundle(
         "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
         "data": data,
         "metrics": dict(metrics),
-        "libraries": {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}},
+        "libraries": _libraries(),
     }
-    try:
-        with atomic_folder(path) as folder:
-            _write(folder, header, model, dataset, sessions)
-    except OSError as error:
-        raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
+    _write(path, header, model, Vocabularies.of(dataset, sessions))
+    return path
+
+
+def resave_bundle(path: str | Path, bundle: ModelBundle) -> Path:
+    """Write a loaded bundle again, with the items that were added to it and the names of those retired.
+
+    Raises:
+        BundleError: As in `save_bundle`.
+    """
+    path, model = Path(path), bundle.model
+    _check_sizes(model.sizes, bundle.items, bundle.operations, bundle.knowledge, path)
+    header: dict[str, Any] = {
+        "model": bundle.name,
+        "config": bundle.config.model_dump(mode="json"),
+        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
+        "data": bundle.metadata["data"],
+        "metrics": bundle.metadata["metrics"],
+        "libraries": _libraries(),
+        "catalogue": {"added": list(bundle.added), "retired": sorted(bundle.retired)},
+    }
+    names = Vocabularies(bundle.items, bundle.operations, bundle.knowledge, bundle.item_counts, bundle.operation_counts)
+    _write(path, header, model, names)
     return path
 
 
@@ -167,16 +187,35 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
         operation_counts=names.operation_counts,
         max_session_events=entry(header["data"], "max_session_events", int, path / HEADER),
         metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version")},
+        added=_catalogue_entry(header, "added", names.items, path),
+        retired=frozenset(_catalogue_entry(header, "retired", names.items, path)),
     )
 
 
-def _write(
-    folder: Path, header: dict[str, Any], model: SessionModel, dataset: PreparedDataset, sessions: SessionTable
-) -> None:
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(_tensors(model)))
-    write_vocabularies(folder, dataset, sessions)
-    (folder / CARD).write_text(model_card(header, model_entry(header["model"])), encoding="utf-8")
-    write_header(folder, header)
+def _write(path: Path, header: dict[str, Any], model: SessionModel, names: Vocabularies) -> None:
+    if path.exists() and not (path / HEADER).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise BundleError("something else is here, and it is not overwritten; choose another folder", path=path)
+    try:
+        with atomic_folder(path) as folder:
+            (folder / WEIGHTS).write_bytes(safetensors.torch.save(_tensors(model)))
+            write_vocabularies(folder, names)
+            (folder / CARD).write_text(model_card(header, model_entry(header["model"])), encoding="utf-8")
+            write_header(folder, header)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
+
+
+def _libraries() -> dict[str, str]:
+    return {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}}
+
+
+def _catalogue_entry(header: Mapping[str, Any], key: str, items: Vocabulary, path: Path) -> tuple[str, ...]:
+    """Names of items under an entry that only a bundle with a changed catalogue has."""
+    catalogue = header.get("catalogue", {})
+    names = catalogue.get(key, []) if isinstance(catalogue, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name in items for name in names):
+        raise BundleError(f"the {key} items of its catalogue are not all items of it", path=path / HEADER)
+    return tuple(names)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

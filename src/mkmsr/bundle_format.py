@@ -68,21 +68,30 @@ class Vocabularies:
     item_counts: NDArray[np.int64]
     operation_counts: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, dataset: PreparedDataset, sessions: SessionTable) -> Vocabularies:
+        """Those of a dataset, counted in the sessions that a model learnt from."""
+        return cls(
+            dataset.items,
+            dataset.operations,
+            dataset.knowledge,
+            np.bincount(sessions.items, minlength=len(dataset.items) + 1).astype(np.int64),
+            np.bincount(sessions.operations, minlength=len(dataset.operations) + 1).astype(np.int64),
+        )
 
-def write_vocabularies(folder: Path, dataset: PreparedDataset, sessions: SessionTable) -> None:
+
+def write_vocabularies(folder: Path, names: Vocabularies) -> None:
     """Write ids, their counts in the sessions that the model learnt from, and item knowledge where there is any."""
-    item_counts = np.bincount(sessions.items, minlength=len(dataset.items) + 1)[1:]
-    operation_counts = np.bincount(sessions.operations, minlength=len(dataset.operations) + 1)[1:].tolist()
-    pl.DataFrame({"item": list(dataset.items.ids), "count": item_counts}).write_parquet(folder / _ITEMS)
+    pl.DataFrame({"item": list(names.items.ids), "count": names.item_counts[1:]}).write_parquet(folder / _ITEMS)
     operations = [
         {"operation": each, "count": count}
-        for each, count in zip(dataset.operations.ids, operation_counts, strict=True)
+        for each, count in zip(names.operations.ids, names.operation_counts[1:].tolist(), strict=True)
     ]
-    relations = list(dataset.knowledge.relations.ids)
+    relations = list(names.knowledge.relations.ids)
     text = _json({"operations": operations, "relations": relations})
     (folder / _OPERATIONS).write_text(text, encoding="utf-8")
-    if len(dataset.knowledge.attributes) > 0:
-        _write_knowledge(folder, dataset.knowledge)
+    if len(names.knowledge.attributes) > 0:
+        _write_knowledge(folder, names.knowledge)
 
 
 def write_header(folder: Path, header: Mapping[str, Any]) -> None:

@@ -96,6 +96,19 @@ class ComposedVectors(nn.Module):
             attributes, items, share, (size[1], size[0])
         )
 
+    def append(self, count: int, items: Tensor, relations: Tensor, attributes: Tensor) -> None:
+        """Take in `count` items that training did not see, with their triples: items from V on, ..., each [T]."""
+        if self.ids is not None:
+            weight_VD = torch.cat([self.ids.weight.detach(), self.ids.weight.new_zeros(count, self.dim)])
+            self.ids = nn.Embedding.from_pretrained(weight_VD, freeze=False, padding_idx=0)
+        self.num_items += count
+        owners = torch.repeat_interleave(torch.arange(len(self.rows) - 1, device=self.rows.device), self.rows.diff())
+        known = (owners, self.relation_of[self.columns], self.columns)
+        triples = [
+            torch.cat([old, new.to(old)]) for old, new in zip(known, (items, relations, attributes), strict=True)
+        ]
+        self.observe(torch.cat([self.seen, self.seen.new_zeros(count)]), *triples)
+
     def forward(self) -> Tensor:
         """The vectors of all items; row 0 is zero. Shape [V, D]."""
         parts = []

@@ -76,6 +76,22 @@ class SessionModel(nn.Module):
         """
         return None
 
+    def append_items(self, count: int, triples: Tensor) -> None:
+        """Place items that training did not see behind the catalogue, by what is known about them.
+
+        Only where `places_new_items`. An item without a triple comes last in every list.
+
+        Args:
+            count: How many; they get the indexes from V on.
+            triples: Item, relation and attribute (1..A) indexes. Shape [T, 3].
+        """
+        raise NotImplementedError
+
+    @property
+    def places_new_items(self) -> bool:
+        """Whether `append_items` can be called."""
+        return False
+
     def triple_distances(self, triples: TripleBatch) -> Tensor | None:
         """Implausibility of triples for the knowledge task, or None if the model has no such task. Shape [T]."""
         return None

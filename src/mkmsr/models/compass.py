@@ -11,7 +11,7 @@ three weights g depend on the session. Dimension letters: B sessions, P events, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -37,6 +37,8 @@ __all__ = ["Compass", "CompassConfig", "Mixture"]
 COMPONENTS = ("explore", "copy", "neighbours")
 _FEATURES = 6
 _SMALLEST = 1e-12
+_LAST = -1e4
+"""Popularity of an item that was added without any known attribute: probability 0."""
 _SHARE_UNIT = 100
 _START_SCALE = 16.0
 _EVEN_SHARE = 0.03
@@ -194,6 +196,19 @@ class Compass(SessionModel):
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
         if self.config.neighbours:
             self.index.build(training.sessions)
+
+    @property
+    def places_new_items(self) -> bool:
+        return self.vectors.attributes is not None
+
+    def append_items(self, count: int, triples: Tensor) -> None:
+        items, relations, attributes = triples.unbind(1)
+        described = torch.bincount(items - len(self.popularity), minlength=count) > 0
+        self.sizes = replace(self.sizes, num_items=self.sizes.num_items + count)
+        self.vectors.append(count, items, relations, attributes)
+        self.popularity = torch.cat([self.popularity, torch.where(described, 0.0, _LAST).to(self.popularity)])
+        if self.config.neighbours:
+            self.index.append_items(count)
 
     @property
     def has_knowledge_task(self) -> bool:

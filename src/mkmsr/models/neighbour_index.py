@@ -159,6 +159,10 @@ class SessionIndex(nn.Module):
         days = (ends.max(initial=0) - sessions.times[sessions.offsets[1:][rows] - 1]) / 86_400
         self.ages = torch.from_numpy(days.astype(np.float32)).to(self.ages.device)
 
+    def append_items(self, count: int) -> None:
+        """Make room for items that stand in no indexed session."""
+        self.item_offsets = torch.cat([self.item_offsets, self.item_offsets[-1:].expand(count)])
+
     def vote(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Votes:
         """One weight for each (prefix, item) that a neighbour votes for, by prefix and then item.
 

@@ -12,7 +12,8 @@ from mkmsr.bundle import load_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.evaluation.evaluator import evaluate
-from mkmsr.recommender import Recommendations, Recommender, _top
+from mkmsr.recommender import Recommendations, Recommender
+from mkmsr.recommender.ranking import top
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +179,13 @@ def test_attributes_are_given_by_relation(recommender: Recommender) -> None:
 
 def test_equal_scores_keep_the_order_of_the_catalogue() -> None:
     scores = torch.tensor([[-torch.inf, 1, 3, 1, 1, 3, 0], [-torch.inf, 5, 4, 3, 2, 1, 0]])
-    assert _top(scores, 3).tolist() == [[2, 5, 1], [1, 2, 3]]
-    assert _top(scores, 1).tolist() == [[2], [1]]
+    assert top(scores, 3).tolist() == [[2, 5, 1], [1, 2, 3]]
+    assert top(scores, 1).tolist() == [[2], [1]]
     generator = torch.Generator().manual_seed(1)
     rough = torch.randint(0, 4, (50, 40), generator=generator).float()
     expected = (-rough.numpy()).argsort(axis=1, kind="stable")
     for k in (1, 5, 17, 40):
-        assert _top(rough, k).tolist() == expected[:, :k].tolist()
+        assert top(rough, k).tolist() == expected[:, :k].tolist()
 
 
 def test_loading_again_gives_the_same_lists(recommender: Recommender, shop: PreparedDataset, tmp_path: Path) -> None:

@@ -1,0 +1,20 @@
+"""Recommendations from a model bundle: sessions and ids in, ranked ids out; a catalogue that may change meanwhile."""
+
+from __future__ import annotations
+
+from mkmsr.recommender.filters import Condition, Filters, parse_condition
+from mkmsr.recommender.live_catalogue import CatalogueChange
+from mkmsr.recommender.recommender import Recommendations, RecommendedItem, Recommender
+from mkmsr.recommender.session_input import Event, Session
+
+__all__ = [
+    "CatalogueChange",
+    "Condition",
+    "Event",
+    "Filters",
+    "Recommendations",
+    "RecommendedItem",
+    "Recommender",
+    "Session",
+    "parse_condition",
+]

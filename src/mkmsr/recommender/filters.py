@@ -1,0 +1,170 @@
+"""Which items a list may hold: exclusions, an allow-list, conditions on attributes, and at most so many of one value.
+
+Conditions look at what the model knows about items, and at facts that change too often for a model, such as the price
+of today or what is in stock. Everything is applied to the whole catalogue before a list is cut to its length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mkmsr.bundle import ModelBundle
+from mkmsr.data.buckets import bucket_bounds, number_in
+from mkmsr.errors import ConfigError, nearest
+
+__all__ = ["NO_FILTERS", "Condition", "Facts", "Filters", "allowed_items", "capped_values", "parse_condition"]
+
+Facts = Mapping[str, Mapping[str, tuple[str, ...]]]
+"""Values of items by relation and item id: `facts["price"]["sku-1"] == ("12.5",)`."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on the values that an item has under one relation.
+
+    Args:
+        relation: Name of the relation, or of a fact, which goes before a relation of the same name.
+        kind: "in": one of the item's values is among `values`; "not in": none is; "range": one of them is a number x
+            with low <= x <= high, or a bucket that lies inside. An item without any value meets only "not in".
+        values: For "in" and "not in".
+        low: For "range".
+        high: For "range".
+    """
+
+    relation: str
+    kind: Literal["in", "not in", "range"]
+    values: frozenset[str] = frozenset()
+    low: float = -math.inf
+    high: float = math.inf
+
+    def accepts(self, value: str) -> bool:
+        """Whether one value is in the range, or among the values (also for "not in")."""
+        if self.kind != "range":
+            return value in self.values
+        number = number_in(value)
+        low, high = (number, number) if number is not None else bucket_bounds(value) or (math.nan, math.nan)
+        return self.low <= low and high <= self.high
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the lists of one call may hold.
+
+    Args:
+        exclude: Items that must not appear; unknown ids change nothing.
+        only: The only items that may appear, or None for all; unknown ids change nothing.
+        where: Conditions that every item must meet.
+        at_most: By relation, how many items of a list may share one of its values. From the best item down, an item
+            that would be one too many is passed over; one with several values counts for each, one without for none.
+    """
+
+    exclude: Collection[str] = ()
+    only: Collection[str] | None = None
+    where: Sequence[Condition] = ()
+    at_most: Mapping[str, int] = field(default_factory=dict)
+
+
+NO_FILTERS = Filters()
+
+
+def parse_condition(text: str) -> Condition:
+    """The condition that a text states.
+
+    `category=shoes` equal, `category=shoes,boots` one of several, `brand!=acme` none of several, `price=10..50` a range
+    with both ends, `price=..50` open at one end.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    relation, separator, wanted = text.partition("=")
+    if not separator or not wanted or not relation.strip("! "):
+        raise ConfigError(
+            f"{text!r} is no condition; write for example category=shoes,boots or brand!=acme or price=10..50",
+            key="where",
+        )
+    if relation.endswith("!"):
+        return Condition(relation[:-1].strip(), "not in", frozenset(wanted.split(",")))
+    bounds = bucket_bounds(wanted)
+    if bounds is not None:
+        return Condition(relation.strip(), "range", low=bounds[0], high=bounds[1])
+    return Condition(relation.strip(), "in", frozenset(wanted.split(",")))
+
+
+def allowed_items(bundle: ModelBundle, filters: Filters, facts: Facts) -> NDArray[np.bool_]:
+    """Whether each item may be recommended. Shape [V]; entry 0, padding, is False.
+
+    Raises:
+        ConfigError: A condition names a relation that neither the model nor the facts have.
+    """
+    allowed = np.ones(len(bundle.items) + 1, np.bool_)
+    if filters.only is not None:
+        allowed[:] = False
+        allowed[bundle.items.indexes(map(str, filters.only), missing="zero")] = True
+    for condition in filters.where:
+        items, values, names = _values(bundle, facts, condition.relation)
+        accepted = np.array([condition.accepts(name) for name in names], np.bool_)
+        having = np.zeros(len(allowed), np.bool_)
+        having[items[accepted[values]]] = True
+        allowed &= ~having if condition.kind == "not in" else having
+    allowed[bundle.items.indexes([*map(str, filters.exclude), *bundle.retired], missing="zero")] = False
+    allowed[0] = False
+    return allowed
+
+
+def capped_values(bundle: ModelBundle, filters: Filters, facts: Facts) -> list[tuple[int, dict[int, list[int]]]]:
+    """For each relation of `at_most` the cap, and the values of each item that has any.
+
+    Raises:
+        ConfigError: A relation is unknown, or a cap is below 1.
+    """
+    caps = []
+    for relation, most in filters.at_most.items():
+        if most < 1:
+            raise ConfigError(
+                f"{relation}: must be at least 1, found {most}; use a condition to leave all out", key="at_most"
+            )
+        items, values, _ = _values(bundle, facts, relation)
+        of_item: dict[int, list[int]] = {}
+        for item, value in zip(items.tolist(), values.tolist(), strict=True):
+            of_item.setdefault(item, []).append(value)
+        caps.append((most, of_item))
+    return caps
+
+
+def _values(
+    bundle: ModelBundle, facts: Facts, relation: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]]:
+    """Who has which value under a relation: items and value numbers, one entry a pair, and the values by number."""
+    if relation in facts:
+        return _values_of_facts(bundle, facts[relation])
+    knowledge = bundle.knowledge
+    if relation not in knowledge.relations:
+        known = [*facts, *knowledge.relations.ids]
+        raise ConfigError(
+            f"nothing is known under {relation!r}{nearest(relation, known)} (known: {', '.join(known) or 'none'})",
+            key="where",
+        )
+    rows = knowledge.triples[knowledge.triples[:, 1] == knowledge.relations.index(relation)]
+    attributes, values = np.unique(rows[:, 2] - knowledge.num_items, return_inverse=True)
+    names = [knowledge.attributes.id(each).removeprefix(f"{relation}=") for each in attributes.tolist()]
+    return rows[:, 0], values, names
+
+
+def _values_of_facts(
+    bundle: ModelBundle, of_item: Mapping[str, Iterable[str]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]]:
+    numbers: dict[str, int] = {}
+    pairs = [
+        (bundle.items.index(item), numbers.setdefault(value, len(numbers)))
+        for item, values in of_item.items()
+        if item in bundle.items
+        for value in values
+    ]
+    items, values = np.array(pairs, np.int64).reshape(-1, 2).T
+    return items, values, list(numbers)

@@ -1,0 +1,96 @@
+"""Sessions as callers write them, in external ids, turned into the indexes that a model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from mkmsr.bundle import ModelBundle
+from mkmsr.errors import DataError
+
+__all__ = ["Event", "ReadSession", "Session", "default_operation", "is_many", "read_session"]
+
+Event: TypeAlias = "str | int | tuple[str | int, str | None] | Mapping[str, Any]"
+"""An item id; an (item id, operation) tuple; or a mapping with "item" and perhaps "operation"."""
+
+Session: TypeAlias = "Sequence[Event] | Mapping[str, Any]"
+"""Events, oldest first; or a mapping that holds them under "events"."""
+
+
+@dataclass(frozen=True)
+class ReadSession:
+    """A session in indexes.
+
+    Args:
+        items: Item indexes, oldest first; empty where no event was of a known item.
+        operations: Operation index of each event.
+        skipped: Events left out because their item is not in the catalogue.
+        replaced: Events whose operation is unknown, and was taken for the most common one.
+    """
+
+    items: list[int]
+    operations: list[int]
+    skipped: int
+    replaced: int
+
+
+def default_operation(bundle: ModelBundle) -> int:
+    """Index of the operation that training saw most often."""
+    return int(bundle.operation_counts[1:].argmax()) + 1
+
+
+def read_session(bundle: ModelBundle, session: Session, row: int) -> ReadSession:
+    """A session as indexes: unknown items skipped, unknown operations replaced, the newest events kept.
+
+    Args:
+        bundle: The model with its vocabularies.
+        session: The session.
+        row: Its place in the call, for messages.
+
+    Raises:
+        DataError: The session or one of its events is of another form.
+    """
+    items, operations, skipped, replaced = [], [], 0, 0
+    default = default_operation(bundle)
+    for number, event in enumerate(_events(session, row), start=1):
+        item, operation = _item_and_operation(event, row, number)
+        if item not in bundle.items:
+            skipped += 1
+            continue
+        known = operation is None or operation in bundle.operations
+        replaced += not known
+        items.append(bundle.items.index(item))
+        operations.append(bundle.operations.index(operation) if operation is not None and known else default)
+    newest = bundle.max_session_events - 1
+    return ReadSession(items[-newest:], operations[-newest:], skipped, replaced)
+
+
+def is_many(session: object) -> bool:
+    """Whether this is a list of sessions: its first entry is a list, or a mapping that holds events."""
+    if not isinstance(session, Sequence) or isinstance(session, str) or not session:
+        return False
+    first = session[0]
+    return isinstance(first, list) or (isinstance(first, Mapping) and "events" in first)
+
+
+def _events(session: Session, row: int) -> Sequence[Event]:
+    events: object = session["events"] if isinstance(session, Mapping) and "events" in session else session
+    if isinstance(events, str | bytes | Mapping) or not isinstance(events, Sequence):
+        raise DataError(f"session {row} should be a list of events, or have one under 'events'; found {session!r:.100}")
+    return events
+
+
+def _item_and_operation(event: Event, row: int, number: int) -> tuple[str, str | None]:
+    item: object = event
+    operation: object = None
+    if isinstance(event, Mapping):
+        item, operation = event.get("item"), event.get("operation")
+    elif isinstance(event, tuple) and len(event) == 2:
+        item, operation = event
+    if isinstance(item, bool) or not isinstance(item, str | int):
+        raise DataError(
+            f"session {row}, event {number} should be an item id, an (item, operation) tuple or "
+            f'{{"item": ..., "operation": ...}}; found {event!r:.100}'
+        )
+    return str(item), None if operation is None else str(operation)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from planted_recommender import series_shop, trained
+
+from mkmsr.bundle import load_bundle
+from mkmsr.errors import ConfigError, DataError, UnknownIdError
+from mkmsr.recommender import Recommender
+
+NEW = "fresh off the truck"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles")
+    trained(series_shop(), folder)
+    return folder / "compass"
+
+
+@pytest.fixture
+def recommender(saved: Path) -> Recommender:
+    return Recommender.load(saved)
+
+
+def place(recommender: Recommender, session: list[str], item: str) -> int:
+    found = recommender.recommend(session, k=1000)
+    return [each.item for each in found.items].index(item) + 1
+
+
+def test_a_new_item_is_among_the_first_of_its_own_series_and_of_no_other(recommender: Recommender) -> None:
+    before = len(recommender.bundle.items)
+    change = recommender.add_items({NEW: {"series": "2"}})
+    assert change.added == (NEW,)
+    assert change.without_attributes == ()
+    assert change.unknown == {}
+    assert len(recommender.bundle.items) == before + 1
+    for series in range(6):
+        session = [f"item-{series}-0", f"item-{series}-3"]
+        assert (place(recommender, session, NEW) <= 12) == (series == 2)
+
+
+def test_a_new_item_may_stand_in_a_session_and_say_what_comes_next(recommender: Recommender) -> None:
+    assert recommender.recommend([NEW]).ranked_by == "popularity"
+    recommender.add_items({NEW: {"series": ["4"]}})
+    found = recommender.recommend([NEW], k=9)
+    assert (found.ranked_by, found.skipped) == ("model", 0)
+    own = [each.item for each in found.items if each.item.startswith("item-4-")]
+    assert len(own) >= 6
+
+
+def test_scores_of_the_other_items_keep_their_order(recommender: Recommender) -> None:
+    session = ["item-1-2", "item-1-5"]
+    before = [each.item for each in recommender.recommend(session, k=1000).items]
+    recommender.add_items({NEW: {"series": "1"}, "another": {"series": ["0", "3"]}})
+    after = [each.item for each in recommender.recommend(session, k=1000).items]
+    assert [item for item in after if item not in (NEW, "another")] == before
+
+
+def test_unknown_values_are_counted_and_an_item_without_a_known_one_comes_last(recommender: Recommender) -> None:
+    change = recommender.add_items(
+        {"a": {"series": ["3", "no such"]}, "b": {"series": "no such", "colour": "red"}, "c": {}}
+    )
+    assert change.without_attributes == ("b", "c")
+    assert change.unknown == {"series=no such": 2, "colour=red": 1}
+    last = [each.item for each in recommender.recommend(["item-3-1"], k=1000).items][-2:]
+    assert last == ["b", "c"]
+    assert recommender.attributes("a") == {"series": ["3"]}
+    assert recommender.attributes("b") == {}
+
+
+def test_retired_items_never_appear_and_can_come_back(recommender: Recommender) -> None:
+    session = ["item-0-1", "item-0-2"]
+    first = recommender.recommend(session, k=1).items[0].item
+    recommender.retire_items([first])
+    assert first not in [each.item for each in recommender.recommend(session, k=1000).items]
+    assert first not in [each.item for each in recommender.recommend([], k=1000).items]
+    assert recommender.recommend([first]).ranked_by == "model"
+    recommender.restore_items([first])
+    assert recommender.recommend(session, k=1).items[0].item == first
+
+
+def test_a_bundle_remembers_what_changed(recommender: Recommender, tmp_path: Path) -> None:
+    recommender.add_items({NEW: {"series": "2"}, "bare": {}})
+    recommender.retire_items(["item-2-0"])
+    again = Recommender.load(recommender.save(tmp_path / "later"))
+    assert again.bundle.added == (NEW, "bare")
+    assert again.bundle.retired == {"item-2-0"}
+    session = ["item-2-3", NEW]
+    assert again.recommend(session, k=1000) == recommender.recommend(session, k=1000)
+    again.add_items({"next day": {"series": "2"}})
+    assert Recommender.load(again.save(tmp_path / "later")).bundle.added == (NEW, "bare", "next day")
+
+
+def test_the_bundle_that_was_loaded_stays_as_it_is(saved: Path) -> None:
+    bundle = load_bundle(saved)
+    before = {name: value.clone() for name, value in bundle.model.state_dict().items()}
+    Recommender(bundle).add_items({NEW: {"series": "2"}})
+    assert NEW not in bundle.items
+    assert all(torch.equal(value, before[name]) for name, value in bundle.model.state_dict().items())
+
+
+def test_adding_one_by_one_equals_adding_all_at_once(saved: Path) -> None:
+    new = {f"new-{n}": {"series": [str(n % 6), str(n % 5)]} for n in range(8)}
+    together, apart = Recommender.load(saved), Recommender.load(saved)
+    together.add_items(new)
+    for item, attributes in new.items():
+        apart.add_items({item: attributes})
+    session = ["item-5-1", "new-5"]
+    assert together.recommend(session, k=1000) == apart.recommend(session, k=1000)
+
+
+def test_what_is_in_the_catalogue_cannot_be_added(recommender: Recommender) -> None:
+    with pytest.raises(DataError, match="item 'item-0-0' is in the catalogue already"):
+        recommender.add_items({"item-0-0": {"series": "1"}})
+    recommender.retire_items(["item-0-0"])
+    with pytest.raises(DataError, match="restore_items"):
+        recommender.add_items({"item-0-0": {"series": "1"}})
+    with pytest.raises(UnknownIdError, match="unknown item 'ghost'"):
+        recommender.retire_items(["ghost"])
+
+
+def test_attributes_of_another_form_are_a_clear_error(recommender: Recommender) -> None:
+    with pytest.raises(DataError, match="'series' of item 'x' should be text or a number"):
+        recommender.add_items({"x": {"series": [None]}})  # type: ignore[list-item]
+    with pytest.raises(DataError, match="attributes of item 'x' should be values by relation"):
+        recommender.add_items({"x": "red"})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("name", "settings"), [("mkm-sr", {}), ("compass", {"attributes": False}), ("s-pop", {})])
+def test_a_model_that_knows_items_by_id_alone_says_so(name: str, settings: dict[str, bool], tmp_path: Path) -> None:
+    from small_shop import fitted, small_shop
+
+    from mkmsr.bundle import save_bundle
+
+    shop = small_shop()
+    config, model = fitted(name, shop, **settings)
+    save_bundle(tmp_path / "b", model, name=name, config=config, dataset=shop, metrics={})
+    with pytest.raises(ConfigError, match="cannot place new ones; train a model that composes items of attributes"):
+        Recommender.load(tmp_path / "b").add_items({"x": {"colour": "red"}})

@@ -69,16 +69,18 @@ class SoftAttention(nn.Module):
     def weights(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
         """alpha of each event. `rows` [P] is the session of each event, `last` [B] each session's newest. Shape [P]."""
         hidden_BD = self.of_last(self._events(parts, last))
-        hidden_PD = hidden_BD[rows]
+        hidden_PD = hidden_BD.index_select(0, rows)
         for part, map_part in zip(parts, torch.split(self.of_each.weight, self.part_dims, dim=1), strict=True):
-            hidden_PD = hidden_PD + (part.table @ map_part.T)[part.alias]
+            hidden_PD = hidden_PD + (part.table @ map_part.T).index_select(0, part.alias)
         return torch.sigmoid(hidden_PD) @ self.weight
 
     def forward(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
         """s of each session. Shape [B, D]."""
         alpha_P1 = self.weights(parts, rows, last)[:, None]
         pooled = [
-            alpha_P1.new_zeros(len(last), part.table.shape[1]).index_add(0, rows, alpha_P1 * part.table[part.alias])
+            alpha_P1.new_zeros(len(last), part.table.shape[1]).index_add(
+                0, rows, alpha_P1 * part.table.index_select(0, part.alias)
+            )
             for part in parts
         ]
         s_BD: Tensor = self.combine(torch.cat([self._events(parts, last), *pooled], dim=1))
@@ -87,4 +89,4 @@ class SoftAttention(nn.Module):
     @staticmethod
     def _events(parts: Sequence[Part], positions: Tensor) -> Tensor:
         """The whole micro-behaviour vectors of some events."""
-        return torch.cat([part.table[part.alias[positions]] for part in parts], dim=1)
+        return torch.cat([part.table.index_select(0, part.alias[positions]) for part in parts], dim=1)

@@ -6,11 +6,13 @@ Dimension letters: S input states, N nodes, M transitions, D embedding size.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mkmsr.layers.gates import gate_derivatives
 
 __all__ = ["GGNN", "Aggregation", "Gate", "Transitions"]
 
@@ -88,7 +90,7 @@ class GGNN(nn.Module):
             gates_N3D = self._gates_from_messages(states, state_of_node, transitions)
             states = self._update(states, state_of_node, gates_N3D)
             state_of_node = torch.arange(len(states), device=states.device)
-        return states if self.steps else states[state_of_node]
+        return states if self.steps else states.index_select(0, state_of_node)
 
     def _gates_from_messages(self, states: Tensor, state_of_node: Tensor, transitions: Transitions) -> Tensor:
         """W_a a for the three gates: maps per state first, then sums over transitions. Shape [N, 3D]."""
@@ -100,20 +102,62 @@ class GGNN(nn.Module):
             along = F.linear(self.message_in(states), weight[:, : self.dim])
             against = F.linear(self.message_out(states), weight[:, self.dim :])
         gates = F.linear(self.message_bias, weight, self.from_message.bias).expand(len(state_of_node), -1)
-        incoming = along[state_of_node[source]] * in_weight[:, None]
-        outgoing = against[state_of_node[destination]] * out_weight[:, None]
-        return gates.index_add(0, torch.cat([destination, source]), torch.cat([incoming, outgoing]))
+        incoming = along.index_select(0, state_of_node[source]) * in_weight[:, None]
+        outgoing = against.index_select(0, state_of_node[destination]) * out_weight[:, None]
+        return gates.index_add(0, destination, incoming).index_add_(0, source, outgoing)
 
     def _update(self, states: Tensor, state_of_node: Tensor, gates_N3D: Tensor) -> Tensor:
-        h_ND = states[state_of_node]
-        reset_a, update_a, candidate_a = gates_N3D.chunk(3, dim=1)
         if self.gate == "gru":
-            reset_h, update_h, candidate_h = self.from_state(states)[state_of_node].chunk(3, dim=1)
-            r, z = torch.sigmoid(reset_a + reset_h), torch.sigmoid(update_a + update_h)
-            candidate = torch.tanh(candidate_a + r * candidate_h)
-            return candidate + z * (h_ND - candidate)
+            return _gated_update(gates_N3D, self.from_state(states), states, state_of_node)
+        h_ND = states.index_select(0, state_of_node)
+        reset_a, update_a, candidate_a = gates_N3D.chunk(3, dim=1)
         gates_weight, candidate_weight = torch.split(self.from_state.weight, [2 * self.dim, self.dim])
-        reset_h, update_h = F.linear(states, gates_weight)[state_of_node].chunk(2, dim=1)
+        reset_h, update_h = F.linear(states, gates_weight).index_select(0, state_of_node).chunk(2, dim=1)
         r, z = torch.sigmoid(reset_a + reset_h), torch.sigmoid(update_a + update_h)
         candidate = torch.tanh(candidate_a + F.linear(r * h_ND, candidate_weight))
         return h_ND + z * (candidate - h_ND)
+
+
+def _gated_update(gates_N3D: Tensor, maps_S3D: Tensor, states_SD: Tensor, state_of_node: Tensor) -> Tensor:
+    """The gate "gru", from the gates' parts by messages and by states, W_h h. Shape [N, D]."""
+    if not torch.is_grad_enabled():
+        return _update_gates(gates_N3D, maps_S3D, states_SD, state_of_node)[-1]
+    result: Tensor = _GatedUpdate.apply(gates_N3D, maps_S3D, states_SD, state_of_node)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _update_gates(
+    gates_N3D: Tensor, maps_S3D: Tensor, states_SD: Tensor, state_of_node: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """r, z and W_hc h + b_hc side by side [N, 3D]; candidates, states before and after, each [N, D]."""
+    dim = states_SD.shape[1]
+    gates, before = maps_S3D.index_select(0, state_of_node), states_SD.index_select(0, state_of_node)
+    gates[:, : 2 * dim].add_(gates_N3D[:, : 2 * dim]).sigmoid_()
+    reset, update, of_state = gates.chunk(3, dim=1)
+    candidate = torch.addcmul(gates_N3D[:, 2 * dim :], reset, of_state).tanh_()
+    return gates, candidate, before, torch.lerp(candidate, before, update)
+
+
+class _GatedUpdate(torch.autograd.Function):
+    """`_update_gates` with its backward pass by hand: fewer passes over [N, 3D] arrays."""
+
+    @staticmethod
+    def forward(ctx: Any, gates_N3D: Tensor, maps_S3D: Tensor, states_SD: Tensor, state_of_node: Tensor) -> Tensor:
+        gates, candidate, before, after = _update_gates(gates_N3D, maps_S3D, states_SD, state_of_node)
+        ctx.save_for_backward(state_of_node, gates, candidate, before)
+        ctx.num_states = len(states_SD)
+        return after
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        state_of_node, gates, candidate, before = ctx.saved_tensors
+        of_after, dim = gradients[0], before.shape[1]
+        of_gates = torch.cat(gate_derivatives(gates, candidate, before), dim=1)
+        of_gates.view(-1, 3, dim).mul_(of_after[:, None])
+        reset, update, _ = gates.chunk(3, dim=1)
+        of_maps = of_gates.clone()
+        of_maps[:, 2 * dim :].mul_(reset)
+        summed_maps = of_maps.new_zeros(ctx.num_states, 3 * dim).index_add_(0, state_of_node, of_maps)
+        summed_states = of_after.new_zeros(ctx.num_states, dim).index_add_(0, state_of_node, of_after * update)
+        return of_gates, summed_maps, summed_states, None

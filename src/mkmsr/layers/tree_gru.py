@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mkmsr.layers.gates import gate_derivatives
+
 __all__ = ["TreeGRU"]
 
 
@@ -76,19 +78,19 @@ def _unroll(
     start_S3D = torch.cat(
         [gates_in_S3D[:, : 2 * dim] + bias[: 2 * dim], bias[2 * dim :].expand(len(gates_in_S3D), -1)], 1
     )
-    gates_Q3D, new_QD = start_S3D[value], gates_in_S3D[:, 2 * dim :][value]
+    gates_Q3D, new_QD = start_S3D.index_select(0, value), gates_in_S3D[:, 2 * dim :].index_select(0, value)
     states = gates_Q3D.new_empty(len(value) + 1, dim)
     states[0] = 0
     reset_QD, update_QD, new_state_QD = gates_Q3D.chunk(3, dim=1)
     for row_q, gates, reset_update, reset, update, new_state, new, state in zip(
-        row.split(sizes),
-        gates_Q3D.split(sizes),
-        gates_Q3D[:, : 2 * dim].split(sizes),
-        reset_QD.split(sizes),
-        update_QD.split(sizes),
-        new_state_QD.split(sizes),
-        new_QD.split(sizes),
-        states[1:].split(sizes),
+        torch.split(row, sizes),
+        torch.split(gates_Q3D, sizes),
+        torch.split(gates_Q3D[:, : 2 * dim], sizes),
+        torch.split(reset_QD, sizes),
+        torch.split(update_QD, sizes),
+        torch.split(new_state_QD, sizes),
+        torch.split(new_QD, sizes),
+        torch.split(states[1:], sizes),
         strict=True,
     ):
         before = states.index_select(0, row_q)
@@ -123,21 +125,19 @@ class _Unroll(torch.autograd.Function):
         """The state's derivative by each gate does not depend on the gradient, so it is taken for all nodes at once."""
         weight, value, row, states, gates, new = ctx.saved_tensors
         dim = weight.shape[1]
-        reset, update, new_state = gates.chunk(3, dim=1)
-        by_new = (1 - update).mul_(1 - new * new)
-        by_update = (states[row] - new).mul_(update).mul_(1 - update)
-        by_reset = by_new * new_state * reset * (1 - reset)
+        reset, update, _ = gates.chunk(3, dim=1)
+        by_reset, by_update, by_new = gate_derivatives(gates, new, states.index_select(0, row))
         # What a node hands to its parent: through W_hr h, W_hz h, W_hn h and directly.
         factors_Q4D = torch.stack([by_reset, by_update, by_new * reset, update], dim=1)
         received = gates.new_zeros(len(value) + 1, 4 * dim)
         received[1:, 3 * dim :] = gradients[0]
         of_states = torch.empty_like(new)
         levels = zip(
-            row.split(ctx.level_sizes),
-            factors_Q4D.split(ctx.level_sizes),
-            received[1:, : 3 * dim].split(ctx.level_sizes),
-            received[1:, 3 * dim :].split(ctx.level_sizes),
-            of_states.split(ctx.level_sizes),
+            torch.split(row, ctx.level_sizes),
+            torch.split(factors_Q4D, ctx.level_sizes),
+            torch.split(received[1:, : 3 * dim], ctx.level_sizes),
+            torch.split(received[1:, 3 * dim :], ctx.level_sizes),
+            torch.split(of_states, ctx.level_sizes),
             strict=True,
         )
         for row_q, factors, of_gates, direct, of_state in reversed(list(levels)):

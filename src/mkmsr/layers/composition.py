@@ -100,7 +100,9 @@ class ComposedVectors(nn.Module):
         """Take in `count` items that training did not see, with their triples: items from V on, ..., each [T]."""
         if self.ids is not None:
             weight_VD = torch.cat([self.ids.weight.detach(), self.ids.weight.new_zeros(count, self.dim)])
-            self.ids = nn.Embedding.from_pretrained(weight_VD, freeze=False, padding_idx=0)
+            self.ids = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+                weight_VD, freeze=False, padding_idx=0
+            )
         self.num_items += count
         owners = torch.repeat_interleave(torch.arange(len(self.rows) - 1, device=self.rows.device), self.rows.diff())
         known = (owners, self.relation_of[self.columns], self.columns)
@@ -108,6 +110,20 @@ class ComposedVectors(nn.Module):
             torch.cat([old, new.to(old)]) for old, new in zip(known, (items, relations, attributes), strict=True)
         ]
         self.observe(torch.cat([self.seen, self.seen.new_zeros(count)]), *triples)
+
+    def attributes_of(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All attributes of some items: position in `items`, attribute, and 1 / values of its relation; each [M]."""
+        begin, counts = self.rows[items], self.rows[items + 1] - self.rows[items]
+        owner = torch.repeat_interleave(torch.arange(len(items), device=items.device), counts)
+        place = torch.arange(len(owner), device=items.device) - (counts.cumsum(0) - counts)[owner] + begin[owner]
+        return owner, self.columns[place], self.values[place]
+
+    def spread(self, weights: Tensor) -> Tensor:
+        """Sums over each item's attributes of weights per attribute. Shape [A + 1, B] -> [V, B]."""
+        matrix = (self.rows, self.columns, self.values)
+        transpose = (self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values)
+        result: Tensor = _IncidenceProduct.apply(weights, *matrix, *transpose)  # type: ignore[no-untyped-call]
+        return result
 
     def forward(self) -> Tensor:
         """The vectors of all items; row 0 is zero. Shape [V, D]."""
@@ -119,9 +135,7 @@ class ComposedVectors(nn.Module):
             parts.append(self.ids.weight * known)
         if self.attributes is not None:
             weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
-            matrix = (self.rows, self.columns, self.values)
-            transpose = (self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values)
-            parts.append(_IncidenceProduct.apply(weighted_AD, *matrix, *transpose))  # type: ignore[no-untyped-call]
+            parts.append(self.spread(weighted_AD))
         if not parts:
             return self.seen.new_zeros(len(self.seen), self.dim)
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]

@@ -17,6 +17,10 @@ _CACHED_SCORES = 2**18
 second-level cache between the passes over them."""
 
 
+_FAINT = 1e-30
+"""Probabilities below are too near to the smallest number for their logarithm to be taken."""
+
+
 class SparseScores(NamedTuple):
     """Something to add to a few scores: `values[m]` to the score of item `columns[m]` for session `rows[m]`.
 
@@ -28,8 +32,14 @@ class SparseScores(NamedTuple):
     values: Tensor
 
 
-def target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor, extra: SparseScores | None = None) -> Tensor:
-    """log softmax(queries @ items.T + extra) at each target, exact, with one [B, V] array for both directions.
+def target_log_softmax(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    extra: SparseScores | None = None,
+    by_item: Tensor | None = None,
+) -> Tensor:
+    """log softmax(queries @ items.T + extra + by_item.T) at each target, exact, with one [B, V] array both ways.
 
     The scores are turned in place into probabilities minus the one-hot target, which is what the backward pass needs:
     its two products are all that is left to do there. Column 0 is left out of the softmax.
@@ -39,12 +49,13 @@ def target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor, extra: S
         items: Shape [V, D].
         targets: Shape [B], 1..V-1.
         extra: Added to some of the scores.
+        by_item: Added to all scores. Shape [V, B].
 
     Returns:
         Shape [B].
     """
     sparse = extra if extra is not None else (None, None, None)
-    result: Tensor = _TargetLogSoftmax.apply(queries, items, targets, *sparse)  # type: ignore[no-untyped-call]
+    result: Tensor = _TargetLogSoftmax.apply(queries, items, targets, *sparse, by_item)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -74,21 +85,26 @@ class _TargetLogSoftmax(torch.autograd.Function):
         rows: Tensor | None,
         columns: Tensor | None,
         values: Tensor | None,
+        by_item: Tensor | None,
     ) -> Tensor:
         scores = queries @ items.T
+        if by_item is not None:
+            scores += by_item.T
         if rows is not None and columns is not None and values is not None:
             scores[rows, columns] += values
         scores[:, 0] = float("-inf")
-        results = []
-        for block in row_blocks(scores):
-            part, target = scores[block], targets[block, None]
-            part.sub_(part.amax(1, keepdim=True))
-            of_target = part.gather(1, target)
-            total = part.exp_().sum(1, keepdim=True)
-            results.append(of_target - total.log())
-            part.div_(total).scatter_add_(1, target, part.new_full(target.shape, -1.0))
-        ctx.save_for_backward(queries, items, scores, rows, columns)
-        return torch.cat(results).squeeze(1)
+        target = targets[:, None]
+        of_target = scores.gather(1, target)
+        shares = torch.softmax(scores, 1, out=scores)
+        of_target_share = shares.gather(1, target)
+        log_total = of_target - of_target_share.log()
+        faint = (~(of_target_share > _FAINT)).nonzero()[:, 0]
+        if len(faint):
+            log_total[faint] = _log_total(queries, items, faint, rows, columns, values)
+        ctx.save_for_backward(
+            queries, items, shares.scatter_add_(1, target, -torch.ones_like(of_target)), rows, columns
+        )
+        return (of_target - log_total).squeeze(1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -96,7 +112,26 @@ class _TargetLogSoftmax(torch.autograd.Function):
         queries, items, residual, rows, columns = ctx.saved_tensors
         scale = -gradients[0][:, None]
         of_values = residual[rows, columns] * scale[rows, 0] if ctx.needs_input_grad[5] else None
-        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None, None, None, of_values
+        of_all = (residual * scale).T if ctx.needs_input_grad[6] else None
+        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None, None, None, of_values, of_all
+
+
+def _log_total(
+    queries: Tensor,
+    items: Tensor,
+    chosen: Tensor,
+    rows: Tensor | None,
+    columns: Tensor | None,
+    values: Tensor | None,
+) -> Tensor:
+    """Logarithm of the sum of all exponentiated scores of a few sessions. Shape [m, 1]."""
+    scores = queries[chosen] @ items.T
+    if rows is not None and columns is not None and values is not None:
+        place = rows.new_full((len(queries),), -1).index_copy_(0, chosen, torch.arange(len(chosen), device=rows.device))
+        theirs = place[rows] >= 0
+        scores[place[rows[theirs]], columns[theirs]] += values[theirs]
+    scores[:, 0] = float("-inf")
+    return scores.logsumexp(1, keepdim=True)
 
 
 class _BlockwiseTargetLogSoftmax(torch.autograd.Function):

@@ -25,6 +25,7 @@ from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention, segment_log_softmax
 from mkmsr.layers.ggnn import GGNN, Transitions
+from mkmsr.layers.matching import AttributeMatch
 from mkmsr.layers.softmax import SparseScores, target_log_softmax
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU
@@ -32,7 +33,7 @@ from mkmsr.models.base import ModelSizes, Scorer, SessionModel, TrainingData, ma
 from mkmsr.models.neighbour_index import SessionIndex, VoteSettings
 from mkmsr.models.voting import Decay, Votes
 
-__all__ = ["Compass", "CompassConfig", "Mixture"]
+__all__ = ["Compass", "CompassConfig", "ExploreConfig", "Mixture", "RetrievalConfig"]
 
 COMPONENTS = ("explore", "copy", "neighbours")
 _FEATURES = 6
@@ -76,33 +77,42 @@ class RetrievalConfig(StrictModel):
         )
 
 
-class CompassConfig(StrictModel):
-    """Settings of COMPASS; every part is a switch."""
+class ExploreConfig(StrictModel):
+    """What the score of any item of the catalogue is made of."""
 
     ids: bool = True
     """Whether items have vectors of their own."""
     attributes: bool = True
     """Whether item vectors are composed from attributes."""
-    operations: bool = True
-    """Whether operations are encoded."""
+    matching: bool = True
+    """Whether an attribute that items of the session have too counts by itself, see `AttributeMatch`."""
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    """Share of items that stand without their id at a training step."""
+    popularity: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of log(1 + training events) of an item. A constant: learnt on the log that it counts, it would come out
+    too high."""
+    own_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the training signal that is this component's own likelihood: what neighbours and copies explain is then
+    still learnt by the vectors, which new items depend on."""
+
+
+class CompassConfig(StrictModel):
+    """Settings of COMPASS; every part is a switch."""
+
+    explore: ExploreConfig = ExploreConfig()
+    """The catalogue's component; it cannot be left out."""
     copy_past: bool = True
     """Whether the mixture has copies of the session's own events."""
     neighbours: bool = True
     """Whether the mixture has neighbour sessions."""
+    operations: bool = True
+    """Whether operations are encoded."""
     knowledge: bool = False
     """Whether TransH is a second task, between id and attribute vectors."""
     dim: Annotated[int, Field(ge=1, le=4096)] = 100
     """Size of every vector."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.6
-    """Share of items that stand without their id at a training step."""
-    explore_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Share of the training signal that is the explore component's own likelihood: what neighbours and copies explain
-    is then still learnt by the vectors, which new items depend on."""
-    popularity: Annotated[float, Field(ge=0)] = 0.3
-    """Weight of log(1 + training events) in an item's explore score. A constant: learnt on the log that it counts, it
-    would come out too high."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """How neighbour sessions are found."""
 
@@ -114,6 +124,7 @@ class Mixture:
     Args:
         queries: Scaled unit vectors, and a 1 that meets the items' popularity. Shape [B, D + 1].
         evidence: What votes add to explore scores.
+        matches: What shared attributes add to them. Shape [V, B].
         log_gates: Weights of explore, copy and neighbours, in the order of `COMPONENTS`. Shape [B, 3].
         copies: Probability of each event's item to be copied. Shape [P].
         votes: Neighbours' items; the weights are probabilities. Each of shape [M].
@@ -121,6 +132,7 @@ class Mixture:
 
     queries: Tensor
     evidence: SparseScores
+    matches: Tensor | None
     log_gates: Tensor
     copies: Tensor
     votes: Votes
@@ -138,15 +150,17 @@ class Compass(SessionModel):
     def __init__(self, config: CompassConfig, sizes: ModelSizes):
         super().__init__(sizes)
         self.config = config
-        dim = config.dim
+        dim, explore = config.dim, config.explore
         self.vectors = ComposedVectors(
             sizes.num_items,
-            sizes.num_attributes if config.attributes else 0,
+            sizes.num_attributes if explore.attributes else 0,
             sizes.num_relations,
             dim,
-            id_dropout=config.id_dropout if config.attributes and sizes.num_attributes else 0.0,
-            use_ids=config.ids,
+            id_dropout=explore.id_dropout if explore.attributes and sizes.num_attributes else 0.0,
+            use_ids=explore.ids,
         )
+        if self.has_matching:
+            self.matching = AttributeMatch(sizes.num_attributes, sizes.num_relations)
         self.register_buffer("popularity", torch.zeros(sizes.num_items + 1))
         self.item_ggnn = GGNN(dim)
         part_dims = [dim]
@@ -173,10 +187,12 @@ class Compass(SessionModel):
         """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); layers start as their own files say."""
         bound = 1 / math.sqrt(self.config.dim)
         for name, parameter in self.named_parameters():
-            if not name.startswith(("vectors.", "copying.")):
+            if not name.startswith(("vectors.", "copying.", "matching.")):
                 nn.init.uniform_(parameter, -bound, bound)
         self.vectors.reset_parameters()
         self.readout.start_at_last_event()
+        if self.has_matching:
+            self.matching.reset_parameters()
         nn.init.constant_(self.log_scale, math.log(_START_SCALE))
         if self.config.copy_past:
             self.copying.reset_parameters()
@@ -191,7 +207,7 @@ class Compass(SessionModel):
         items = torch.from_numpy(training.sessions.items).long()
         counts = torch.bincount(items, minlength=self.sizes.num_items + 1)
         seen = counts > 0
-        self.popularity = (self.config.popularity * counts.log1p()).to(self.popularity)
+        self.popularity = (self.config.explore.popularity * counts.log1p()).to(self.popularity)
         triples = torch.from_numpy(training.knowledge.triples)
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
         if self.config.neighbours:
@@ -212,19 +228,28 @@ class Compass(SessionModel):
 
     @property
     def has_knowledge_task(self) -> bool:
-        return self.config.knowledge and self.config.ids and self.config.attributes and self.sizes.num_relations > 0
+        explore = self.config.explore
+        return self.config.knowledge and explore.ids and explore.attributes and self.sizes.num_relations > 0
+
+    @property
+    def has_matching(self) -> bool:
+        """Whether shared attributes count by themselves."""
+        explore = self.config.explore
+        return explore.matching and explore.attributes and self.sizes.num_attributes > 0
 
     def log_likelihood(self, batch: SessionBatch) -> Tensor | None:
         vectors_VD = self.vectors()
         mixture = self.mixture(batch, vectors_VD)
-        explore_B = target_log_softmax(mixture.queries, self._candidates(vectors_VD), batch.targets, mixture.evidence)
+        explore_B = target_log_softmax(
+            mixture.queries, self._candidates(vectors_VD), batch.targets, mixture.evidence, mixture.matches
+        )
         copied = mixture.copies * (batch.items == batch.targets[batch.rows])
         copy_B = explore_B.new_zeros(len(batch)).index_add(0, batch.rows, copied)
         votes = mixture.votes
         voted = votes.weights * (votes.items == batch.targets[votes.rows])
         votes_B = explore_B.new_zeros(len(batch)).index_add(0, votes.rows, voted)
         logs_B3 = torch.stack([explore_B, *(each.clamp_min(_SMALLEST).log() for each in (copy_B, votes_B))], dim=1)
-        share = self.config.explore_task if self.training else 0.0
+        share = self.config.explore.own_task if self.training else 0.0
         return (1 - share) * (logs_B3 + mixture.log_gates).logsumexp(1) + share * explore_B
 
     def score(self, batch: SessionBatch) -> Tensor:
@@ -260,6 +285,7 @@ class Compass(SessionModel):
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
             evidence=SparseScores(votes.rows, votes.items, strength),
+            matches=self._matches(batch),
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes),
             copies=copies,
             votes=votes,
@@ -279,6 +305,15 @@ class Compass(SessionModel):
             states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
             parts.append(Part(states, tree.alias))
         return parts
+
+    def _matches(self, batch: SessionBatch) -> Tensor | None:
+        if not self.has_matching:
+            return None
+        event, attributes, shares = self.vectors.attributes_of(batch.items)
+        rows = batch.rows[event]
+        relations = self.vectors.relation_of[attributes]
+        weights_AB = self.matching(attributes, relations, shares, batch.last[rows] - event, rows, len(batch))
+        return self.vectors.spread(weights_AB)
 
     def _copies(self, batch: SessionBatch, events_PD: Tensor) -> Tensor:
         if not self.config.copy_past:
@@ -328,6 +363,8 @@ class Compass(SessionModel):
         mixture = self.mixture(batch, vectors_VD)
         gates_B3 = mixture.log_gates.exp()
         logits_BV = mixture.queries @ items_DV
+        if mixture.matches is not None:
+            logits_BV = logits_BV + mixture.matches.T
         rows, columns, values = mixture.evidence
         scores_BV = mask_padding(logits_BV.index_put((rows, columns), values, accumulate=True)).softmax(1)
         scores_BV = scores_BV * gates_B3[:, :1]

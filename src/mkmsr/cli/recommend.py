@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
+from mkmsr.cli.filtering import FILTERING, Filtering, read_facts
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def recommend(
     session: Annotated[str, Parameter(allow_leading_hyphen=True)],
     k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
     exclude: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    filtering: Filtering = FILTERING,
     device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
@@ -48,9 +50,12 @@ def recommend(
     with terminal(common) as out:
         from mkmsr.recommender import Recommender
 
+        filters = filtering.filters()
         recommender = Recommender.load(bundle, device=device)
+        if filtering.facts is not None:
+            recommender.set_facts(read_facts(filtering.facts))
         for number, lines in enumerate(_batches(session)):
-            found = recommender.recommend(lines, k=k, exclude=exclude)
+            found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters)
             for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
                 out.document(_as_json(ranked))
                 if not common.json:

@@ -1,0 +1,91 @@
+"""The flags of `mkmsr recommend` that say which items a list may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+
+from mkmsr.cli.console import WrongCall
+from mkmsr.errors import DataError
+
+if TYPE_CHECKING:
+    from mkmsr.recommender import Filters
+
+__all__ = ["FILTERING", "Filtering", "read_facts"]
+
+_GROUP = Group("Filters", sort_key=50)
+_MANY = Parameter(consume_multiple=True, negative=(), group=_GROUP)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Filtering:
+    """Which items a list may hold.
+
+    Args:
+        only: The only item ids that may appear.
+        where: Conditions on attributes and facts: category=shoes,boots brand!=acme price=10..50
+        at_most: How many items of a list may share a value: brand=2
+        facts: Table (CSV or Parquet) of what the model does not know: a column item, and one for each fact, such as
+            price or in_stock.
+    """
+
+    only: Annotated[tuple[str, ...], _MANY] = ()
+    where: Annotated[tuple[str, ...], _MANY] = ()
+    at_most: Annotated[tuple[str, ...], _MANY] = ()
+    facts: Annotated[Path | None, Parameter(group=_GROUP)] = None
+
+    def filters(self) -> Filters:
+        """The same for the library.
+
+        Raises:
+            WrongCall: `--at-most` does not read relation=number.
+            ConfigError: A condition is of another form.
+        """
+        from mkmsr.recommender import Filters, parse_condition
+
+        return Filters(
+            only=self.only or None,
+            where=[parse_condition(each) for each in self.where],
+            at_most=dict(_cap(each) for each in self.at_most),
+        )
+
+
+FILTERING = Filtering()
+"""The flags as they are when none is given."""
+
+
+def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
+    """Values by fact and item id; empty cells are no values, and an item may stand in several rows.
+
+    Raises:
+        DataError: The file is missing, cannot be read, or lacks the column of items.
+    """
+    import polars as pl
+
+    if not path.is_file():
+        raise DataError("no such file", path=path)
+    try:
+        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"not a table: {error}", path=path) from None
+    if "item" not in table.columns:
+        raise DataError(f"lacks the column 'item'; found {', '.join(table.columns)}", path=path, column="item")
+    facts: dict[str, dict[str, Sequence[str]]] = {}
+    for name in table.columns:
+        if name != "item":
+            filled = table.select(pl.col("item", name).cast(pl.String)).drop_nulls()
+            grouped = filled.group_by("item").agg(pl.col(name).unique(maintain_order=True))
+            facts[name] = dict(grouped.iter_rows())
+    return facts
+
+
+def _cap(text: str) -> tuple[str, int]:
+    relation, _, most = text.rpartition("=")
+    if not relation or not most.isdecimal():
+        raise WrongCall(f"--at-most: {text!r} should read relation=number, for example brand=2")
+    return relation, int(most)

@@ -1,0 +1,72 @@
+"""The flags of `mkmsr recommend` that filter and explain, on a small bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_shop import fitted, small_shop
+
+from mkmsr.bundle import save_bundle
+from mkmsr.cli.app import run
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recommending")
+    shop = small_shop()
+    config, model = fitted("compass", shop, dim=8)
+    return save_bundle(folder / "bundle", model, name="compass", config=config, dataset=shop, metrics={})
+
+
+@pytest.fixture
+def recommend(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    sessions = tmp_path / "sessions.jsonl"
+    sessions.write_text(json.dumps({"events": [{"item": "plain", "operation": "click"}, {"item": "item-03"}]}))
+
+    def calling(*arguments: object) -> tuple[int, Any, str]:
+        capfd.readouterr()
+        status = run(["recommend", str(bundle), "--session", str(sessions), *map(str, arguments), "--json"])
+        out, err = capfd.readouterr()
+        return status, json.loads(out) if out else None, err
+
+    return calling
+
+
+def names(document: Any) -> list[str]:
+    return [each["item"] for each in document["items"]]
+
+
+def test_conditions_allow_lists_and_caps_are_flags(recommend: Any) -> None:
+    _, everything, _ = recommend("-k", 40)
+    _, red, _ = recommend("-k", 40, "--where", "colour=red", "brand!=brand-0")
+    assert 0 < len(names(red)) < len(names(everything))
+    assert names(red) == [each for each in names(everything) if each in set(names(red))]
+    _, only, _ = recommend("--only", "item-07", "two words", "--exclude", "two words")
+    assert names(only) == ["item-07"]
+    _, capped, _ = recommend("-k", 40, "--at-most", "brand=1", "colour=1")
+    assert len(names(capped)) <= 3
+
+
+def test_facts_come_from_a_table(recommend: Any, tmp_path: Path) -> None:
+    table = tmp_path / "today.csv"
+    table.write_text("item,price,in_stock\nplain,12.50,yes\nitem-07,9,\nitem-08,30,no\n咖啡 <b>,11,yes\n", "utf-8")
+    _, found, _ = recommend("--facts", table, "--where", "price=10..50", "in_stock!=no")
+    assert sorted(names(found)) == ["plain", "咖啡 <b>"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--where", "colour"], 1, "'colour' is no condition; write for example category=shoes,boots"),
+        (["--where", "color=red"], 1, "nothing is known under 'color', did you mean 'colour'?"),
+        (["--at-most", "brand"], 2, "'brand' should read relation=number, for example brand=2"),
+        (["--facts", "nowhere.csv"], 1, "nowhere.csv: no such file"),
+    ],
+)
+def test_a_wrong_filter_is_a_clear_message(arguments: list[str], status: int, message: str, recommend: Any) -> None:
+    found, _, err = recommend(*arguments)
+    assert found == status
+    assert message in " ".join(err.split())

@@ -15,7 +15,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, train, tune
+from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, reproduce, train, tune
 from mkmsr.cli.console import WrongCall
 from mkmsr.errors import MkmsrError
 
@@ -68,6 +68,7 @@ def app() -> App:
     for place, (name, command, example) in enumerate(COMMANDS):
         epilogue = "[bold]Example:[/bold]\n\n" + example.replace("[", r"\[")
         program.command(command, name=name, help_epilogue=epilogue, help_format="rich", sort_key=place)
+    program.command(reproduce.reproduce_app())
     program.command(bench.bench_app())
     return program
 

@@ -17,14 +17,10 @@ _CACHED_SCORES = 2**18
 second-level cache between the passes over them."""
 
 
-_FAINT = 1e-30
-"""Probabilities below are too near to the smallest number for their logarithm to be taken."""
-
-
 class SparseScores(NamedTuple):
     """Something to add to a few scores: `values[m]` to the score of item `columns[m]` for session `rows[m]`.
 
-    Each of shape [M]; pairs are distinct.
+    Each of shape [M]; values of the same pair add up.
     """
 
     rows: Tensor
@@ -91,16 +87,13 @@ class _TargetLogSoftmax(torch.autograd.Function):
         if by_item is not None:
             scores += by_item.T
         if rows is not None and columns is not None and values is not None:
-            scores[rows, columns] += values
+            scores.index_put_((rows, columns), values, accumulate=True)
         scores[:, 0] = float("-inf")
         target = targets[:, None]
-        of_target = scores.gather(1, target)
+        of_target, highest = scores.gather(1, target), scores.amax(1, keepdim=True)
         shares = torch.softmax(scores, 1, out=scores)
-        of_target_share = shares.gather(1, target)
-        log_total = of_target - of_target_share.log()
-        faint = (~(of_target_share > _FAINT)).nonzero()[:, 0]
-        if len(faint):
-            log_total[faint] = _log_total(queries, items, faint, rows, columns, values)
+        # The highest item's share is never too small for its logarithm, as the target's may be.
+        log_total = highest - shares.amax(1, keepdim=True).log()
         ctx.save_for_backward(
             queries, items, shares.scatter_add_(1, target, -torch.ones_like(of_target)), rows, columns
         )
@@ -114,24 +107,6 @@ class _TargetLogSoftmax(torch.autograd.Function):
         of_values = residual[rows, columns] * scale[rows, 0] if ctx.needs_input_grad[5] else None
         of_all = (residual * scale).T if ctx.needs_input_grad[6] else None
         return (residual @ items).mul_(scale), residual.T @ (queries * scale), None, None, None, of_values, of_all
-
-
-def _log_total(
-    queries: Tensor,
-    items: Tensor,
-    chosen: Tensor,
-    rows: Tensor | None,
-    columns: Tensor | None,
-    values: Tensor | None,
-) -> Tensor:
-    """Logarithm of the sum of all exponentiated scores of a few sessions. Shape [m, 1]."""
-    scores = queries[chosen] @ items.T
-    if rows is not None and columns is not None and values is not None:
-        place = rows.new_full((len(queries),), -1).index_copy_(0, chosen, torch.arange(len(chosen), device=rows.device))
-        theirs = place[rows] >= 0
-        scores[place[rows[theirs]], columns[theirs]] += values[theirs]
-    scores[:, 0] = float("-inf")
-    return scores.logsumexp(1, keepdim=True)
 
 
 class _BlockwiseTargetLogSoftmax(torch.autograd.Function):

@@ -217,6 +217,10 @@ class Compass(SessionModel):
     def places_new_items(self) -> bool:
         return self.vectors.attributes is not None
 
+    def take_over(self, earlier: SessionModel, items: Tensor) -> None:
+        assert isinstance(earlier, Compass)
+        self.vectors.remember(earlier.vectors.seen[items.to(earlier.vectors.seen.device)])
+
     def append_items(self, count: int, triples: Tensor) -> None:
         items, relations, attributes = triples.unbind(1)
         described = torch.bincount(items - len(self.popularity), minlength=count) > 0
@@ -281,10 +285,9 @@ class Compass(SessionModel):
         copies = self._copies(batch, self._drop(events_PD))
         votes = self._votes(batch)
         queries_BD = F.normalize(session_BD, dim=1) * self.log_scale.exp()
-        strength = self.config.retrieval.evidence * (votes.weights.detach() * _SHARE_UNIT).log1p()
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
-            evidence=SparseScores(votes.rows, votes.items, strength),
+            evidence=self._evidence(votes),
             matches=self._matches(batch),
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes),
             copies=copies,
@@ -305,6 +308,10 @@ class Compass(SessionModel):
             states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
             parts.append(Part(states, tree.alias))
         return parts
+
+    def _evidence(self, votes: Votes) -> SparseScores:
+        strength = (votes.weights.detach() * _SHARE_UNIT).log1p()
+        return SparseScores(votes.rows, votes.items, self.config.retrieval.evidence * strength)
 
     def _matches(self, batch: SessionBatch) -> Tensor | None:
         if not self.has_matching:

@@ -23,8 +23,9 @@ from typing import Any, Protocol
 import torch
 from pydantic import model_validator
 
-from mkmsr.bundle import save_bundle
+from mkmsr.bundle import ModelBundle, save_bundle
 from mkmsr.config import StrictModel, to_toml
+from mkmsr.continuation import carry_over
 from mkmsr.data.dataset import PreparedDataset, SplitName
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.evaluation.document import evaluation_document
@@ -122,6 +123,7 @@ def run_experiment(
     refit: bool = False,
     resume: bool = False,
     report: bool = True,
+    start_from: ModelBundle | None = None,
     listener: ExperimentListener | None = None,
 ) -> RunResult:
     """Fit a model, keep its best epoch on validation, rank the test once at the end, and write the run folder.
@@ -139,6 +141,7 @@ def run_experiment(
         refit: Whether to fit again on train and validation.
         resume: Go on from the folder's checkpoints; a finished run of the same experiment is returned as it is.
         report: Whether to draw `report.html` and `figures/`, which takes some seconds.
+        start_from: An older model of the same kind to go on from: rows of known ids start from its weights.
         listener: Told about phases, batches, epochs and ranking.
 
     Raises:
@@ -148,13 +151,15 @@ def run_experiment(
     folder = Path(folder)
     place = _device(device)
     _list_lengths(config.training.select)
-    identity = {
+    identity: dict[str, Any] = {
         "model": config.name,
         "config": config.model_dump(mode="json"),
         "seed": seed,
         "refit": refit,
         "data_fingerprint": dataset.fingerprint,
     }
+    if start_from is not None:
+        identity["continued_from"] = start_from.metadata["data"]
     if resume and (folder / METRICS_FILE).is_file():
         return _finished(folder, identity, report=report)
     if not resume:
@@ -164,7 +169,7 @@ def run_experiment(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     began = time.perf_counter()
-    run = _Experiment(dataset, config, folder, seed, place, resume, listener)
+    run = _Experiment(dataset, config, folder, seed, place, resume, start_from, listener)
     metrics = {
         **identity,
         "data": dataset.name,
@@ -215,6 +220,7 @@ class _Experiment:
     seed: int
     device: torch.device
     resume: bool
+    start_from: ModelBundle | None
     listener: ExperimentListener | None
 
     def carry_out(self, *, refit: bool) -> dict[str, Any]:
@@ -257,6 +263,8 @@ class _Experiment:
         training = TrainingData(sessions, self.dataset.examples(sessions), self.dataset.knowledge)
         folder.mkdir(parents=True, exist_ok=True)
         model = new_model(self.dataset, self.config, self.seed)
+        if self.start_from is not None:
+            _logger.info("%s", carry_over(model, self.config.settings(), self.dataset, self.start_from))
         result = fit(
             model,
             training,

@@ -16,6 +16,7 @@ from mkmsr.cli.progress import duration, running
 from mkmsr.errors import nearest
 
 if TYPE_CHECKING:
+    from mkmsr.bundle import ModelBundle
     from mkmsr.data.dataset import PreparedDataset
     from mkmsr.experiments import ExperimentConfig, RunResult
 
@@ -49,6 +50,7 @@ def train(
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     refit: Annotated[bool, Parameter(negative=())] = False,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
     common: Common = COMMON,
 ) -> None:
     """Fit a model, keep its best epoch on validation, rank the test once, save everything to a run folder.
@@ -66,15 +68,24 @@ def train(
         threads: Processor threads of PyTorch.
         refit: Afterwards fit again on train and validation together, for the epochs that validation chose.
         resume: Go on from the folder's last checkpoint.
+        from_: Bundle of an older model to go on from on a newer log: same model and settings, known ids keep their
+            vectors, the optimiser starts anew.
     """
     with terminal(common) as screen:
         check_output(out, "config.toml")
         flags = {"strategy": strategy, "epochs": epochs, "threads": threads}
-        settings = experiment_config(model, config, set_, flags)
+        earlier = None
+        if from_ is not None:
+            from mkmsr.bundle import load_bundle
+
+            earlier = load_bundle(from_)
+        settings = experiment_config(model, config, set_, flags, earlier)
         from mkmsr.data.dataset import PreparedDataset
 
         dataset = PreparedDataset.load(data)
-        result = train_into(screen, dataset, settings, out, seed=seed, device=device, refit=refit, resume=resume)
+        result = train_into(
+            screen, dataset, settings, out, seed=seed, device=device, refit=refit, resume=resume, start_from=earlier
+        )
         screen.document(result.metrics)
         chosen = {name: f"{100 * value:.2f} %" for name, value in result.metrics["validation"]["metrics"].items()}
         select = settings.training.select
@@ -95,6 +106,7 @@ def train_into(
     device: str = "cpu",
     refit: bool = False,
     resume: bool = False,
+    start_from: ModelBundle | None = None,
     announce: bool = True,
 ) -> RunResult:
     """Run one experiment with progress on standard error, and unless it is a small matter a line for each phase."""
@@ -102,12 +114,24 @@ def train_into(
 
     with running(screen.progress, announce=announce) as watcher:
         return run_experiment(
-            dataset, settings, folder, seed=seed, device=device, refit=refit, resume=resume, listener=watcher
+            dataset,
+            settings,
+            folder,
+            seed=seed,
+            device=device,
+            refit=refit,
+            resume=resume,
+            start_from=start_from,
+            listener=watcher,
         )
 
 
 def experiment_config(
-    model: str | None, config: Path | None, overrides: Sequence[str], flags: Mapping[str, Any]
+    model: str | None,
+    config: Path | None,
+    overrides: Sequence[str],
+    flags: Mapping[str, Any],
+    earlier: ModelBundle | None = None,
 ) -> ExperimentConfig:
     """Settings from the file, then `--set`, then flags.
 
@@ -116,6 +140,7 @@ def experiment_config(
         config: The settings file, or None.
         overrides: `key=value` texts.
         flags: Fields of the table [training]; None where the flag was not given.
+        earlier: A model to go on from, whose name and settings hold where nothing else is said.
 
     Raises:
         WrongCall: No model is named.
@@ -126,9 +151,22 @@ def experiment_config(
 
     settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
     table = dict(settings.get("model", {}))
+    if earlier is not None:
+        if (model or table.get("name", earlier.name)) != earlier.name:
+            raise WrongCall(f"the bundle holds {earlier.name}, and training goes on with the same model")
+        table = _laid_over({"name": earlier.name, **earlier.config.model_dump(mode="json")}, table)
     if model is not None:
         table["name"] = model
     if "name" not in table:
         raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
     training = {**settings.get("training", {}), **{key: value for key, value in flags.items() if value is not None}}
     return validate(ExperimentConfig, {**settings, "model": table, "training": training}, path=config)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with those of another table in their place."""
+    result = dict(below)
+    for key, value in above.items():
+        inner = result.get(key)
+        result[key] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return result

@@ -64,6 +64,7 @@ class ComposedVectors(nn.Module):
         if num_attributes:
             self.relation_weight = nn.Parameter(torch.empty(num_relations + 1))
         self.register_buffer("seen", torch.ones(num_items + 1))
+        self._remembered: Tensor | None = None
         self.register_buffer("relation_of", torch.zeros(num_attributes + 1, dtype=torch.int64))
         for prefix, length in (("", num_items + 2), ("by_attribute_", num_attributes + 2)):
             self.register_buffer(f"{prefix}rows", torch.zeros(length, dtype=torch.int64))
@@ -85,6 +86,8 @@ class ComposedVectors(nn.Module):
     def observe(self, seen: Tensor, items: Tensor, relations: Tensor, attributes: Tensor) -> None:
         """Take in which items training saw, [V] bool, and the triples: items, relations, attributes, each [T]."""
         self.seen = seen.to(self.seen)
+        if self._remembered is not None:
+            self.seen = torch.maximum(self.seen, self._remembered.to(self.seen))
         if self.attributes is None:
             return
         self.relation_of = torch.zeros_like(self.relation_of).index_put((attributes,), relations.to(self.relation_of))
@@ -96,6 +99,10 @@ class ComposedVectors(nn.Module):
             attributes, items, share, (size[1], size[0])
         )
 
+    def remember(self, items: Tensor) -> None:
+        """Say which items have id vectors from an earlier training, 1 or 0 each, [V]: from now on they count as seen."""
+        self._remembered = items.clone()
+
     def append(self, count: int, items: Tensor, relations: Tensor, attributes: Tensor) -> None:
         """Take in `count` items that training did not see, with their triples: items from V on, ..., each [T]."""
         if self.ids is not None:
@@ -104,6 +111,7 @@ class ComposedVectors(nn.Module):
                 weight_VD, freeze=False, padding_idx=0
             )
         self.num_items += count
+        self._remembered = None
         owners = torch.repeat_interleave(torch.arange(len(self.rows) - 1, device=self.rows.device), self.rows.diff())
         known = (owners, self.relation_of[self.columns], self.columns)
         triples = [

@@ -87,6 +87,9 @@ class SessionModel(nn.Module):
         """
         raise NotImplementedError
 
+    def take_over(self, earlier: SessionModel, items: Tensor) -> None:
+        """Told once its weights come from an earlier model: each item's row there, 0 where it is new. Shape [V]."""
+
     @property
     def places_new_items(self) -> bool:
         """Whether `append_items` can be called."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mkmsr.data import session_graph
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 
@@ -159,3 +161,23 @@ def test_a_batch_builds_its_graph_and_its_tree_once() -> None:
     assert batch.operation_tree is batch.operation_tree
     assert batch.graph.distinct[batch.graph.node_value].tolist() == [3, 4, 4]
     assert batch.operation_tree.level_sizes == (1, 1, 1)
+
+
+@settings(deadline=None, max_examples=30)
+@given(sequences, st.integers(0, 4))
+def test_prefixes_that_share_a_number_are_told_apart(sessions: list[list[int]], bits: int) -> None:
+    values, _, offsets = flat(sessions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session_graph, "_HASH_BITS", bits)
+        tree = build_prefix_tree(values, offsets)
+    usual = build_prefix_tree(values, offsets)
+    assert tree.level_sizes == usual.level_sizes
+    pairs = {(int(mine), int(theirs)) for mine, theirs in zip(tree.alias, usual.alias, strict=True)}
+    assert len(pairs) == len(usual.value)
+
+
+def test_a_session_longer_than_a_number_can_say_has_its_tree() -> None:
+    length = 2**15 + 1
+    tree = build_prefix_tree(torch.ones(length, dtype=torch.int64), torch.tensor([0, length]))
+    assert tree.level_sizes == (1,) * length
+    assert torch.equal(tree.alias, torch.arange(length))

@@ -7,12 +7,17 @@ M transitions.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 __all__ = ["PrefixTree", "SessionGraph", "build_prefix_tree", "build_session_graph"]
+
+
+_HASH_BITS = 48
+"""Bits of a prefix's number below its length, which has the 15 above."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,50 @@ def build_prefix_tree(values: Tensor, offsets: Tensor) -> PrefixTree:
         values: One small integer per event. Shape [P], int64, not negative.
         offsets: Where each sequence begins, and P; no sequence is empty. Shape [B + 1].
     """
+    if len(values) == 0:
+        return PrefixTree((), values, values, values)
+    fits = int(offsets.diff().max()) < 1 << (63 - _HASH_BITS)
+    tree = _tree_by_hashes(values, offsets) if fits else None
+    return tree if tree is not None else _tree_by_levels(values, offsets)
+
+
+def _tree_by_hashes(values: Tensor, offsets: Tensor) -> PrefixTree | None:
+    """The tree from a number for each prefix; None where two prefixes happen to share one.
+
+    The number is the prefix's length and, below it, a sum over its events of a pseudo-random number that depends on
+    place and value (Zobrist, A New Hashing Method with Application for Game Playing, 1970), so that one sort finds the
+    tree, level by level. Shared numbers are found by looking at every event's value and parent.
+    """
+    events = torch.arange(len(values), device=values.device)
+    begins = torch.repeat_interleave(offsets[:-1], offsets.diff(), output_size=len(values))
+    place = events - begins
+    noise = _scatter_bits(_scatter_bits(values + 1) + place)
+    sums = noise.cumsum(0)
+    prefix = (sums - (sums - noise).index_select(0, begins)) & ((1 << _HASH_BITS) - 1)
+    keys, alias = torch.unique((place << _HASH_BITS) | prefix, return_inverse=True)
+    level_sizes = torch.bincount(keys >> _HASH_BITS).tolist()
+    event = alias.new_empty(len(keys)).scatter_(0, alias, events)  # any event of each node
+    value = values.index_select(0, event)
+    before = torch.where(place > 0, alias.roll(1), -1)  # the node of each event's parent
+    parent = before.index_select(0, event)
+    differs = (value.index_select(0, alias) != values) | (parent.index_select(0, alias) != before)
+    if bool(differs.any()):
+        return None
+    starts = torch.tensor([-1, *itertools.accumulate(level_sizes[:-2], initial=0)], device=values.device)
+    sizes = torch.tensor(level_sizes, device=values.device)
+    first = torch.repeat_interleave(starts[: len(sizes)], sizes, output_size=len(keys))
+    return PrefixTree(tuple(level_sizes), value, parent - first, alias)
+
+
+def _scatter_bits(numbers: Tensor) -> Tensor:
+    """A pseudo-random int64 for each int64. Source: the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        numbers = (numbers ^ (numbers >> shift)) * factor
+    return numbers ^ (numbers >> 31)
+
+
+def _tree_by_levels(values: Tensor, offsets: Tensor) -> PrefixTree:
+    """The tree level by level, always right and several times slower."""
     lengths = offsets.diff()
     longest = int(lengths.max()) if len(lengths) else 0
     width = int(values.max()) + 1 if len(values) else 1

@@ -183,13 +183,18 @@ MODELS: dict[str, ModelEntry] = {
         ),
     ),
     "sasrec": ModelEntry(
-        SASRecConfig, SASRec, "a causal transformer over items, full cross-entropy", "Kang and McAuley, ICDM 2018"
+        SASRecConfig,
+        SASRec,
+        "a causal transformer over items, full cross-entropy",
+        "Kang and McAuley, ICDM 2018",
+        training=(("shuffle", "sessions"),),
     ),
     "embsr": ModelEntry(
         EMBSRConfig,
         EMBSR,
         "items, operations and relations between operations: graph network and attention",
         "after Yuan et al., ICDE 2022",
+        training=(("shuffle", "sessions"),),
     ),
     "pop": ModelEntry(PopularityConfig, Popularity, "items by their number of training events", "baseline"),
     "s-pop": ModelEntry(

@@ -25,7 +25,8 @@ class SASRecConfig(ItemNetworkConfig):
     """Settings of SASRec."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Share dropped from the input, attention weights and results of each block, in training. Chosen on the validation split of Demo."""
+    """Share dropped from the input, attention weights and results of each block, in training.
+    Chosen on the validation split of Demo."""
     session_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of components dropped from session vectors, in training. Chosen likewise."""
     blocks: Annotated[int, Field(ge=1, le=16)] = 2

@@ -100,7 +100,7 @@ class ComposedVectors(nn.Module):
         )
 
     def remember(self, items: Tensor) -> None:
-        """Say which items have id vectors from an earlier training, 1 or 0 each, [V]: from now on they count as seen."""
+        """Say which items have id vectors from an earlier training, 1 or 0 each, [V]: they count as seen."""
         self._remembered = items.clone()
 
     def append(self, count: int, items: Tensor, relations: Tensor, attributes: Tensor) -> None:

@@ -294,6 +294,10 @@ class Compass(SessionModel):
             votes=votes,
         )
 
+    def attention(self, batch: SessionBatch, vectors_VD: Tensor) -> Tensor:
+        """How much the readout weighs each event, not normalised. Shape [P]."""
+        return self.readout.weights(self._micro_behaviours(batch, vectors_VD), batch.rows, batch.last)
+
     def _candidates(self, vectors_VD: Tensor) -> Tensor:
         """Unit vectors of the catalogue, and a column of popularity. Shape [V, D + 1]."""
         return torch.cat([F.normalize(vectors_VD, dim=1), self.popularity[:, None]], dim=1)
@@ -314,13 +318,15 @@ class Compass(SessionModel):
         return SparseScores(votes.rows, votes.items, self.config.retrieval.evidence * strength)
 
     def _matches(self, batch: SessionBatch) -> Tensor | None:
-        if not self.has_matching:
-            return None
+        return self.vectors.spread(self.match_weights(batch)) if self.has_matching else None
+
+    def match_weights(self, batch: SessionBatch) -> Tensor:
+        """What each attribute adds to an item that has it, because the session's items have it. Shape [A + 1, B]."""
         event, attributes, shares = self.vectors.attributes_of(batch.items)
         rows = batch.rows[event]
         relations = self.vectors.relation_of[attributes]
-        weights_AB = self.matching(attributes, relations, shares, batch.last[rows] - event, rows, len(batch))
-        return self.vectors.spread(weights_AB)
+        weights_AB: Tensor = self.matching(attributes, relations, shares, batch.last[rows] - event, rows, len(batch))
+        return weights_AB
 
     def _copies(self, batch: SessionBatch, events_PD: Tensor) -> Tensor:
         if not self.config.copy_past:

@@ -245,7 +245,7 @@ class Compass(SessionModel):
         vectors_VD = self.vectors()
         mixture = self.mixture(batch, vectors_VD)
         explore_B = target_log_softmax(
-            mixture.queries, self._candidates(vectors_VD), batch.targets, mixture.evidence, mixture.matches
+            mixture.queries, self.candidates(vectors_VD), batch.targets, mixture.evidence, mixture.matches
         )
         copied = mixture.copies * (batch.items == batch.targets[batch.rows])
         copy_B = explore_B.new_zeros(len(batch)).index_add(0, batch.rows, copied)
@@ -258,11 +258,11 @@ class Compass(SessionModel):
 
     def score(self, batch: SessionBatch) -> Tensor:
         vectors_VD = self.vectors()
-        return self._score(batch, vectors_VD, self._candidates(vectors_VD).T)
+        return self._score(batch, vectors_VD, self.candidates(vectors_VD).T)
 
     def scorer(self) -> Scorer:
         vectors_VD = self.vectors()
-        items_DV = self._candidates(vectors_VD).T.contiguous()
+        items_DV = self.candidates(vectors_VD).T.contiguous()
         return lambda batch: self._score(batch, vectors_VD, items_DV)
 
     def triple_distances(self, triples: TripleBatch) -> Tensor | None:
@@ -298,7 +298,7 @@ class Compass(SessionModel):
         """How much the readout weighs each event, not normalised. Shape [P]."""
         return self.readout.weights(self._micro_behaviours(batch, vectors_VD), batch.rows, batch.last)
 
-    def _candidates(self, vectors_VD: Tensor) -> Tensor:
+    def candidates(self, vectors_VD: Tensor) -> Tensor:
         """Unit vectors of the catalogue, and a column of popularity. Shape [V, D + 1]."""
         return torch.cat([F.normalize(vectors_VD, dim=1), self.popularity[:, None]], dim=1)
 

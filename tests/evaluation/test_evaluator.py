@@ -127,3 +127,28 @@ def test_baselines_go_through_the_same_protocol(split: EvaluationSplit) -> None:
     table = evaluate(model, split)
     # Prefixes 1 | 1 2 | 1 2 1 | 1 2 1 7 | 5 | 5 8 | 5 8 6 and targets 2 1 7 7 8 6 5; items outside the prefix are tied.
     assert table.rank.tolist() == [8, 2, 8, 1, 8, 8, 3]
+
+
+def test_processes_share_the_work_and_find_the_same_ranks(split: EvaluationSplit) -> None:
+    torch.manual_seed(4)
+    entry = model_entry("stamp")
+    model = entry.build(entry.configure({"dim": 4}), ModelSizes(8, 2))
+    progress = Progress()
+    ranks = evaluate(model, split, batch_size=2, workers=2, listener=progress).rank
+    assert ranks.tolist() == evaluate(model, split, batch_size=2).rank.tolist()
+    assert progress.calls[-1] == (len(split.examples), len(split.examples))
+    assert model.training
+
+
+def test_what_goes_wrong_in_a_process_is_said(split: EvaluationSplit) -> None:
+    entry = model_entry("stamp")
+    too_large = entry.build(entry.configure({"dim": 4}), ModelSizes(9, 2))
+    with pytest.raises(
+        EvaluationError, match=r"a process that ranked examples from \d failed: scores must have one row"
+    ):
+        evaluate(too_large, split, batch_size=4, workers=2)
+
+
+def test_a_function_cannot_be_sent_to_processes(split: EvaluationSplit) -> None:
+    with pytest.raises(EvaluationError, match="only models can be sent to other processes"):
+        evaluate(lambda batch: torch.zeros(len(batch), 9), split, batch_size=2, workers=2)

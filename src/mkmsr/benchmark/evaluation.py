@@ -25,6 +25,7 @@ def time_evaluation(
     split: SplitName = "test",
     repetitions: int = 5,
     threads: int = 1,
+    workers: int = 1,
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -37,12 +38,13 @@ def time_evaluation(
     network = build_model(model, settings, dataset, seed)
     network.observe(training_data(dataset, 1.0, seed))
     network.to(device)
-    evaluate(network, examples)
-    seconds = [timed(lambda: evaluate(network, examples)) for _ in range(repetitions)]
+    evaluate(network, examples, workers=workers)
+    seconds = [timed(lambda: evaluate(network, examples, workers=workers)) for _ in range(repetitions)]
     return {
         "model": model,
         "split": split,
         "threads": threads,
+        "workers": workers,
         "examples": len(examples.examples),
         "candidates": len(dataset.items),
         "seconds": median(seconds),

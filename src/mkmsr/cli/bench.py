@@ -82,6 +82,7 @@ def evaluation(
     data: Path,
     split: Literal["test", "validation"] = "test",
     threads: Annotated[int, _AT_LEAST_ONE] = 1,
+    workers: Annotated[int, _AT_LEAST_ONE] = 1,
     set_: Annotated[tuple[str, ...], _SET] = (),
     repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
     device: str = "cpu",
@@ -95,6 +96,7 @@ def evaluation(
         data: Prepared data.
         split: Which sessions to rank.
         threads: Processor threads of PyTorch.
+        workers: Processes of one thread that share the work.
         set_: Other settings of the model: model.dim=64
         repetitions: Timed evaluations, after one that warms up.
         device: Where the model computes: cpu, cuda.
@@ -114,6 +116,7 @@ def evaluation(
                 split=split,
                 repetitions=repetitions,
                 threads=threads,
+                workers=workers,
                 device=device,
             )
         _tell(screen, result, out)

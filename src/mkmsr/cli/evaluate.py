@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
+from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
 from mkmsr.cli.progress import running
@@ -41,6 +42,7 @@ def evaluate(
     split: Literal["test", "validation"] = "test",
     k: ListLengths = (5, 10, 20),
     out: Path | None = None,
+    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
     device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
@@ -52,6 +54,7 @@ def evaluate(
         split: Which sessions to rank.
         k: List lengths, separated by commas.
         out: Also write the rank of every example to this Parquet file.
+        workers: Processes of one thread that share the work; for many examples over a large catalogue.
         device: Where the model computes: cpu, cuda.
     """
     with terminal(common) as screen:
@@ -65,7 +68,7 @@ def evaluate(
         examples = aligned_split(loaded, PreparedDataset.load(data), split)
         began = time.perf_counter()
         with running(screen.progress) as watcher:
-            ranks = rank_split(loaded.model, examples, listener=watcher)
+            ranks = rank_split(loaded.model, examples, workers=workers, listener=watcher)
         seconds = time.perf_counter() - began
         if out is not None:
             ranks.save(out)

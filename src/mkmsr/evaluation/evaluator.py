@@ -8,16 +8,18 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, session_batches
 from mkmsr.data.dataset import EvaluationSplit
+from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.metrics import conservative_ranks
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.models import SessionModel
 
-__all__ = ["EvaluationListener", "evaluate", "scoring"]
+__all__ = ["EvaluationListener", "evaluate", "rank_examples", "scoring"]
 
 _MAX_SCORES = 2**24
 """Scores that exist at a time: 64 MiB. A catalogue of 134,548 items is ranked in batches of 124 prefixes."""
@@ -35,6 +37,7 @@ def evaluate(
     split: EvaluationSplit,
     *,
     batch_size: int = 512,
+    workers: int = 1,
     listener: EvaluationListener | None = None,
 ) -> RankTable:
     """Rank of every example's target among the whole catalogue.
@@ -45,18 +48,37 @@ def evaluate(
         model: A model, or any function from a batch to scores [B, V], higher is likelier, column 0 ignored.
         split: The examples.
         batch_size: Examples scored at a time; less where the catalogue is so large that scores would need much memory.
+        workers: Processes of one thread each that share the work, for a model on a processor; worth their start of a
+            few seconds where there are many examples. The ranks are those of one process of one thread.
         listener: Told after each batch.
 
     Raises:
-        EvaluationError: The split has no examples, or scores have the wrong shape or cannot be ranked.
+        EvaluationError: The split has no examples, scores have the wrong shape or cannot be ranked, or a worker failed.
     """
     examples, width = split.examples, len(split.seen)
     if len(examples) == 0:
         raise EvaluationError(f"the {split.name} split has no examples: no session with a prefix and a next item")
+    batch_size = min(batch_size, max(1, _MAX_SCORES // width))
+    told = listener.ranked if listener is not None else _tell_nobody
+    if workers > 1 and len(examples) > batch_size:
+        from mkmsr.evaluation.parallel import rank_in_processes  # It imports this file.
+
+        return RankTable.of_split(rank_in_processes(model, examples, width, batch_size, workers, told), split)
+    return RankTable.of_split(rank_examples(model, examples, width, batch_size, told), split)
+
+
+def rank_examples(
+    model: SessionModel | Callable[[SessionBatch], Tensor],
+    examples: ExampleTable,
+    width: int,
+    batch_size: int,
+    told: Callable[[int, int], None],
+) -> NDArray[np.int32]:
+    """Rank of each example's target, from scores with `width` columns; `told` hears how many of how many are done."""
     ranks = np.empty(len(examples), dtype=np.int32)
     done = 0
     with scoring(model) as (scorer, device):
-        for batch in session_batches(examples, min(batch_size, max(1, _MAX_SCORES // width))):
+        for batch in session_batches(examples, batch_size):
             on_device = batch.to(device)
             scores_BV = scorer(on_device)
             if scores_BV.shape != (len(batch), width):
@@ -66,9 +88,8 @@ def evaluate(
                 )
             ranks[done : done + len(batch)] = conservative_ranks(scores_BV, on_device.targets).cpu().numpy()
             done += len(batch)
-            if listener is not None:
-                listener.ranked(done, len(examples))
-    return RankTable.of_split(ranks, split)
+            told(done, len(examples))
+    return ranks
 
 
 @contextmanager
@@ -86,3 +107,7 @@ def scoring(
             yield model.scorer(), tensors[0].device if tensors else torch.device("cpu")
         finally:
             model.train(was_training)
+
+
+def _tell_nobody(done: int, total: int) -> None:
+    pass

@@ -143,7 +143,13 @@ class FactorisedModel(SessionModel):
 
     def scorer(self) -> Scorer:
         items_DV = self.catalogue().T.contiguous()
-        return lambda batch: mask_padding(self.queries(batch) @ items_DV)
+
+        def score(batch: SessionBatch) -> Tensor:
+            scores_BV = self.queries(batch) @ items_DV
+            scores_BV[:, 0] = float("-inf")  # In place: a copy of [B, V] scores takes half as long as the product.
+            return scores_BV
+
+        return score
 
 
 def mask_padding(scores_BV: Tensor) -> Tensor:

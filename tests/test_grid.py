@@ -136,7 +136,7 @@ run_grid(long_runs(Path(sys.argv[1]), Path(sys.argv[2])))
 
 
 def long_runs(data: Path, folder: Path) -> list[Any]:
-    config = settings("mkm-sr", {"dim": 8, "dropout": 0.2}, epochs=5, batch_size=8, checkpoint_seconds=0.1)
+    config = settings("mkm-sr", {"dim": 8, "dropout": 0.2}, epochs=4, batch_size=16, checkpoint_seconds=0.1)
     return plan_grid([data], {"mkm-sr": config}, [3], folder)
 
 
@@ -144,7 +144,7 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same_weights(data: Path, tmp_pat
     (run,) = long_runs(data, tmp_path / "killed")
     grid = subprocess.Popen([sys.executable, "-c", GRID, data, tmp_path / "killed"], cwd=Path(__file__).parents[1])
     history = run.folder / "history.jsonl"
-    while not (history.is_file() and history.read_bytes().count(b"\n") >= 2):
+    while not (history.is_file() and history.read_bytes().count(b"\n") >= 1):
         assert grid.poll() is None
         time.sleep(0.02)
     os.kill(grid.pid, signal.SIGKILL)

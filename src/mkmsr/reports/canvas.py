@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,7 +113,9 @@ def render(figure: Figure, format: FigureFormat, salt: str) -> bytes:
     import matplotlib as mpl
 
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": salt}):  # equal input, equal bytes
+    with mpl.rc_context({"svg.hashsalt": salt}), warnings.catch_warnings():  # equal input, equal bytes
+        # Text stays text in an SVG, so that whoever shows it needs the font, not we.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
         figure.savefig(buffer, format=format, dpi=160, metadata=metadata)
     return buffer.getvalue()

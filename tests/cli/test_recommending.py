@@ -70,3 +70,16 @@ def test_a_wrong_filter_is_a_clear_message(arguments: list[str], status: int, me
     found, _, err = recommend(*arguments)
     assert found == status
     assert message in " ".join(err.split())
+
+
+def test_explanations_come_in_numbers_and_in_words(
+    recommend: Any, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, found, _ = recommend("-k", 3, "--explain")
+    for each in found["items"]:
+        assert each["explanation"]["item"] == each["item"]
+        assert {"explore", "copy", "neighbours", "events", "attributes", "sessions"} <= set(each["explanation"])
+    assert run(["recommend", str(bundle), "--session", str(tmp_path / "sessions.jsonl"), "-k", "3", "--explain"]) == 0
+    out, err = capfd.readouterr()
+    first = found["items"][0]
+    assert first["explanation"]["sentence"] in " ".join((out + err).split())

@@ -36,3 +36,9 @@ def test_a_new_item_appears_in_the_right_sessions_within_one_call(
     assert retired == "after it is sold out: False"
     assert cheap == "under 50 and not sold out: True"
     assert (tmp_path / "runs" / "live" / "tonight" / "bundle.json").is_file()
+
+
+def test_the_explanations_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed("explanations.md", tmp_path, monkeypatch)
+    assert len(lines) == 3
+    assert all(re.fullmatch(r"item-\d+: .* \(explore \d+%, copy \d+%, neighbours \d+%\)", line) for line in lines)

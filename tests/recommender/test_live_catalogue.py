@@ -130,7 +130,9 @@ def test_attributes_of_another_form_are_a_clear_error(recommender: Recommender) 
         recommender.add_items({"x": "red"})  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize(("name", "settings"), [("mkm-sr", {}), ("compass", {"explore": {"attributes": False}}), ("s-pop", {})])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("mkm-sr", {}), ("compass", {"explore": {"attributes": False}}), ("s-pop", {})]
+)
 def test_a_model_that_knows_items_by_id_alone_says_so(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     from small_shop import fitted, small_shop
 

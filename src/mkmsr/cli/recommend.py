@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ from mkmsr.cli.filtering import FILTERING, Filtering, read_facts
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
-    from mkmsr.recommender import Recommendations, Recommender
+    from mkmsr.recommender import Explanation, Recommendations, Recommender
 
 __all__ = ["recommend", "show_recommendations"]
 
@@ -32,6 +32,7 @@ def recommend(
     k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
     exclude: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     filtering: Filtering = FILTERING,
+    explain: Annotated[bool, Parameter(negative=())] = False,
     device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
@@ -45,6 +46,7 @@ def recommend(
         session: File of JSON lines, or - for standard input.
         k: Items a session.
         exclude: Item ids that must not be recommended.
+        explain: Say why, for each item (compass): in a sentence, with --json also in numbers.
         device: Where the model computes: cpu, cuda.
     """
     with terminal(common) as out:
@@ -57,9 +59,13 @@ def recommend(
         for number, lines in enumerate(_batches(session)):
             found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters)
             for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
-                out.document(_as_json(ranked))
+                known = explain and ranked.ranked_by == "model"
+                reasons = recommender.explain(line, [each.item for each in ranked.items]) if known else []
+                out.document(_as_json(ranked, reasons))
                 if not common.json:
                     show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")
+                    for reason in reasons:
+                        out.say(reason.sentence)
 
 
 def show_recommendations(
@@ -77,9 +83,12 @@ def show_recommendations(
         out.say(f"{ranked.skipped} events of unknown items skipped, {ranked.replaced} unknown operations replaced")
 
 
-def _as_json(ranked: Recommendations) -> dict[str, Any]:
+def _as_json(ranked: Recommendations, reasons: Sequence[Explanation]) -> dict[str, Any]:
+    items: list[dict[str, Any]] = [{"item": each.item, "score": each.score, "rank": each.rank} for each in ranked.items]
+    for item, reason in zip(items, reasons, strict=False):  # no reasons unless asked for
+        item["explanation"] = reason.document()
     return {
-        "items": [{"item": each.item, "score": each.score, "rank": each.rank} for each in ranked.items],
+        "items": items,
         "skipped": ranked.skipped,
         "replaced": ranked.replaced,
         "ranked_by": ranked.ranked_by,

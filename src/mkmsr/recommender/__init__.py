@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mkmsr.recommender.explanations import Explanation
 from mkmsr.recommender.filters import Condition, Filters, parse_condition
 from mkmsr.recommender.live_catalogue import CatalogueChange
 from mkmsr.recommender.recommender import Recommendations, RecommendedItem, Recommender
@@ -11,6 +12,7 @@ __all__ = [
     "CatalogueChange",
     "Condition",
     "Event",
+    "Explanation",
     "Filters",
     "Recommendations",
     "RecommendedItem",

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from mkmsr.bundle import ModelBundle, load_bundle, resave_bundle
 from mkmsr.data.batching import SessionBatch
-from mkmsr.errors import ConfigError, EvaluationError
+from mkmsr.errors import ConfigError, DataError, EvaluationError
 from mkmsr.models.base import Scorer
+from mkmsr.recommender.explanations import Explanation, explain
 from mkmsr.recommender.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values
 from mkmsr.recommender.live_catalogue import (
     Attributes,
@@ -160,6 +161,21 @@ class Recommender:
                 for row, columns, scores_V in zip(places, lists, scores_BV.cpu(), strict=True):
                     found[row] = _named(bundle, columns, scores_V, read[row])
         return found if many else found[0]
+
+    def explain(self, session: Session, items: Iterable[str]) -> list[Explanation]:
+        """Why some items got their scores for a session; see `Explanation`.
+
+        Raises:
+            ConfigError: The model has no explanations.
+            UnknownIdError: An item is not in the catalogue.
+            DataError: No event of the session is of a known item, or it has another form.
+        """
+        bundle = self.bundle
+        read = read_session(bundle, session, 0)
+        if not read.items:
+            raise DataError("no event of the session is of a known item: its list goes by popularity alone")
+        batch = SessionBatch.from_sequences([(read.items, read.operations)]).to(self.device)
+        return explain(bundle, batch, [bundle.items.index(str(item)) for item in items])
 
     def attributes(self, item: str) -> dict[str, list[str]]:
         """What is known about an item: its attribute values by relation name.

@@ -1,0 +1,302 @@
+"""Why an item is recommended: its score taken apart, exactly, for people and for programs.
+
+The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighbours. Each of the three is taken apart:
+
+- copy: the probability of each event to be copied, summed over the events of the item;
+- neighbours: the votes of the training sessions that hold the item, in proportion to their raw votes;
+- explore: a softmax over the catalogue of a sum, which is linear in the parts of the item: its own vector, each of its
+  attributes (by vector, and by being shared with items of the session), popularity, evidence of votes.
+
+Two more numbers say what an event means for the item: the readout's attention weight (how much the event enters the
+session's vector, whatever the item), and its effect: how much log p(j | s) falls when the event is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mkmsr.bundle import ModelBundle
+from mkmsr.data.batching import SessionBatch
+from mkmsr.errors import ConfigError
+from mkmsr.models.compass import Compass, Mixture
+from mkmsr.models.voting import expand
+
+__all__ = ["AttributePart", "EventPart", "Explanation", "NeighbourPart", "explain"]
+
+MOST_SESSIONS = 10
+"""Neighbour sessions that an explanation names."""
+
+
+@dataclass(frozen=True)
+class EventPart:
+    """What an event of the session does for the item.
+
+    Args:
+        item: Its item.
+        operation: Its operation.
+        copied: Its part of the probability, if it is an event of the recommended item, else 0.
+        attention: Weight of the event in the session's vector, not normalised.
+        effect: log p(j | s) - log p(j | s without this event); None where it is the only event.
+    """
+
+    item: str
+    operation: str
+    copied: float
+    attention: float
+    effect: float | None
+
+
+@dataclass(frozen=True)
+class AttributePart:
+    """What an attribute of the item adds to its explore score.
+
+    Args:
+        relation: Name of the relation.
+        value: The value.
+        by_vector: Through the attribute's vector.
+        by_match: Because items of the session have it too.
+        shared_with: These items, newest first.
+    """
+
+    relation: str
+    value: str
+    by_vector: float
+    by_match: float
+    shared_with: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NeighbourPart:
+    """A training session that voted for the item.
+
+    Args:
+        session: Its row in the table of training sessions.
+        shared_items: Items that it has in common with the session.
+        probability: Its part of the probability.
+    """
+
+    session: int
+    shared_items: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item got its score.
+
+    Args:
+        item: The item.
+        score: log p(j | s).
+        explore: Part of p(j | s): explore + copy + neighbours = exp(score).
+        copy: Part of it: the sum of `copied` over `events`.
+        neighbours: Part of it: the sum of `probability` over all voting sessions.
+        explore_score: The item's score within the explore component: own_vector + popularity + evidence + both
+            numbers of each of `attributes`.
+        own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
+        popularity: What its training events add.
+        evidence: What votes add.
+        events: The session, oldest event first.
+        attributes: The item's attributes, the most helpful first.
+        voters: How many training sessions voted for the item.
+        sessions: The strongest of them, strongest first.
+        sentence: The main reason, in words.
+    """
+
+    item: str
+    score: float
+    explore: float
+    copy: float
+    neighbours: float
+    explore_score: float
+    own_vector: float
+    popularity: float
+    evidence: float
+    events: tuple[EventPart, ...]
+    attributes: tuple[AttributePart, ...]
+    voters: int
+    sessions: tuple[NeighbourPart, ...]
+    sentence: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return asdict(self)
+
+
+def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> list[Explanation]:
+    """Explanations of some items for a batch of one session.
+
+    Raises:
+        ConfigError: The model has no explanations.
+    """
+    if not isinstance(bundle.model, Compass):
+        raise ConfigError(f"{bundle.name!r} cannot be explained; compass can", key="model")
+    with torch.inference_mode():
+        view = _View(bundle, bundle.model, batch)
+        return [view.explanation(item) for item in items]
+
+
+class _View:
+    """What the model computes on the way to the scores of one session."""
+
+    def __init__(self, bundle: ModelBundle, model: Compass, batch: SessionBatch):
+        self.bundle, self.model, self.batch = bundle, model, batch
+        self.vectors_VD = model.vectors()
+        self.mixture: Mixture = model.mixture(batch, self.vectors_VD)
+        self.gates = self.mixture.log_gates[0].exp().tolist()
+        self.log_explore_V = _explore_scores(self.mixture, model.candidates(self.vectors_VD)).log_softmax(0)
+        self.log_p_V = model.score(batch)[0]
+        self.attention = model.attention(batch, self.vectors_VD).tolist()
+        self.match_A = model.match_weights(batch)[:, 0] if model.has_matching else None
+        shorter = _without_each_event(batch)
+        self.shorter_LV = None if shorter is None else model.score(shorter)
+
+    def explanation(self, item: int) -> Explanation:
+        """All parts of one item's score."""
+        mixture, gates = self.mixture, self.gates
+        copied_P = torch.where(self.batch.items == item, mixture.copies, 0.0) * gates[1]
+        voted = float(mixture.votes.weights[mixture.votes.items == item].sum()) * gates[2]
+        attributes = self._attributes(item)
+        own = self._own_vector(item)
+        popularity = float(self.model.popularity[item])
+        evidence = float(mixture.evidence.values[mixture.evidence.columns == item].sum())
+        voters, sessions = self._sessions(item, voted)
+        found = Explanation(
+            item=self.bundle.items.id(item),
+            score=float(self.log_p_V[item]),
+            explore=float(self.log_explore_V[item].exp()) * gates[0],
+            copy=float(copied_P.sum()),
+            neighbours=voted,
+            explore_score=own + popularity + evidence + sum(each.by_vector + each.by_match for each in attributes),
+            own_vector=own,
+            popularity=popularity,
+            evidence=evidence,
+            events=self._events(item, copied_P),
+            attributes=attributes,
+            voters=voters,
+            sessions=sessions,
+        )
+        return Explanation(**{**found.__dict__, "sentence": _sentence(found)})
+
+    def _own_vector(self, item: int) -> float:
+        ids = self.model.vectors.ids
+        if ids is None:
+            return 0.0
+        own_D = ids.weight[item] * self.model.vectors.seen[item]
+        return float(self.mixture.queries[0, :-1] @ own_D / self._length(item))
+
+    def _length(self, item: int) -> Tensor:
+        """The length by which the item's vector is divided, as `normalize` does."""
+        length: Tensor = torch.linalg.vector_norm(self.vectors_VD[item]).clamp_min(1e-12)
+        return length
+
+    def _events(self, item: int, copied_P: Tensor) -> tuple[EventPart, ...]:
+        parts = []
+        for event, (index, operation) in enumerate(
+            zip(self.batch.items.tolist(), self.batch.operations.tolist(), strict=True)
+        ):
+            effect = None if self.shorter_LV is None else float(self.log_p_V[item] - self.shorter_LV[event, item])
+            parts.append(
+                EventPart(
+                    self.bundle.items.id(index),
+                    self.bundle.operations.id(operation),
+                    float(copied_P[event]),
+                    self.attention[event],
+                    effect,
+                )
+            )
+        return tuple(parts)
+
+    def _attributes(self, item: int) -> tuple[AttributePart, ...]:
+        vectors, knowledge = self.model.vectors, self.bundle.knowledge
+        if vectors.attributes is None:
+            return ()
+        _, attributes, shares = vectors.attributes_of(torch.tensor([item], device=self.vectors_VD.device))
+        weights = vectors.relation_weight[vectors.relation_of[attributes]] * shares / self._length(item)
+        by_vector = (vectors.attributes(attributes) @ self.mixture.queries[0, :-1]) * weights
+        by_match = torch.zeros_like(by_vector) if self.match_A is None else self.match_A[attributes] * shares
+        owner, of_session, _ = vectors.attributes_of(self.batch.items)
+        parts = []
+        for attribute, vector, match in zip(attributes, by_vector.tolist(), by_match.tolist(), strict=True):
+            relation, _, value = knowledge.attributes.id(int(attribute)).partition("=")
+            sharing = self.batch.items[owner[of_session == attribute]].flip(0).tolist()
+            names = tuple(self.bundle.items.id(each) for each in dict.fromkeys(sharing) if each != item)
+            parts.append(AttributePart(relation, value, vector, match, names))
+        return tuple(sorted(parts, key=lambda part: -(part.by_vector + part.by_match)))
+
+    def _sessions(self, item: int, probability: float) -> tuple[int, tuple[NeighbourPart, ...]]:
+        """Who voted for an item; the component's probability is divided in proportion to the raw votes."""
+        if not self.model.config.neighbours or probability == 0:
+            return 0, ()
+        index, settings = self.model.index, self.model.config.retrieval.settings()
+        neighbours = index.neighbours(self.batch, settings)
+        votes = index.raw_votes(neighbours, self.batch, settings)
+        begin, end = index.session_offsets[neighbours.places], index.session_offsets[neighbours.places + 1]
+        source, _ = expand(begin, end)  # raw_votes lists the items of one neighbour after the other, as this does
+        mine = votes.items == item
+        weights, voters = votes.weights[mine], neighbours.places[source[mine]]
+        order = weights.argsort(descending=True, stable=True)[:MOST_SESSIONS]
+        prefix = set(self.batch.items.tolist())
+        parts = []
+        for place, weight in zip(voters[order].tolist(), (weights / weights.sum())[order].tolist(), strict=True):
+            own = index.items[index.session_offsets[place] : index.session_offsets[place + 1]].tolist()
+            shared = tuple(self.bundle.items.id(each) for each in own if each in prefix)
+            parts.append(NeighbourPart(int(index.table_rows[place]), shared, weight * probability))
+        return len(weights), tuple(parts)
+
+
+def _explore_scores(mixture: Mixture, candidates_VD: Tensor) -> Tensor:
+    """The explore component before its softmax, for a batch of one session. Shape [V]."""
+    scores_V = candidates_VD @ mixture.queries[0]
+    if mixture.matches is not None:
+        scores_V = scores_V + mixture.matches[:, 0]
+    scores_V = scores_V.index_add(0, mixture.evidence.columns, mixture.evidence.values)
+    scores_V[0] = -torch.inf
+    return scores_V
+
+
+def _without_each_event(batch: SessionBatch) -> SessionBatch | None:
+    """The session once for each event, without it; None for a session of one event."""
+    items, operations = batch.items.tolist(), batch.operations.tolist()
+    if len(items) < 2:
+        return None
+    kept = [[place for place in range(len(items)) if place != left_out] for left_out in range(len(items))]
+    sequences = [([items[place] for place in row], [operations[place] for place in row]) for row in kept]
+    return SessionBatch.from_sequences(sequences).to(batch.items.device)
+
+
+def _sentence(found: Explanation) -> str:
+    total = max(found.explore + found.copy + found.neighbours, 1e-30)
+    shares = {name: getattr(found, name) / total for name in ("explore", "copy", "neighbours")}
+    main = max(shares, key=lambda name: shares[name])
+    reason = {"explore": _explore_reason, "copy": _copy_reason, "neighbours": _neighbour_reason}[main](found)
+    return f"{found.item}: {reason} ({', '.join(f'{name} {share:.0%}' for name, share in shares.items())})"
+
+
+def _copy_reason(found: Explanation) -> str:
+    event = max(found.events, key=lambda part: part.copied)
+    ago = len(found.events) - 1 - found.events.index(event)
+    when = "the last event" if ago == 0 else f"{ago} event{'s' * (ago > 1)} before the last"
+    return f"it is in the session ({event.operation}, {when})"
+
+
+def _neighbour_reason(found: Explanation) -> str:
+    shared = " and ".join(found.sessions[0].shared_items[:2])
+    sessions = "1 similar session holds it" if found.voters == 1 else f"{found.voters} similar sessions hold it"
+    return f"{sessions}, the most similar one together with {shared}"
+
+
+def _explore_reason(found: Explanation) -> str:
+    helpful = [part for part in found.attributes if part.by_vector + part.by_match > 0]
+    shared = [part for part in helpful if part.shared_with][:2]
+    if shared:
+        named = " and ".join(f"{part.relation} {part.value}" for part in shared)
+        return f"it has {named} in common with {shared[0].shared_with[0]}"
+    by_attributes = sum(part.by_vector + part.by_match for part in helpful)
+    if helpful and by_attributes >= found.own_vector:
+        return f"{helpful[0].relation} {helpful[0].value} goes with the session"
+    return "it goes with the items of the session" if found.own_vector > 0 else "it is popular"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -96,6 +96,8 @@ def test_triples_lose_the_offset_of_the_entity_space(small_training: TrainingDat
 
 def test_a_batch_moves_as_a_whole(examples: ExampleTable) -> None:
     batch = collate(examples, np.arange(3))
+    assert batch.to("meta").wanted is None
+    batch = replace(batch, wanted=batch.target_operations)
     moved = batch.to("meta")
     assert {getattr(moved, each.name).device.type for each in fields(moved)} == {"meta"}
     assert len(moved) == 3

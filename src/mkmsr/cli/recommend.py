@@ -32,6 +32,7 @@ def recommend(
     k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
     exclude: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     filtering: Filtering = FILTERING,
+    operation: str | None = None,
     explain: Annotated[bool, Parameter(negative=())] = False,
     device: Device = "cpu",
     common: Common = COMMON,
@@ -46,6 +47,8 @@ def recommend(
         session: File of JSON lines, or - for standard input.
         k: Items a session.
         exclude: Item ids that must not be recommended.
+        operation: Operation that the next event is to have, as in "what will be ordered next"; for a model trained with
+            model.target_operation=true.
         explain: Say why, for each item (compass): in a sentence, with --json also in numbers.
         device: Where the model computes: cpu, cuda.
     """
@@ -57,10 +60,11 @@ def recommend(
         if filtering.facts is not None:
             recommender.set_facts(read_facts(filtering.facts))
         for number, lines in enumerate(_batches(session)):
-            found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters)
+            found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters, operation=operation)
             for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
                 known = explain and ranked.ranked_by == "model"
-                reasons = recommender.explain(line, [each.item for each in ranked.items]) if known else []
+                listed = [each.item for each in ranked.items]
+                reasons = recommender.explain(line, listed, operation=operation) if known else []
                 out.document(_as_json(ranked, reasons))
                 if not common.json:
                     show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")

@@ -37,6 +37,7 @@ class SessionBatch:
         targets: Item index of the next event; 0 where unknown. Shape [B], int64.
         target_operations: Operation index of the next event; 0 where unknown. Shape [B], int64.
         sessions: Row of the session table that each prefix was cut from, -1 where it comes from none. Shape [B], int64.
+        wanted: Operation that the next event is asked to have, 0 for any; None is any for all. Shape [B], int64.
     """
 
     items: Tensor
@@ -45,6 +46,7 @@ class SessionBatch:
     targets: Tensor
     target_operations: Tensor
     sessions: Tensor
+    wanted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -89,7 +91,8 @@ class SessionBatch:
 
     def to(self, device: torch.device | str) -> SessionBatch:
         """The same batch on another device."""
-        return SessionBatch(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+        tensors = {each.name: getattr(self, each.name) for each in fields(self)}
+        return SessionBatch(**{name: value if value is None else value.to(device) for name, value in tensors.items()})
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SessionBatch:

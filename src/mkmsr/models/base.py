@@ -91,6 +91,11 @@ class SessionModel(nn.Module):
         """Told once its weights come from an earlier model: each item's row there, 0 where it is new. Shape [V]."""
 
     @property
+    def answers_wanted(self) -> bool:
+        """Whether scores depend on `SessionBatch.wanted`."""
+        return False
+
+    @property
     def places_new_items(self) -> bool:
         """Whether `append_items` can be called."""
         return False

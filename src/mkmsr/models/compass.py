@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
@@ -29,9 +26,11 @@ from mkmsr.layers.matching import AttributeMatch
 from mkmsr.layers.softmax import SparseScores, target_log_softmax
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU
+from mkmsr.layers.wanting import WantedOperation
 from mkmsr.models.base import ModelSizes, Scorer, SessionModel, TrainingData, mask_padding
-from mkmsr.models.neighbour_index import SessionIndex, VoteSettings
-from mkmsr.models.voting import Decay, Votes
+from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
+from mkmsr.models.neighbour_index import SessionIndex
+from mkmsr.models.voting import Votes
 
 __all__ = ["Compass", "CompassConfig", "ExploreConfig", "Mixture", "RetrievalConfig"]
 
@@ -44,77 +43,6 @@ _SHARE_UNIT = 100
 _START_SCALE = 16.0
 _EVEN_SHARE = 0.03
 """Share of the mixture that is spread evenly: no component ever falls silent, so each goes on learning."""
-
-
-class RetrievalConfig(StrictModel):
-    """How similar training sessions are found."""
-
-    neighbours: Annotated[int, Field(ge=1)] = 100
-    """Sessions that vote."""
-    sample_size: Annotated[int, Field(ge=1)] = 1000
-    """The newest sessions that share an item with the prefix; the voters come from these."""
-    age_scale: Annotated[float, Field(gt=0)] | None = None
-    """Days in which a neighbour's weight falls to 1/e; absent: no decay."""
-    gap_scale: Annotated[float, Field(gt=0)] | None = None
-    """Events in which the weight of a neighbour's item falls to 1/e, from the shared item on; absent: no decay."""
-    idf_weight: Annotated[float, Field(ge=0)] = 0.0
-    """How much rare items are preferred."""
-    exclude: Literal["own", "later"] = "own"
-    """In training, leave out a prefix's own session, or also all that ended after it."""
-    evidence: Annotated[float, Field(ge=0)] = 1.0
-    """How much votes also raise an item's score in the explore component, see `Compass`."""
-
-    def settings(self) -> VoteSettings:
-        """The weights that these settings stand for; places in the prefix decay linearly, as in V-SkNN."""
-        return VoteSettings(
-            neighbours=self.neighbours,
-            sample_size=self.sample_size,
-            prefix_decay=Decay("exponential", 2.0),
-            match_decay=Decay("linear", 10.0),
-            age_decay=Decay("none") if self.age_scale is None else Decay("exponential", self.age_scale),
-            gap_decay=Decay("none") if self.gap_scale is None else Decay("exponential", self.gap_scale),
-            idf_weight=self.idf_weight,
-        )
-
-
-class ExploreConfig(StrictModel):
-    """What the score of any item of the catalogue is made of."""
-
-    ids: bool = True
-    """Whether items have vectors of their own."""
-    attributes: bool = True
-    """Whether item vectors are composed from attributes."""
-    matching: bool = True
-    """Whether an attribute that items of the session have too counts by itself, see `AttributeMatch`."""
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.6
-    """Share of items that stand without their id at a training step."""
-    popularity: Annotated[float, Field(ge=0)] = 0.3
-    """Weight of log(1 + training events) of an item. A constant: learnt on the log that it counts, it would come out
-    too high."""
-    own_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """Share of the training signal that is this component's own likelihood: what neighbours and copies explain is then
-    still learnt by the vectors, which new items depend on."""
-
-
-class CompassConfig(StrictModel):
-    """Settings of COMPASS; every part is a switch."""
-
-    explore: ExploreConfig = ExploreConfig()
-    """The catalogue's component; it cannot be left out."""
-    copy_past: bool = True
-    """Whether the mixture has copies of the session's own events."""
-    neighbours: bool = True
-    """Whether the mixture has neighbour sessions."""
-    operations: bool = True
-    """Whether operations are encoded."""
-    knowledge: bool = False
-    """Whether TransH is a second task, between id and attribute vectors."""
-    dim: Annotated[int, Field(ge=1, le=4096)] = 100
-    """Size of every vector."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
-    retrieval: RetrievalConfig = RetrievalConfig()
-    """How neighbour sessions are found."""
 
 
 @dataclass(frozen=True)
@@ -181,19 +109,23 @@ class Compass(SessionModel):
         if self.has_knowledge_task:
             self.normals = nn.Embedding(sizes.num_relations + 1, dim, padding_idx=0)
             self.translations = nn.Embedding(sizes.num_relations + 1, dim, padding_idx=0)
+        if config.target_operation:
+            self.wanting = WantedOperation(sizes.num_operations, dim, len(COMPONENTS))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); layers start as their own files say."""
         bound = 1 / math.sqrt(self.config.dim)
         for name, parameter in self.named_parameters():
-            if not name.startswith(("vectors.", "copying.", "matching.")):
+            if not name.startswith(("vectors.", "copying.", "matching.", "wanting.")):
                 nn.init.uniform_(parameter, -bound, bound)
         self.vectors.reset_parameters()
         self.readout.start_at_last_event()
         if self.has_matching:
             self.matching.reset_parameters()
         nn.init.constant_(self.log_scale, math.log(_START_SCALE))
+        if self.config.target_operation:
+            self.wanting.reset_parameters()
         if self.config.copy_past:
             self.copying.reset_parameters()
         if self.config.neighbours:
@@ -212,6 +144,10 @@ class Compass(SessionModel):
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
         if self.config.neighbours:
             self.index.build(training.sessions)
+
+    @property
+    def answers_wanted(self) -> bool:
+        return self.config.target_operation
 
     @property
     def places_new_items(self) -> bool:
@@ -280,16 +216,20 @@ class Compass(SessionModel):
     def mixture(self, batch: SessionBatch, vectors_VD: Tensor) -> Mixture:
         """Everything that p(j | s) is made of, given all item vectors."""
         parts = self._micro_behaviours(batch, vectors_VD)
-        session_BD = self._drop(self.readout(parts, batch.rows, batch.last))
+        wanted_B = self._wanted(batch)
+        session_BD = self.readout(parts, batch.rows, batch.last)
+        if wanted_B is not None:
+            session_BD = self.wanting.of_sessions(session_BD, wanted_B)
+        session_BD = self._drop(session_BD)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
-        copies = self._copies(batch, self._drop(events_PD))
+        copies = self._copies(batch, self._drop(events_PD), wanted_B)
         votes = self._votes(batch)
         queries_BD = F.normalize(session_BD, dim=1) * self.log_scale.exp()
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
             evidence=self._evidence(votes),
             matches=self._matches(batch),
-            log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes),
+            log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
             copies=copies,
             votes=votes,
         )
@@ -328,11 +268,20 @@ class Compass(SessionModel):
         weights_AB: Tensor = self.matching(attributes, relations, shares, batch.last[rows] - event, rows, len(batch))
         return weights_AB
 
-    def _copies(self, batch: SessionBatch, events_PD: Tensor) -> Tensor:
+    def _wanted(self, batch: SessionBatch) -> Tensor | None:
+        """The operation asked for, [B]: in training the target's own for some examples, else what the caller says."""
+        if not self.config.target_operation:
+            return None
+        return self.wanting.masked(batch.target_operations) if self.training else batch.wanted
+
+    def _copies(self, batch: SessionBatch, events_PD: Tensor, wanted_B: Tensor | None) -> Tensor:
         if not self.config.copy_past:
             return events_PD.new_zeros(len(events_PD))
         operations = batch.operations if self.config.operations else torch.zeros_like(batch.operations)
         log_shares: Tensor = self.copying(events_PD, operations, batch.rows, batch.last)
+        if wanted_B is not None:
+            log_shares = log_shares + self.wanting.of_copies(batch.operations, wanted_B[batch.rows])
+            log_shares = segment_log_softmax(log_shares, batch.rows, len(batch))
         return log_shares.exp()
 
     def _votes(self, batch: SessionBatch) -> Votes:
@@ -346,7 +295,7 @@ class Compass(SessionModel):
         logits = self.sharpness * votes.weights.clamp_min(_SMALLEST).log()
         return Votes(votes.rows, votes.items, segment_log_softmax(logits, votes.rows, len(batch)).exp())
 
-    def _log_gates(self, batch: SessionBatch, last_BD: Tensor, votes: Votes) -> Tensor:
+    def _log_gates(self, batch: SessionBatch, last_BD: Tensor, votes: Votes, wanted_B: Tensor | None) -> Tensor:
         """Log weights of the three components; one that is off, or has nothing to say, has weight zero."""
         if not (self.config.copy_past or self.config.neighbours):
             return last_BD.new_tensor([0.0, -torch.inf, -torch.inf]).expand(len(batch), -1)
@@ -365,6 +314,8 @@ class Compass(SessionModel):
             known_B,
         ]
         logits_B3: Tensor = self.gate(torch.cat([last_BD, torch.stack(features, dim=1)], dim=1))
+        if wanted_B is not None:
+            logits_B3 = logits_B3 + self.wanting.gates(wanted_B)
         silent_B3 = torch.zeros_like(logits_B3, dtype=torch.bool)
         silent_B3[:, 1] = not self.config.copy_past
         silent_B3[:, 2] = candidates_B == 0

@@ -14,7 +14,7 @@ session's vector, whatever the item), and its effect: how much log p(j | s) fall
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -266,7 +266,8 @@ def _without_each_event(batch: SessionBatch) -> SessionBatch | None:
         return None
     kept = [[place for place in range(len(items)) if place != left_out] for left_out in range(len(items))]
     sequences = [([items[place] for place in row], [operations[place] for place in row]) for row in kept]
-    return SessionBatch.from_sequences(sequences).to(batch.items.device)
+    shorter = SessionBatch.from_sequences(sequences).to(batch.items.device)
+    return replace(shorter, wanted=None if batch.wanted is None else batch.wanted.expand(len(shorter)))
 
 
 def _sentence(found: Explanation) -> str:

@@ -29,7 +29,15 @@ from mkmsr.recommender.live_catalogue import (
     without_retired,
 )
 from mkmsr.recommender.ranking import best_columns
-from mkmsr.recommender.session_input import ReadSession, Session, default_operation, is_many, read_session
+from mkmsr.recommender.session_input import (
+    ReadSession,
+    Session,
+    as_batch,
+    default_operation,
+    is_many,
+    read_session,
+    wanted_operation,
+)
 
 __all__ = ["Recommendations", "RecommendedItem", "Recommender"]
 
@@ -110,11 +118,23 @@ class Recommender:
 
     @overload  # an empty list fits both: it is one session without events
     def recommend(  # type: ignore[overload-overlap]
-        self, session: Session, k: int = 20, exclude: Iterable[str] = (), *, filters: Filters = NO_FILTERS
+        self,
+        session: Session,
+        k: int = 20,
+        exclude: Iterable[str] = (),
+        *,
+        filters: Filters = NO_FILTERS,
+        operation: str | None = None,
     ) -> Recommendations: ...
     @overload
     def recommend(
-        self, session: Sequence[Session], k: int = 20, exclude: Iterable[str] = (), *, filters: Filters = NO_FILTERS
+        self,
+        session: Sequence[Session],
+        k: int = 20,
+        exclude: Iterable[str] = (),
+        *,
+        filters: Filters = NO_FILTERS,
+        operation: str | None = None,
     ) -> list[Recommendations]: ...
 
     def recommend(
@@ -124,6 +144,7 @@ class Recommender:
         exclude: Iterable[str] = (),
         *,
         filters: Filters = NO_FILTERS,
+        operation: str | None = None,
     ) -> Recommendations | list[Recommendations]:
         """The items most likely to come next, for one session or for each of many.
 
@@ -134,9 +155,11 @@ class Recommender:
             k: How many items; fewer come back where fewer are left.
             exclude: Item ids that must not be recommended; unknown ones change nothing.
             filters: What else the lists may hold.
+            operation: Operation that the next event is to have, as in "what will be ordered next"; None is any.
 
         Raises:
-            ConfigError: k is below 1, or a filter names what is not known.
+            ConfigError: k is below 1, a filter names what is not known, or the model takes no wanted operation.
+            UnknownIdError: There is no such operation.
             DataError: A session or an event is of another form.
             EvaluationError: The model gave scores that are not numbers.
         """
@@ -149,11 +172,16 @@ class Recommender:
         filters = replace(filters, exclude=[*filters.exclude, *exclude])
         forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, self._facts)).to(self.device)
         caps = capped_values(bundle, filters, self._facts)
+        wanted = wanted_operation(bundle, operation)
         popular_1V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1))[None].to(self.device)
         found: list[Recommendations] = [Recommendations(())] * len(read)
         for rows in _chunks(range(len(read)), _sessions_at_once(len(forbidden_V))):
             known = [row for row in rows if read[row].items]
-            parts = [(known, _scores(bundle, score, [read[row] for row in known], self.device))] if known else []
+            parts = (
+                [(known, _scores(bundle, score, as_batch([read[row] for row in known], wanted).to(self.device)))]
+                if known
+                else []
+            )
             parts += [([row], popular_1V) for row in rows if not read[row].items]
             for places, all_scores_BV in parts:
                 scores_BV = all_scores_BV.masked_fill(forbidden_V, -torch.inf)
@@ -162,19 +190,19 @@ class Recommender:
                     found[row] = _named(bundle, columns, scores_V, read[row])
         return found if many else found[0]
 
-    def explain(self, session: Session, items: Iterable[str]) -> list[Explanation]:
+    def explain(self, session: Session, items: Iterable[str], *, operation: str | None = None) -> list[Explanation]:
         """Why some items got their scores for a session; see `Explanation`.
 
         Raises:
-            ConfigError: The model has no explanations.
-            UnknownIdError: An item is not in the catalogue.
+            ConfigError: The model has no explanations, or takes no wanted operation.
+            UnknownIdError: An item or the operation is not in the catalogue.
             DataError: No event of the session is of a known item, or it has another form.
         """
         bundle = self.bundle
         read = read_session(bundle, session, 0)
         if not read.items:
             raise DataError("no event of the session is of a known item: its list goes by popularity alone")
-        batch = SessionBatch.from_sequences([(read.items, read.operations)]).to(self.device)
+        batch = as_batch([read], wanted_operation(bundle, operation)).to(self.device)
         return explain(bundle, batch, [bundle.items.index(str(item)) for item in items])
 
     def attributes(self, item: str) -> dict[str, list[str]]:
@@ -250,9 +278,8 @@ class Recommender:
         return default_operation(self.bundle)
 
 
-def _scores(bundle: ModelBundle, score: Scorer, sessions: Sequence[ReadSession], device: torch.device) -> Tensor:
+def _scores(bundle: ModelBundle, score: Scorer, batch: SessionBatch) -> Tensor:
     """What the model says. Shape [B, V]."""
-    batch = SessionBatch.from_sequences([(each.items, each.operations) for each in sessions]).to(device)
     with torch.inference_mode():
         scores_BV = score(batch).float()
     if bool(scores_BV.isnan().any()):

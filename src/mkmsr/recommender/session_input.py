@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from mkmsr.bundle import ModelBundle
-from mkmsr.errors import DataError
+import torch
 
-__all__ = ["Event", "ReadSession", "Session", "default_operation", "is_many", "read_session"]
+from mkmsr.bundle import ModelBundle
+from mkmsr.data.batching import SessionBatch
+from mkmsr.errors import ConfigError, DataError
+
+__all__ = [
+    "Event",
+    "ReadSession",
+    "Session",
+    "as_batch",
+    "default_operation",
+    "is_many",
+    "read_session",
+    "wanted_operation",
+]
 
 Event: TypeAlias = "str | int | tuple[str | int, str | None] | Mapping[str, Any]"
 """An item id; an (item id, operation) tuple; or a mapping with "item" and perhaps "operation"."""
@@ -64,6 +76,30 @@ def read_session(bundle: ModelBundle, session: Session, row: int) -> ReadSession
         operations.append(bundle.operations.index(operation) if operation is not None and known else default)
     newest = bundle.max_session_events - 1
     return ReadSession(items[-newest:], operations[-newest:], skipped, replaced)
+
+
+def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:
+    """Index of the operation that the next event is to have; None for any.
+
+    Raises:
+        ConfigError: The model takes none.
+        UnknownIdError: There is no such operation.
+    """
+    if operation is None:
+        return None
+    if not bundle.model.answers_wanted:
+        raise ConfigError(
+            f"{bundle.name!r} as trained predicts the next event whatever its operation; train compass with "
+            "model.target_operation=true",
+            key="operation",
+        )
+    return bundle.operations.index(operation)
+
+
+def as_batch(sessions: Sequence[ReadSession], wanted: int | None) -> SessionBatch:
+    """What the model reads: sessions, none of them empty, and the operation that is asked for."""
+    batch = SessionBatch.from_sequences([(each.items, each.operations) for each in sessions])
+    return batch if wanted is None else replace(batch, wanted=torch.full((len(batch),), wanted))
 
 
 def is_many(session: object) -> bool:

@@ -1,0 +1,86 @@
+"""Settings of COMPASS."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mkmsr.config import StrictModel
+from mkmsr.models.neighbour_index import VoteSettings
+from mkmsr.models.voting import Decay
+
+__all__ = ["CompassConfig", "ExploreConfig", "RetrievalConfig"]
+
+
+class RetrievalConfig(StrictModel):
+    """How similar training sessions are found."""
+
+    neighbours: Annotated[int, Field(ge=1)] = 100
+    """Sessions that vote."""
+    sample_size: Annotated[int, Field(ge=1)] = 1000
+    """The newest sessions that share an item with the prefix; the voters come from these."""
+    age_scale: Annotated[float, Field(gt=0)] | None = None
+    """Days in which a neighbour's weight falls to 1/e; absent: no decay."""
+    gap_scale: Annotated[float, Field(gt=0)] | None = None
+    """Events in which the weight of a neighbour's item falls to 1/e, from the shared item on; absent: no decay."""
+    idf_weight: Annotated[float, Field(ge=0)] = 0.0
+    """How much rare items are preferred."""
+    exclude: Literal["own", "later"] = "own"
+    """In training, leave out a prefix's own session, or also all that ended after it."""
+    evidence: Annotated[float, Field(ge=0)] = 1.0
+    """How much votes also raise an item's score in the explore component, see `Compass`."""
+
+    def settings(self) -> VoteSettings:
+        """The weights that these settings stand for; places in the prefix decay linearly, as in V-SkNN."""
+        return VoteSettings(
+            neighbours=self.neighbours,
+            sample_size=self.sample_size,
+            prefix_decay=Decay("exponential", 2.0),
+            match_decay=Decay("linear", 10.0),
+            age_decay=Decay("none") if self.age_scale is None else Decay("exponential", self.age_scale),
+            gap_decay=Decay("none") if self.gap_scale is None else Decay("exponential", self.gap_scale),
+            idf_weight=self.idf_weight,
+        )
+
+
+class ExploreConfig(StrictModel):
+    """What the score of any item of the catalogue is made of."""
+
+    ids: bool = True
+    """Whether items have vectors of their own."""
+    attributes: bool = True
+    """Whether item vectors are composed from attributes."""
+    matching: bool = True
+    """Whether an attribute that items of the session have too counts by itself, see `AttributeMatch`."""
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.6
+    """Share of items that stand without their id at a training step."""
+    popularity: Annotated[float, Field(ge=0)] = 0.3
+    """Weight of log(1 + training events) of an item. A constant: learnt on the log that it counts, it would come out
+    too high."""
+    own_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of the training signal that is this component's own likelihood: what neighbours and copies explain is then
+    still learnt by the vectors, which new items depend on."""
+
+
+class CompassConfig(StrictModel):
+    """Settings of COMPASS; every part is a switch."""
+
+    explore: ExploreConfig = ExploreConfig()
+    """The catalogue's component; it cannot be left out."""
+    copy_past: bool = True
+    """Whether the mixture has copies of the session's own events."""
+    neighbours: bool = True
+    """Whether the mixture has neighbour sessions."""
+    operations: bool = True
+    """Whether operations are encoded."""
+    target_operation: bool = False
+    """Whether the operation of the next event can be asked for, see `WantedOperation`."""
+    knowledge: bool = False
+    """Whether TransH is a second task, between id and attribute vectors."""
+    dim: Annotated[int, Field(ge=1, le=4096)] = 100
+    """Size of every vector."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
+    retrieval: RetrievalConfig = RetrievalConfig()
+    """How neighbour sessions are found."""

@@ -32,10 +32,10 @@ class EMBSRConfig(ItemNetworkConfig):
     """As in the paper, normalised, with a scale."""
     scale: Annotated[float, Field(gt=0, le=1000)] = 12.0
     """Where the cosine's learnt scale starts. Source: the paper, where it is fixed."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of components dropped from item vectors that enter the graph, in training.
     Chosen on the validation split of Demo."""
-    session_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    session_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of components dropped from session vectors, in training. Chosen likewise."""
 
 

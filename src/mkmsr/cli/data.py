@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
 from mkmsr.cli.progress import duration, waiting
-from mkmsr.cli.reading import READING, Reading, known_kind
+from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def prepare(
     new_items: Literal["drop", "keep"] = "drop",
     catalogue: Literal["log", "attributes"] = "log",
     max_session_events: Annotated[int, Parameter(validator=Number(gte=2))] = 29,
+    buckets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     name: str | None = None,
     engine: Literal["polars"] = "polars",
     common: Common = COMMON,
@@ -95,6 +96,7 @@ def prepare(
         new_items: What happens to test events of items that no earlier session has.
         catalogue: Candidates: items of the log, or also those that only the attribute table knows.
         max_session_events: Examples use the last so many events of a session.
+        buckets: Numeric relations and how many buckets of about equal size their values become: price=20
         name: Name of the data in tables; that of the output folder by default.
         engine: What runs the preparation.
     """
@@ -121,6 +123,7 @@ def prepare(
                     new_items=new_items,
                     catalogue=catalogue,
                     max_session_events=max_session_events,
+                    buckets=dict(bucket_count(each) for each in buckets),
                 ),
                 name=name or out.resolve().name,
             )

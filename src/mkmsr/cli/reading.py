@@ -16,7 +16,7 @@ from mkmsr.errors import nearest
 if TYPE_CHECKING:
     from mkmsr.data.readers import ReadOptions
 
-__all__ = ["READING", "Reading", "known_kind"]
+__all__ = ["READING", "Reading", "bucket_count", "known_kind"]
 
 _GENERIC = Group("Only for the kind 'events'", sort_key=10)
 _PUBLIC = Group("Only for public data sets", sort_key=11)
@@ -100,6 +100,18 @@ def known_kind(_type: Any, kind: str) -> None:
     if kind not in READERS:
         known = "; ".join(f"{name}: {reader.summary}" for name, reader in READERS.items())
         raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS)} Known: {known}")
+
+
+def bucket_count(text: str) -> tuple[str, int]:
+    """Relation and number in "price=20".
+
+    Raises:
+        WrongCall: The text has another form.
+    """
+    relation, _, count = text.rpartition("=")
+    if not relation or not count.isdecimal() or int(count) < 2:
+        raise WrongCall(f"--buckets: {text!r} should read relation=number, 2 or more, for example price=20")
+    return relation, int(count)
 
 
 def _column_names(text: str) -> dict[str, str]:

@@ -7,13 +7,67 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-__all__ = ["bucket_bounds", "bucket_names", "bucket_of", "number_in"]
+import numpy as np
+import polars as pl
+
+from mkmsr.errors import ConfigError, DataError, nearest
+
+__all__ = ["bucket_bounds", "bucket_names", "bucket_of", "bucketed", "number_in"]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _BUCKET = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
+
+
+def bucketed(
+    attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequence[str], *, path: str | None
+) -> pl.LazyFrame:
+    """An attribute table with the numbers of some relations replaced by their buckets.
+
+    Bounds are quantiles of the values of the items that training saw, so that later prices move nothing; they are
+    rounded to six digits, and equal ones are one. Empty cells stay empty.
+
+    Args:
+        attributes: Columns `item_id`, `relation`, `value`, `row`.
+        buckets: How many buckets, by relation.
+        seen: Items of the training part.
+        path: For messages.
+
+    Raises:
+        ConfigError: There is no such relation, or training saw no item that has it.
+        DataError: A value of the relation is not a number.
+    """
+    for relation, count in buckets.items():
+        table = attributes.filter(pl.col("relation") == relation).collect()
+        if not table.height:
+            known = attributes.select("relation").unique().sort("relation").collect()["relation"].to_list()
+            hint = nearest(relation, known) or f"; there are: {', '.join(known)}"
+            raise ConfigError(f"no relation {relation!r}{hint}", key="buckets", path=path)
+        filled = table.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+        number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
+        wrong = filled.filter(number.is_null() | ~number.is_finite())
+        if wrong.height:
+            raise DataError(
+                f"should be a number to be put into buckets, found {wrong['value'][0]!r}", path=path, column=relation
+            )
+        known_values = filled.filter(pl.col("item_id").is_in(seen)).select(number)["value"].to_numpy()
+        if not len(known_values):
+            raise ConfigError(f"no item of the training part has a value of {relation!r}", key="buckets", path=path)
+        edges = _edges(known_values, count)
+        names = pl.Series(bucket_names(edges))
+        place = pl.Series(np.searchsorted(edges, filled.select(number)["value"].to_numpy(), side="right"))
+        renamed = filled.with_columns(value=names.gather(place))
+        attributes = pl.concat([attributes.filter(pl.col("relation") != relation), renamed.lazy()]).sort("row")
+    return attributes
+
+
+def _edges(values: np.typing.NDArray[np.float64], count: int) -> list[float]:
+    """The inner bounds: quantiles as they are named, each once."""
+    inner = np.quantile(values, np.arange(1, count) / count)
+    edges = sorted({float(f"{edge:g}") for edge in inner.tolist()})
+    return [edge for edge in edges if edge > values.min()]
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:

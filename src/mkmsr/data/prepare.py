@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import narwhals as nw
+import numpy as np
 import polars as pl
 from pydantic import Field
 
 from mkmsr.config import StrictModel
+from mkmsr.data.buckets import bucketed
 from mkmsr.data.dataset import NewItems, PreparedDataset
 from mkmsr.data.encode import encode_knowledge, encode_sessions, index_ids
 from mkmsr.data.examples import MAX_SESSION_EVENTS
@@ -49,6 +51,9 @@ class PrepareOptions(StrictModel):
     """Candidates: the items of the log, or also those that only the attribute table knows."""
     max_session_events: int = Field(default=MAX_SESSION_EVENTS, ge=2)
     """Examples use the last so many events of a session."""
+    buckets: dict[str, Annotated[int, Field(ge=2)]] = Field(default_factory=dict)
+    """Numeric relations whose values become so many buckets of about equal size, such as {"price": 20}; the bounds are
+    quantiles over the items of the training part."""
 
 
 def prepare(log: InteractionLog, options: PrepareOptions | None = None, *, name: str | None = None) -> PreparedDataset:
@@ -77,7 +82,8 @@ def prepare(log: InteractionLog, options: PrepareOptions | None = None, *, name:
     operations = index_ids(events, raw, number="action", external="operation")
     train, validation, test = encode_sessions(events, items, operations)
     vocabulary = Vocabulary([*_ids(items), *_extra_items(log, items, options)], kind="item")
-    knowledge, attributes = _knowledge(log, vocabulary)
+    seen = [vocabulary.id(index) for index in np.unique(train.items).tolist()]
+    knowledge, attributes = _knowledge(log, vocabulary, options, seen)
     counts["events_of_new_items_dropped"] = counts["events_after_filters"] - sum(
         table.num_events for table in (train, validation, test)
     )
@@ -131,10 +137,15 @@ def _gap(log: InteractionLog, options: PrepareOptions) -> int:
     return options.gap_seconds or log.gap or GAP_SECONDS
 
 
-def _knowledge(log: InteractionLog, items: Vocabulary) -> tuple[KnowledgeGraph, dict[str, int]]:
+def _knowledge(
+    log: InteractionLog, items: Vocabulary, options: PrepareOptions, seen: list[str]
+) -> tuple[KnowledgeGraph, dict[str, int]]:
     if log.attributes is None:
+        if options.buckets:
+            raise ConfigError("the log has no attribute table", key="buckets", path=log.path)
         return KnowledgeGraph.empty(len(items)), {}
-    return encode_knowledge(nw.from_native(log.attributes), items, path=log.path)
+    attributes = bucketed(log.attributes, options.buckets, seen, path=log.path)
+    return encode_knowledge(nw.from_native(attributes), items, path=log.path)
 
 
 def _extra_items(log: InteractionLog, items: Query, options: PrepareOptions) -> list[str]:

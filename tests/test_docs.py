@@ -44,7 +44,7 @@ def test_the_readme_shows_the_whole_way_from_a_log_to_recommendations() -> None:
 
 @pytest.mark.parametrize(("name", "call"), CALLS)
 def test_every_command_of_the_documents_is_one_that_the_program_takes(name: str, call: str) -> None:
-    _, *arguments = shlex.split(call)
+    _, *arguments = shlex.split(call, comments=True)
     if "--help" in arguments:
         return
     app().parse_args(arguments, exit_on_error=False, print_error=False)

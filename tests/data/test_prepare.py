@@ -41,6 +41,7 @@ def literal(rows: list[Row], options: PrepareOptions) -> tuple[list[list[Session
         if last is None or last[0] != row[0] or row[3] - last[3] > (options.gap_seconds or 3600):
             sessions.append([])
         sessions[-1].append((number, row))
+    first_row = {number: min(n for n, _ in session) for session in sessions for number, _ in session}
     least = options.min_session_events or 2
     before = None
     while before != sessions:
@@ -48,7 +49,7 @@ def literal(rows: list[Row], options: PrepareOptions) -> tuple[list[list[Session
         counts = Counter(row[1] for session in sessions for _, row in session)
         kept = [[e for e in session if counts[e[1][1]] >= options.min_item_events] for session in sessions]
         sessions = [session for session in kept if len(session) >= least]
-    sessions.sort(key=lambda session: (session[-1][1][3], min(n for n, _ in session)))
+    sessions.sort(key=lambda session: (session[-1][1][3], first_row[session[0][0]]))
     train, test = cut(sessions, options.test_share)
     train, validation = cut(train, options.validation_share)
     known = {row[1] for session in train + validation for _, row in session}

@@ -22,7 +22,7 @@ def learn(name: str, data: PreparedDataset, settings: dict[str, Any], training: 
     sizes = ModelSizes(len(data.items), len(data.operations), len(known.attributes), len(known.relations))
     torch.manual_seed(0)
     entry = model_entry(name)
-    model = entry.build(entry.configure({"dim": 32, **settings}), sizes)
+    model = entry.build(entry.configure({"dim": 32, "dropout": 0.0, **settings}), sizes)
     split = data.evaluation_split("validation")
     fit(
         model,

@@ -37,6 +37,7 @@ __all__ = ["Compass", "CompassConfig", "ExploreConfig", "Mixture", "RetrievalCon
 COMPONENTS = ("explore", "copy", "neighbours")
 _FEATURES = 6
 _SMALLEST = 1e-12
+_SMALLEST_FLOAT = 1e-6
 _LAST = -1e4
 """Popularity of an item that was added without any known attribute: probability 0."""
 _SHARE_UNIT = 100
@@ -189,8 +190,14 @@ class Compass(SessionModel):
         voted = votes.weights * (votes.items == batch.targets[votes.rows])
         votes_B = explore_B.new_zeros(len(batch)).index_add(0, votes.rows, voted)
         logs_B3 = torch.stack([explore_B, *(each.clamp_min(_SMALLEST).log() for each in (copy_B, votes_B))], dim=1)
-        share = self.config.explore.own_task if self.training else 0.0
-        return (1 - share) * (logs_B3 + mixture.log_gates).logsumexp(1) + share * explore_B
+        likelihood_B = (logs_B3 + mixture.log_gates).logsumexp(1)
+        if not self.training:
+            return likelihood_B
+        share = self.config.explore.own_task
+        likelihood_B = (1 - share) * likelihood_B + share * explore_B
+        if not (self.config.copy_past and self.config.copy_task):
+            return likelihood_B
+        return likelihood_B + self.config.copy_task * _repeat_likelihood(mixture.log_gates[:, 1], copy_B)
 
     def score(self, batch: SessionBatch) -> Tensor:
         vectors_VD = self.vectors()
@@ -341,3 +348,9 @@ class Compass(SessionModel):
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors
+
+
+def _repeat_likelihood(log_gate_B: Tensor, copy_B: Tensor) -> Tensor:
+    """Log probability of what happened: a copy of the right item, or no copy at all. Shape [B]."""
+    no_copy_B = torch.log1p(-log_gate_B.exp().clamp(max=1 - _SMALLEST_FLOAT))
+    return torch.where(copy_B > 0, log_gate_B + copy_B.clamp_min(_SMALLEST).log(), no_copy_B)

@@ -70,6 +70,9 @@ class CompassConfig(StrictModel):
     """The catalogue's component; it cannot be left out."""
     copy_past: bool = True
     """Whether the mixture has copies of the session's own events."""
+    copy_task: Annotated[float, Field(ge=0)] = 0.3
+    """Weight, in training, of telling whether the next item is one of the past, and which: left to the mixture, the
+    catalogue's softmax explains the repeats that it has learnt by heart, and the copies' weight comes out too low."""
     neighbours: bool = True
     """Whether the mixture has neighbour sessions."""
     operations: bool = True

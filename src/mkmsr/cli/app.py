@@ -49,7 +49,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
         recommend.recommend,
         'echo \'{"events": [{"item": "item-00042", "operation": "click"}]}\' | '
         "mkmsr recommend runs/shop/bundle --session - -k 5\n"
-        "mkmsr recommend runs/shop/bundle --session visits.jsonl --where category=shoes price=10..50 --at-most brand=2\n"
+        "mkmsr recommend runs/shop/bundle --session visits.jsonl --where category=shoes price=..50 --at-most brand=2\n"
         "mkmsr recommend runs/shop/bundle --session visits.jsonl --facts today.csv --where in_stock!=no --explain",
     ),
 )

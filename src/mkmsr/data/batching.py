@@ -7,7 +7,7 @@ in the batch, P events of all prefixes together, L the longest prefix, V catalog
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal
 
@@ -91,8 +91,10 @@ class SessionBatch:
 
     def to(self, device: torch.device | str) -> SessionBatch:
         """The same batch on another device."""
-        tensors = {each.name: getattr(self, each.name) for each in fields(self)}
-        return SessionBatch(**{name: value if value is None else value.to(device) for name, value in tensors.items()})
+        moved = {
+            each.name: tensor.to(device) for each in fields(self) if (tensor := getattr(self, each.name)) is not None
+        }
+        return replace(self, **moved)
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SessionBatch:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,10 +124,17 @@ Done in {duration(seconds)}. Where to look:
   {report}   the report: open it in a browser
   {run}/   settings, history, metrics, ranks of every example
   {run}/bundle/   the model, ready to recommend
-What to type next:
+What to type next{_activation()}:
   echo '{line}' | mkmsr recommend {run}/bundle --session - -k 5
   mkmsr evaluate {run}/bundle {out}/data --split test
   mkmsr compare {run} {" ".join(str(out / name) for name in BASELINES)}
   mkmsr train {out}/data --model m-sr --out {out}/m-sr
   mkmsr prepare events YOUR_LOG.csv --columns item=sku,operation=type,time=ts,user=uid --out data/yours"""
     )
+
+
+def _activation() -> str:
+    """How to make `mkmsr` a word of the shell, where it is none yet."""
+    if shutil.which("mkmsr"):
+        return ""
+    return f" (after `source {os.path.relpath(Path(sys.prefix) / 'bin' / 'activate')}`)"

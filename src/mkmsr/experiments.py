@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from mkmsr.bundle import ModelBundle, save_bundle
 from mkmsr.config import StrictModel, to_toml
 from mkmsr.continuation import carry_over
 from mkmsr.data.dataset import PreparedDataset, SplitName
+from mkmsr.environment import peak_mib
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.evaluator import EvaluationListener, evaluate
@@ -178,7 +178,7 @@ def run_experiment(
         "threads": torch.get_num_threads(),
         **run.carry_out(refit=refit),
         "seconds": time.perf_counter() - began,
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
     }
     atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     if report:
@@ -366,13 +366,3 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in ("refit", "figures", "checkpoint"):
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def _peak_mib() -> float | None:
-    """The process's largest resident memory so far, in MiB; None where the system does not tell (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -19,6 +19,12 @@ from mkmsr.training.negatives import Negatives
 
 __all__ = ["SampledLoss", "bpr", "bpr_max", "is_sampled", "sampled_cross_entropy", "sampled_session_loss"]
 
+_NOT_THERE = -1e9
+"""The score of a negative that does not count: so low that its weight is exactly 0."""
+
+_FAR_AHEAD = 80.0
+"""A target further above all negatives has no loss left in float32; so far, their sigmoids do not vanish either."""
+
 SampledLoss = Literal["sampled-cross-entropy", "bpr", "bpr-max"]
 
 
@@ -137,15 +143,17 @@ def _bpr_max_rows(
     target: Tensor, scores: Tensor, hits: Tensor, penalty: float, of_scores: Tensor, of_target: Tensor
 ) -> Tensor:
     """Losses of some rows [b]; derivatives by the scores go into `of_scores` [b, M], by the target into `of_target`."""
-    log_total = scores.masked_fill(hits, float("-inf")).logsumexp(1, keepdim=True)
-    weight = (scores - log_total).exp_().masked_fill_(hits, 0.0)
-    log_behind = F.logsigmoid(scores - target)
-    log_share = log_behind.masked_fill(hits, float("-inf"))
-    log_above = log_share.logsumexp(1, keepdim=True)
-    share = log_share.sub_(log_above).exp_()
-    behind = log_behind.exp_()
-    of_target.copy_(-(share * behind).sum(1))
+    scores = scores.masked_fill(hits, _NOT_THERE)
+    highest = scores.amax(1, keepdim=True)
+    target = torch.minimum(target, highest + _FAR_AHEAD)
+    weight = (scores - highest).exp_()
+    total = weight.sum(1, keepdim=True)
+    weight /= total
+    behind = (scores - target).sigmoid_()
+    above = behind.sum(1, keepdim=True)
     squares = (weight * scores).mul_(scores).sum(1, keepdim=True)
     torch.addcmul(scores * 2, scores, scores, out=of_scores).sub_(squares).mul_(penalty).add_(1.0).mul_(weight)
-    of_scores.addcmul_(share, behind.sub_(1.0))
-    return (log_total - target - log_above + penalty * squares)[:, 0]
+    gap = behind.square().sub_(behind).div_(above)  # -q_j sigmoid(r - r_j)
+    of_scores += gap
+    of_target.copy_(-1.0 - gap.sum(1))
+    return (highest + total.log() - target - above.log() + penalty * squares)[:, 0]

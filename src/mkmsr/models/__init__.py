@@ -176,6 +176,7 @@ MODELS: dict[str, ModelEntry] = {
         preset=(("tied", True),),
         training=(
             ("loss.session", "bpr-max"),
+            ("loss.negatives.number", 1024),
             ("optimiser.name", "adagrad"),
             ("optimiser.learning_rate", 0.05),
             ("batch_size", 256),

@@ -50,7 +50,7 @@ class GRU4Rec(ItemNetwork):
     its prefixes, as there. Items enter through vectors of size D, not one-hot. No output bias.
 
     The well-made form is the papers' best and what their authors' later code does: one item table, BPR-max or sampled
-    cross-entropy with correction against 2,048 popular negatives and the batch's own targets, Adagrad, dropout.
+    cross-entropy with correction against popular negatives and the batch's own targets, Adagrad, dropout.
     """
 
     def __init__(self, config: GRU4RecConfig, sizes: ModelSizes):

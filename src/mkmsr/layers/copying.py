@@ -10,7 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CopyAttention", "segment_log_softmax"]
+from mkmsr.layers.segments import segment_log_softmax
+
+__all__ = ["CopyAttention"]
 
 
 class CopyAttention(nn.Module):
@@ -58,11 +60,3 @@ class CopyAttention(nn.Module):
             + self.pair(pairs).squeeze(1)
         )
         return segment_log_softmax(logits_P, rows, len(last))
-
-
-def segment_log_softmax(logits: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """log softmax within each group of entries that share a row. Shape of `logits`, [M]."""
-    largest = logits.detach().new_full((num_rows,), -torch.inf).scatter_reduce(0, rows, logits.detach(), "amax")
-    shifted = logits - largest[rows]
-    total = logits.new_zeros(num_rows).index_add(0, rows, shifted.exp())
-    return shifted - total[rows].log()

@@ -5,9 +5,10 @@ Dimension letters: B sessions, P events.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-__all__ = ["segment_mean", "segment_softmax", "segment_sum"]
+__all__ = ["segment_log_softmax", "segment_mean", "segment_softmax", "segment_sum"]
 
 
 def segment_sum(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
@@ -45,3 +46,11 @@ def segment_softmax(logits: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     highest = highest.scatter_reduce(0, index, logits.detach(), "amax")
     powers = (logits - highest[rows]).exp()
     return powers / segment_sum(powers, rows, num_rows)[rows]
+
+
+def segment_log_softmax(logits: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """log softmax within each group of entries that share a row. Shape of `logits`, [M]."""
+    largest = logits.detach().new_full((num_rows,), -torch.inf).scatter_reduce(0, rows, logits.detach(), "amax")
+    shifted = logits - largest[rows]
+    total = logits.new_zeros(num_rows).index_add(0, rows, shifted.exp())
+    return shifted - total[rows].log()

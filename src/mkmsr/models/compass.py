@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
-from mkmsr.layers.copying import CopyAttention, segment_log_softmax
+from mkmsr.layers.copying import CopyAttention
 from mkmsr.layers.ggnn import GGNN, Transitions
 from mkmsr.layers.matching import AttributeMatch
+from mkmsr.layers.segments import segment_log_softmax
 from mkmsr.layers.softmax import SparseScores, target_log_softmax
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU

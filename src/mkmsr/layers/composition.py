@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mkmsr.layers.rows import table_rows
+
 __all__ = ["ComposedVectors"]
 
 
@@ -133,20 +135,45 @@ class ComposedVectors(nn.Module):
         result: Tensor = _IncidenceProduct.apply(weights, *matrix, *transpose)  # type: ignore[no-untyped-call]
         return result
 
+    def spread_to(self, items: Tensor, weights: Tensor, strength: Tensor | None = None) -> Tensor:
+        """`spread` for some items alone; `strength` [A + 1] scales each attribute's row. [A + 1, B] -> [m, B]."""
+        owner, attributes, shares = self.attributes_of(items)
+        if strength is not None:
+            shares = shares * strength[attributes]
+        counts = torch.bincount(owner, minlength=len(items))
+        offsets = counts.cumsum(0) - counts
+        return F.embedding_bag(attributes, weights, offsets, mode="sum", per_sample_weights=shares)
+
+    def rows_of(self, items: Tensor) -> Tensor:
+        """The vectors of some items, composed by themselves; id dropout as in `forward`. Shape [m, D]."""
+        parts = []
+        if self.ids is not None:
+            parts.append(table_rows(self.ids, items) * self._known(self.seen[items]))
+        if self.attributes is not None:
+            strength = self.relation_weight[self.relation_of]
+            parts.append(self.spread_to(items, self.attributes.weight, strength))
+        if not parts:
+            return self.seen.new_zeros(len(items), self.dim)
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
     def forward(self) -> Tensor:
         """The vectors of all items; row 0 is zero. Shape [V, D]."""
         parts = []
         if self.ids is not None:
-            known = self.seen[:, None]
-            if self.training and self.id_dropout:
-                known = known * (torch.rand_like(known) >= self.id_dropout)
-            parts.append(self.ids.weight * known)
+            parts.append(self.ids.weight * self._known(self.seen))
         if self.attributes is not None:
             weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
             parts.append(self.spread(weighted_AD))
         if not parts:
             return self.seen.new_zeros(len(self.seen), self.dim)
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def _known(self, seen: Tensor) -> Tensor:
+        """1 where an id's vector counts, 0 where not, with id dropout in training. [m] -> [m, 1]."""
+        known = seen[:, None]
+        if self.training and self.id_dropout:
+            known = known * (torch.rand_like(known) >= self.id_dropout)
+        return known
 
 
 class _IncidenceProduct(torch.autograd.Function):

@@ -5,12 +5,20 @@ Dimension letters: B sessions, D embedding size, V catalogue + 1 (column 0 is pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["SparseScores", "blockwise_target_log_softmax", "row_blocks", "target_log_softmax"]
+__all__ = [
+    "SparseScores",
+    "blockwise_target_log_softmax",
+    "recomputed_target_log_softmax",
+    "row_blocks",
+    "target_log_softmax",
+]
 
 _CACHED_SCORES = 2**18
 """Scores of as many rows as fill about 1 MiB are turned into probabilities at a time: they stay in the processor's
@@ -62,6 +70,37 @@ def blockwise_target_log_softmax(queries: Tensor, items: Tensor, targets: Tensor
     """
     result: Tensor = _BlockwiseTargetLogSoftmax.apply(queries, items, targets, block)  # type: ignore[no-untyped-call]
     return result
+
+
+def recomputed_target_log_softmax(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    extra: SparseScores,
+    by_item: Callable[[int, int], Tensor] | None,
+    block: int,
+) -> Tensor:
+    """`target_log_softmax` with [B, block] arrays, each computed a second time on the way back.
+
+    Args:
+        queries: Shape [B, D].
+        items: Shape [V, D].
+        targets: Shape [B], 1..V-1.
+        extra: Added to some of the scores.
+        by_item: What is added to the scores of items from one index to before another. -> [items, B].
+        block: Items at a time.
+
+    Returns:
+        Shape [B].
+    """
+    totals, of_target = [], torch.zeros_like(queries[:, 0])
+    begin = 0
+    for part in torch.split(items, block):
+        total, found = checkpoint(_block_total, queries, part, targets, extra, by_item, begin, use_reentrant=False)
+        totals.append(total)
+        of_target = of_target + found
+        begin += len(part)
+    return of_target - torch.stack(totals, dim=1).logsumexp(1)
 
 
 def row_blocks(scores: Tensor) -> list[slice]:
@@ -139,6 +178,28 @@ class _BlockwiseTargetLogSoftmax(torch.autograd.Function):
             torch.mm(share.T, scaled, out=of_items[begin : begin + ctx.block])
         of_items.index_add_(0, targets, scaled, alpha=-1)
         return of_queries.mul_(scale), of_items, None, None
+
+
+def _block_total(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    extra: SparseScores,
+    by_item: Callable[[int, int], Tensor] | None,
+    begin: int,
+) -> tuple[Tensor, Tensor]:
+    """Log of the sum of e^score over a block of items, and the target's score if it is there, else 0; [B] each."""
+    end = begin + len(items)
+    scores = queries @ items.T
+    if by_item is not None:
+        scores = scores + by_item(begin, end).T
+    here = (extra.columns >= begin) & (extra.columns < end)
+    scores = scores.index_put((extra.rows[here], extra.columns[here] - begin), extra.values[here], accumulate=True)
+    inside = (targets >= begin) & (targets < end)
+    found = scores.gather(1, (targets - begin).clamp(0, len(items) - 1)[:, None])[:, 0]
+    if begin == 0:
+        scores = scores.index_fill(1, targets.new_zeros(1), float("-inf"))
+    return scores.logsumexp(1), torch.where(inside, found, 0.0)
 
 
 def _block_scores(queries: Tensor, items: Tensor, begin: int, block: int) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
@@ -17,7 +18,7 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 
-__all__ = ["FactorisedModel", "ModelSizes", "Scorer", "SessionModel", "TrainingData", "mask_padding"]
+__all__ = ["FactorisedModel", "ModelSizes", "Negatives", "Scorer", "SessionModel", "TrainingData", "mask_padding"]
 
 Scorer = Callable[[SessionBatch], Tensor]
 
@@ -47,6 +48,23 @@ class TrainingData:
     knowledge: KnowledgeGraph
 
 
+@dataclass(frozen=True)
+class Negatives:
+    """Items shared by all rows of a batch, which a sampled loss sets against the targets.
+
+    Args:
+        items: Item indexes, with repetitions. Shape [M], int64.
+        log_counts: Logarithm of each one's expected number of occurrences in `items`. Shape [M].
+    """
+
+    items: Tensor
+    log_counts: Tensor
+
+    def to(self, device: torch.device | str) -> Negatives:
+        """The same items on another device."""
+        return Negatives(self.items.to(device), self.log_counts.to(device))
+
+
 class SessionModel(nn.Module):
     """Base of all models.
 
@@ -69,12 +87,22 @@ class SessionModel(nn.Module):
     def observe(self, training: TrainingData) -> None:
         """Take in what the model reads off the training log directly (counts, neighbours, item attributes)."""
 
-    def log_likelihood(self, batch: SessionBatch) -> Tensor | None:
+    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor | None:
         """Log probability of each target, for a model that is no softmax over `score`, such as a mixture. Shape [B].
 
-        Training then minimises its negative mean; None leaves the loss to the training settings.
+        Training then minimises its negative mean; None leaves the loss to the training settings. With `block`, the
+        catalogue is worked through so many items at a time.
         """
         return None
+
+    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor | None:
+        """The same, estimated from the targets and a sample of the catalogue. Shape [B]."""
+        return None
+
+    def item_tables(self) -> list[nn.Embedding]:
+        """Tables with a row for each item, of which a step with a sampled loss touches few."""
+        tables = (each for each in self.modules() if isinstance(each, nn.Embedding))
+        return [each for each in tables if each.num_embeddings == self.sizes.num_items + 1]
 
     def append_items(self, count: int, triples: Tensor) -> None:
         """Place items that training did not see behind the catalogue, by what is known about them.

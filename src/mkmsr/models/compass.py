@@ -24,12 +24,13 @@ from mkmsr.layers.copying import CopyAttention
 from mkmsr.layers.ggnn import GGNN, Transitions
 from mkmsr.layers.matching import AttributeMatch
 from mkmsr.layers.segments import segment_log_softmax
-from mkmsr.layers.softmax import SparseScores, target_log_softmax
+from mkmsr.layers.softmax import SparseScores
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.layers.wanting import WantedOperation
-from mkmsr.models.base import ModelSizes, Scorer, SessionModel, TrainingData, mask_padding
+from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData, mask_padding
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
+from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample
 from mkmsr.models.neighbour_index import SessionIndex
 from mkmsr.models.voting import Votes
 
@@ -54,7 +55,7 @@ class Mixture:
     Args:
         queries: Scaled unit vectors, and a 1 that meets the items' popularity. Shape [B, D + 1].
         evidence: What votes add to explore scores.
-        matches: What shared attributes add to them. Shape [V, B].
+        match_weights: What an attribute adds to the explore scores of its items. Shape [A + 1, B].
         log_gates: Weights of explore, copy and neighbours, in the order of `COMPONENTS`. Shape [B, 3].
         copies: Probability of each event's item to be copied. Shape [P].
         votes: Neighbours' items; the weights are probabilities. Each of shape [M].
@@ -62,7 +63,7 @@ class Mixture:
 
     queries: Tensor
     evidence: SparseScores
-    matches: Tensor | None
+    match_weights: Tensor | None
     log_gates: Tensor
     copies: Tensor
     votes: Votes
@@ -179,12 +180,25 @@ class Compass(SessionModel):
         explore = self.config.explore
         return explore.matching and explore.attributes and self.sizes.num_attributes > 0
 
-    def log_likelihood(self, batch: SessionBatch) -> Tensor | None:
+    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor | None:
         vectors_VD = self.vectors()
         mixture = self.mixture(batch, vectors_VD)
-        explore_B = target_log_softmax(
-            mixture.queries, self.candidates(vectors_VD), batch.targets, mixture.evidence, mixture.matches
-        )
+        candidates_VD = self.candidates(vectors_VD)
+        explore_B = explore_all(self.vectors, mixture, candidates_VD, batch.targets, block=block)
+        return self._likelihood(batch, mixture, explore_B)
+
+    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor | None:
+        votes = self._votes(batch)
+        sample = draw_columns(batch, votes, negatives)
+        items, log_weights_C = sample.columns.items, sample.columns.log_weights
+        vectors = SomeVectors(items, self.vectors.rows_of(items))
+        mixture = self.mixture(batch, vectors, votes)
+        candidates_CD = self.candidates(vectors.vectors, self.popularity[items] + log_weights_C)
+        explore_B = explore_sample(self.vectors, mixture, candidates_CD, batch.targets, sample)
+        return self._likelihood(batch, mixture, explore_B)
+
+    def _likelihood(self, batch: SessionBatch, mixture: Mixture, explore_B: Tensor) -> Tensor:
+        """What training raises, given the explore component's log probability of each target. Shape [B]."""
         copied = mixture.copies * (batch.items == batch.targets[batch.rows])
         copy_B = explore_B.new_zeros(len(batch)).index_add(0, batch.rows, copied)
         votes = mixture.votes
@@ -221,8 +235,9 @@ class Compass(SessionModel):
             self.vectors.attributes(triples.attributes),
         )
 
-    def mixture(self, batch: SessionBatch, vectors_VD: Tensor) -> Mixture:
-        """Everything that p(j | s) is made of, given all item vectors."""
+    def mixture(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors, votes: Votes | None = None) -> Mixture:
+        """Everything that p(j | s) is made of, given the vectors of all items, or of those that stand in the batch."""
+        votes = self._votes(batch) if votes is None else votes
         parts = self._micro_behaviours(batch, vectors_VD)
         wanted_B = self._wanted(batch)
         session_BD = self.readout(parts, batch.rows, batch.last)
@@ -231,12 +246,11 @@ class Compass(SessionModel):
         session_BD = self._drop(session_BD)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
-        votes = self._votes(batch)
         queries_BD = F.normalize(session_BD, dim=1) * self.log_scale.exp()
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
             evidence=self._evidence(votes),
-            matches=self._matches(batch),
+            match_weights=self.match_weights(batch) if self.has_matching else None,
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
             copies=copies,
             votes=votes,
@@ -246,11 +260,12 @@ class Compass(SessionModel):
         """How much the readout weighs each event, not normalised. Shape [P]."""
         return self.readout.weights(self._micro_behaviours(batch, vectors_VD), batch.rows, batch.last)
 
-    def candidates(self, vectors_VD: Tensor) -> Tensor:
-        """Unit vectors of the catalogue, and a column of popularity. Shape [V, D + 1]."""
-        return torch.cat([F.normalize(vectors_VD, dim=1), self.popularity[:, None]], dim=1)
+    def candidates(self, vectors_VD: Tensor, popularity: Tensor | None = None) -> Tensor:
+        """Unit vectors of the catalogue, or of some items with theirs, and a column of popularity. Shape [V, D + 1]."""
+        popularity = self.popularity if popularity is None else popularity
+        return torch.cat([F.normalize(vectors_VD, dim=1), popularity[:, None]], dim=1)
 
-    def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor) -> list[Part]:
+    def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> list[Part]:
         graph = batch.graph
         transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
         states_ND = self.item_ggnn(self._drop(vectors_VD[graph.distinct]), graph.node_value, transitions)
@@ -264,9 +279,6 @@ class Compass(SessionModel):
     def _evidence(self, votes: Votes) -> SparseScores:
         strength = (votes.weights.detach() * _SHARE_UNIT).log1p()
         return SparseScores(votes.rows, votes.items, self.config.retrieval.evidence * strength)
-
-    def _matches(self, batch: SessionBatch) -> Tensor | None:
-        return self.vectors.spread(self.match_weights(batch)) if self.has_matching else None
 
     def match_weights(self, batch: SessionBatch) -> Tensor:
         """What each attribute adds to an item that has it, because the session's items have it. Shape [A + 1, B]."""
@@ -335,8 +347,8 @@ class Compass(SessionModel):
         mixture = self.mixture(batch, vectors_VD)
         gates_B3 = mixture.log_gates.exp()
         logits_BV = mixture.queries @ items_DV
-        if mixture.matches is not None:
-            logits_BV = logits_BV + mixture.matches.T
+        if mixture.match_weights is not None:
+            logits_BV = logits_BV + self.vectors.spread(mixture.match_weights).T
         rows, columns, values = mixture.evidence
         scores_BV = mask_padding(logits_BV.index_put((rows, columns), values, accumulate=True)).softmax(1)
         scores_BV = scores_BV * gates_B3[:, :1]

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
+from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes
@@ -105,7 +106,7 @@ class EMBSR(ItemNetwork):
     def item_states(self, batch: SessionBatch) -> Tensor:
         """v of each node of the batch's item graphs. Shape [N, D]."""
         graph, visits = batch.graph, find_visits(batch)
-        x_UD = self.drop_items(F.embedding(graph.distinct, self.items.weight))
+        x_UD = self.drop_items(table_rows(self.items, graph.distinct))
         tree = build_prefix_tree(batch.operations, visits.offsets)
         g_QD = self.visit_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
         node_of_visit, state_of_visit = graph.alias[visits.last], tree.alias[visits.last]

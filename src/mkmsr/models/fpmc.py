@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
+from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_mean
 from mkmsr.models.base import FactorisedModel, ModelSizes
 
@@ -56,9 +56,12 @@ class FPMC(FactorisedModel):
 
     def queries(self, batch: SessionBatch) -> Tensor:
         if self.config.basket == "last":
-            return F.embedding(batch.items[batch.last], self.last_items.weight)
-        factors_PD = F.embedding(batch.items, self.last_items.weight)
+            return table_rows(self.last_items, batch.items[batch.last])
+        factors_PD = table_rows(self.last_items, batch.items)
         return segment_mean(factors_PD, batch.rows, batch.lengths)
 
     def catalogue(self) -> Tensor:
         return self.next_items.weight
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        return table_rows(self.next_items, items)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
+from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import FactorisedModel, ModelSizes
 
 __all__ = ["ItemNetwork", "ItemNetworkConfig"]
@@ -77,12 +78,12 @@ class ItemNetwork(FactorisedModel):
         return self._matched(self.output_table())
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        return self._matched(F.embedding(items, self.output_table()))
+        return self._matched(F.embedding(items, self.output_table(), sparse=self.items.sparse))
 
     def distinct_items(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         """Vectors of the batch's distinct items [U, D], after dropout, and the row of each event in them [P]."""
         distinct, row_of_event = torch.unique(batch.items, return_inverse=True)
-        return self.drop_items(F.embedding(distinct, self.items.weight)), row_of_event
+        return self.drop_items(table_rows(self.items, distinct)), row_of_event
 
     def drop_items(self, vectors: Tensor) -> Tensor:
         """Dropout of vectors that enter the encoder, in training."""

@@ -20,6 +20,7 @@ from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate, Transitions
+from mkmsr.layers.rows import table_rows
 from mkmsr.layers.scoring import PairScorer
 from mkmsr.layers.transh import TransH
 from mkmsr.layers.tree_gru import TreeGRU
@@ -140,7 +141,7 @@ class MKMSR(FactorisedModel):
         parts = []
         if self.config.item_encoder == "ggnn":
             graph = batch.graph
-            vectors_UD = self._drop(F.embedding(graph.distinct, self.items.weight))
+            vectors_UD = self._drop(table_rows(self.items, graph.distinct))
             parts.append(Part(_run(self.item_ggnn, vectors_UD, graph), graph.alias))
         if self.config.operation_encoder == "gru":
             tree = batch.operation_tree
@@ -163,6 +164,10 @@ class MKMSR(FactorisedModel):
 
     def catalogue(self) -> Tensor:
         return F.normalize(self.items.weight, dim=1) if self.config.scorer == "cosine" else self.items.weight
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        vectors_mD = table_rows(self.items, items)
+        return F.normalize(vectors_mD, dim=1) if self.config.scorer == "cosine" else vectors_mD
 
     def score(self, batch: SessionBatch) -> Tensor:
         if self.config.scorer == "mlp":

@@ -9,11 +9,11 @@ from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.ggnn import GGNN, Transitions
+from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
@@ -49,7 +49,7 @@ class SRGNN(ItemNetwork):
 
     def session_vectors(self, batch: SessionBatch) -> Tensor:
         graph = batch.graph
-        x_UD = self.drop_items(F.embedding(graph.distinct, self.items.weight))
+        x_UD = self.drop_items(table_rows(self.items, graph.distinct))
         transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
         v_ND = self.ggnn(x_UD, graph.node_value, transitions)
         return self.drop_session(self.readout([Part(v_ND, graph.alias)], batch.rows, batch.last))

@@ -148,12 +148,22 @@ class _View:
         self.vectors_VD = model.vectors()
         self.mixture: Mixture = model.mixture(batch, self.vectors_VD)
         self.gates = self.mixture.log_gates[0].exp().tolist()
-        self.log_explore_V = _explore_scores(self.mixture, model.candidates(self.vectors_VD)).log_softmax(0)
+        self.log_explore_V = self._explore_scores().log_softmax(0)
         self.log_p_V = model.score(batch)[0]
         self.attention = model.attention(batch, self.vectors_VD).tolist()
         self.match_A = model.match_weights(batch)[:, 0] if model.has_matching else None
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else model.score(shorter)
+
+    def _explore_scores(self) -> Tensor:
+        """The explore component before its softmax. Shape [V]."""
+        model, mixture = self.model, self.mixture
+        scores_V = model.candidates(self.vectors_VD) @ mixture.queries[0]
+        if mixture.match_weights is not None:
+            scores_V = scores_V + model.vectors.spread(mixture.match_weights)[:, 0]
+        scores_V = scores_V.index_add(0, mixture.evidence.columns, mixture.evidence.values)
+        scores_V[0] = -torch.inf
+        return scores_V
 
     def explanation(self, item: int) -> Explanation:
         """All parts of one item's score."""
@@ -247,16 +257,6 @@ class _View:
             shared = tuple(self.bundle.items.id(each) for each in own if each in prefix)
             parts.append(NeighbourPart(int(index.table_rows[place]), shared, weight * probability))
         return len(weights), tuple(parts)
-
-
-def _explore_scores(mixture: Mixture, candidates_VD: Tensor) -> Tensor:
-    """The explore component before its softmax, for a batch of one session. Shape [V]."""
-    scores_V = candidates_VD @ mixture.queries[0]
-    if mixture.matches is not None:
-        scores_V = scores_V + mixture.matches[:, 0]
-    scores_V = scores_V.index_add(0, mixture.evidence.columns, mixture.evidence.values)
-    scores_V[0] = -torch.inf
-    return scores_V
 
 
 def _without_each_event(batch: SessionBatch) -> SessionBatch | None:

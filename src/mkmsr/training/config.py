@@ -40,6 +40,9 @@ class OptimiserConfig(StrictModel):
     """How the learning rate moves over the `epochs` of the run, see `mkmsr.training.schedules`."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this norm, all weights together; absent: never."""
+    touched_rows: bool = False
+    """Whether a step moves only those rows of item tables that it touched, see `mkmsr.training.row_optimiser`: for
+    sampled losses over large catalogues. With "adagrad" that is the same to the bit, but allows no weight decay."""
 
 
 class NegativesConfig(StrictModel):

@@ -40,7 +40,7 @@ def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *,
     Raises:
         ConfigError: "bce" with a model that defines its own likelihood, or in blocks.
     """
-    likelihood_B = model.log_likelihood(batch)
+    likelihood_B = model.log_likelihood(batch, block=block)
     if likelihood_B is not None:
         if kind != "cross-entropy":
             raise ConfigError(

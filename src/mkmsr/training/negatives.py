@@ -5,33 +5,15 @@ Dimension letters: B sessions, M negatives, V catalogue + 1, n examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from mkmsr.data.examples import ExampleTable
+from mkmsr.models.base import Negatives
 from mkmsr.training.config import NegativesConfig
 
 __all__ = ["NegativeSampler", "Negatives"]
-
-
-@dataclass(frozen=True)
-class Negatives:
-    """Items shared by all rows of a batch, and how often each was to be expected among them.
-
-    Args:
-        items: Item indexes, with repetitions. Shape [M], int64.
-        log_counts: Logarithm of each one's expected number of occurrences in `items`. Shape [M].
-    """
-
-    items: Tensor
-    log_counts: Tensor
-
-    def to(self, device: torch.device | str) -> Negatives:
-        """The same items on another device."""
-        return Negatives(self.items.to(device), self.log_counts.to(device))
 
 
 class NegativeSampler:

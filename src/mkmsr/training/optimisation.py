@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.models.base import SessionModel
+from mkmsr.models.base import Negatives, SessionModel
 from mkmsr.training.config import LossConfig, OptimiserConfig
 from mkmsr.training.losses import knowledge_loss, session_loss
-from mkmsr.training.negatives import Negatives
+from mkmsr.training.row_optimiser import RowAdam, clip_gradients
 from mkmsr.training.sampled_losses import is_sampled, sampled_session_loss
 from mkmsr.training.strategies import Step
 
@@ -27,16 +27,25 @@ class StepLosses(NamedTuple):
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """A new optimiser over all weights of a model that already stands on its device."""
+    """A new optimiser over all weights of a model that already stands on its device; see `touched_rows` for tables."""
+    if isinstance(model, SessionModel):
+        for table in model.item_tables():
+            table.sparse = config.touched_rows
     parameters = [each for each in model.parameters() if each.requires_grad]
     # One pass over a weight and its moments instead of a dozen: 2.8 times faster over an item table on a CPU.
     devices = {each.device.type for each in parameters}
     if config.name == "adagrad":
         rate, decay = config.learning_rate, config.weight_decay
-        return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay, fused=devices == {"cpu"})
-    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
-    fused = devices <= {"cpu", "cuda"}
-    return kind(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+        fused = devices == {"cpu"} and not config.touched_rows
+        return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay, fused=fused)
+    kind = RowAdam if config.touched_rows else torch.optim.Adam
+    return kind(
+        parameters,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=devices <= {"cpu", "cuda"},
+        decoupled_weight_decay=config.name == "adamw",
+    )
 
 
 def take_step(
@@ -56,7 +65,7 @@ def take_step(
     assert total is not None
     total.backward()  # type: ignore[no-untyped-call]
     if clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        clip_gradients(model.parameters(), clip_norm)
     optimiser.step()
     return StepLosses(
         of_sessions.detach() if of_sessions is not None else None,

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
 from mkmsr.layers.softmax import row_blocks
-from mkmsr.models.base import FactorisedModel, SessionModel
-from mkmsr.training.negatives import Negatives
+from mkmsr.models.base import FactorisedModel, Negatives, SessionModel
 
 __all__ = ["SampledLoss", "bpr", "bpr_max", "is_sampled", "sampled_cross_entropy", "sampled_session_loss"]
 
@@ -47,7 +46,7 @@ def sampled_session_loss(
     A negative that is a row's own target does not count in that row, unless all negatives are one item.
 
     Args:
-        model: The model in training; its scores must be inner products.
+        model: The model in training; its scores must be inner products, or it gives its own `sampled_log_likelihood`.
         batch: Prefixes with their targets.
         negatives: The sample.
         kind: Which loss.
@@ -57,6 +56,11 @@ def sampled_session_loss(
     Raises:
         ConfigError: The model's scores are no inner products, so few of them cannot be had alone.
     """
+    if kind == "sampled-cross-entropy":
+        weighed = Negatives(negatives.items, correction * negatives.log_counts)
+        likelihood_B = model.sampled_log_likelihood(batch, weighed)
+        if likelihood_B is not None:
+            return -likelihood_B.mean()
     if not isinstance(model, FactorisedModel) or not model.is_factorised:
         raise ConfigError(
             f"{kind!r} needs scores that are inner products, which those of {type(model).__name__} are not here",

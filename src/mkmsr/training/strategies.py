@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkmsr.data.batching import SessionBatch, TripleBatch, collate, collate_triples, epoch_order
-from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.models.base import Negatives, SessionModel, TrainingData
 from mkmsr.training.config import StrategyName, TrainingConfig
 from mkmsr.training.corruption import TripleCorruptor
-from mkmsr.training.negatives import Negatives, NegativeSampler
+from mkmsr.training.negatives import NegativeSampler
 from mkmsr.training.sampled_losses import is_sampled
 
 __all__ = ["Plan", "Step", "effective_strategy"]

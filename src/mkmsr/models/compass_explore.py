@@ -1,0 +1,96 @@
+"""COMPASS's explore component over the whole catalogue, block by block, or over a sample of it.
+
+Dimension letters: B sessions, A attributes, C columns of the sample, D embedding size, N exact pairs, V catalogue + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mkmsr.data.batching import SessionBatch
+from mkmsr.layers.composition import ComposedVectors
+from mkmsr.layers.sampled_columns import SampledColumns
+from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, target_log_softmax
+from mkmsr.models.base import Negatives
+from mkmsr.models.voting import Votes
+
+if TYPE_CHECKING:
+    from mkmsr.models.compass import Mixture
+
+__all__ = ["Sample", "SomeVectors", "draw_columns", "explore_all", "explore_sample"]
+
+_EXACT_VOTES = 20
+"""Of each prefix, the items with the most votes, whose scores are taken as they are: votes lift them above most others,
+and an estimate of the catalogue's sum that left them to chance would vary with every draw."""
+
+
+@dataclass(frozen=True)
+class SomeVectors:
+    """Vectors of some items, read by item index like those of all.
+
+    Args:
+        items: Rising. Shape [m].
+        vectors: Shape [m, D].
+    """
+
+    items: Tensor
+    vectors: Tensor
+
+    def __getitem__(self, items: Tensor) -> Tensor:
+        return self.vectors[torch.searchsorted(self.items, items)]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The columns of a sampled softmax, and the pairs of prefix and item whose score counts as it is.
+
+    Args:
+        columns: All items that are needed: those of the prefixes, targets, voted ones, negatives.
+        rows: Prefix of each exact pair; pairs may recur. Shape [N].
+        items: Its item. Shape [N].
+    """
+
+    columns: SampledColumns
+    rows: Tensor
+    items: Tensor
+
+
+def draw_columns(batch: SessionBatch, votes: Votes, negatives: Negatives) -> Sample:
+    """What a sampled softmax over these negatives looks at; a prefix's own items, target and best votes are exact."""
+    best = Votes(votes.rows, votes.items, votes.weights.detach()).best(_EXACT_VOTES)
+    targets_of = torch.arange(len(batch), device=batch.rows.device)
+    rows = torch.cat([targets_of, batch.rows, best.rows])
+    items = torch.cat([batch.targets, batch.items, best.items])
+    return Sample(SampledColumns.of(items, negatives.items, negatives.log_counts), rows, items)
+
+
+def explore_all(
+    vectors: ComposedVectors, mixture: Mixture, candidates: Tensor, targets: Tensor, *, block: int
+) -> Tensor:
+    """log p_explore of each target over the whole catalogue, [V, D + 1]; `block` items at a time, 0 for all. -> [B]."""
+    weights_AB = mixture.match_weights
+    if 0 < block < len(candidates):
+
+        def matches(begin: int, end: int) -> Tensor:
+            assert weights_AB is not None
+            return vectors.spread_to(torch.arange(begin, end, device=targets.device), weights_AB)
+
+        by_item = None if weights_AB is None else matches
+        return recomputed_target_log_softmax(mixture.queries, candidates, targets, mixture.evidence, by_item, block)
+    matches_VB = None if weights_AB is None else vectors.spread(weights_AB)
+    return target_log_softmax(mixture.queries, candidates, targets, mixture.evidence, matches_VB)
+
+
+def explore_sample(
+    vectors: ComposedVectors, mixture: Mixture, candidates: Tensor, targets: Tensor, sample: Sample
+) -> Tensor:
+    """An estimate of log p_explore of each target; the candidates are the sample's columns, [C, D + 1]. -> [B]."""
+    columns, weights_AB = sample.columns, mixture.match_weights
+    evidence, exact = columns.restricted(mixture.evidence), columns.exact(sample.rows, sample.items)
+    extra = SparseScores(*(torch.cat(parts) for parts in zip(evidence, exact, strict=True)))
+    matches_CB = None if weights_AB is None else vectors.spread_to(columns.items, weights_AB)
+    return target_log_softmax(mixture.queries, candidates, columns.places(targets), extra, matches_CB)

@@ -24,7 +24,8 @@ def settings(kind: str, **others: object) -> TrainingConfig:
     """Settings for the tiny log."""
     loss = {"session": kind, "negatives": {"number": 30}, "score_penalty": 0.01}
     optimiser = {"name": "adagrad", "learning_rate": 0.2}
-    return validate(TrainingConfig, {"batch_size": 16, "epochs": 12, "loss": loss, "optimiser": optimiser, **others})
+    values = {"batch_size": 16, "epochs": 12, "loss": loss, "optimiser": optimiser, **others}
+    return validate(TrainingConfig, values)
 
 
 def share_right(model: SessionModel) -> float:
@@ -53,9 +54,11 @@ def test_only_steps_with_sessions_have_negatives_and_only_where_the_loss_wants_t
     assert all(step.negatives is None for step in plain.steps(1))
 
 
-def test_a_resumed_fit_draws_the_same_negatives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimiser", ["adagrad", "touched rows"])
+def test_a_resumed_fit_draws_the_same_negatives_and_finds_its_moments(tmp_path: Path, optimiser: str) -> None:
+    others = {"adagrad": {}, "touched rows": {"optimiser": {"name": "adamw", "touched_rows": True}}}[optimiser]
     whole, halves = TinyModel(), TinyModel()
-    fit(whole, tiny_training(), settings("bpr-max", epochs=4), seed=3)
+    fit(whole, tiny_training(), settings("bpr-max", epochs=4, **others), seed=3)
 
     better = count(1)
 
@@ -65,7 +68,7 @@ def test_a_resumed_fit_draws_the_same_negatives(tmp_path: Path) -> None:
             raise Killed
         return {"mrr@20": value / 100}
 
-    config = settings("bpr-max", epochs=4, checkpoint_seconds=0)
+    config = settings("bpr-max", epochs=4, checkpoint_seconds=0, **others)
     with pytest.raises(Killed):
         fit(halves, tiny_training(), config, validate=improve_until_the_end, seed=3, folder=tmp_path)
     again = TinyModel()

@@ -74,7 +74,7 @@ class TinyModel(FactorisedModel):
 
 
 class LikelihoodModel(TinyModel):
-    def log_likelihood(self, batch: SessionBatch) -> Tensor:
+    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor:
         return -torch.arange(len(batch), dtype=torch.float64)
 
 

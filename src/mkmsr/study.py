@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Proposal", "Study", "TrialRecord"]
 
 STUDY_FILE = "study.sqlite3"
-STARTUP_TRIALS = 5
+STARTUP_TRIALS = 3
 """Trials that are never stopped early, and the fewest that are drawn at random before the search learns from them."""
 
 _SEEDS_PER_STUDY = 100_000

@@ -91,6 +91,12 @@ def _mkm_sr(summary: str, *, items: str, operations: str, pairs: str, knowledge:
     return ModelEntry(MKMSRConfig, MKMSR, summary, source, preset=tuple(preset.items()), training=_one_cycle(12, 0.01))
 
 
+_WHOLE_SESSIONS: tuple[tuple[str, Any], ...] = (("shuffle", "sessions"),)
+"""Batches of whole sessions, whose states are computed once for all prefixes."""
+
+_NETWORK = (*_WHOLE_SESSIONS, *_one_cycle(10, 0.005))
+"""What the item networks start from: a third of the epochs that a constant low rate needs."""
+
 MODELS: dict[str, ModelEntry] = {
     "compass": ModelEntry(
         CompassConfig,
@@ -147,7 +153,7 @@ MODELS: dict[str, ModelEntry] = {
         FPMC,
         "factorised Markov chain from the newest item, BPR",
         "Rendle et al., WWW 2010",
-        training=(("loss.session", "bpr"),),
+        training=(("loss.session", "bpr"), *_one_cycle(20, 0.01)),
     ),
     "gru4rec-bpr": ModelEntry(
         GRU4RecConfig,
@@ -155,7 +161,7 @@ MODELS: dict[str, ModelEntry] = {
         "a GRU over items, BPR, as the paper compares it",
         "Hidasi et al., ICLR 2016",
         preset=(("tied", False),),
-        training=(("loss.session", "bpr"),),
+        training=(("loss.session", "bpr"), *_WHOLE_SESSIONS, *_one_cycle(20, 0.005)),
     ),
     "gru4rec-ce": ModelEntry(
         GRU4RecConfig,
@@ -163,11 +169,24 @@ MODELS: dict[str, ModelEntry] = {
         "a GRU over items, cross-entropy, as the paper compares it",
         "Hidasi et al., ICLR 2016",
         preset=(("tied", False),),
+        training=_NETWORK,
     ),
-    "narm": ModelEntry(NARMConfig, NARM, "a GRU and attention over its states", "Li et al., CIKM 2017"),
-    "stamp": ModelEntry(STAMPConfig, STAMP, "attention that favours the newest item", "Liu et al., KDD 2018"),
-    "sr-gnn": ModelEntry(SRGNNConfig, SRGNN, "a graph network over item transitions", "Wu et al., AAAI 2019"),
-    "rib": ModelEntry(RIBConfig, RIB, "Word2Vec of items and operations, a GRU, attention", "Zhou et al., WSDM 2018"),
+    "narm": ModelEntry(
+        NARMConfig, NARM, "a GRU and attention over its states", "Li et al., CIKM 2017", training=_NETWORK
+    ),
+    "stamp": ModelEntry(
+        STAMPConfig, STAMP, "attention that favours the newest item", "Liu et al., KDD 2018", training=_NETWORK
+    ),
+    "sr-gnn": ModelEntry(
+        SRGNNConfig, SRGNN, "a graph network over item transitions", "Wu et al., AAAI 2019", training=_NETWORK
+    ),
+    "rib": ModelEntry(
+        RIBConfig,
+        RIB,
+        "Word2Vec of items and operations, a GRU, attention",
+        "Zhou et al., WSDM 2018",
+        training=_NETWORK,
+    ),
     "gru4rec": ModelEntry(
         WellMadeGRU4RecConfig,
         GRU4Rec,
@@ -180,7 +199,7 @@ MODELS: dict[str, ModelEntry] = {
             ("optimiser.name", "adagrad"),
             ("optimiser.learning_rate", 0.05),
             ("batch_size", 256),
-            ("shuffle", "sessions"),
+            *_WHOLE_SESSIONS,
         ),
     ),
     "sasrec": ModelEntry(
@@ -188,14 +207,14 @@ MODELS: dict[str, ModelEntry] = {
         SASRec,
         "a causal transformer over items, full cross-entropy",
         "Kang and McAuley, ICDM 2018",
-        training=(("shuffle", "sessions"),),
+        training=_NETWORK,
     ),
     "embsr": ModelEntry(
         EMBSRConfig,
         EMBSR,
         "items, operations and relations between operations: graph network and attention",
         "after Yuan et al., ICDE 2022",
-        training=(("shuffle", "sessions"),),
+        training=_NETWORK,
     ),
     "pop": ModelEntry(PopularityConfig, Popularity, "items by their number of training events", "baseline"),
     "s-pop": ModelEntry(

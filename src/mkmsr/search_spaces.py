@@ -40,9 +40,7 @@ _TRAINING: SearchSpace = {
 }
 
 _ITEM_NETWORK: SearchSpace = {
-    **_TRAINING,
-    "training.optimiser.name": Choice(("adam", "adamw")),
-    "training.optimiser.weight_decay": Choice((0.0, 1e-5, 1e-3)),
+    "training.optimiser.learning_rate": Range(2e-3, 2e-2),
     "model.scorer": Choice(("dot", "cosine")),
     "model.scale": Choice((8.0, 12.0, 16.0, 20.0)),
     "model.dropout": Choice((0.0, 0.25, 0.5)),
@@ -106,8 +104,8 @@ SPACES: Mapping[str, SearchSpace] = {
     "fpmc": {
         **_SAMPLED,
         "training.loss.session": Choice(("bpr", "sampled-cross-entropy", "cross-entropy")),
-        "training.optimiser.learning_rate": Range(5e-4, 5e-2),
-        "training.optimiser.weight_decay": Choice((0.0, 1e-5, 1e-4, 1e-3)),
+        "training.optimiser.learning_rate": Range(2e-3, 5e-2),
+        "training.optimiser.weight_decay": Choice((0.0, 1e-4, 1e-2)),
         "model.basket": Choice(("last", "prefix")),
         "model.spread": Choice((0.01, 0.03, 0.1)),
     },

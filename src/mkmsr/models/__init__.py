@@ -94,8 +94,8 @@ def _mkm_sr(summary: str, *, items: str, operations: str, pairs: str, knowledge:
 _WHOLE_SESSIONS: tuple[tuple[str, Any], ...] = (("shuffle", "sessions"),)
 """Batches of whole sessions, whose states are computed once for all prefixes."""
 
-_NETWORK = (*_WHOLE_SESSIONS, *_one_cycle(10, 0.005))
-"""What the item networks start from: a third of the epochs that a constant low rate needs."""
+_NETWORK = (*_WHOLE_SESSIONS, *_one_cycle(8, 0.005))
+"""What the item networks start from: few epochs, as many tables have to be filled with them."""
 
 MODELS: dict[str, ModelEntry] = {
     "compass": ModelEntry(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,7 @@ def test_a_failing_run_is_reported_and_the_rest_go_on(data: Path, tmp_path: Path
 
 GRID = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tests.test_grid import long_runs
 from mkmsr.grid import run_grid
@@ -160,3 +163,38 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same_weights(data: Path, tmp_pat
     assert all(torch.equal(one[name], other[name]) for name in one)
     ranks = [RankTable.load(each.folder / "ranks.parquet").rank for each in (run, whole)]
     assert (ranks[0] == ranks[1]).all()
+
+
+def test_later_seeds_take_the_number_of_epochs_from_the_first(data: Path, tmp_path: Path) -> None:
+    config = settings("m-sr", {"dim": 8}, epochs=3)
+    runs = plan_grid([data], {"m-sr": config}, [0, 1, 2], tmp_path, choose_epochs="first-seed")
+    own = plan_grid([data], {"m-sr": config}, [0, 1, 2], tmp_path)
+    assert runs[0].folder == own[0].folder
+    assert [run.leader for run in runs] == [None, runs[0].folder, runs[0].folder]
+    assert not {run.folder for run in runs[1:]} & {run.folder for run in own[1:]}
+    watcher = Watcher()
+    assert set(statuses(run_grid(runs, workers=2, listener=watcher)).values()) == {"finished"}
+    assert watcher.phases.count("fit") == watcher.phases.count("validation") == 1
+    assert watcher.phases.count("refit") == 3
+    first, *others = [json.loads((run.folder / "metrics.json").read_text(encoding="utf-8")) for run in runs]
+    assert "validation" in first
+    for metrics in others:
+        assert metrics["best_epoch"] == metrics["chosen_epochs"] == first["best_epoch"]
+        assert "validation" not in metrics
+    assert set(statuses(run_grid(runs)).values()) == {"skipped"}
+
+
+def test_the_same_seed_gets_the_same_weights_whoever_chose_its_epochs(data: Path, tmp_path: Path) -> None:
+    (run,) = plan_grid([data], {"m-sr": settings("m-sr", {"dim": 8}, epochs=3)}, [4], tmp_path)
+    run_grid([run])
+    copy = replace(run, folder=tmp_path / "follower", leader=run.folder)
+    run_grid([copy])
+    one, other = weights(run.folder), weights(copy.folder)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_seeds_whose_first_one_failed_are_reported(data: Path, tmp_path: Path) -> None:
+    broken = settings("m-sr", {"dim": 8}, select="mrr@x")
+    outcomes = run_grid(plan_grid([data], {"m-sr": broken}, [0, 1], tmp_path, choose_epochs="first-seed"))
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed"]
+    assert "chooses its number of epochs is not there" in outcomes[1].reason

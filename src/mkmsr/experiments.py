@@ -40,7 +40,15 @@ from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit
 from mkmsr.training.checkpoint import differences
 from mkmsr.training.trainer import Validate
 
-__all__ = ["ExperimentConfig", "ExperimentListener", "RunResult", "new_model", "run_experiment", "validator"]
+__all__ = [
+    "METRICS_FILE",
+    "ExperimentConfig",
+    "ExperimentListener",
+    "RunResult",
+    "new_model",
+    "run_experiment",
+    "validator",
+]
 
 METRICS_FILE = "metrics.json"
 
@@ -124,6 +132,7 @@ def run_experiment(
     resume: bool = False,
     report: bool = True,
     start_from: ModelBundle | None = None,
+    chosen_epochs: int | None = None,
     listener: ExperimentListener | None = None,
 ) -> RunResult:
     """Fit a model, keep its best epoch on validation, rank the test once at the end, and write the run folder.
@@ -142,6 +151,8 @@ def run_experiment(
         resume: Go on from the folder's checkpoints; a finished run of the same experiment is returned as it is.
         report: Whether to draw `report.html` and `figures/`, which takes some seconds.
         start_from: An older model of the same kind to go on from: rows of known ids start from its weights.
+        chosen_epochs: Epochs that validation chose already, with another seed; then the fit that would choose them is
+            left out, and `metrics.json` has no validation.
         listener: Told about phases, batches, epochs and ranking.
 
     Raises:
@@ -160,6 +171,8 @@ def run_experiment(
     }
     if start_from is not None:
         identity["continued_from"] = start_from.metadata["data"]
+    if chosen_epochs is not None:
+        identity["chosen_epochs"] = chosen_epochs
     if resume and (folder / METRICS_FILE).is_file():
         return _finished(folder, identity, report=report)
     if not resume:
@@ -169,7 +182,7 @@ def run_experiment(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     began = time.perf_counter()
-    run = _Experiment(dataset, config, folder, seed, place, resume, start_from, listener)
+    run = _Experiment(dataset, config, folder, seed, place, resume, start_from, chosen_epochs, listener)
     metrics = {
         **identity,
         "data": dataset.name,
@@ -221,17 +234,22 @@ class _Experiment:
     device: torch.device
     resume: bool
     start_from: ModelBundle | None
+    chosen_epochs: int | None
     listener: ExperimentListener | None
 
     def carry_out(self, *, refit: bool) -> dict[str, Any]:
         """Fit, rank, and write the bundle; the part of `metrics.json` that is a result."""
-        self._say("fit")
-        model, fitted = self._fit(self.folder)
-        self._say("validation")
-        _, validation = self._rank(model, "validation")
-        if refit:
-            self._say("refit")
-            model, _ = self._fit(self.folder / "refit", stop_after=fitted.best_epoch)
+        epochs, result, model = self.chosen_epochs, {}, None
+        if epochs is None:
+            self._say("fit")
+            model, fitted = self._fit(self.folder)
+            self._say("validation")
+            _, validation = self._rank(model, "validation")
+            epochs = fitted.best_epoch
+            result = {"epochs_run": fitted.epochs_run, "validation": validation}
+        if refit or model is None:
+            self._say("refit" if refit else "fit")
+            model, _ = self._fit(self.folder / "refit" if refit else self.folder, refit=refit, stop_after=epochs)
         self._say("test")
         ranks, test = self._rank(model, "test")
         model.to("cpu")
@@ -239,26 +257,21 @@ class _Experiment:
         examples = showcase(model, self.dataset, split, ranks)
         ranks.save(self.folder / "ranks.parquet")
         atomic_write(self.folder / "examples.json", json.dumps(examples, indent=1, ensure_ascii=False) + "\n")
-        result = {
-            "best_epoch": fitted.best_epoch,
-            "epochs_run": fitted.epochs_run,
-            "validation": validation,
-            "test": test,
-        }
         save_bundle(
             self.folder / "bundle",
             model,
             name=self.config.name,
             config=self.config.settings(),
             dataset=self.dataset,
-            metrics={"validation": validation, "test": test},
+            metrics={"validation": result.get("validation", {}), "test": test},
             refit=refit,
         )
-        return result
+        return {"best_epoch": epochs, **result, "test": test}
 
-    def _fit(self, folder: Path, *, stop_after: int | None = None) -> tuple[SessionModel, FitResult]:
-        """A new model fitted on train, or where validation has chosen the last epoch already, on train + validation."""
-        refit = stop_after is not None
+    def _fit(
+        self, folder: Path, *, refit: bool = False, stop_after: int | None = None
+    ) -> tuple[SessionModel, FitResult]:
+        """A new model fitted on train, or on train + validation; without a last epoch, validation chooses."""
         sessions = self.dataset.fitting_sessions(refit=refit)
         training = TrainingData(sessions, self.dataset.examples(sessions), self.dataset.knowledge)
         folder.mkdir(parents=True, exist_ok=True)
@@ -269,7 +282,7 @@ class _Experiment:
             model,
             training,
             self.config.training,
-            validate=None if refit else validator(self.dataset, self.config.training.select),
+            validate=None if stop_after is not None else validator(self.dataset, self.config.training.select),
             seed=self.seed,
             device=self.device,
             folder=folder,

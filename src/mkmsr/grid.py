@@ -12,13 +12,18 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.experiments import ExperimentConfig, run_experiment
+from mkmsr.experiments import METRICS_FILE, ExperimentConfig, run_experiment
 from mkmsr.jobs import Job, JobListener, JobOutcome, Reporter, run_jobs
 from mkmsr.models import ModelSizes
 
-__all__ = ["GridRun", "depends_on_seed", "plan_grid", "run_grid", "settings_key"]
+__all__ = ["ChooseEpochs", "GridRun", "depends_on_seed", "plan_grid", "run_grid", "settings_key"]
+
+ChooseEpochs = Literal["first-seed", "each-seed"]
+"""Whose validation chooses a run's number of epochs: that of the model's first seed for all seeds, which spares the
+others the fit on train alone, or each seed's own. Neither looks at the test."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class GridRun:
         seed: Of first weights, order and dropout.
         refit: Whether the test numbers are those of a model fitted on train and validation.
         folder: Run folder.
+        leader: Folder of the run whose validation chooses the number of epochs; None: its own does.
     """
 
     data: Path
@@ -40,6 +46,7 @@ class GridRun:
     seed: int
     refit: bool
     folder: Path
+    leader: Path | None = None
 
     @property
     def name(self) -> str:
@@ -48,7 +55,7 @@ class GridRun:
 
     def job(self, device: str = "cpu") -> Job:
         """The run as a job."""
-        return Job(self.name, self.folder, _run, (self.data, self.config, self.folder, self.seed, self.refit, device))
+        return Job(self.name, self.folder, _run, (self, device))
 
 
 def plan_grid(
@@ -58,6 +65,7 @@ def plan_grid(
     folder: Path,
     *,
     refit: bool = True,
+    choose_epochs: ChooseEpochs = "each-seed",
 ) -> list[GridRun]:
     """Every experiment on every dataset with every seed; a model without chance in it gets the first seed alone.
 
@@ -67,15 +75,22 @@ def plan_grid(
         seeds: At least one.
         folder: Runs go to `folder/<data>/<label>/seed-<seed>-<key>`.
         refit: Whether to fit again on train and validation for the test numbers.
+        choose_epochs: Whose validation chooses the number of epochs.
     """
     runs = []
     for data in datasets:
         fingerprint = PreparedDataset.load(data).fingerprint
         for label, config in experiments.items():
-            key = settings_key(config, refit, fingerprint)
-            for seed in seeds if depends_on_seed(config) else seeds[:1]:
-                place = folder / data.resolve().name / label / f"seed-{seed}-{key}"
-                runs.append(GridRun(data, label, config, seed, refit, place))
+            place = folder / data.resolve().name / label
+            first, *others = seeds if depends_on_seed(config) else seeds[:1]
+            leader = place / f"seed-{first}-{settings_key(config, refit, fingerprint)}"
+            runs.append(GridRun(data, label, config, first, refit, leader))
+            chosen = [f"epochs of seed {first}"] if choose_epochs == "first-seed" else []
+            key = settings_key(config, refit, fingerprint, *chosen)
+            runs += [
+                GridRun(data, label, config, seed, refit, place / f"seed-{seed}-{key}", leader if chosen else None)
+                for seed in others
+            ]
     return runs
 
 
@@ -84,7 +99,8 @@ def run_grid(
 ) -> tuple[JobOutcome, ...]:
     """Carry out a grid: finished runs are skipped, begun ones resumed, failing ones reported; the rest go on.
 
-    The first seed of everything comes first, so that an interrupted grid has a whole table of one seed.
+    The first seed of everything comes first, so that an interrupted grid has a whole table of one seed, and runs that
+    take their number of epochs from another one find it.
 
     Args:
         runs: See `plan_grid`.
@@ -96,7 +112,15 @@ def run_grid(
         An outcome for each run, first seeds first.
     """
     ordered = sorted(runs, key=lambda run: run.seed)
-    return run_jobs([run.job(device) for run in ordered], workers=workers, listener=listener)
+    outcomes: dict[Path, JobOutcome] = {}
+    for is_ready in (_is_independent, _has_leader):
+        ready = [run for run in ordered if is_ready(run) and _may_run(run, outcomes)]
+        if any(run.folder not in outcomes for run in ready):
+            jobs = [run.job(device) for run in ready]
+            found = {each.job.folder: each for each in run_jobs(jobs, workers=workers, listener=listener)}
+            outcomes = {**found, **outcomes}
+    reason = "the run whose validation chooses its number of epochs is not there"
+    return tuple(outcomes.get(run.folder) or JobOutcome(run.job(device), "failed", reason=reason) for run in ordered)
 
 
 def depends_on_seed(config: ExperimentConfig) -> bool:
@@ -110,13 +134,37 @@ def settings_key(config: ExperimentConfig, *others: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _run(
-    reporter: Reporter, data: Path, config: ExperimentConfig, folder: Path, seed: int, refit: bool, device: str
-) -> None:
+def _is_independent(run: GridRun) -> bool:
+    """Whether the run needs no other, or no longer."""
+    return run.leader is None or (run.folder / METRICS_FILE).is_file()
+
+
+def _has_leader(run: GridRun) -> bool:
+    """Whether the run that it needs is finished."""
+    return run.leader is None or (run.leader / METRICS_FILE).is_file()
+
+
+def _may_run(run: GridRun, outcomes: Mapping[Path, JobOutcome]) -> bool:
+    """Whether the run did not fail before."""
+    return run.folder not in outcomes or outcomes[run.folder].status != "failed"
+
+
+def _run(reporter: Reporter, run: GridRun, device: str) -> None:
     """One run, in a process of its own. Checkpoints, most of a folder's bytes, are of no use once it is finished."""
-    dataset = PreparedDataset.load(data)
+    epochs = None
+    if run.leader is not None:
+        epochs = int(json.loads((run.leader / METRICS_FILE).read_text(encoding="utf-8"))["best_epoch"])
     run_experiment(
-        dataset, config, folder, seed=seed, device=device, refit=refit, resume=True, report=False, listener=reporter
+        PreparedDataset.load(run.data),
+        run.config,
+        run.folder,
+        seed=run.seed,
+        device=device,
+        refit=run.refit,
+        resume=True,
+        report=False,
+        chosen_epochs=epochs,
+        listener=reporter,
     )
-    for checkpoint in (folder / "checkpoint", folder / "refit" / "checkpoint"):
+    for checkpoint in (run.folder / "checkpoint", run.folder / "refit" / "checkpoint"):
         shutil.rmtree(checkpoint, ignore_errors=True)

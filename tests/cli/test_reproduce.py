@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +120,63 @@ def test_table_2_trains_what_is_missing_and_writes_what_the_runs_say(folder: Pat
     again = call(*arguments)
     assert "4 of them done already" in again.err
     assert json.loads(again.out)["tables"] == [table]
+
+
+def test_table_2_is_drawn_again_from_kept_results_without_training(folder: Path, call: Any, tmp_path: Path) -> None:
+    kept, command = tmp_path / "kept", ["reproduce", "table2", folder / "shop", "--settings", folder / "settings"]
+    options = [*command, "--models", "narm,v-sknn", "--seeds", 2, "--json"]
+    first = call(*options, "--out", tmp_path / "first", "--keep", kept)
+    assert first.status == 0, first.err
+    assert sorted(path.name for path in (kept / "shop" / "narm").glob("*.json")) == ["seed-0.json", "seed-1.json"]
+    again = call(*options, "--out", tmp_path / "again", "--from", kept, "--no-train")
+    assert again.status == 0, again.err
+
+    def rows(text: str) -> list[dict[str, Any]]:
+        return [{**row, "runs": []} for row in json.loads(text)["tables"][0]["rows"]]
+
+    assert rows(again.out) == rows(first.out)
+    assert not list((tmp_path / "again").rglob("bundle"))
+    partly = call(
+        *command,
+        "--models",
+        "narm,stamp",
+        "--seeds",
+        2,
+        "--json",
+        "--out",
+        tmp_path / "partly",
+        "--from",
+        kept,
+        "--no-train",
+    )
+    assert partly.status == 0, partly.err
+    assert "no results are kept in" in json.loads(partly.out)["tables"][0]["missing"]["STAMP"]
+
+
+def test_a_killed_table_2_goes_on_where_it_stopped(folder: Path, call: Any, tmp_path: Path) -> None:
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    training = "[training]\nepochs = 6\nbatch_size = 8\ncheckpoint_seconds = 0.05\n"
+    (settings / "narm.toml").write_text(f'[model]\nname = "narm"\ndim = 8\n{training}', encoding="utf-8")
+    out = tmp_path / "killed"
+    options = ["reproduce", "table2", folder / "shop", "--settings", settings, "--models", "narm,recency", "--seeds", 2]
+    program = [sys.executable, "-m", "mkmsr", *map(str, options), "--out", str(out), "--workers", "1"]
+    table = subprocess.Popen(program, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2])
+    try:
+        while not any(path.read_bytes().count(b"\n") for path in out.rglob("history.jsonl")):
+            assert table.poll() is None
+            time.sleep(0.02)
+    finally:
+        table.kill()
+        table.wait()
+    assert not (out / "table2.json").exists()
+    time.sleep(1)  # Its worker notices and ends.
+    resumed = call(*options, "--out", out, "--json")
+    assert resumed.status == 0, resumed.err
+    assert "resumed at epoch" in "".join(path.read_text(encoding="utf-8") for path in out.rglob("run.log"))
+    whole = call(*options, "--out", tmp_path / "whole", "--json")
+    values = [[row["per_seed"] for row in json.loads(found.out)["tables"][0]["rows"]] for found in (resumed, whole)]
+    assert values[0] == values[1]
 
 
 def test_a_failed_run_is_reported_after_the_table_of_the_others(folder: Path, call: Any, tmp_path: Path) -> None:

@@ -38,10 +38,12 @@ class JobProgress:
         self._seconds: list[float] = []
 
     def planned(self, total: int, skipped: int) -> None:
-        """Show the bar of all jobs."""
+        """Show the bar of all jobs; where more jobs are planned later, that of those too."""
         self._total, self._done = total, skipped
         already = f", {skipped} of them done already" if skipped else ""
         self._say(f"{total} runs{already}, {self._workers} at a time")
+        if self._all is not None:
+            self._bars.remove_task(self._all)
         self._all = self._bars.add_task("runs", total=total, completed=skipped, details="")
 
     def started(self, job: Job) -> None:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
@@ -53,6 +53,10 @@ def table2(
     settings: Path = _SETTINGS,
     epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
     refit: bool = True,
+    choose_epochs: Literal["first-seed", "each-seed"] = "first-seed",
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
+    keep: Path | None = None,
+    train: bool = True,
     workers: Annotated[int, _AT_LEAST_ONE] = 2,
     device: str = "cpu",
     docs: _DOCS = None,
@@ -71,6 +75,10 @@ def table2(
         settings: Folder of settings files, DATA/MODEL.toml or MODEL.toml; a model without one gets its defaults.
         epochs: Most epochs, instead of those of the settings.
         refit: Test numbers of models fitted again on train and validation, for the epochs that validation chose.
+        choose_epochs: Whose validation chooses the number of epochs: that of the first seed for all, or each seed's.
+        from_: Folder of kept results; a run of the same settings and data in it need not be trained.
+        keep: Folder that takes a few kilobytes a finished run, from which --from draws the table again.
+        train: Train what is missing; --no-train draws the table of what is there.
         workers: Runs beside each other, in processes of one thread each.
         device: Where models compute: cpu, cuda.
         docs: Also rewrite this Markdown file between `<!-- table2:begin -->` and `<!-- table2:end -->`.
@@ -80,8 +88,10 @@ def table2(
         _check_data(data)
         from mkmsr.reproduction import reproduce_table_2
 
-        given = {"out": out, "models": models, "seeds": seeds, "epochs": epochs, "docs": docs, "readme": readme}
-        command = _command("table2", data, {**given, "no-refit": not refit})
+        given = {"out": out, "models": models, "seeds": seeds, "epochs": epochs, "no-refit": not refit, "from": from_}
+        if choose_epochs != "first-seed":
+            given["choose-epochs"] = choose_epochs
+        command = _command("table2", data, {**given, "docs": docs, "readme": readme})
         names = [name.strip() for name in models.split(",")] if models else None
         with _watching(screen, workers) as listener:
             found = reproduce_table_2(
@@ -93,6 +103,10 @@ def table2(
                 settings=settings if settings.is_dir() else None,
                 epochs=epochs,
                 refit=refit,
+                choose_epochs=choose_epochs,
+                taken_from=from_,
+                keep=keep,
+                train=train,
                 workers=workers,
                 device=device,
                 listener=listener,

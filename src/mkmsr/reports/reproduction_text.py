@@ -177,9 +177,20 @@ def _sentences(table: SystemTable) -> list[str]:
     if table.best_rivals:
         parts = [f"{label} by {metric_title(metric)}" for metric, label in table.best_rivals.items()]
         found.append(f"The best rival is {' and '.join(parts)}.")
+    found.append(_cost(table))
     flagships = [row for row in table.rows if row.system.group == "flagship"]
     found += [f"{row.system.label}: {_against(row.differences)}." for row in flagships if row.differences]
     return found
+
+
+def _cost(table: SystemTable) -> str:
+    """How long the runs took."""
+    runs = sum(len(row.system.runs) for row in table.rows)
+    minutes = sum(row.system.seconds * len(row.system.runs) for row in table.rows) / 60
+    return (
+        f"The {runs} runs of this table took {minutes:.0f} minutes of wall time, one thread each, one after the other: "
+        f"{minutes / 2:.0f} with two workers."
+    )
 
 
 def _against(differences: Mapping[str, PairedDifference]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -9,16 +10,19 @@ from typing import Any
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, nearest
-from mkmsr.grid import GridRun, plan_grid, run_grid
+from mkmsr.grid import ChooseEpochs, GridRun, plan_grid, run_grid
 from mkmsr.jobs import JobListener, JobOutcome
 from mkmsr.models import MODELS
 from mkmsr.reports.published import SYSTEMS, TABLE_2, published_name
 from mkmsr.reports.reproduction import Group, SystemRuns, SystemTable, compare_systems
 from mkmsr.reports.reproduction_text import summary_table, table_2
 from mkmsr.reports.run_folder import read_run_folder
+from mkmsr.reproduction.kept import keep_run, restore_run
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
 
 __all__ = ["RIVALS", "reproduce_table_2", "table_rows"]
+
+_logger = logging.getLogger(__name__)
 
 RIVALS: Mapping[str, str] = {
     "GRU4REC, well made": "gru4rec",
@@ -47,6 +51,10 @@ def reproduce_table_2(
     settings: Path | None = None,
     epochs: int | None = None,
     refit: bool = True,
+    choose_epochs: ChooseEpochs = "first-seed",
+    taken_from: Path | None = None,
+    keep: Path | None = None,
+    train: bool = True,
     workers: int = 2,
     device: str = "cpu",
     samples: int = 10_000,
@@ -63,6 +71,10 @@ def reproduce_table_2(
         settings: Folder of settings files, see `experiment_settings`.
         epochs: Most epochs, instead of those of the settings.
         refit: Whether test numbers are of models fitted on train and validation.
+        choose_epochs: Whose validation chooses the number of epochs.
+        taken_from: Folder of kept results, which stand in for runs that `out` lacks, see `mkmsr.reproduction.kept`.
+        keep: Folder that takes the results of every finished run.
+        train: Whether to train what is missing then; otherwise the table has what is there.
         workers: Runs beside each other, in processes of one thread each.
         device: Where models compute.
         samples: Resamples of every interval and test.
@@ -70,6 +82,7 @@ def reproduce_table_2(
 
     Raises:
         ConfigError: A setting or a name is wrong.
+        DataError: Kept results are damaged.
         EvaluationError: No run at all was finished on a dataset.
     """
     check_distinct(datasets)
@@ -78,17 +91,30 @@ def reproduce_table_2(
     plans: dict[Path, list[GridRun]] = {}
     for data in datasets:
         experiments = {name: experiment_settings(data, name, settings, training) for _, name, _ in rows}
-        plans[data] = plan_grid([data], experiments, range(seeds), out / "runs", refit=refit)
-    outcomes = run_grid(
-        [run for plan in plans.values() for run in plan], workers=workers, device=device, listener=listener
-    )
-    failed = {outcome.job.folder: outcome for outcome in outcomes if outcome.status == "failed"}
-    tables = [_table(data, plan, rows, failed, samples) for data, plan in plans.items()]
-    fitted_on = "train and validation, for the epochs that validation chose" if refit else "train alone"
+        plans[data] = plan_grid(
+            [data], experiments, range(seeds), out / "runs", refit=refit, choose_epochs=choose_epochs
+        )
+    missing = _restored(plans, taken_from)
+    failures: tuple[JobOutcome, ...] = ()
+    if train:
+        outcomes = run_grid(
+            [run for plan in plans.values() for run in plan], workers=workers, device=device, listener=listener
+        )
+        failures = tuple(outcome for outcome in outcomes if outcome.status == "failed")
+        missing = {outcome.job.folder: outcome.reason for outcome in failures}
+    if keep is not None:
+        for run in (run for plan in plans.values() for run in plan if run.folder not in missing):
+            keep_run(run, keep)
+    tables = [_table(data, plan, rows, missing, samples) for data, plan in plans.items()]
     return Reproduction(
-        table_2(tables, command=command, fitted_on=fitted_on),
-        {"refit": refit, "seeds": seeds, "tables": [table.to_json() for table in tables]},
-        tuple(failed.values()),
+        table_2(tables, command=command, fitted_on=_fitted_on(refit, choose_epochs)),
+        {
+            "refit": refit,
+            "seeds": seeds,
+            "choose_epochs": choose_epochs,
+            "tables": [table.to_json() for table in tables],
+        },
+        failures,
         summary_table(tables),
     )
 
@@ -113,11 +139,32 @@ def table_rows(models: Sequence[str] | None = None) -> list[tuple[str, str, Grou
     return [row for row in rows if models is None or row[1] in models]
 
 
+def _restored(plans: Mapping[Path, Sequence[GridRun]], folder: Path | None) -> dict[Path, str]:
+    """Restore what is kept of the runs that are not there; the runs that are missing then, and why."""
+    missing: dict[Path, str] = {}
+    for data, plan in plans.items():
+        dataset = PreparedDataset.load(data)
+        for run in plan:
+            if not run.job().is_finished:
+                reason = restore_run(run, dataset, folder) if folder is not None else "not trained yet"
+                missing |= {run.folder: reason} if reason is not None else {}
+    for reason in missing.values():
+        _logger.info("%s", reason)
+    return missing
+
+
+def _fitted_on(refit: bool, choose_epochs: ChooseEpochs) -> str:
+    """What the models of the test numbers have read, and for how long."""
+    data = "train and validation" if refit else "train alone"
+    whose = "each seed by itself" if choose_epochs == "each-seed" else "with the first seed, for all seeds"
+    return f"{data}, for the epochs that validation chose ({whose})"
+
+
 def _table(
     data: Path,
     plan: Sequence[GridRun],
     rows: Sequence[tuple[str, str, Group]],
-    failed: Mapping[Path, JobOutcome],
+    missing: Mapping[Path, str],
     samples: int,
 ) -> SystemTable:
     dataset = PreparedDataset.load(data)
@@ -126,7 +173,7 @@ def _table(
     systems = []
     for label, model, group in rows:
         runs = [run for run in plan if run.label == model]
-        found = [read_run_folder(run.folder) for run in runs if run.folder not in failed]
+        found = [read_run_folder(run.folder) for run in runs if run.folder not in missing]
         systems.append(
             SystemRuns(
                 label,
@@ -134,7 +181,7 @@ def _table(
                 tuple(each.run for each in found),
                 published.get(label, {}),
                 seconds=mean(float(each.metrics["seconds"]) for each in found) if found else 0.0,
-                note=next((failed[run.folder].reason for run in runs if run.folder in failed), ""),
+                note=next((missing[run.folder] for run in runs if run.folder in missing), ""),
             )
         )
     return compare_systems(data_title(data, dataset), systems, samples=samples)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mkmsr.layers.products import product
+
 __all__ = [
     "SparseScores",
     "blockwise_target_log_softmax",
@@ -42,6 +44,8 @@ def target_log_softmax(
     targets: Tensor,
     extra: SparseScores | None = None,
     by_item: Tensor | None = None,
+    *,
+    sampled: bool = False,
 ) -> Tensor:
     """log softmax(queries @ items.T + extra + by_item.T) at each target, exact, with one [B, V] array both ways.
 
@@ -54,12 +58,16 @@ def target_log_softmax(
         targets: Shape [B], 1..V-1.
         extra: Added to some of the scores.
         by_item: Added to all scores. Shape [V, B].
+        sampled: The items are a sample, whose size differs from batch to batch, so that no product can be prepared.
 
     Returns:
         Shape [B].
     """
     sparse = extra if extra is not None else (None, None, None)
-    result: Tensor = _TargetLogSoftmax.apply(queries, items, targets, *sparse, by_item)  # type: ignore[no-untyped-call]
+    multiply = torch.mm if sampled else product
+    result: Tensor = _TargetLogSoftmax.apply(  # type: ignore[no-untyped-call]
+        queries, items, targets, *sparse, by_item, multiply
+    )
     return result
 
 
@@ -121,8 +129,9 @@ class _TargetLogSoftmax(torch.autograd.Function):
         columns: Tensor | None,
         values: Tensor | None,
         by_item: Tensor | None,
+        multiply: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        scores = queries @ items.T
+        scores = multiply(queries, items.T)
         if by_item is not None:
             scores += by_item.T
         if rows is not None and columns is not None and values is not None:
@@ -136,6 +145,7 @@ class _TargetLogSoftmax(torch.autograd.Function):
         ctx.save_for_backward(
             queries, items, shares.scatter_add_(1, target, -torch.ones_like(of_target)), rows, columns
         )
+        ctx.multiply = multiply
         return (of_target - log_total).squeeze(1)
 
     @staticmethod
@@ -145,7 +155,9 @@ class _TargetLogSoftmax(torch.autograd.Function):
         scale = -gradients[0][:, None]
         of_values = residual[rows, columns] * scale[rows, 0] if ctx.needs_input_grad[5] else None
         of_all = (residual * scale).T if ctx.needs_input_grad[6] else None
-        return (residual @ items).mul_(scale), residual.T @ (queries * scale), None, None, None, of_values, of_all
+        of_queries = ctx.multiply(residual, items).mul_(scale)
+        of_items = ctx.multiply(residual.T, queries * scale)
+        return of_queries, of_items, None, None, None, of_values, of_all, None
 
 
 class _BlockwiseTargetLogSoftmax(torch.autograd.Function):
@@ -203,7 +215,7 @@ def _block_total(
 
 
 def _block_scores(queries: Tensor, items: Tensor, begin: int, block: int) -> Tensor:
-    scores = queries @ items[begin : begin + block].T
+    scores = product(queries, items[begin : begin + block].T)
     if begin == 0:
         scores[:, 0] = float("-inf")
     return scores

@@ -17,6 +17,7 @@ from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
+from mkmsr.layers.products import product
 
 __all__ = ["FactorisedModel", "ModelSizes", "Negatives", "Scorer", "SessionModel", "TrainingData", "mask_padding"]
 
@@ -166,6 +167,14 @@ class FactorisedModel(SessionModel):
         """One vector an item; row 0 is padding. Shape [V, D]."""
         raise NotImplementedError
 
+    def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
+        """`queries` and `catalogue`, for a loss over the whole catalogue whose gradient by it is a new array.
+
+        A model whose encoder takes rows of the table that it also scores can let the two gradients meet in one array,
+        see `mkmsr.layers.rows.rows_and_table`.
+        """
+        return self.queries(batch), self.catalogue()
+
     def item_vectors(self, items: Tensor) -> Tensor:
         """The rows of `catalogue` of some items, for losses that look at few of them. Shape [m, D]."""
         return self.catalogue()[items]
@@ -178,7 +187,7 @@ class FactorisedModel(SessionModel):
         items_DV = self.catalogue().T.contiguous()
 
         def score(batch: SessionBatch) -> Tensor:
-            scores_BV = self.queries(batch) @ items_DV
+            scores_BV = product(self.queries(batch), items_DV)
             scores_BV[:, 0] = float("-inf")  # In place: a copy of [B, V] scores takes half as long as the product.
             return scores_BV
 

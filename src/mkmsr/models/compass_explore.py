@@ -93,4 +93,4 @@ def explore_sample(
     evidence, exact = columns.restricted(mixture.evidence), columns.exact(sample.rows, sample.items)
     extra = SparseScores(*(torch.cat(parts) for parts in zip(evidence, exact, strict=True)))
     matches_CB = None if weights_AB is None else vectors.spread_to(columns.items, weights_AB)
-    return target_log_softmax(mixture.queries, candidates, columns.places(targets), extra, matches_CB)
+    return target_log_softmax(mixture.queries, candidates, columns.places(targets), extra, matches_CB, sampled=True)

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.dropout import dropout
+from mkmsr.layers.rows import table_rows, unit_rows
 from mkmsr.models.base import FactorisedModel, ModelSizes
 
 __all__ = ["ItemNetwork", "ItemNetworkConfig"]
@@ -72,7 +73,7 @@ class ItemNetwork(FactorisedModel):
 
     def queries(self, batch: SessionBatch) -> Tensor:
         s_BD = self.session_vectors(batch)
-        return F.normalize(s_BD, dim=1) * self.log_scale.exp() if self.network_config.scorer == "cosine" else s_BD
+        return unit_rows(s_BD) * self.log_scale.exp() if self.network_config.scorer == "cosine" else s_BD
 
     def catalogue(self) -> Tensor:
         return self._matched(self.output_table())
@@ -87,11 +88,11 @@ class ItemNetwork(FactorisedModel):
 
     def drop_items(self, vectors: Tensor) -> Tensor:
         """Dropout of vectors that enter the encoder, in training."""
-        return F.dropout(vectors, self.network_config.dropout, self.training)
+        return dropout(vectors, self.network_config.dropout, self.training)
 
     def drop_session(self, vectors: Tensor) -> Tensor:
         """Dropout of session vectors, in training; a network calls it where its paper puts it."""
-        return F.dropout(vectors, self.network_config.session_dropout, self.training)
+        return dropout(vectors, self.network_config.session_dropout, self.training)
 
     def _matched(self, vectors: Tensor) -> Tensor:
-        return F.normalize(vectors, dim=1) if self.network_config.scorer == "cosine" else vectors
+        return unit_rows(vectors) if self.network_config.scorer == "cosine" else vectors

@@ -13,14 +13,14 @@ from typing import Annotated, Literal, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.dropout import dropout
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate, Transitions
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.rows import rows_and_table, table_rows, unit_rows
 from mkmsr.layers.scoring import PairScorer
 from mkmsr.layers.transh import TransH
 from mkmsr.layers.tree_gru import TreeGRU
@@ -136,13 +136,17 @@ class MKMSR(FactorisedModel):
     def has_knowledge_task(self) -> bool:
         return self.config.knowledge and self.sizes.num_relations > 0
 
-    def micro_behaviours(self, batch: SessionBatch) -> list[Part]:
-        """The parts of m_t for every event: items, operations, or pairs of both."""
+    def micro_behaviours(self, batch: SessionBatch, entering: Tensor | None = None) -> list[Part]:
+        """The parts of m_t for every event: items, operations, or pairs of both.
+
+        `entering` are the vectors of the batch's distinct items [U, D], where they have been taken from the table.
+        """
         parts = []
         if self.config.item_encoder == "ggnn":
             graph = batch.graph
-            vectors_UD = self._drop(table_rows(self.items, graph.distinct))
-            parts.append(Part(_run(self.item_ggnn, vectors_UD, graph), graph.alias))
+            if entering is None:
+                entering = table_rows(self.items, graph.distinct)
+            parts.append(Part(_run(self.item_ggnn, self._drop(entering), graph), graph.alias))
         if self.config.operation_encoder == "gru":
             tree = batch.operation_tree
             states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
@@ -154,20 +158,24 @@ class MKMSR(FactorisedModel):
             parts.append(self._pairs(batch))
         return parts
 
-    def session_vectors(self, batch: SessionBatch) -> Tensor:
-        """s of each prefix. Shape [B, D]."""
-        return self._drop(self.readout(self.micro_behaviours(batch), batch.rows, batch.last))
+    def session_vectors(self, batch: SessionBatch, entering: Tensor | None = None) -> Tensor:
+        """s of each prefix; `entering` as in `micro_behaviours`. Shape [B, D]."""
+        return self._drop(self.readout(self.micro_behaviours(batch, entering), batch.rows, batch.last))
 
     def queries(self, batch: SessionBatch) -> Tensor:
-        s_BD = self.session_vectors(batch)
-        return F.normalize(s_BD, dim=1) * self.log_scale.exp() if self.config.scorer == "cosine" else s_BD
+        return self._scaled(self.session_vectors(batch))
 
     def catalogue(self) -> Tensor:
-        return F.normalize(self.items.weight, dim=1) if self.config.scorer == "cosine" else self.items.weight
+        return self._matched(self.items.weight)
+
+    def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
+        if self.config.item_encoder == "none":
+            return super().both_sides(batch)
+        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph.distinct)
+        return self._scaled(self.session_vectors(batch, entering_UD)), self._matched(table_VD)
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        vectors_mD = table_rows(self.items, items)
-        return F.normalize(vectors_mD, dim=1) if self.config.scorer == "cosine" else vectors_mD
+        return self._matched(table_rows(self.items, items))
 
     def score(self, batch: SessionBatch) -> Tensor:
         if self.config.scorer == "mlp":
@@ -194,7 +202,13 @@ class MKMSR(FactorisedModel):
         return Part(states, tree.alias)
 
     def _drop(self, vectors: Tensor) -> Tensor:
-        return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors
+        return dropout(vectors, self.config.dropout, self.training)
+
+    def _scaled(self, sessions_BD: Tensor) -> Tensor:
+        return unit_rows(sessions_BD) * self.log_scale.exp() if self.config.scorer == "cosine" else sessions_BD
+
+    def _matched(self, items_VD: Tensor) -> Tensor:
+        return unit_rows(items_VD) if self.config.scorer == "cosine" else items_VD
 
 
 def _ggnn(config: MKMSRConfig) -> GGNN:

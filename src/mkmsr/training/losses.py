@@ -53,7 +53,7 @@ def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *,
             raise ConfigError("'bce' needs all scores at once: leave out catalogue_block", key="training.loss.session")
         return binary_cross_entropy(model.score(batch), batch.targets)
     if isinstance(model, FactorisedModel) and model.is_factorised:
-        queries_BD, items_VD = model.queries(batch), model.catalogue()
+        queries_BD, items_VD = model.both_sides(batch)
         if 0 < block < len(items_VD):
             return -blockwise_target_log_softmax(queries_BD, items_VD, batch.targets, block).mean()
         return -target_log_softmax(queries_BD, items_VD, batch.targets).mean()

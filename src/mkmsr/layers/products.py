@@ -1,0 +1,109 @@
+"""Matrix products of 32-bit numbers on a processor, by the faster of the two libraries that PyTorch carries.
+
+PyTorch's `mm` calls MKL, which on processors of AMD keeps to half-wide instructions; oneDNN multiplies 2 to 2.5 times
+as fast there (LOG.md has the figures). PyTorch keeps it for its own compiler, as an operation without a promise of
+staying; where it is missing, on other devices and for other types, these functions are `mm`.
+
+oneDNN makes a program for each shape that it meets, in 0.2 to 3 ms, and keeps the last thousand. So shapes should come
+back: `padded_rows` says to which number of rows a ragged array is filled up.
+
+Dimension letters: M rows, K inputs, N outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["linear", "padded_rows", "product"]
+
+_SMALLEST_WORK = 2**18
+"""Multiplications below which calling oneDNN costs more than it saves."""
+_FEWEST_ROWS = 16
+"""Rows below which a product is little more than reading the other matrix."""
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right, not differentiable by itself. Shapes [M, K] and [K, N] -> [M, N]."""
+    rows, inputs = left.shape
+    if rows >= _FEWEST_ROWS and rows * inputs * right.shape[1] >= _SMALLEST_WORK and _is_for_onednn(left, right):
+        arguments = _whole(left), _whole(right.T)
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(*arguments, None, "none", [], "")
+        return result
+    return left @ right
+
+
+def padded_rows(rows: int) -> int:
+    """The next number of rows among sixteen an octave, at least a multiple of 16."""
+    step = max(16, 1 << max(0, rows.bit_length() - 5))
+    return -(-rows // step) * step
+
+
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """inputs @ weight.T + bias for a number of rows that differs from batch to batch.
+
+    Args:
+        inputs: Shape [M, K].
+        weight: Shape [N, K].
+        bias: Shape [N].
+
+    Returns:
+        Shape [M, N].
+    """
+    if not _is_for_onednn(inputs, weight):
+        return F.linear(inputs, weight, bias)
+    if not torch.is_grad_enabled():
+        return _padded_linear(inputs, weight, bias)[0]
+    result: Tensor = _Linear.apply(inputs, weight, bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Linear(torch.autograd.Function):
+    """y = x W' + b:  dx = dy W,  dW = dy' x,  db = sum of dy."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        result, padded = _padded_linear(inputs, weight, bias)
+        ctx.save_for_backward(padded, weight)
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight = ctx.saved_tensors
+        rows = len(gradients[0])
+        of_result = _pad(gradients[0], len(inputs))
+        return (
+            product(of_result, weight)[:rows] if ctx.needs_input_grad[0] else None,
+            product(of_result.T, inputs) if ctx.needs_input_grad[1] else None,
+            gradients[0].sum(0) if ctx.needs_input_grad[2] else None,
+        )
+
+
+def _padded_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The result [M, N], and the inputs filled up with zeros, which the backward pass needs."""
+    padded = _pad(inputs, padded_rows(len(inputs)))
+    result = product(padded, weight.T)[: len(inputs)]
+    return (result if bias is None else result.add_(bias)), padded
+
+
+def _whole(matrix: Tensor) -> Tensor:
+    """The matrix without gaps between its rows or columns: for those oneDNN has nothing but a slow loop."""
+    return matrix if matrix.is_contiguous() or matrix.T.is_contiguous() else matrix.contiguous()
+
+
+def _pad(rows: Tensor, size: int) -> Tensor:
+    return rows if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
+
+
+def _is_for_onednn(*tensors: Tensor) -> bool:
+    if not _has_onednn():
+        return False
+    return all(each.device.type == "cpu" and each.dtype == torch.float32 for each in tensors)
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]

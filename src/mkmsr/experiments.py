@@ -15,7 +15,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.showcase import showcase
 from mkmsr.files import atomic_write
 from mkmsr.models import ModelEntry, ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.processes import ALONE, Processes
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit
 from mkmsr.training.checkpoint import differences
@@ -134,6 +135,7 @@ def run_experiment(
     start_from: ModelBundle | None = None,
     chosen_epochs: int | None = None,
     listener: ExperimentListener | None = None,
+    processes: Processes = ALONE,
 ) -> RunResult:
     """Fit a model, keep its best epoch on validation, rank the test once at the end, and write the run folder.
 
@@ -154,6 +156,8 @@ def run_experiment(
         chosen_epochs: Epochs that validation chose already, with another seed; then the fit that would choose them is
             left out, and `metrics.json` has no validation.
         listener: Told about phases, batches, epochs and ranking.
+        processes: Who trains and ranks together. All of them call this with the same arguments; the first alone reads
+            and writes the folder and should have the listener.
 
     Raises:
         TrainingError: Training cannot go on, or the folder holds another experiment that cannot be resumed as this one.
@@ -173,29 +177,33 @@ def run_experiment(
         identity["continued_from"] = start_from.metadata["data"]
     if chosen_epochs is not None:
         identity["chosen_epochs"] = chosen_epochs
-    if resume and (folder / METRICS_FILE).is_file():
-        return _finished(folder, identity, report=report)
-    if not resume:
-        _clear(folder)
-    if not (resume and (folder / "config.toml").is_file()):
-        atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
+    if processes.first_decides(resume and (folder / METRICS_FILE).is_file()):
+        found = _finished(folder, identity, report=report) if processes.is_first else RunResult(folder, {}, True)
+        return replace(found, metrics=processes.of_first(found.metrics))
+    if processes.is_first:
+        if not resume:
+            _clear(folder)
+        if not (resume and (folder / "config.toml").is_file()):
+            atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     began = time.perf_counter()
-    run = _Experiment(dataset, config, folder, seed, place, resume, start_from, chosen_epochs, listener)
+    run = _Experiment(dataset, config, folder, seed, place, resume, start_from, chosen_epochs, listener, processes)
     metrics = {
         **identity,
         "data": dataset.name,
         "fitted_on": "train and validation" if refit else "train",
         "device": str(place),
         "threads": torch.get_num_threads(),
+        "processes": processes.size,
         **run.carry_out(refit=refit),
         "seconds": time.perf_counter() - began,
         "peak_mib": peak_mib(),
     }
-    atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    if report:
-        write_run_report(folder)
+    if processes.is_first:
+        atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        if report:
+            write_run_report(folder)
     return RunResult(folder, metrics)
 
 
@@ -213,14 +221,14 @@ def new_model(dataset: PreparedDataset, config: ExperimentConfig, seed: int) -> 
         return config.entry.build(config.settings(), sizes)
 
 
-def validator(dataset: PreparedDataset, select: str) -> Validate:
+def validator(dataset: PreparedDataset, select: str, processes: Processes = ALONE) -> Validate:
     """What `fit` asks after each epoch: a model's metrics on the validation split, the selection metric among them.
 
     Raises:
         ConfigError: There is no such metric.
     """
     split, ks = dataset.evaluation_split("validation"), _list_lengths(select)
-    return lambda model: evaluate(model, split).metrics(ks)
+    return lambda model: evaluate(model, split, processes=processes).metrics(ks)
 
 
 @dataclass(frozen=True)
@@ -236,6 +244,7 @@ class _Experiment:
     start_from: ModelBundle | None
     chosen_epochs: int | None
     listener: ExperimentListener | None
+    processes: Processes
 
     def carry_out(self, *, refit: bool) -> dict[str, Any]:
         """Fit, rank, and write the bundle; the part of `metrics.json` that is a result."""
@@ -252,7 +261,12 @@ class _Experiment:
             model, _ = self._fit(self.folder / "refit" if refit else self.folder, refit=refit, stop_after=epochs)
         self._say("test")
         ranks, test = self._rank(model, "test")
-        model.to("cpu")
+        if self.processes.is_first:
+            self._keep(model.to("cpu"), ranks, {"validation": result.get("validation", {}), "test": test}, refit=refit)
+        return {"best_epoch": epochs, **result, "test": test}
+
+    def _keep(self, model: SessionModel, ranks: RankTable, metrics: Mapping[str, Any], *, refit: bool) -> None:
+        """Write ranks, examples and the bundle."""
         split = self.dataset.evaluation_split("test")
         examples = showcase(model, self.dataset, split, ranks)
         ranks.save(self.folder / "ranks.parquet")
@@ -263,10 +277,9 @@ class _Experiment:
             name=self.config.name,
             config=self.config.settings(),
             dataset=self.dataset,
-            metrics={"validation": result.get("validation", {}), "test": test},
+            metrics=metrics,
             refit=refit,
         )
-        return {"best_epoch": epochs, **result, "test": test}
 
     def _fit(
         self, folder: Path, *, refit: bool = False, stop_after: int | None = None
@@ -274,7 +287,8 @@ class _Experiment:
         """A new model fitted on train, or on train + validation; without a last epoch, validation chooses."""
         sessions = self.dataset.fitting_sessions(refit=refit)
         training = TrainingData(sessions, self.dataset.examples(sessions), self.dataset.knowledge)
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.processes.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
         model = new_model(self.dataset, self.config, self.seed)
         if self.start_from is not None:
             _logger.info("%s", carry_over(model, self.config.settings(), self.dataset, self.start_from))
@@ -282,7 +296,9 @@ class _Experiment:
             model,
             training,
             self.config.training,
-            validate=None if stop_after is not None else validator(self.dataset, self.config.training.select),
+            validate=None
+            if stop_after is not None
+            else validator(self.dataset, self.config.training.select, self.processes),
             seed=self.seed,
             device=self.device,
             folder=folder,
@@ -290,12 +306,13 @@ class _Experiment:
             listener=self.listener,
             stop_after=stop_after,
             identity={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
+            processes=self.processes,
         )
         return model, result
 
     def _rank(self, model: SessionModel, split: SplitName) -> tuple[RankTable, dict[str, Any]]:
         began = time.perf_counter()
-        table = evaluate(model, self.dataset.evaluation_split(split), listener=self.listener)
+        table = evaluate(model, self.dataset.evaluation_split(split), listener=self.listener, processes=self.processes)
         seconds = time.perf_counter() - began
         return table, evaluation_document(self.config.name, split, table, len(self.dataset.items), seconds=seconds)
 

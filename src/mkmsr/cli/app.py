@@ -18,6 +18,7 @@ from rich.console import Console
 from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, reproduce, train, tune
 from mkmsr.cli.console import WrongCall
 from mkmsr.errors import MkmsrError
+from mkmsr.processes import own_rank
 
 __all__ = ["app", "run"]
 
@@ -38,7 +39,8 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "train",
         train.train,
-        "mkmsr train data/shop --model mkm-sr --out runs/shop --set model.dim=64 training.batch_size=256 --refit",
+        "mkmsr train data/shop --model mkm-sr --out runs/shop --set model.dim=64 training.batch_size=256 --refit\n"
+        "torchrun --nproc-per-node 2 -m mkmsr train data/shop --model mkm-sr --out runs/shop",
     ),
     ("tune", tune.tune, "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune/v-sknn"),
     ("evaluate", evaluate.evaluate, "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
@@ -78,7 +80,7 @@ def app() -> App:
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING, force=True)
-    logging.getLogger("mkmsr").setLevel(logging.INFO)
+    logging.getLogger("mkmsr").setLevel(logging.INFO if own_rank() == 0 else logging.WARNING)
     debug = "--debug" in arguments
     try:
         app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
@@ -104,7 +106,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    Console(stderr=True).print(f"mkmsr: {text}", markup=False, highlight=False, soft_wrap=True, style="red")
+    speaker = f"mkmsr, rank {own_rank()}" if own_rank() else "mkmsr"
+    Console(stderr=True).print(f"{speaker}: {text}", markup=False, highlight=False, soft_wrap=True, style="red")
 
 
 def _one_line(error: Exception) -> str:

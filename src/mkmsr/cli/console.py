@@ -83,6 +83,11 @@ class Terminal:
         self.progress = _console(sys.stderr)
         self._people = self.progress if json_mode else _console(result)
 
+    def mute(self) -> None:
+        """Print nothing from now on: another process speaks."""
+        self.json_mode = False
+        self.progress.quiet = self._people.quiet = True
+
     def document(self, value: Any) -> None:
         """Print a JSON value on one line of standard output. Only with `--json`, otherwise nothing."""
         if self.json_mode:

@@ -14,6 +14,7 @@ from mkmsr.cli.data import check_output
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, running
 from mkmsr.errors import nearest
+from mkmsr.processes import ALONE, Processes, is_restarted, joined, own_device
 
 if TYPE_CHECKING:
     from mkmsr.bundle import ModelBundle
@@ -51,9 +52,12 @@ def train(
     refit: Annotated[bool, Parameter(negative=())] = False,
     resume: Annotated[bool, Parameter(negative=())] = False,
     from_: Annotated[Path | None, Parameter(name="--from")] = None,
+    process_timeout: Annotated[float, Parameter(validator=Number(gt=0))] = 300.0,
     common: Common = COMMON,
 ) -> None:
     """Fit a model, keep its best epoch on validation, rank the test once, save everything to a run folder.
+
+    Under torchrun several processes train it together, each on its part of every batch.
 
     Args:
         data: Prepared data.
@@ -70,9 +74,13 @@ def train(
         resume: Go on from the folder's last checkpoint.
         from_: Bundle of an older model to go on from on a newer log: same model and settings, known ids keep their
             vectors, the optimiser starts anew.
+        process_timeout: Under torchrun, seconds that a process waits for the others before it calls them gone.
     """
-    with terminal(common) as screen:
-        check_output(out, "config.toml")
+    with terminal(common) as screen, joined(timeout=process_timeout) as processes:
+        if processes.is_first:
+            check_output(out, "config.toml")
+        else:
+            screen.mute()
         flags = {"strategy": strategy, "epochs": epochs, "threads": threads}
         earlier = None
         if from_ is not None:
@@ -84,7 +92,16 @@ def train(
 
         dataset = PreparedDataset.load(data)
         result = train_into(
-            screen, dataset, settings, out, seed=seed, device=device, refit=refit, resume=resume, start_from=earlier
+            screen,
+            dataset,
+            settings,
+            out,
+            seed=seed,
+            device=str(own_device(device)),
+            refit=refit,
+            resume=resume or is_restarted(),
+            start_from=earlier,
+            processes=processes,
         )
         screen.document(result.metrics)
         chosen = {name: f"{100 * value:.2f} %" for name, value in result.metrics["validation"]["metrics"].items()}
@@ -108,6 +125,7 @@ def train_into(
     resume: bool = False,
     start_from: ModelBundle | None = None,
     announce: bool = True,
+    processes: Processes = ALONE,
 ) -> RunResult:
     """Run one experiment with progress on standard error, and unless it is a small matter a line for each phase."""
     from mkmsr.experiments import run_experiment
@@ -122,7 +140,8 @@ def train_into(
             refit=refit,
             resume=resume,
             start_from=start_from,
-            listener=watcher,
+            listener=watcher if processes.is_first else None,
+            processes=processes,
         )
 
 

@@ -89,6 +89,20 @@ class SessionBatch:
         result[self.rows, self.positions] = values
         return result
 
+    def part(self, rows: slice) -> SessionBatch:
+        """The batch of some of its prefixes, one after another."""
+        begin, end, _ = rows.indices(len(self))
+        events = slice(int(self.offsets[begin]), int(self.offsets[end]))
+        return SessionBatch(
+            items=self.items[events],
+            operations=self.operations[events],
+            offsets=self.offsets[begin : end + 1] - self.offsets[begin],
+            targets=self.targets[rows],
+            target_operations=self.target_operations[rows],
+            sessions=self.sessions[rows],
+            wanted=None if self.wanted is None else self.wanted[rows],
+        )
+
     def to(self, device: torch.device | str) -> SessionBatch:
         """The same batch on another device."""
         moved = {
@@ -137,6 +151,10 @@ class TripleBatch:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def part(self, rows: slice) -> TripleBatch:
+        """Some of the triples."""
+        return TripleBatch(self.items[rows], self.relations[rows], self.attributes[rows])
 
     def to(self, device: torch.device | str) -> TripleBatch:
         """The same triples on another device."""

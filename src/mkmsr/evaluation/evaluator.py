@@ -18,6 +18,7 @@ from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.metrics import conservative_ranks
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.models import SessionModel
+from mkmsr.processes import ALONE, Processes
 
 __all__ = ["EvaluationListener", "evaluate", "rank_examples", "scoring"]
 
@@ -39,6 +40,7 @@ def evaluate(
     batch_size: int = 512,
     workers: int = 1,
     listener: EvaluationListener | None = None,
+    processes: Processes = ALONE,
 ) -> RankTable:
     """Rank of every example's target among the whole catalogue.
 
@@ -51,6 +53,8 @@ def evaluate(
         workers: Processes of one thread each that share the work, for a model on a processor; worth their start of a
             few seconds where there are many examples. The ranks are those of one process of one thread.
         listener: Told after each batch.
+        processes: Who ranks together: each a stretch of the examples, in the same batches as one process would take.
+            All of them call this with the same model and split, and all get the whole table.
 
     Raises:
         EvaluationError: The split has no examples, scores have the wrong shape or cannot be ranked, or a worker failed.
@@ -60,6 +64,8 @@ def evaluate(
         raise EvaluationError(f"the {split.name} split has no examples: no session with a prefix and a next item")
     batch_size = min(batch_size, max(1, _MAX_SCORES // width))
     told = listener.ranked if listener is not None else _tell_nobody
+    if processes.size > 1:
+        return RankTable.of_split(_rank_together(model, examples, width, batch_size, told, processes), split)
     if workers > 1 and len(examples) > batch_size:
         from mkmsr.evaluation.parallel import rank_in_processes  # It imports this file.
 
@@ -90,6 +96,27 @@ def rank_examples(
             done += len(batch)
             told(done, len(examples))
     return ranks
+
+
+def _rank_together(
+    model: SessionModel | Callable[[SessionBatch], Tensor],
+    examples: ExampleTable,
+    width: int,
+    batch_size: int,
+    told: Callable[[int, int], None],
+    processes: Processes,
+) -> NDArray[np.int32]:
+    """`rank_examples` by all processes; each hears of its own progress, as if it were that of all."""
+    batches = processes.part(-(-len(examples) // batch_size))
+    own = slice(batches.start * batch_size, min(batches.stop * batch_size, len(examples)))
+    size, total = own.stop - own.start, len(examples)
+    ranks = torch.zeros(total, dtype=torch.int32)
+    found = rank_examples(
+        model, examples.rows(own), width, batch_size, lambda done, _: told(done * total // size, total)
+    )
+    ranks[own] = torch.from_numpy(found)
+    processes.add_up(ranks)
+    return ranks.numpy()
 
 
 @contextmanager

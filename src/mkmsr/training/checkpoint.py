@@ -55,6 +55,15 @@ class Progress:
     history: tuple[EpochRecord, ...] = ()
     finished: bool = False
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Progress:
+        """The progress whose `asdict` went through JSON.
+
+        Raises:
+            TypeError: The values are of another form.
+        """
+        return cls(**{**values, "history": tuple(EpochRecord(**each) for each in values["history"])})
+
 
 class CheckpointFolder:
     """Reads and writes the checkpoint of one run.
@@ -126,11 +135,10 @@ class CheckpointFolder:
                 f"{path}: this is the checkpoint of another run: {shown}{more}. "
                 "Resume with the old settings, or start over without resume"
             )
-        fields["history"] = tuple(EpochRecord(**each) for each in fields["history"])
         tensors = {name: _read_tensors(self.path / name, digest) for name, digest in files.items()}
         self._best = {name: digest for name, digest in files.items() if name != state}
         best = next((tensors[name] for name in self._best), None)
-        return Progress(**fields), tensors[state], best
+        return Progress.from_json(fields), tensors[state], best
 
     def _remove_all_but(self, kept: Mapping[str, str] | tuple[()]) -> None:
         for pattern in ("*.safetensors", "*.safetensors.part", f".{_HEADER}.*"):

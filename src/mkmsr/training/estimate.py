@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.processes import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.identity import own_random_state
 from mkmsr.training.optimisation import build_optimiser, take_step
@@ -55,21 +56,24 @@ class TrainingEstimate:
         return self.weights_mib + self.gradients_mib + self.optimiser_mib + self.scores_mib
 
 
-def estimate_training(model: SessionModel, training: TrainingData, config: TrainingConfig) -> TrainingEstimate:
+def estimate_training(
+    model: SessionModel, training: TrainingData, config: TrainingConfig, processes: Processes = ALONE
+) -> TrainingEstimate:
     """Count memory and time a few steps on a copy; weights and random state stay as they are.
 
     Args:
         model: A model with weights that has observed the training data and stands on its device.
         training: What it will learn from.
         config: How.
+        processes: Who shares every step; memory and time are those of one of them, without what they exchange.
     """
     plan = Plan(effective_strategy(config, model, training), training, config, seed=0)
     first = plan.knowledge_epochs + 1
     weights = sum(each.nbytes for each in model.parameters() if each.requires_grad) / _MIB
     held = sum(each.nbytes for each in model.state_dict().values()) / _MIB
     columns = min(config.loss.catalogue_block or model.sizes.num_items + 1, model.sizes.num_items + 1)
-    batch = min(config.batch_size, len(training.examples))
-    per_step = _seconds_per_step(model, plan, config, first)
+    batch = -(-min(config.batch_size, len(training.examples)) // processes.size)
+    per_step = _seconds_per_step(model, plan, config, first, processes)
     steps = {epoch: plan.num_steps(epoch) for epoch in (1, first)}
     of_sessions = -(-len(training.examples) // config.batch_size)
     of_triples = steps[first] - of_sessions
@@ -88,7 +92,9 @@ def estimate_training(model: SessionModel, training: TrainingData, config: Train
     )
 
 
-def _seconds_per_step(model: SessionModel, plan: Plan, config: TrainingConfig, first: int) -> dict[str, float]:
+def _seconds_per_step(
+    model: SessionModel, plan: Plan, config: TrainingConfig, first: int, processes: Processes
+) -> dict[str, float]:
     """Mean wall time of a step with sessions and of one with triples alone (0 where the plan has none)."""
     of_sessions = list(islice(plan.steps(first), _TIMED_STEPS + 1))
     of_triples = (
@@ -103,7 +109,7 @@ def _seconds_per_step(model: SessionModel, plan: Plan, config: TrainingConfig, f
             seconds = []
             for step in steps:
                 began = time.perf_counter()
-                take_step(trial, optimiser, step, config.loss, clip_norm=config.optimiser.clip_norm)
+                take_step(trial, optimiser, step.part(processes), config.loss, clip_norm=config.optimiser.clip_norm)
                 float(next(trial.parameters()).detach().sum())  # Waits for the device.
                 seconds.append(time.perf_counter() - began)
             timed = seconds[1:] or seconds  # The first one warms up.

@@ -47,10 +47,11 @@ def run_identity(
 
 
 @contextmanager
-def own_random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, PyTorch's random numbers (dropout) follow from the seed alone; the caller's are as before afterwards."""
+def own_random_state(seed: int, device: torch.device, rank: int = 0) -> Iterator[None]:
+    """Inside, PyTorch's random numbers (dropout) follow from seed and rank; the caller's are as before afterwards."""
     # Drawn from the seed, not the seed itself: the caller may have drawn the first weights with that.
-    drawn = int(np.random.SeedSequence([seed, 1]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    entropy = [seed, 1, rank] if rank else [seed, 1]
+    drawn = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(drawn)
         yield

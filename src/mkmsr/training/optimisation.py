@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import Negatives, SessionModel
+from mkmsr.processes import ALONE, Processes
 from mkmsr.training.config import LossConfig, OptimiserConfig
 from mkmsr.training.losses import knowledge_loss, session_loss
 from mkmsr.training.row_optimiser import RowAdam, clip_gradients
 from mkmsr.training.sampled_losses import is_sampled, sampled_session_loss
 from mkmsr.training.strategies import Step
+from mkmsr.training.together import add_up_gradients
 
 __all__ = ["StepLosses", "build_optimiser", "optimiser_tensors", "restore_optimiser", "take_step"]
 
@@ -49,28 +51,59 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
 
 
 def take_step(
-    model: SessionModel, optimiser: torch.optim.Optimizer, step: Step, loss: LossConfig, *, clip_norm: float | None
+    model: SessionModel,
+    optimiser: torch.optim.Optimizer,
+    step: Step,
+    loss: LossConfig,
+    *,
+    clip_norm: float | None,
+    processes: Processes = ALONE,
 ) -> StepLosses:
-    """Move the weights once, down session loss + lambda_1 * knowledge loss, whichever of both the step has."""
-    device = next(model.parameters()).device
+    """Move the weights once, down session loss + lambda_1 * knowledge loss, whichever of both the step has.
+
+    Of several processes each takes the gradient of its part of the step. Means over parts are weighed by how much of
+    the step they are, so that their sum is the gradient that one process would take, and all move by the same.
+    """
     optimiser.zero_grad(set_to_none=True)
-    of_sessions = of_triples = total = None
-    if step.sessions is not None:
-        of_sessions = total = _session_loss(model, step.sessions.to(device), step.negatives, loss)
-    if step.triples is not None:
-        corrupted = step.corrupted.to(device) if step.corrupted is not None else None
-        of_triples = knowledge_loss(model, step.triples.to(device), corrupted=corrupted, margin=loss.margin)
-        weighted = loss.knowledge_weight * of_triples
-        total = weighted if total is None else total + weighted
-    assert total is not None
-    total.backward()  # type: ignore[no-untyped-call]
+    losses = _own_losses(model, step.part(processes), step, loss)
+    parts = [losses.session] if losses.session is not None else []
+    parts += [loss.knowledge_weight * losses.knowledge] if losses.knowledge is not None else []
+    if parts:  # A process has no part in a step of fewer examples than processes.
+        sum(parts[1:], start=parts[0]).backward()  # type: ignore[no-untyped-call]
+    losses = StepLosses(*(None if each is None else each.detach() for each in losses))
+    if processes.size > 1:
+        losses = _add_up(processes, model, step, losses)
     if clip_norm is not None:
         clip_gradients(model.parameters(), clip_norm)
     optimiser.step()
-    return StepLosses(
-        of_sessions.detach() if of_sessions is not None else None,
-        of_triples.detach() if of_triples is not None else None,
-    )
+    return losses
+
+
+def _own_losses(model: SessionModel, own: Step, whole: Step, loss: LossConfig) -> StepLosses:
+    """The losses of a part of a step, each times its share of the whole."""
+    device = next(model.parameters()).device
+    of_sessions = of_triples = None
+    if own.sessions is not None:
+        of_sessions = _session_loss(model, own.sessions.to(device), own.negatives, loss)
+        if own is not whole and whole.sessions is not None:
+            of_sessions = of_sessions * (len(own.sessions) / len(whole.sessions))
+    if own.triples is not None:
+        corrupted = own.corrupted.to(device) if own.corrupted is not None else None
+        of_triples = knowledge_loss(model, own.triples.to(device), corrupted=corrupted, margin=loss.margin)
+        if own is not whole and whole.triples is not None:
+            of_triples = of_triples * (len(own.triples) / len(whole.triples))
+    return StepLosses(of_sessions, of_triples)
+
+
+def _add_up(processes: Processes, model: SessionModel, step: Step, own: StepLosses) -> StepLosses:
+    """The losses of the whole step; its gradients become those of all processes together."""
+    device = next(model.parameters()).device
+    values = torch.zeros(2, device=device)
+    for place, each in enumerate(own):
+        if each is not None:
+            values[place] = each
+    values = add_up_gradients(processes, model.parameters(), values)
+    return StepLosses(values[0] if step.sessions is not None else None, values[1] if step.triples is not None else None)
 
 
 def _session_loss(model: SessionModel, sessions: SessionBatch, negatives: Negatives | None, loss: LossConfig) -> Tensor:

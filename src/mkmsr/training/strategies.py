@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mkmsr.data.batching import SessionBatch, TripleBatch, collate, collate_triples, epoch_order
 from mkmsr.models.base import Negatives, SessionModel, TrainingData
+from mkmsr.processes import Processes
 from mkmsr.training.config import StrategyName, TrainingConfig
 from mkmsr.training.corruption import TripleCorruptor
 from mkmsr.training.negatives import NegativeSampler
@@ -42,6 +43,16 @@ class Step:
     triples: TripleBatch | None = None
     corrupted: TripleBatch | None = None
     negatives: Negatives | None = None
+
+    def part(self, processes: Processes) -> Step:
+        """What this process learns from: its part of sessions and triples, all negatives; None for an empty part."""
+        if processes.size == 1:
+            return self
+        parts: dict[str, Any] = {}
+        for name, whole in (("sessions", self.sessions), ("triples", self.triples), ("corrupted", self.corrupted)):
+            own = None if whole is None else whole.part(processes.part(len(whole)))
+            parts[name] = own if own is not None and len(own) else None
+        return Step(**parts, negatives=self.negatives)
 
 
 def effective_strategy(config: TrainingConfig, model: SessionModel, training: TrainingData) -> StrategyName:

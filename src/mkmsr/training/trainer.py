@@ -15,16 +15,18 @@ from torch import Tensor
 
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.processes import ALONE, Processes
 from mkmsr.training.checkpoint import CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.estimate import estimate_training
 from mkmsr.training.history import EpochRecord, append_record, write_history
-from mkmsr.training.identity import own_random_state, random_state, run_identity, set_random_state
+from mkmsr.training.identity import own_random_state, run_identity, set_random_state
 from mkmsr.training.listener import SilentListener, TrainingListener
 from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
 from mkmsr.training.schedules import learning_rate_factor
 from mkmsr.training.strategies import Plan, effective_strategy
 from mkmsr.training.tally import ADVICE, LossTally
+from mkmsr.training.together import all_random_states, check_alike, own_part, share_checkpoint
 
 __all__ = ["FitResult", "Validate", "fit"]
 
@@ -70,11 +72,13 @@ def fit(
     listener: TrainingListener | None = None,
     stop_after: int | None = None,
     identity: Mapping[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> FitResult:
     """Train a model in place; afterwards it holds the best epoch's weights.
 
     The result is a function of the model's first weights, the data, the settings and the seed, on a CPU bit for bit;
-    kills and resumptions in between change nothing. The caller's random state is left alone.
+    kills and resumptions in between change nothing. The caller's random state is left alone. Several processes come to
+    what one comes to, but for rounding and what dropout drops: each takes the gradient of its part of every batch.
 
     Args:
         model: The model with its first weights. It first observes the training data; one without weights is done then.
@@ -90,6 +94,7 @@ def fit(
         stop_after: Stop after this epoch, although the schedule of the learning rate is planned for `config.epochs`. A
             refit uses it: it repeats the schedule that validation saw up to the chosen epoch.
         identity: What else a checkpoint must agree on, such as the model's settings.
+        processes: Who trains together. All of them call this with the same arguments; only the first writes files.
 
     Raises:
         TrainingError: There is nothing to learn from, the loss is not finite, or the checkpoint is of another run.
@@ -103,17 +108,19 @@ def fit(
         return FitResult(0, 0, _validation(model, validate), ())
     if len(training.examples) == 0:
         raise TrainingError("there is no example to learn from: every training session has fewer than two events")
-    with own_random_state(seed, device):
+    with own_random_state(seed, device, processes.rank):
         plan = Plan(effective_strategy(config, model, training), training, config, seed)
         store = None
-        if folder is not None:
+        if folder is not None or processes.size > 1:
             validated = validate is not None
             known = run_identity(model, training, config, seed=seed, stop_after=stop_after, validated=validated)
-            store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(identity or {}), **known})
-        run = _Run(model, plan, config, validate, store, folder, listener or SilentListener(), stop_after)
+            check_alike(processes, {**(identity or {}), **known})
+            if folder is not None:
+                store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(identity or {}), **known})
+        run = _Run(model, plan, config, validate, store, folder, listener or SilentListener(), stop_after, processes)
         run.start(resume=resume)
         if listener is not None and not run.progress.finished:
-            listener.estimate(estimate_training(model, training, config))
+            listener.estimate(estimate_training(model, training, config, processes))
         while not run.progress.finished:
             run.run_epoch()
         return run.result()
@@ -132,10 +139,11 @@ class _Run:
         folder: Path | None,
         listener: TrainingListener,
         stop_after: int | None,
+        processes: Processes,
     ):
         self.model, self.plan, self.config, self.validate = model, plan, config, validate
-        self.store, self.listener = store, listener
-        self.history_path = folder / HISTORY_FILE if folder is not None else None
+        self.store, self.listener, self.processes = store, listener, processes
+        self.history_path = folder / HISTORY_FILE if folder is not None and processes.is_first else None
         planned = plan.knowledge_epochs + config.epochs
         self.last_epoch = min(planned, stop_after) if stop_after is not None else planned
         self.device = next(model.parameters()).device
@@ -148,10 +156,11 @@ class _Run:
     def start(self, *, resume: bool) -> None:
         """Begin at the checkpoint or at the first step, and make the history file agree."""
         if self.store is not None:
-            found = self.store.load() if resume else None
-            if found is None:
+            found = self.store.load() if resume and self.processes.is_first else None
+            if found is None and self.processes.is_first:
                 self.store.clear()
-            else:
+            found = share_checkpoint(self.processes, found)
+            if found is not None:
                 self.progress, state, self.best = found
                 self._restore(state)
                 _logger.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
@@ -170,7 +179,9 @@ class _Run:
                 continue  # Taken before the kill; drawn again because the rest of the epoch's draws follow from it.
             rate = self._set_learning_rate(epoch, index / total)
             optimiser, loss = self.config.optimiser, self.config.loss
-            losses = take_step(self.model, self.optimiser, step, loss, clip_norm=optimiser.clip_norm)
+            losses = take_step(
+                self.model, self.optimiser, step, loss, clip_norm=optimiser.clip_norm, processes=self.processes
+            )
             self.tally.add(index, step, losses)
             if (index + 1) % _STEPS_BETWEEN_LOOKS == 0 or index + 1 == total:
                 self._look(epoch, index + 1, total)
@@ -192,6 +203,7 @@ class _Run:
         epoch, phase = self.progress.epoch, self.plan.phase(self.progress.epoch)
         self._check_weights(epoch)
         validation = _validation(self.model, self.validate) if phase == "sessions" else {}
+        validation = self.processes.of_first(validation)  # One judgement for all: they stop together.
         record = EpochRecord(
             epoch=epoch,
             phase=phase,
@@ -258,15 +270,19 @@ class _Run:
                 raise TrainingError(f"{name} holds weights that are not finite; {ADVICE}", epoch=epoch)
 
     def _is_checkpoint_due(self) -> bool:
-        return self.store is not None and time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
+        due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
+        return self.store is not None and self.processes.first_decides(due)
 
     def _save(self, *, best: Mapping[str, Tensor] | None = None) -> None:
         if self.store is None:
             return
+        random = all_random_states(self.processes, self.device)
+        if not self.processes.is_first:
+            return
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"optimiser.{name}": value for name, value in optimiser_tensors(self.optimiser).items()}
         state |= {f"tally.{name}": value for name, value in self.tally.tensors().items()}
-        state |= {f"random.{name}": value for name, value in random_state(self.device).items()}
+        state |= {f"random.{name}": value for name, value in random.items()}
         self.store.save(self.progress, state, best=best)
         self.saved_at = time.monotonic()
 
@@ -278,7 +294,8 @@ class _Run:
         self.model.load_state_dict(parts["model"])
         restore_optimiser(self.optimiser, parts["optimiser"])
         self.tally = LossTally.from_tensors(parts["tally"], self.device)
-        set_random_state(parts["random"], self.device)
+        if own := own_part(self.processes, parts["random"]):
+            set_random_state(own, self.device)
 
 
 def _validation(model: SessionModel, validate: Validate | None) -> dict[str, float]:

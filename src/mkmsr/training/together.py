@@ -1,0 +1,125 @@
+"""What the processes of one fit exchange: gradients after every step, a checkpoint to go on from, random states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mkmsr.errors import TrainingError
+from mkmsr.processes import Processes
+from mkmsr.training.checkpoint import Progress, differences
+from mkmsr.training.identity import random_state
+
+__all__ = ["Found", "add_up_gradients", "all_random_states", "check_alike", "own_part", "share_checkpoint"]
+
+Found = tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None]
+"""A checkpoint: progress, the tensors to go on with, the best epoch's weights."""
+
+_LARGE = 2**16
+"""Gradients of more numbers travel by themselves, without being copied; smaller ones travel together."""
+
+
+def add_up_gradients(processes: Processes, parameters: Iterable[nn.Parameter], losses: Tensor) -> Tensor:
+    """Replace gradients by their sums over all processes; returns the sums of the losses.
+
+    A weight is left without a gradient where no process has one: the optimiser does not touch it then, as it would not
+    in one process.
+
+    Args:
+        processes: Who takes part.
+        parameters: The weights, in the same order everywhere.
+        losses: A few numbers to be summed on the way. Shape [numbers].
+    """
+    trained = [each for each in parameters if each.requires_grad]
+    kinds = [each.grad is not None and (2 if each.grad.is_sparse else 1) for each in trained]
+    notes = torch.cat([losses, losses.new_tensor([[kind == 1, kind == 2] for kind in kinds]).flatten()])
+    processes.add_up(notes)
+    reached = notes[len(losses) :].view(-1, 2).tolist()
+    dense = []
+    for weight, (whole, rows) in zip(trained, reached, strict=True):
+        if whole:
+            gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            weight.grad = (gradient.to_dense() if gradient.is_sparse else gradient).contiguous()
+            dense.append(weight.grad)
+        elif rows:
+            weight.grad = _added_rows(processes, weight)
+    _add_up_dense(processes, dense)
+    return notes[: len(losses)]
+
+
+def _add_up_dense(processes: Processes, gradients: Sequence[Tensor]) -> None:
+    for gradient in gradients:
+        if gradient.numel() > _LARGE:
+            processes.add_up(gradient)
+    small = [gradient for gradient in gradients if gradient.numel() <= _LARGE]
+    if small:
+        together = torch.cat([gradient.flatten() for gradient in small])
+        processes.add_up(together)
+        for gradient, summed in zip(small, torch.split(together, [each.numel() for each in small]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+
+def _added_rows(processes: Processes, weight: nn.Parameter) -> Tensor:
+    """The sum of gradients that hold a few rows each: only those rows travel."""
+    width = weight.shape[1:]
+    if weight.grad is None:
+        rows, values = torch.zeros(0, dtype=torch.int64, device=weight.device), weight.new_zeros((0, *width))
+    else:
+        own = weight.grad.coalesce()
+        rows, values = own.indices()[0], own.values()
+    counts = [int(count) for count in processes.gather(torch.tensor(len(rows)))]
+    missing = max(counts) - len(rows)  # All send equally many.
+    all_rows = processes.gather(torch.cat([rows, rows.new_zeros(missing)]))
+    all_values = processes.gather(torch.cat([values, values.new_zeros((missing, *width))]))
+    sent_rows = [each[:count] for each, count in zip(all_rows, counts, strict=True)]
+    sent_values = [each[:count] for each, count in zip(all_values, counts, strict=True)]
+    return torch.sparse_coo_tensor(torch.cat(sent_rows)[None], torch.cat(sent_values), weight.shape).coalesce()
+
+
+def check_alike(processes: Processes, identity: Mapping[str, Any]) -> None:
+    """Make sure that all processes are at the same run.
+
+    Raises:
+        TrainingError: This one has other settings, data or first weights than the first.
+    """
+    if processes.size == 1:
+        return
+    other = differences(processes.of_first(identity), json.loads(json.dumps(identity)))
+    if other:
+        raise TrainingError(f"rank {processes.rank} is not at the same run as rank 0: {'; '.join(other[:5])}")
+
+
+def share_checkpoint(processes: Processes, found: Found | None) -> Found | None:
+    """What the first process found, for all; one without a checkpoint of its own needs no access to the folder."""
+    if processes.size == 1:
+        return found
+    progress = processes.of_first(None if found is None else asdict(found[0]))
+    if progress is None:
+        return None
+    _, state, best = found if found is not None else (None, {}, None)
+    shared_state, shared_best = processes.tensors_of_first(state), processes.tensors_of_first(best or {})
+    return Progress.from_json(progress), shared_state, shared_best or None
+
+
+def all_random_states(processes: Processes, device: torch.device) -> dict[str, Tensor]:
+    """Where the random numbers of every process stand: those of rank n under names that end in @n, but for rank 0."""
+    found = {}
+    for name, own in random_state(device).items():
+        for rank, state in enumerate(processes.gather(own)):
+            found[f"{name}@{rank}" if rank else name] = state
+    return found
+
+
+def own_part(processes: Processes, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This process's own of such states; empty for a rank that the checkpoint does not know."""
+    found = {}
+    for name, state in states.items():
+        kind, _, rank = name.partition("@")
+        if int(rank or 0) == processes.rank:
+            found[kind] = state
+    return found

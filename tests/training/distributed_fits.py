@@ -30,6 +30,10 @@ CASES: dict[str, dict[str, Any]] = {
     "sampled": {"loss": {"session": "sampled-cross-entropy", "negatives": {"number": 8}}},
     "bpr": {"loss": {"session": "bpr", "negatives": {"number": 8}}, "optimiser": {"name": "adagrad"}},
     "bpr-max": {"loss": {"session": "bpr-max", "negatives": {"number": 8}}, "strategy": "joint"},
+    "touched rows": {
+        "loss": {"session": "sampled-cross-entropy", "negatives": {"number": 4}},
+        "optimiser": {"touched_rows": True, "clip_norm": 0.5},
+    },
 }
 """Settings of fits that several processes must come to as one does."""
 

@@ -1,0 +1,77 @@
+"""Which of our models stands beside which model of another library, and with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["PAIRS", "Pair"]
+
+_SAME_PLAN: dict[str, Any] = {
+    "batch_size": 128,
+    "epochs": 30,
+    "shuffle": "examples",
+    "optimiser": {"name": "adam", "learning_rate": 1e-3, "schedule": "constant"},
+}
+"""Both sides: Adam at 0.001, batches of 128 examples shuffled one by one, at most 30 epochs."""
+
+_HOPWISE: dict[str, Any] = {
+    "train_batch_size": 128,
+    "learner": "adam",
+    "learning_rate": 1e-3,
+    "embedding_size": 100,
+    "train_neg_sample_args": None,
+}
+_ONE_NEGATIVE = {"distribution": "uniform", "sample_num": 1, "alpha": 1.0, "dynamic": False, "candidate_num": 0}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two implementations of one model.
+
+    Args:
+        label: What tables call the model.
+        library: "hopwise" or "cornac".
+        peer: The library's name of the model.
+        peer_settings: The library's settings.
+        model: Our registered name.
+        settings: Our settings of the model, where they are not its defaults.
+        training: Our settings of training, where they are not the model's defaults.
+        hook: For Cornac: what the model asks its data for once an epoch.
+    """
+
+    label: str
+    library: str
+    peer: str
+    peer_settings: Mapping[str, Any]
+    model: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    hook: str = "s_iter"
+
+    def epochs(self) -> int:
+        """Most epochs of either side."""
+        return int(self.training.get("epochs", 30))
+
+
+PAIRS: dict[str, Pair] = {
+    "hopwise-sr-gnn": Pair(
+        "SR-GNN", "hopwise", "SRGNN", {**_HOPWISE, "step": 1}, "sr-gnn", training={**_SAME_PLAN, "epochs": 8}
+    ),
+    "hopwise-narm": Pair(
+        "NARM",
+        "hopwise",
+        "NARM",
+        {**_HOPWISE, "hidden_size": 100, "dropout_probs": [0.25, 0.5]},
+        "narm",
+        {"dropout": 0.25, "session_dropout": 0.5},
+        _SAME_PLAN,
+    ),
+    "hopwise-stamp": Pair("STAMP", "hopwise", "STAMP", _HOPWISE, "stamp", training=_SAME_PLAN),
+    "hopwise-fpmc": Pair(
+        "FPMC", "hopwise", "FPMC", {**_HOPWISE, "train_neg_sample_args": _ONE_NEGATIVE}, "fpmc", training=_SAME_PLAN
+    ),
+    "cornac-gru4rec": Pair("GRU4REC", "cornac", "GRU4Rec", {"layers": [100], "batch_size": 32}, "gru4rec"),
+    "cornac-fpmc": Pair("FPMC", "cornac", "FPMC", {"embedding_dim": 100, "batch_size": 128}, "fpmc", hook="sessions"),
+}

@@ -10,7 +10,7 @@ from mkmsr.config import validate
 from mkmsr.training import TrainingConfig, fit
 from mkmsr.training.config import OptimiserConfig
 from mkmsr.training.optimisation import build_optimiser
-from mkmsr.training.row_optimiser import RowAdam, clip_gradients
+from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
 from tests.training.tiny import TinyModel, tiny_training
 
 SIZE, DIM = 12, 3
@@ -70,11 +70,18 @@ def test_a_table_may_get_dense_gradients_now_and_then() -> None:
     )
 
 
-def test_adagrad_on_touched_rows_is_adagrad() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("lr_decay", [0.0, 0.1])
+def test_adagrad_on_touched_rows_is_adagrad(lr_decay: float, *, fused: bool) -> None:
     batches = [[1, 2, 2], [5, 1], [9]]
-    assert_equal(
-        trained(torch.optim.Adagrad, batches, sparse=False), trained(torch.optim.Adagrad, batches, sparse=True)
-    )
+    dense = trained(torch.optim.Adagrad, batches, sparse=False, fused=fused, lr_decay=lr_decay)
+    assert_equal(dense, trained(RowAdagrad, batches, sparse=True, fused=fused, lr_decay=lr_decay))
+
+
+def test_adagrad_decays_the_rows_that_a_step_touches() -> None:
+    batches = [[*range(SIZE), 3, 3], [*range(SIZE), 7]]
+    dense = trained(torch.optim.Adagrad, batches, sparse=False, weight_decay=0.1)
+    assert_equal(dense, trained(RowAdagrad, batches, sparse=True, weight_decay=0.1))
 
 
 def test_clipping_measures_all_gradients_together_sparse_ones_too() -> None:

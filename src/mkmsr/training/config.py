@@ -42,7 +42,7 @@ class OptimiserConfig(StrictModel):
     """Gradients are scaled down to this norm, all weights together; absent: never."""
     touched_rows: bool = False
     """Whether a step moves only those rows of item tables that it touched, see `mkmsr.training.row_optimiser`: for
-    sampled losses over large catalogues. With "adagrad" that is the same to the bit, but allows no weight decay."""
+    sampled losses. With "adagrad" it changes nothing but time, as long as weights do not decay."""
 
 
 class NegativesConfig(StrictModel):

@@ -1,4 +1,4 @@
-"""Adam for tables of which a step touches few rows, and clipping where some gradients are sparse.
+"""Adam and Adagrad for tables of which a step touches few rows, and clipping where some gradients are sparse.
 
 Dimension letters: m touched rows, V rows of the table, D embedding size.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["RowAdam", "clip_gradients"]
+__all__ = ["RowAdagrad", "RowAdam", "clip_gradients"]
 
 
 class RowAdam(torch.optim.Adam):
@@ -59,6 +59,39 @@ class RowAdam(torch.optim.Adam):
         spread_mD = square_mD.div_(1 - second ** state["step"]).sqrt_().add_(group["eps"])
         weight_mD -= mean_mD.div_(spread_mD).mul_(rate / (1 - first ** state["step"]))
         weight.index_copy_(0, rows, weight_mD)
+
+
+class RowAdagrad(torch.optim.Adagrad):
+    """Adagrad whose step takes, of a weight with a sparse gradient, the touched rows alone.
+
+    A row that has no gradient stays where it is anyway, so that this is Adagrad over the whole table, but for the order
+    of sums, and but for a weight decay, which here a row feels only at steps that touch it.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move the weights once."""
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and weight.grad.is_sparse:
+                    self._move_rows(weight, group)
+                    weight.grad = None
+        super().step()
+        return None
+
+    def _move_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
+        assert weight.grad is not None
+        gradient = weight.grad.coalesce()
+        rows, gradient_mD = gradient.indices()[0], gradient.values()
+        state, decay = self.state[weight], group["weight_decay"]
+        state["step"] += 1
+        if decay:
+            gradient_mD = gradient_mD + decay * weight.index_select(0, rows)
+        sum_mD = state["sum"].index_select(0, rows).addcmul_(gradient_mD, gradient_mD)
+        state["sum"].index_copy_(0, rows, sum_mD)
+        rate = group["lr"] / (1 + (float(state["step"]) - 1) * group["lr_decay"])
+        weight.index_add_(0, rows, gradient_mD / sum_mD.sqrt_().add_(group["eps"]), alpha=-rate)
 
 
 def clip_gradients(weights: Iterable[nn.Parameter], norm: float) -> None:

@@ -198,6 +198,7 @@ MODELS: dict[str, ModelEntry] = {
             ("loss.negatives.number", 1024),
             ("optimiser.name", "adagrad"),
             ("optimiser.learning_rate", 0.05),
+            ("optimiser.touched_rows", True),
             ("batch_size", 256),
             *_WHOLE_SESSIONS,
         ),

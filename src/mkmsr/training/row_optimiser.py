@@ -65,7 +65,8 @@ class RowAdagrad(torch.optim.Adagrad):
     """Adagrad whose step takes, of a weight with a sparse gradient, the touched rows alone.
 
     A row that has no gradient stays where it is anyway, so that this is Adagrad over the whole table, but for the order
-    of sums, and but for a weight decay, which here a row feels only at steps that touch it.
+    of sums (whose rounding Adagrad magnifies where gradients are nearly zero), and but for a weight decay, which here a
+    row feels only at steps that touch it.
     """
 
     @torch.no_grad()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from itertools import chain, pairwise
 
-import narwhals as nw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +12,6 @@ from logs import log_of
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.sessionise import cut_sessions, drop_duplicates, number_items
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError, DataError
 
@@ -107,27 +104,6 @@ def test_preparation_equals_its_literal_description(rows, options):
     dataset = prepare(log, options)
     assert [sessions_of(dataset, table) for table in (dataset.train, dataset.validation, dataset.test)] == splits
     assert list(dataset.items.ids) == items
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_same_queries_give_the_same_rows_on_another_engine(tmp_path, seed):
-    duckdb = pytest.importorskip("duckdb")
-    rng = random.Random(seed)
-    rows = [(rng.choice("uvwxyz"), rng.choice("abcdefgh"), rng.choice("xyz"), rng.randrange(300)) for _ in range(400)]
-    frame = log_of(rows, owner="user_id").events.collect()
-    frame.write_parquet(tmp_path / "log.parquet")
-    with duckdb.connect() as connection:
-        table = connection.read_parquet(str(tmp_path / "log.parquet"))
-        other = preparation_queries(nw.from_native(table)).to_native().fetchall()
-    assert other == preparation_queries(nw.from_native(frame.lazy())).collect().to_native().rows()
-
-
-def preparation_queries(log: nw.LazyFrame) -> nw.LazyFrame:
-    """Everything up to the first round of filters, as one query."""
-    events = drop_duplicates(number_items(log), owner="user_id")
-    events = cut_sessions(events, gap=5)
-    events = events.filter(nw.len().over("item") >= 3).filter(nw.len().over("session") >= 2)
-    return events.select("row", "item", "session", "time").sort("row")
 
 
 def test_a_pause_of_exactly_the_gap_does_not_cut_and_one_second_more_does():

@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
+from mkmsr.cli.running import RUNNING, Running
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def prepare(
     max_session_events: Annotated[int, Parameter(validator=Number(gte=2))] = 29,
     buckets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     name: str | None = None,
-    engine: Literal["polars"] = "polars",
+    running: Running = RUNNING,
     common: Common = COMMON,
 ) -> None:
     """Turn a raw log into prepared data: sessions, filters, temporal split, indexes, item knowledge.
@@ -98,9 +99,9 @@ def prepare(
         max_session_events: Examples use the last so many events of a session.
         buckets: Numeric relations and how many buckets of about equal size their values become: price=20
         name: Name of the data in tables; that of the output folder by default.
-        engine: What runs the preparation.
     """
     with terminal(common) as screen:
+        from mkmsr.data.engines import open_engine
         from mkmsr.data.prepare import PrepareOptions
         from mkmsr.data.prepare import prepare as prepare_log
         from mkmsr.data.readers import read_log
@@ -109,28 +110,26 @@ def prepare(
         path = reading.source(source)
         check_output(out, "dataset.json")
         began = time.perf_counter()
-        with waiting(screen.progress, f"preparing {path}"):
+        options = PrepareOptions(
+            gap_seconds=gap,
+            min_session_events=min_session_events,
+            min_item_events=min_item_events,
+            drop_duplicates=drop_duplicates,
+            test_share=test_share,
+            validation_share=validation_share,
+            new_items=new_items,
+            catalogue=catalogue,
+            max_session_events=max_session_events,
+            buckets=dict(bucket_count(each) for each in buckets),
+        )
+        name = name or out.resolve().name
+        with waiting(screen.progress, f"preparing {path}"), open_engine(running.options(reading.scratch)) as engine:
             log = read_log(kind, path, reading.options())
-            dataset = prepare_log(
-                log,
-                PrepareOptions(
-                    gap_seconds=gap,
-                    min_session_events=min_session_events,
-                    min_item_events=min_item_events,
-                    drop_duplicates=drop_duplicates,
-                    test_share=test_share,
-                    validation_share=validation_share,
-                    new_items=new_items,
-                    catalogue=catalogue,
-                    max_session_events=max_session_events,
-                    buckets=dict(bucket_count(each) for each in buckets),
-                ),
-                name=name or out.resolve().name,
-            )
+            dataset = prepare_log(log, options, name=name, engine=engine)
             dataset.save(out)
         seconds = time.perf_counter() - began
         counts = statistics(dataset)
-        screen.document({"out": str(out), "name": dataset.name, "engine": engine, "seconds": seconds, **counts})
+        screen.document({"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds, **counts})
         for key, note in log.notes.items():
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
         show_statistics(screen, dataset.name, counts)

@@ -21,6 +21,7 @@ __all__ = ["READING", "Reading", "bucket_count", "known_kind"]
 _GENERIC = Group("Only for the kind 'events'", sort_key=10)
 _PUBLIC = Group("Only for public data sets", sort_key=11)
 _ROWS = Group("Malformed rows", sort_key=12)
+_FILES = Group("What runs it", sort_key=13)
 _FIELDS = ("item", "operation", "time", "user", "session", "split")
 
 
@@ -38,7 +39,7 @@ class Reading:
         time_unit: Unit of numeric times.
         relations: Relations of item knowledge, separated by commas; the data set's own by default, "none" for none.
         attributes_at: Item knowledge as it was at this time, like 2015-09-01 (UTC); by default before the test begins.
-        scratch: Folder for temporary files of large logs; the system's by default.
+        scratch: Folder for temporary files of large logs; the system's by default. On a cluster, one that all see.
         strict: A malformed row is an error; otherwise such rows are left out, counted and reported.
         malformed_limit: More malformed rows than this share of a file are an error.
     """
@@ -50,7 +51,7 @@ class Reading:
     time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns"], Parameter(group=_GENERIC)] = "auto"
     relations: Annotated[str | None, Parameter(group=_PUBLIC)] = None
     attributes_at: Annotated[datetime | None, Parameter(group=_PUBLIC)] = None
-    scratch: Annotated[Path | None, Parameter(group=_PUBLIC)] = None
+    scratch: Annotated[Path | None, Parameter(group=_FILES)] = None
     strict: Annotated[bool, Parameter(group=_ROWS, negative=())] = False
     malformed_limit: Annotated[float, Parameter(group=_ROWS, validator=Number(gte=0, lte=1))] = 0.01
 

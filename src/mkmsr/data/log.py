@@ -64,6 +64,7 @@ class InteractionLog:
         notes: What the reader noticed and decided (time unit, skipped rows), kept in the prepared dataset's metadata.
         gap: The pause that ends a session in this kind of log, in seconds, or in rows where it has no times; None says
             nothing, and then preparation's own counts.
+        files: Parquet files that hold `events`, columns and order alike, where it stands in files; engines read them.
         scratch: What must live as long as the log can be read, such as a folder of temporary files.
 
     Raises:
@@ -77,6 +78,7 @@ class InteractionLog:
     column_names: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     gap: int | None = None
+    files: tuple[Path, ...] = ()
     scratch: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

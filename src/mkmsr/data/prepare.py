@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Any, Literal
 
-import narwhals as nw
 import numpy as np
 import polars as pl
 from pydantic import Field
@@ -14,10 +13,11 @@ from mkmsr.config import StrictModel
 from mkmsr.data.buckets import bucketed
 from mkmsr.data.dataset import NewItems, PreparedDataset
 from mkmsr.data.encode import encode_knowledge, encode_sessions, index_ids
+from mkmsr.data.engines import Engine, PolarsEngine, Query
 from mkmsr.data.examples import MAX_SESSION_EVENTS
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.log import InteractionLog
-from mkmsr.data.sessionise import Query, cut_sessions, drop_duplicates, filter_events, number_items, persist
+from mkmsr.data.sessionise import cut_sessions, drop_duplicates, filter_events, number_ids
 from mkmsr.data.split import drop_new_items, order_sessions
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError
@@ -56,13 +56,20 @@ class PrepareOptions(StrictModel):
     quantiles over the items of the training part."""
 
 
-def prepare(log: InteractionLog, options: PrepareOptions | None = None, *, name: str | None = None) -> PreparedDataset:
+def prepare(
+    log: InteractionLog,
+    options: PrepareOptions | None = None,
+    *,
+    name: str | None = None,
+    engine: Engine | None = None,
+) -> PreparedDataset:
     """A log as vocabularies, sessions in three splits, and knowledge triples.
 
     Args:
         log: What a reader returned.
         options: None is the defaults.
         name: Name of the dataset; None takes the log's.
+        engine: What runs the queries, from `open_engine`; None is Polars. The result is the same on all of them.
 
     Raises:
         DataError: Nothing is left after the filters, no training session is left, or a split divides a session.
@@ -70,20 +77,22 @@ def prepare(log: InteractionLog, options: PrepareOptions | None = None, *, name:
     """
     options = options or PrepareOptions()
     least = options.min_session_events or (1 if log.has_split else 2)
-    raw: Query = nw.from_native(log.events)
-    events, counts = _sessions(raw, log, options, least)
+    engine = engine or PolarsEngine()
+    raw = engine.table(log.events, files=log.files)
+    events, counts = _sessions(raw, log, options, least, engine)
     order = order_sessions(
-        events, test_share=options.test_share, validation_share=options.validation_share, path=log.path
+        events, engine, test_share=options.test_share, validation_share=options.validation_share, path=log.path
     )
-    events = persist(events.join(order, on="session", how="inner"))
+    events = engine.persist(events.join(order, on="session", how="inner"), instead_of=events)
     if options.new_items == "drop":
-        events = persist(drop_new_items(events, min_session_events=least))
-    items = index_ids(events, raw, number="item", external="item_id")
-    operations = index_ids(events, raw, number="action", external="operation")
-    train, validation, test = encode_sessions(events, items, operations)
-    vocabulary = Vocabulary([*_ids(items), *_extra_items(log, items, options)], kind="item")
-    seen = [vocabulary.id(index) for index in np.unique(train.items).tolist()]
-    knowledge, attributes = _knowledge(log, vocabulary, options, seen)
+        events = drop_new_items(events, engine, min_session_events=least)
+    items = index_ids(events, raw, engine, number="item", external="item_id")
+    operations = index_ids(events, raw, engine, number="action", external="operation")
+    train, validation, test = encode_sessions(events, items, operations, engine)
+    ids = _ids(items, engine)
+    vocabulary = Vocabulary([*ids, *_extra_items(log, ids, options)], kind="item")
+    seen = [vocabulary.id(index) for index in np.unique(train.items).tolist()] if options.buckets else []
+    knowledge, attributes = _knowledge(log, vocabulary, options, seen, engine)
     counts["events_of_new_items_dropped"] = counts["events_after_filters"] - sum(
         table.num_events for table in (train, validation, test)
     )
@@ -96,7 +105,7 @@ def prepare(log: InteractionLog, options: PrepareOptions | None = None, *, name:
     return PreparedDataset(
         name=name or log.name,
         items=vocabulary,
-        operations=Vocabulary(_ids(operations), kind="operation"),
+        operations=Vocabulary(_ids(operations, engine), kind="operation"),
         knowledge=knowledge,
         train=train,
         validation=validation,
@@ -107,24 +116,22 @@ def prepare(log: InteractionLog, options: PrepareOptions | None = None, *, name:
     )
 
 
-def _sessions(raw: Query, log: InteractionLog, options: PrepareOptions, least: int) -> tuple[Query, dict[str, int]]:
+def _sessions(
+    raw: Query, log: InteractionLog, options: PrepareOptions, least: int, engine: Engine
+) -> tuple[Query, dict[str, int]]:
     """Events as numbers (`item`, `action`, `session`, `time`, `row`, `split`?) after all filters, and their counts."""
     if options.drop_duplicates and not log.has_time:
         raise ConfigError("needs a time column to tell a double from a repeat", key="drop_duplicates", path=log.path)
-    events = raw if log.has_time else raw.with_columns(time=nw.col("row"))
-    events = number_items(events).with_columns(action=nw.col("row").min().over("operation"))
-    counts = {"read": _count(raw)}
+    counts = {"read": engine.count(raw)}
+    events = number_ids(raw, engine)
     if options.drop_duplicates:
-        owner = "session_id" if "session_id" in log.columns else "user_id"
-        events = drop_duplicates(events, owner=owner)
-    events = cut_sessions(events, gap=_gap(log, options))
-    split = ["split"] if log.has_split else []
-    events = persist(events.select("item", "action", "session", "time", "row", *split))
-    counts["duplicates_dropped"] = counts["read"] - _count(events)
+        events = drop_duplicates(events, engine)
+    counts["duplicates_dropped"] = counts["read"] - engine.count(events)
+    events = cut_sessions(events, engine, gap=None if "session_id" in log.columns else _gap(log, options))
     events, counts["filter_rounds"] = filter_events(
-        events, min_session_events=least, min_item_events=options.min_item_events
+        events, engine, min_session_events=least, min_item_events=options.min_item_events
     )
-    counts["events_after_filters"] = _count(events)
+    counts["events_after_filters"] = engine.count(events)
     if counts["events_after_filters"] == 0:
         raise DataError(
             f"no session is left: none has {least} events of items that occur {options.min_item_events} times or more",
@@ -138,34 +145,30 @@ def _gap(log: InteractionLog, options: PrepareOptions) -> int:
 
 
 def _knowledge(
-    log: InteractionLog, items: Vocabulary, options: PrepareOptions, seen: list[str]
+    log: InteractionLog, items: Vocabulary, options: PrepareOptions, seen: list[str], engine: Engine
 ) -> tuple[KnowledgeGraph, dict[str, int]]:
     if log.attributes is None:
         if options.buckets:
             raise ConfigError("the log has no attribute table", key="buckets", path=log.path)
         return KnowledgeGraph.empty(len(items)), {}
     attributes = bucketed(log.attributes, options.buckets, seen, path=log.path)
-    return encode_knowledge(nw.from_native(attributes), items, path=log.path)
+    return encode_knowledge(engine.table(attributes), items, engine, path=log.path)
 
 
-def _extra_items(log: InteractionLog, items: Query, options: PrepareOptions) -> list[str]:
+def _extra_items(log: InteractionLog, items: list[str], options: PrepareOptions) -> list[str]:
     """Items that only the attribute table knows, in its order."""
     if options.catalogue == "log":
         return []
     if log.attributes is None:
         raise ConfigError("the log has no attribute table to take items from", key="catalogue", path=log.path)
     named = log.attributes.group_by("item_id").agg(pl.col("row").min()).sort("row")
-    inside = set(_ids(items))
+    inside = set(items)
     return [each for each in named.collect()["item_id"].to_list() if each not in inside]
 
 
-def _ids(indexed: Query) -> list[str]:
-    ids: list[str] = indexed.sort("index").select("id").collect(backend="polars")["id"].to_list()
+def _ids(indexed: Query, engine: Engine) -> list[str]:
+    ids: list[str] = engine.fetch(indexed.sort("index").select("id"))["id"].to_list()
     return ids
-
-
-def _count(query: Query) -> int:
-    return int(query.select(nw.len()).collect(backend="polars").item())
 
 
 def _metadata(log: InteractionLog, options: PrepareOptions, counts: dict[str, Any]) -> dict[str, Any]:

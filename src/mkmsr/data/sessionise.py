@@ -1,73 +1,67 @@
 """Sessions from raw events: number the ids, drop doubles, cut by gap, filter rare items and short sessions.
 
-Every step is a query description in Narwhals, over Polars here and over other engines as it stands. Orders are total
-(time, then row) and numbers are int64, so that the result does not depend on the engine.
+Every step is a query description in Narwhals, which any of the engines runs. Orders are total (time, then row) and
+numbers are int64, so that the result does not depend on the engine.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import narwhals as nw
 
-__all__ = ["Query", "cut_sessions", "drop_duplicates", "filter_events", "number_items", "persist"]
+from mkmsr.data.engines import Engine, Query
 
-Query: TypeAlias = "nw.LazyFrame[Any]"
-
-
-def persist(query: Query) -> Query:
-    """The same rows, computed now: a lazy frame has no cache, so steps that are read twice go through here."""
-    return query.collect(backend="polars").lazy()
+__all__ = ["cut_sessions", "drop_duplicates", "filter_events", "number_ids"]
 
 
-def number_items(events: Query) -> Query:
-    """Adds `item`, a number that stands for the item id: the row of its first event, so distinct and stable."""
-    return events.with_columns(item=nw.col("row").min().over("item_id"))
+def number_ids(log: Query, engine: Engine) -> Query:
+    """Events as whole numbers: `item`, `action`, `owner`, `time`, `row`; and `split`, if the log has one.
 
-
-def drop_duplicates(events: Query, *, owner: str) -> Query:
-    """Only the first of events that agree in owner (a session or user), item, operation and time."""
-    first = nw.col("row").min().over(owner, "item", "operation", "time")
-    return events.filter(nw.col("row") == first)
-
-
-def cut_sessions(events: Query, *, gap: int) -> Query:
-    """Adds `session`, the row of the session's first event.
-
-    With a column `session_id` that decides. Without, a user's events (by time, then row) are cut where two neighbours
-    are more than `gap` seconds apart (rows apart, in a log without times).
+    A number stands for an id and is the row where the id first occurs, so it is distinct and stable. The owner is the
+    session, or in a log without sessions the user.
     """
-    if "session_id" in events.collect_schema().names():
-        return events.with_columns(session=nw.col("row").min().over("session_id"))
-    users = events.with_columns(user=nw.col("row").min().over("user_id"))
-    previous = nw.col("time").shift(1).over("user", order_by=["time", "row"])
-    opens = (nw.col("time") - previous > gap).cast(nw.Int64).fill_null(1)
-    cut = users.with_columns(opens=opens).with_columns(
-        number=nw.col("opens").cum_sum().over("user", order_by=["time", "row"])
-    )
-    return cut.with_columns(session=nw.col("row").min().over("user", "number")).drop("user", "number", "opens")
+    names = log.collect_schema().names()
+    external = {"item": "item_id", "action": "operation", "owner": "session_id" if "session_id" in names else "user_id"}
+    events = log if "time" in names else log.with_columns(time=nw.col("row"))
+    for number, name in external.items():
+        events = engine.with_least(events, "row", of=[name], name=number, source=log)
+    return engine.persist(events.select(*external, "time", "row", *(["split"] if "split" in names else [])))
 
 
-def filter_events(events: Query, *, min_session_events: int, min_item_events: int) -> tuple[Query, int]:
+def drop_duplicates(events: Query, engine: Engine) -> Query:
+    """Only the first of events that agree in owner, item, operation and time."""
+    keys = ["owner", "item", "action", "time"]
+    marked = engine.with_least(events, "row", of=keys, name="first", source=events)
+    return engine.persist(marked.filter(nw.col("row") == nw.col("first")).drop("first"), instead_of=events)
+
+
+def cut_sessions(events: Query, engine: Engine, *, gap: int | None) -> Query:
+    """Adds `session`, the row of the session's first event, in place of `owner`.
+
+    Args:
+        events: Columns `owner`, `time` and `row` among others.
+        engine: What runs the queries.
+        gap: An owner's events (by time, then row) are cut where two neighbours are more than so many seconds apart
+            (rows, in a log without times). None: the owners are the sessions.
+    """
+    if gap is None:
+        return events.rename({"owner": "session"})
+    return engine.cut(events, gap=gap)
+
+
+def filter_events(events: Query, engine: Engine, *, min_session_events: int, min_item_events: int) -> tuple[Query, int]:
     """Only items and sessions with enough events, repeated until nothing changes; also the number of rounds.
 
     Dropping an item shortens sessions and dropping a session thins items, so one pass of each is not enough.
     """
     rounds, before = 0, -1
     while True:
-        after = _count(events)
+        after = engine.count(events)
         if after in {before, 0}:
             return events, rounds
         before = after
-        if min_item_events > 1:
-            events = events.filter(nw.len().over("item") >= min_item_events)
-        if min_session_events > 1:
-            events = events.filter(nw.len().over("session") >= min_session_events)
-        events = persist(events)
+        for column, least in (("item", min_item_events), ("session", min_session_events)):
+            if least > 1:
+                events = engine.persist(engine.frequent(events, of=column, least=least), instead_of=events)
         rounds += 1
         if min_item_events == 1 or min_session_events == 1:
             return events, rounds  # one filter alone leaves nothing for itself to do again
-
-
-def _count(query: Query) -> int:
-    return int(query.select(nw.len()).collect(backend="polars").item())

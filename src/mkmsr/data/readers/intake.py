@@ -15,9 +15,9 @@ import polars as pl
 from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, LogSource
 from mkmsr.data.readers.malformed import Fault, MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.raw_bytes import Scratch
 from mkmsr.data.readers.scan import RawTable, scan_text
 from mkmsr.data.readers.table import ROW
+from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 
 __all__ = ["SPILL_BYTES", "Intake", "folder_of"]

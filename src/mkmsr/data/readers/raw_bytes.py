@@ -1,18 +1,16 @@
-"""The bytes of a raw file, plain or gzipped, piece by piece; and a folder for temporary files that cleans up."""
+"""The bytes of a raw file, plain or gzipped, piece by piece."""
 
 from __future__ import annotations
 
 import gzip
-import shutil
-import tempfile
-import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 
-__all__ = ["Scratch", "is_gzip", "pieces", "unpack"]
+__all__ = ["is_gzip", "pieces", "unpack"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 PIECE = 1 << 20
@@ -49,38 +47,6 @@ def pieces(path: Path, *, size: int = PIECE) -> Iterator[bytes]:
             ) from None
         except (gzip.BadGzipFile, zlib.error) as error:
             raise DataError(f"the gzip file is damaged: {error}", path=path) from None
-
-
-class Scratch:
-    """A folder of temporary files, made when it is first needed and removed when nothing refers to it any more.
-
-    Args:
-        parent: Where to make it; None is the system's place for temporary files.
-    """
-
-    def __init__(self, parent: Path | None = None):
-        self._parent = parent
-        self._folder: Path | None = None
-        self._files = 0
-
-    @property
-    def folder(self) -> Path:
-        """The folder.
-
-        Raises:
-            DataError: The place for it does not exist.
-        """
-        if self._folder is None:
-            if self._parent is not None and not self._parent.is_dir():
-                raise DataError("no such folder; it was named for temporary files", path=self._parent)
-            self._folder = Path(tempfile.mkdtemp(prefix="mkmsr-", dir=self._parent))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        return self._folder
-
-    def file(self, suffix: str) -> Path:
-        """The path of a new file."""
-        self._files += 1
-        return self.folder / f"{self._files:04d}{suffix}"
 
 
 def unpack(path: Path, scratch: Scratch) -> Path:

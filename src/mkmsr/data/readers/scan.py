@@ -10,8 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from mkmsr.data.readers.malformed import Fault
-from mkmsr.data.readers.raw_bytes import Scratch, pieces, unpack
+from mkmsr.data.readers.raw_bytes import pieces, unpack
 from mkmsr.data.readers.table import ROW, check_names, header_names
+from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 
 __all__ = ["EXTRA", "RawTable", "scan_text"]

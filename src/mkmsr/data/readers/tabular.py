@@ -12,10 +12,11 @@ import polars as pl
 from mkmsr.data.log import InteractionLog, LogSource
 from mkmsr.data.readers.malformed import Fault, MalformedRows, empty, marks
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.raw_bytes import Scratch, pieces
+from mkmsr.data.readers.raw_bytes import pieces
 from mkmsr.data.readers.scan import EXTRA, scan_text
 from mkmsr.data.readers.table import ROW, check_columns, header_names, parquet_files, read_table, separator_of
 from mkmsr.data.readers.times import RIGHT, read_times
+from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError, nearest
 
 __all__ = ["FIELDS", "ONE_OPERATION", "read_events"]

@@ -1,0 +1,74 @@
+"""Engines: what runs the queries of preparation. The queries are the same, whichever is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from mkmsr.config import StrictModel
+from mkmsr.data.engines.base import Engine, Query
+from mkmsr.data.engines.polars_engine import PolarsEngine
+from mkmsr.data.scratch import Scratch
+from mkmsr.errors import ConfigError
+
+__all__ = ["ENGINES", "Engine", "EngineName", "EngineOptions", "PolarsEngine", "Query", "open_engine"]
+
+EngineName = Literal["polars", "duckdb", "spark"]
+
+ENGINES: dict[EngineName, str] = {
+    "polars": "in this process's memory; the fastest",
+    "duckdb": "in this process, within a stated memory, the rest on disk",
+    "spark": "Apache Spark, on this machine or a cluster",
+}
+"""Every engine, and where it works."""
+
+
+class EngineOptions(StrictModel):
+    """What runs a preparation, and how much it may take. The result does not depend on any of it."""
+
+    engine: EngineName = "polars"
+    """Polars in memory, DuckDB within a memory limit, or Spark on a cluster."""
+    memory_limit: int | None = Field(default=None, ge=256 << 20)
+    """Bytes that the whole process should stay below (DuckDB), or of the driver's heap (Spark)."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of DuckDB; None is one a core."""
+    spark_master: str = "local[*]"
+    """Address of a Spark cluster, like spark://host:7077; local[N] is N threads of this machine."""
+    scratch: Path | None = None
+    """Folder for temporary files; None is the system's. On a cluster, one that all workers see."""
+
+
+def open_engine(options: EngineOptions) -> Engine:
+    """The engine that the options name, for a `with` block.
+
+    Raises:
+        ConfigError: The engine is not installed, or an option does not fit it.
+    """
+    _refuse(options)
+    if options.engine == "polars":
+        return PolarsEngine()
+    scratch = Scratch(options.scratch)
+    if options.engine == "duckdb":
+        from mkmsr.data.engines.duckdb_engine import DuckDBEngine
+
+        return DuckDBEngine(memory=options.memory_limit, threads=options.threads, scratch=scratch)
+    from mkmsr.data.engines.spark_engine import SparkEngine
+
+    return SparkEngine(master=options.spark_master, memory=options.memory_limit, scratch=scratch)
+
+
+_OPTIONS: dict[str, tuple[EngineName, ...]] = {
+    "memory_limit": ("duckdb", "spark"),
+    "threads": ("duckdb",),
+    "spark_master": ("spark",),
+}
+"""Options that not every engine has."""
+
+
+def _refuse(options: EngineOptions) -> None:
+    for key, engines in _OPTIONS.items():
+        changed = getattr(options, key) != EngineOptions.model_fields[key].default
+        if changed and options.engine not in engines:
+            raise ConfigError(f"is an option of the engine {' or '.join(engines)}, not of {options.engine}", key=key)

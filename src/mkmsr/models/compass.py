@@ -188,11 +188,10 @@ class Compass(SessionModel):
         return self._likelihood(batch, mixture, explore_B)
 
     def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor | None:
-        votes = self._votes(batch)
-        sample = draw_columns(batch, votes, negatives)
+        sample = draw_columns(batch, negatives)
         items, log_weights_C = sample.columns.items, sample.columns.log_weights
         vectors = SomeVectors(items, self.vectors.rows_of(items))
-        mixture = self.mixture(batch, vectors, votes)
+        mixture = self.mixture(batch, vectors)
         candidates_CD = self.candidates(vectors.vectors, self.popularity[items] + log_weights_C)
         explore_B = explore_sample(self.vectors, mixture, candidates_CD, batch.targets, sample)
         return self._likelihood(batch, mixture, explore_B)
@@ -235,9 +234,8 @@ class Compass(SessionModel):
             self.vectors.attributes(triples.attributes),
         )
 
-    def mixture(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors, votes: Votes | None = None) -> Mixture:
+    def mixture(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> Mixture:
         """Everything that p(j | s) is made of, given the vectors of all items, or of those that stand in the batch."""
-        votes = self._votes(batch) if votes is None else votes
         parts = self._micro_behaviours(batch, vectors_VD)
         wanted_B = self._wanted(batch)
         session_BD = self.readout(parts, batch.rows, batch.last)
@@ -246,6 +244,7 @@ class Compass(SessionModel):
         session_BD = self._drop(session_BD)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
+        votes = self._votes(batch)
         queries_BD = F.normalize(session_BD, dim=1) * self.log_scale.exp()
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),

@@ -16,16 +16,11 @@ from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.sampled_columns import SampledColumns
 from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, target_log_softmax
 from mkmsr.models.base import Negatives
-from mkmsr.models.voting import Votes
 
 if TYPE_CHECKING:
     from mkmsr.models.compass import Mixture
 
 __all__ = ["Sample", "SomeVectors", "draw_columns", "explore_all", "explore_sample"]
-
-_EXACT_VOTES = 20
-"""Of each prefix, the items with the most votes, whose scores are taken as they are: votes lift them above most others,
-and an estimate of the catalogue's sum that left them to chance would vary with every draw."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Sample:
     """The columns of a sampled softmax, and the pairs of prefix and item whose score counts as it is.
 
     Args:
-        columns: All items that are needed: those of the prefixes, targets, voted ones, negatives.
+        columns: All items that are needed: those of the prefixes, targets, negatives.
         rows: Prefix of each exact pair; pairs may recur. Shape [N].
         items: Its item. Shape [N].
     """
@@ -59,12 +54,14 @@ class Sample:
     items: Tensor
 
 
-def draw_columns(batch: SessionBatch, votes: Votes, negatives: Negatives) -> Sample:
-    """What a sampled softmax over these negatives looks at; a prefix's own items, target and best votes are exact."""
-    best = Votes(votes.rows, votes.items, votes.weights.detach()).best(_EXACT_VOTES)
-    targets_of = torch.arange(len(batch), device=batch.rows.device)
-    rows = torch.cat([targets_of, batch.rows, best.rows])
-    items = torch.cat([batch.targets, batch.items, best.items])
+def draw_columns(batch: SessionBatch, negatives: Negatives) -> Sample:
+    """What a sampled softmax over these negatives looks at; the target and the prefix's own items are exact.
+
+    The prefix's items are composed anyway, and score high. Voted items score high too, but twenty of them a prefix,
+    taken exactly, gained nothing and made the columns twice as many (LOG.md).
+    """
+    rows = torch.cat([torch.arange(len(batch), device=batch.rows.device), batch.rows])
+    items = torch.cat([batch.targets, batch.items])
     return Sample(SampledColumns.of(items, negatives.items, negatives.log_counts), rows, items)
 
 

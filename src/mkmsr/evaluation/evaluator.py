@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from mkmsr.data.batching import SessionBatch, session_batches
+from mkmsr.data.batching import session_batches
 from mkmsr.data.dataset import EvaluationSplit
 from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
-from mkmsr.evaluation.metrics import conservative_ranks
+from mkmsr.evaluation.ranking import Ranked, evaluating, largest_batch, ranker
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.models import SessionModel
 from mkmsr.processes import ALONE, Processes
 
-__all__ = ["EvaluationListener", "evaluate", "rank_examples", "scoring"]
-
-_MAX_SCORES = 2**24
-"""Scores that exist at a time: 64 MiB. A catalogue of 134,548 items is ranked in batches of 124 prefixes."""
+__all__ = ["EvaluationListener", "evaluate", "rank_examples"]
 
 
 class EvaluationListener(Protocol):
@@ -34,7 +28,7 @@ class EvaluationListener(Protocol):
 
 
 def evaluate(
-    model: SessionModel | Callable[[SessionBatch], Tensor],
+    model: Ranked,
     split: EvaluationSplit,
     *,
     batch_size: int = 512,
@@ -62,7 +56,7 @@ def evaluate(
     examples, width = split.examples, len(split.seen)
     if len(examples) == 0:
         raise EvaluationError(f"the {split.name} split has no examples: no session with a prefix and a next item")
-    batch_size = min(batch_size, max(1, _MAX_SCORES // width))
+    batch_size = largest_batch(model, batch_size, width)
     told = listener.ranked if listener is not None else _tell_nobody
     if processes.size > 1:
         return RankTable.of_split(_rank_together(model, examples, width, batch_size, told, processes), split)
@@ -74,7 +68,7 @@ def evaluate(
 
 
 def rank_examples(
-    model: SessionModel | Callable[[SessionBatch], Tensor],
+    model: Ranked,
     examples: ExampleTable,
     width: int,
     batch_size: int,
@@ -83,23 +77,17 @@ def rank_examples(
     """Rank of each example's target, from scores with `width` columns; `told` hears how many of how many are done."""
     ranks = np.empty(len(examples), dtype=np.int32)
     done = 0
-    with scoring(model) as (scorer, device):
+    with evaluating(model) as device:
+        rank = ranker(model, width, batch_size)
         for batch in session_batches(examples, batch_size):
-            on_device = batch.to(device)
-            scores_BV = scorer(on_device)
-            if scores_BV.shape != (len(batch), width):
-                raise EvaluationError(
-                    f"scores must have one row a session and one column an item, padding included: "
-                    f"expected {(len(batch), width)}, found {tuple(scores_BV.shape)}"
-                )
-            ranks[done : done + len(batch)] = conservative_ranks(scores_BV, on_device.targets).cpu().numpy()
+            ranks[done : done + len(batch)] = rank(batch.to(device)).cpu().numpy()
             done += len(batch)
             told(done, len(examples))
     return ranks
 
 
 def _rank_together(
-    model: SessionModel | Callable[[SessionBatch], Tensor],
+    model: Ranked,
     examples: ExampleTable,
     width: int,
     batch_size: int,
@@ -117,23 +105,6 @@ def _rank_together(
     ranks[own] = torch.from_numpy(found)
     processes.add_up(ranks)
     return ranks.numpy()
-
-
-@contextmanager
-def scoring(
-    model: SessionModel | Callable[[SessionBatch], Tensor],
-) -> Iterator[tuple[Callable[[SessionBatch], Tensor], torch.device]]:
-    with torch.inference_mode():
-        if not isinstance(model, SessionModel):
-            yield model, torch.device("cpu")
-            return
-        was_training = model.training
-        model.eval()
-        try:
-            tensors = (*model.parameters(), *model.buffers())
-            yield model.scorer(), tensors[0].device if tensors else torch.device("cpu")
-        finally:
-            model.train(was_training)
 
 
 def _tell_nobody(done: int, total: int) -> None:

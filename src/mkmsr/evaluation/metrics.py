@@ -16,7 +16,15 @@ from torch import Tensor
 
 from mkmsr.errors import EvaluationError
 
-__all__ = ["DEFAULT_KS", "TIES", "conservative_ranks", "example_values", "metric_names"]
+__all__ = [
+    "DEFAULT_KS",
+    "TIES",
+    "check_finite",
+    "check_targets",
+    "conservative_ranks",
+    "example_values",
+    "metric_names",
+]
 
 DEFAULT_KS: tuple[int, ...] = (5, 10, 20)
 """Lengths of the recommendation lists that are judged."""
@@ -39,15 +47,11 @@ def conservative_ranks(scores_BV: Tensor, targets_B: Tensor) -> Tensor:
     """
     if len(targets_B) == 0:
         return targets_B.to(torch.int32)
-    if int(targets_B.min()) < 1 or int(targets_B.max()) >= scores_BV.shape[1]:
-        raise EvaluationError(
-            f"targets must be item indexes from 1 to {scores_BV.shape[1] - 1}, the catalogue that was scored; "
-            f"found {int(targets_B.min())} to {int(targets_B.max())}"
-        )
+    check_targets(targets_B, scores_BV.shape[1])
     items_BI = scores_BV[:, 1:]
     target_scores_B1 = scores_BV.gather(1, targets_B.unsqueeze(1))
     # NaN compares as false, which would rank the target first. The largest score of a row shows NaN and +inf alike.
-    _check_finite(items_BI.amax(dim=1), target_scores_B1.squeeze(1))
+    check_finite(items_BI.amax(dim=1), target_scores_B1.squeeze(1))
     # The target itself is among those counted, which is the formula's 1. int32 halves the time of the sum.
     return (items_BI >= target_scores_B1).sum(dim=1, dtype=torch.int32)
 
@@ -82,7 +86,25 @@ def example_values(ranks: NDArray[np.integer], ks: Sequence[int] = DEFAULT_KS) -
     return values
 
 
-def _check_finite(best_B: Tensor, target_B: Tensor) -> None:
+def check_targets(targets_B: Tensor, num_columns: int) -> None:
+    """Make sure that every target is an item of a catalogue of V = `num_columns` columns.
+
+    Raises:
+        EvaluationError: One is padding or outside.
+    """
+    if len(targets_B) and not 1 <= int(targets_B.min()) <= int(targets_B.max()) < num_columns:
+        raise EvaluationError(
+            f"targets must be item indexes from 1 to {num_columns - 1}, the catalogue that was scored; "
+            f"found {int(targets_B.min())} to {int(targets_B.max())}"
+        )
+
+
+def check_finite(best_B: Tensor, target_B: Tensor) -> None:
+    """Make sure that the highest score of each row and the target's are finite.
+
+    Raises:
+        EvaluationError: One is not.
+    """
     wrong = ~(best_B.isfinite() & target_B.isfinite())
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0, 0])

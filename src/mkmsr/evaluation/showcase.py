@@ -16,7 +16,7 @@ from torch import Tensor
 from mkmsr.data.batching import collate
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
 from mkmsr.data.statistics import statistics
-from mkmsr.evaluation.evaluator import scoring
+from mkmsr.evaluation.ranking import scoring
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.models import SessionModel
 

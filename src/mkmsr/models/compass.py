@@ -28,7 +28,7 @@ from mkmsr.layers.softmax import SparseScores
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.layers.wanting import WantedOperation
-from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData, mask_padding
+from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
 from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample
 from mkmsr.models.neighbour_index import SessionIndex
@@ -344,19 +344,22 @@ class Compass(SessionModel):
 
     def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
         mixture = self.mixture(batch, vectors_VD)
-        gates_B3 = mixture.log_gates.exp()
         logits_BV = mixture.queries @ items_DV
         if mixture.match_weights is not None:
-            logits_BV = logits_BV + self.vectors.spread(mixture.match_weights).T
+            logits_BV += self.vectors.spread(mixture.match_weights).T
         rows, columns, values = mixture.evidence
-        scores_BV = mask_padding(logits_BV.index_put((rows, columns), values, accumulate=True)).softmax(1)
-        scores_BV = scores_BV * gates_B3[:, :1]
-        for rows, items, shares, gate_B in (
-            (batch.rows, batch.items, mixture.copies, gates_B3[:, 1]),
-            (mixture.votes.rows, mixture.votes.items, mixture.votes.weights, gates_B3[:, 2]),
-        ):
-            scores_BV = scores_BV.index_put((rows, items), shares * gate_B[rows], accumulate=True)
-        return mask_padding(scores_BV.clamp_min(torch.finfo(scores_BV.dtype).tiny).log())
+        logits_BV.index_put_((rows, columns), values, accumulate=True)
+        logits_BV[:, 0] = -torch.inf
+        scores_BV = logits_BV.log_softmax(1) + mixture.log_gates[:, :1]
+        # Copies and votes touch a few hundred items of a row: only these leave the logarithm.
+        gates_B3, votes = mixture.log_gates.exp(), mixture.votes
+        touched = Votes(
+            torch.cat([batch.rows, votes.rows]),
+            torch.cat([batch.items, votes.items]),
+            torch.cat([mixture.copies * gates_B3[batch.rows, 1], votes.weights * gates_B3[votes.rows, 2]]),
+        ).summed(len(self.popularity))
+        place = (touched.rows, touched.items)
+        return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors

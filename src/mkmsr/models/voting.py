@@ -17,7 +17,7 @@ from torch import Tensor
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
-from mkmsr.models.base import ModelSizes, SessionModel, mask_padding
+from mkmsr.models.base import ModelSizes, SessionModel
 
 __all__ = [
     "NO_DECAY",
@@ -177,7 +177,9 @@ class VotingModel(SessionModel):
         if self.voting.remind > 0:
             weights = self.voting.remind / (batch.lengths[batch.rows] - batch.positions)
             scores_BV.index_put_((batch.rows, batch.items), weights.to(scores_BV), accumulate=True)
-        return mask_padding(scores_BV + self.voting.tie_weight * self.order)
+        scores_BV += self.voting.tie_weight * self.order
+        scores_BV[:, 0] = -torch.inf
+        return scores_BV
 
 
 def tie_order(sessions: SessionTable, kind: TieBreak, num_columns: int) -> Tensor:

@@ -52,7 +52,8 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
         'echo \'{"events": [{"item": "item-00042", "operation": "click"}]}\' | '
         "mkmsr recommend runs/shop/bundle --session - -k 5\n"
         "mkmsr recommend runs/shop/bundle --session visits.jsonl --where category=shoes price=..50 --at-most brand=2\n"
-        "mkmsr recommend runs/shop/bundle --session visits.jsonl --facts today.csv --where in_stock!=no --explain",
+        "mkmsr recommend runs/shop/bundle --session visits.jsonl --facts today.csv --where in_stock!=no --explain\n"
+        "mkmsr recommend runs/shop/bundle --sessions events.parquet --out lists --workers 2 --resume",
     ),
 )
 """Name, function and an example of each command."""
@@ -92,7 +93,10 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; `mkmsr train` goes on from its last checkpoint with --resume")
+        _complain(
+            "interrupted; `mkmsr train` goes on from its last checkpoint with --resume, "
+            "and so does `mkmsr recommend --sessions` after its last file"
+        )
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

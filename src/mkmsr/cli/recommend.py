@@ -1,4 +1,4 @@
-"""`mkmsr recommend`: ranked items for sessions given as JSON lines."""
+"""`mkmsr recommend`: ranked items for sessions given as JSON lines, or for all sessions of a Parquet file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
+from mkmsr.cli.bulk import BULK, Bulk, recommend_file
+from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal, text_table
 from mkmsr.cli.filtering import FILTERING, Filtering, read_facts
 from mkmsr.errors import DataError
 
@@ -28,23 +30,24 @@ def recommend(
     bundle: Path,
     /,
     *,
-    session: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    session: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
     exclude: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     filtering: Filtering = FILTERING,
+    bulk: Bulk = BULK,
     operation: str | None = None,
     explain: Annotated[bool, Parameter(negative=())] = False,
     device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
-    """Rank the items most likely to come next, for sessions given as JSON lines.
+    """Rank the items most likely to come next, for sessions given as JSON lines or for all sessions of a Parquet file.
 
     A line is {"events": [{"item": "..", "operation": ".."}, ...]}, oldest event first. Unknown items are skipped and
-    counted. With --json there is one line of output a session.
+    counted. With --json there is one line of output a session; with --sessions one of totals.
 
     Args:
         bundle: A saved model, for example runs/shop/bundle.
-        session: File of JSON lines, or - for standard input.
+        session: File of JSON lines, or - for standard input. Either this or --sessions.
         k: Items a session.
         exclude: Item ids that must not be recommended.
         operation: Operation that the next event is to have, as in "what will be ordered next"; for a model trained with
@@ -52,13 +55,23 @@ def recommend(
         explain: Say why, for each item (compass): in a sentence, with --json also in numbers.
         device: Where the model computes: cpu, cuda.
     """
+    if (session is None) == (bulk.sessions is None):
+        raise WrongCall("give the sessions once: --session FILE (JSON lines, or -) or --sessions FILE (Parquet)")
     with terminal(common) as out:
+        filters = filtering.filters()
+        facts = None if filtering.facts is None else read_facts(filtering.facts)
+        if session is None:
+            if explain:
+                raise WrongCall("--explain explains sessions given with --session; ask for some of them there")
+            filters = replace(filters, exclude=exclude)
+            recommend_file(out, bundle, bulk, k=k, filters=filters, facts=facts, operation=operation, device=device)
+            return
+        if bulk != BULK:
+            raise WrongCall("--out, --columns, --workers, --shard-sessions and --resume belong to --sessions")
         from mkmsr.recommender import Recommender
 
-        filters = filtering.filters()
         recommender = Recommender.load(bundle, device=device)
-        if filtering.facts is not None:
-            recommender.set_facts(read_facts(filtering.facts))
+        recommender.set_facts(facts or {})
         for number, lines in enumerate(_batches(session)):
             found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters, operation=operation)
             for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):

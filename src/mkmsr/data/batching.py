@@ -123,11 +123,24 @@ class SessionBatch:
                     f"session {row} has {len(items)} items and {len(operations)} operations; "
                     "both must have one entry an event, and at least one event"
                 )
-        lengths = np.array([len(items) for items, _ in sequences], dtype=np.int64)
-        unknown = np.zeros(len(sequences), np.int64)
+        return cls.from_arrays(
+            np.concatenate([np.asarray(items, np.int64) for items, _ in sequences]),
+            np.concatenate([np.asarray(each, np.int64) for _, each in sequences]),
+            np.array([len(items) for items, _ in sequences], dtype=np.int64),
+        )
+
+    @classmethod
+    def from_arrays(
+        cls, items: NDArray[np.int64], operations: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> SessionBatch:
+        """A batch without targets from the events of its sessions, one after another, and how many each has, 1 or more.
+
+        Shapes [P], [P] and [B].
+        """
+        unknown = np.zeros(len(lengths), np.int64)
         return cls(
-            items=torch.from_numpy(np.concatenate([np.asarray(items, np.int64) for items, _ in sequences])),
-            operations=torch.from_numpy(np.concatenate([np.asarray(each, np.int64) for _, each in sequences])),
+            items=torch.from_numpy(items),
+            operations=torch.from_numpy(operations),
             offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
             targets=torch.from_numpy(unknown),
             target_operations=torch.from_numpy(unknown.copy()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mkmsr.recommender.batch_ranker import BatchRanker
 from mkmsr.recommender.explanations import Explanation
 from mkmsr.recommender.filters import Condition, Filters, parse_condition
 from mkmsr.recommender.live_catalogue import CatalogueChange
@@ -9,6 +10,7 @@ from mkmsr.recommender.recommender import Recommendations, RecommendedItem, Reco
 from mkmsr.recommender.session_input import Event, Session
 
 __all__ = [
+    "BatchRanker",
     "CatalogueChange",
     "Condition",
     "Event",

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mkmsr.bundle import ModelBundle, load_bundle, resave_bundle
-from mkmsr.data.batching import SessionBatch
-from mkmsr.errors import ConfigError, DataError, EvaluationError
+from mkmsr.errors import ConfigError, DataError
 from mkmsr.models.base import Scorer
+from mkmsr.recommender.batch_ranker import BatchRanker, model_scores, sessions_at_once
 from mkmsr.recommender.explanations import Explanation, explain
 from mkmsr.recommender.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values
 from mkmsr.recommender.live_catalogue import (
@@ -42,9 +42,6 @@ from mkmsr.recommender.session_input import (
 __all__ = ["Recommendations", "RecommendedItem", "Recommender"]
 
 Ranking = Literal["model", "popularity"]
-
-_SCORES_AT_ONCE = 16_000_000
-_MOST_SESSIONS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -175,10 +172,10 @@ class Recommender:
         wanted = wanted_operation(bundle, operation)
         popular_1V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1))[None].to(self.device)
         found: list[Recommendations] = [Recommendations(())] * len(read)
-        for rows in _chunks(range(len(read)), _sessions_at_once(len(forbidden_V))):
+        for rows in _chunks(range(len(read)), sessions_at_once(len(forbidden_V))):
             known = [row for row in rows if read[row].items]
             parts = (
-                [(known, _scores(bundle, score, as_batch([read[row] for row in known], wanted).to(self.device)))]
+                [(known, model_scores(bundle, score, as_batch([read[row] for row in known], wanted).to(self.device)))]
                 if known
                 else []
             )
@@ -189,6 +186,25 @@ class Recommender:
                 for row, columns, scores_V in zip(places, lists, scores_BV.cpu(), strict=True):
                     found[row] = _named(bundle, columns, scores_V, read[row])
         return found if many else found[0]
+
+    def ranker(self, k: int = 20, *, filters: Filters = NO_FILTERS, operation: str | None = None) -> BatchRanker:
+        """What `recommend` does, for sessions that are indexes of the catalogue as it is now; see `mkmsr.bulk`.
+
+        Args:
+            k: Items a list.
+            filters: What the lists may hold.
+            operation: Operation that the next event is to have; None is any.
+
+        Raises:
+            ConfigError: k is below 1, a filter names what is not known, or the model takes no wanted operation.
+            UnknownIdError: There is no such operation.
+        """
+        if k < 1:
+            raise ConfigError(f"must be at least 1, found {k}", key="k")
+        bundle, score = self._serving
+        return BatchRanker(
+            bundle, score, k=k, filters=filters, facts=self._facts, operation=operation, device=self.device
+        )
 
     def explain(self, session: Session, items: Iterable[str], *, operation: str | None = None) -> list[Explanation]:
         """Why some items got their scores for a session; see `Explanation`.
@@ -278,15 +294,6 @@ class Recommender:
         return default_operation(self.bundle)
 
 
-def _scores(bundle: ModelBundle, score: Scorer, batch: SessionBatch) -> Tensor:
-    """What the model says. Shape [B, V]."""
-    with torch.inference_mode():
-        scores_BV = score(batch).float()
-    if bool(scores_BV.isnan().any()):
-        raise EvaluationError(f"the model {bundle.name!r} gave scores that are not numbers")
-    return scores_BV
-
-
 def _named(bundle: ModelBundle, columns: Sequence[int], scores_V: Tensor, read: ReadSession) -> Recommendations:
     """Indexes as ids."""
     items = tuple(
@@ -294,10 +301,6 @@ def _named(bundle: ModelBundle, columns: Sequence[int], scores_V: Tensor, read: 
         for rank, (column, score) in enumerate(zip(columns, scores_V[columns].tolist(), strict=True), start=1)
     )
     return Recommendations(items, read.skipped, read.replaced, "model" if read.items else "popularity")
-
-
-def _sessions_at_once(columns: int) -> int:
-    return max(1, min(_MOST_SESSIONS_AT_ONCE, _SCORES_AT_ONCE // columns))
 
 
 def _chunks(rows: Sequence[int], size: int) -> Iterable[Sequence[int]]:

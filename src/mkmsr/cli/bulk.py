@@ -1,0 +1,119 @@
+"""`mkmsr recommend --sessions`: lists for all sessions of a Parquet file, into a folder of Parquet files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from mkmsr.cli.console import Terminal, WrongCall
+from mkmsr.cli.data import check_output
+from mkmsr.cli.progress import duration, running
+from mkmsr.errors import nearest
+
+if TYPE_CHECKING:
+    from mkmsr.bulk.job import Facts
+    from mkmsr.recommender import Filters
+
+__all__ = ["BULK", "Bulk", "recommend_file"]
+
+_GROUP = Group("Many sessions", sort_key=40)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Bulk:
+    """Lists for all sessions of a file.
+
+    Args:
+        sessions: Parquet file, or folder of them, one row an event: columns session, item, and perhaps operation and
+            time (also session_id, item_id, as in events.parquet).
+        out: Folder for the lists: Parquet files with the columns session, rank, item, score.
+        columns: What the file calls its fields: session=sid,item=sku,operation=type,time=ts
+        workers: Processes of one thread that share the work.
+        shard_sessions: Sessions a file of the output.
+        resume: Keep the files that an earlier call finished, and go on.
+    """
+
+    sessions: Annotated[Path | None, Parameter(group=_GROUP)] = None
+    out: Annotated[Path | None, Parameter(group=_GROUP)] = None
+    columns: Annotated[str, Parameter(group=_GROUP)] = ""
+    workers: Annotated[int, Parameter(group=_GROUP, validator=Number(gte=1))] = 1
+    shard_sessions: Annotated[int, Parameter(group=_GROUP, validator=Number(gte=1))] = 20_000
+    resume: Annotated[bool, Parameter(group=_GROUP, negative=())] = False
+
+
+BULK = Bulk()
+"""The flags as they are when none is given."""
+
+
+def recommend_file(
+    screen: Terminal,
+    bundle: Path,
+    bulk: Bulk,
+    *,
+    k: int,
+    filters: Filters,
+    facts: Facts | None,
+    operation: str | None,
+    device: str,
+) -> None:
+    """Make the lists with progress on standard error, and sum up.
+
+    Raises:
+        WrongCall: There is no output folder.
+    """
+    if bulk.sessions is None or bulk.out is None:
+        raise WrongCall("lists for a file of sessions need a folder: --sessions FILE --out FOLDER")
+    from mkmsr.bulk import BulkJob, recommend_in_bulk
+    from mkmsr.bulk.session_file import find_columns
+    from mkmsr.bulk.shard_folder import JOB_FILE
+
+    check_output(bulk.out, JOB_FILE)
+    job = BulkJob(
+        bundle=bundle,
+        sessions=find_columns(bulk.sessions, _column_names(bulk.columns)),
+        out=bulk.out,
+        k=k,
+        filters=filters,
+        facts=facts,
+        operation=operation,
+        shard_sessions=bulk.shard_sessions,
+        device=device,
+    )
+    with running(screen.progress) as watcher:
+        result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, told=watcher.ranked)
+    screen.document({"out": str(bulk.out), "k": k, **asdict(result)})
+    screen.say(f"{result.rows:,} items for {result.sessions:,} sessions: {bulk.out} ({result.shards} files)")
+    if result.done_before:
+        screen.say(f"{result.done_before} of the files were finished before")
+    screen.say(
+        f"{result.skipped:,} of {result.events:,} events skipped because their item is unknown, "
+        f"{result.replaced:,} unknown operations replaced; {result.by_popularity:,} sessions without a known event got "
+        "the most popular items"
+    )
+    memory = "" if result.peak_mib is None else f", {result.peak_mib:,.0f} MiB at most in one"
+    processes = "1 process" if result.workers == 1 else f"{result.workers} processes"
+    screen.say(f"{duration(result.seconds)} in {processes}: {result.sessions_per_second:,.0f} sessions/s{memory}")
+
+
+def _column_names(text: str) -> dict[str, str]:
+    """The mapping in "session=sid,item=sku".
+
+    Raises:
+        WrongCall: The text has another form, or names no field.
+    """
+    from mkmsr.bulk.session_file import FIELDS
+
+    names: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        field, separator, column = (each.strip() for each in part.partition("="))
+        if not separator or not column:
+            raise WrongCall(f"--columns: {part!r} should read field=column, for example item=sku")
+        if field not in FIELDS:
+            raise WrongCall(f"--columns: no field {field!r}{nearest(field, FIELDS)} (fields: {', '.join(FIELDS)})")
+        names[field] = column
+    return names

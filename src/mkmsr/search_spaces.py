@@ -40,9 +40,9 @@ _TRAINING: SearchSpace = {
 }
 
 _ITEM_NETWORK: SearchSpace = {
-    "training.optimiser.learning_rate": Range(2e-3, 2e-2),
+    "training.optimiser.learning_rate": Range(4e-3, 1.6e-2),
     "model.scorer": Choice(("dot", "cosine")),
-    "model.scale": Choice((8.0, 12.0, 16.0, 20.0)),
+    "model.scale": Choice((12.0, 16.0, 20.0)),
     "model.dropout": Choice((0.0, 0.25, 0.5)),
     "model.session_dropout": Choice((0.0, 0.25, 0.5)),
 }
@@ -147,7 +147,7 @@ SPACES: Mapping[str, SearchSpace] = {
     "v-sknn": {
         **_NEIGHBOURS,
         "model.prefix_decay": Choice(("linear", "reciprocal", "exponential")),
-        "model.prefix_scale": Choice((2.0, 3.0, 5.0, 10.0)),
+        "model.prefix_scale": Choice((0.5, 1.0, 2.0, 3.0, 5.0, 10.0)),
         "model.match_decay": Choice(("none", "linear", "reciprocal", "exponential")),
         "model.match_scale": Choice((2.0, 5.0, 10.0)),
         "model.cosine": Choice((False, True)),
@@ -155,13 +155,13 @@ SPACES: Mapping[str, SearchSpace] = {
     },
     "stan": {
         **_NEIGHBOURS,
-        "model.prefix_scale": Choice((1.0, 2.0, 3.0, 5.0, 10.0)),
+        "model.prefix_scale": Choice((0.5, 1.0, 2.0, 3.0, 5.0, 10.0)),
         "model.age_scale": Choice((5.0, 10.0, 20.0, 50.0, 100.0)),
         "model.gap_scale": Choice((2.0, 5.0, 10.0, 20.0, 40.0)),
     },
     "vstan": {
         **_NEIGHBOURS,
-        "model.prefix_scale": Choice((2.0, 3.0, 5.0, 10.0)),
+        "model.prefix_scale": Choice((0.5, 1.0, 2.0, 3.0, 5.0, 10.0)),
         "model.age_scale": Choice((5.0, 10.0, 20.0, 50.0, 100.0)),
         "model.gap_scale": Choice((2.0, 5.0, 10.0, 20.0, 40.0)),
         "model.match_scale": Choice((1.0, 2.0, 5.0, 10.0)),

@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mkmsr.config import read_toml, validate
+from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
-from mkmsr.experiments import ExperimentConfig
-from mkmsr.models import MODELS
+from mkmsr.evaluation.evaluator import evaluate
+from mkmsr.experiments import ExperimentConfig, new_model
+from mkmsr.models import MODELS, TrainingData
 from mkmsr.search_spaces import SPACES, Choice, Range, Value
 from mkmsr.study import Study, TrialRecord
 from mkmsr.tune import SilentTuneListener, search_space, tune
@@ -201,3 +204,21 @@ def test_failed_trials_count_and_their_reason_is_told(data: Path, tmp_path: Path
     broken = {**SMALL, "training": {**SMALL["training"], "select": "mrr@x"}}
     with pytest.raises(ConfigError, match=r"no trial was completed: .*no metric 'mrr@x'"):
         tune(data, broken, tmp_path, trials=2)
+
+
+def test_more_spans_judge_by_their_mean(data: Path, tmp_path: Path) -> None:
+    base = {"model": {"name": "v-sknn"}}
+    (alone,) = tune(data, base, tmp_path / "one", trials=1).trials
+    (steady,) = tune(data, base, tmp_path / "three", trials=1, windows=3).trials
+    shop = PreparedDataset.load(data)
+    values = []
+    for windows in range(3):
+        past = shop.earlier(windows)
+        model = new_model(past, validate(ExperimentConfig, base), 0)
+        model.observe(TrainingData(past.train, past.examples(past.train), past.knowledge))
+        values.append(evaluate(model, past.evaluation_split("validation")).metrics()["mrr@20"])
+    assert alone.value == pytest.approx(values[0])
+    assert steady.value == pytest.approx(np.mean(values))
+    assert "mean over 3 spans" in (tmp_path / "three" / "chosen.toml").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="another windows"):
+        tune(data, base, tmp_path / "three", trials=2, windows=2)

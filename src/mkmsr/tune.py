@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any, Protocol
 
 from mkmsr.config import to_toml, validate
@@ -24,7 +25,7 @@ from mkmsr.files import atomic_write
 from mkmsr.models import TrainingData, model_entry
 from mkmsr.search_spaces import SPACES, Choice, Range, SearchSpace, Value
 from mkmsr.study import Proposal, Study, TrialRecord
-from mkmsr.training import EpochRecord, SilentListener, fit
+from mkmsr.training import EpochRecord, FitResult, SilentListener, TrainingListener, fit
 from mkmsr.workers import Event, Line, Task, run_tasks
 
 __all__ = ["TuneListener", "TuneResult", "search_space", "tune"]
@@ -84,6 +85,7 @@ def tune(
     *,
     trials: int = 30,
     seed: int = 0,
+    windows: int = 1,
     workers: int = 1,
     device: str = "cpu",
     listener: TuneListener | None = None,
@@ -99,6 +101,8 @@ def tune(
         folder: For the files above.
         trials: Trials in all, failed ones included; one is enough for a model with nothing to search.
         seed: Of the search and of each trial's weights.
+        windows: Spans that judge a trial, by their mean: validation, and those of equal size before it, each ranked by
+            a model of what preceded it. More spans make a choice that holds for the next one too.
         workers: Processes of one thread each.
         device: Where models compute.
         listener: Told about trials.
@@ -119,6 +123,7 @@ def tune(
             "space": {key: repr(each) for key, each in space.items()},
             "seed": seed,
             "data": PreparedDataset.load(data).fingerprint,
+            **({"windows": windows} if windows > 1 else {}),
         },
         seed=seed,
         warmup=max(2, start.training.epochs // 3),
@@ -126,12 +131,13 @@ def tune(
     )
     trials = trials if space else 1
     listener.planned(trials, min(study.counted(), trials))
-    _Search(study, data, base, folder, seed, device, listener).carry_out(trials, workers)
+    _Search(study, data, base, folder, seed, device, windows, listener).carry_out(trials, workers)
     best = study.best()
     if best is None:
         reason = next((each.reason for each in study.records() if each.reason), "all were stopped early")
         raise ConfigError(f"no trial was completed: {reason}", path=folder)
-    return _write_result(folder, study.records(), best, base, space, f"{data.resolve().name}, seed {seed}")
+    on = f"{data.resolve().name}, seed {seed}" + (f", mean over {windows} spans" if windows > 1 else "")
+    return _write_result(folder, study.records(), best, base, space, on)
 
 
 def search_space(start: ExperimentConfig, base: Mapping[str, Any]) -> SearchSpace:
@@ -160,6 +166,7 @@ class _Search:
     folder: Path
     seed: int
     device: str
+    windows: int
     listener: TuneListener
 
     def carry_out(self, trials: int, workers: int) -> None:
@@ -174,7 +181,7 @@ class _Search:
                 running[name] = proposal
                 config = validate(ExperimentConfig, _merged(self.base, proposal.settings))
                 log = self.folder / "logs" / f"{name}.log"
-                yield Task(name, _try, (self.data, config, self.seed, self.device), log)
+                yield Task(name, _try, (self.data, config, self.seed, self.device, self.windows), log)
 
         for event in run_tasks(tasks(), workers=workers):
             self._hear(event, running[event.task.name])
@@ -212,15 +219,16 @@ class _Judge(SilentListener):
             raise _StoppedEarly
 
 
-def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: str) -> dict[str, Any]:
-    """One trial, in a process of its own: fitted on train, judged on validation."""
+def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: str, windows: int) -> dict[str, Any]:
+    """One trial, in a process of its own: fitted on train, judged on validation, and again on the spans before it.
+
+    The newest span alone decides about early stops and the number of epochs.
+    """
     dataset = PreparedDataset.load(data)
-    training = TrainingData(dataset.train, dataset.examples(dataset.train), dataset.knowledge)
     select = config.training.select
     judge = _Judge(line, select)
-    model, validation = new_model(dataset, config, seed), validator(dataset, select)
     try:
-        result = fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=judge)
+        result = _fit(dataset, config, seed, device, judge)
     except _StoppedEarly:
         best = max(judge.values, key=lambda epoch: judge.values[epoch])
         return {
@@ -230,13 +238,24 @@ def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: st
             "epochs": max(judge.values),
             "seconds": judge.seconds,
         }
+    earlier = [_fit(dataset.earlier(each), config, seed, device, SilentListener()) for each in range(1, windows)]
+    seconds = sum(record.seconds for each in earlier for record in each.history)
     return {
         "state": "complete",
-        "value": result.best_metrics[select],
+        "value": mean(each.best_metrics[select] for each in (result, *earlier)),
         "best_epoch": result.best_epoch,
         "epochs": result.epochs_run,
-        "seconds": judge.seconds,
+        "seconds": judge.seconds + seconds,
     }
+
+
+def _fit(
+    dataset: PreparedDataset, config: ExperimentConfig, seed: int, device: str, listener: TrainingListener
+) -> FitResult:
+    training = TrainingData(dataset.train, dataset.examples(dataset.train), dataset.knowledge)
+    validation = validator(dataset, config.training.select)
+    model = new_model(dataset, config, seed)
+    return fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=listener)
 
 
 def _write_result(

@@ -224,3 +224,17 @@ def test_a_file_that_the_system_cuts_short_leaves_the_old_dataset_intact(dataset
     assert "cannot write the dataset: File too large" in done.stderr
     assert same(PreparedDataset.load(tmp_path / "data"), dataset)
     assert list(tmp_path.iterdir()) == [tmp_path / "data"]
+
+
+def test_the_past_of_a_dataset_has_its_newest_training_sessions_as_validation(dataset):
+    whole = dataset.fitting_sessions(refit=True)
+    assert same(dataset.earlier(0), dataclasses.replace(dataset, test=SessionTable.empty()))
+    past = dataset.earlier(2)
+    size, end = len(dataset.validation), len(whole) - 2 * len(dataset.validation)
+    assert (len(past.train), len(past.validation), len(past.test)) == (end - size, size, 0)
+    assert past.validation.times.min() > past.train.times.max()
+    for row in range(size):
+        for one, other in zip(past.validation.session(row), whole.session(end - size + row), strict=True):
+            assert np.array_equal(one, other)
+    with pytest.raises(DataError, match="do not hold 99 further spans"):
+        dataset.earlier(99)

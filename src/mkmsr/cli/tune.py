@@ -29,6 +29,7 @@ def tune(
     set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=())] = (),
     epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    windows: Annotated[int, _AT_LEAST_ONE] = 1,
     workers: Annotated[int, _AT_LEAST_ONE] = 1,
     device: str = "cpu",
     common: Common = COMMON,
@@ -47,6 +48,7 @@ def tune(
         set_: The same on the command line: model.dim=64 training.select=hit@20
         epochs: Most epochs of a trial.
         seed: Of the search and of every trial's weights.
+        windows: Spans that judge a trial: validation, and those of equal size before it, for a steadier choice.
         workers: Trials beside each other, in processes of one thread each.
         device: Where models compute: cpu, cuda.
     """
@@ -57,7 +59,17 @@ def tune(
 
         with many_bars(screen.progress) as bars:
             watcher = TrialProgress(screen.progress, bars)
-            result = search(data, base, out, trials=trials, seed=seed, workers=workers, device=device, listener=watcher)
+            result = search(
+                data,
+                base,
+                out,
+                trials=trials,
+                seed=seed,
+                windows=windows,
+                workers=workers,
+                device=device,
+                listener=watcher,
+            )
         best = result.best
         select = result.config.training.select
         screen.document(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from mkmsr.data.examples import MAX_SESSION_EVENTS, ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
+from mkmsr.errors import DataError
 
 __all__ = ["EvaluationSplit", "NewItems", "PreparedDataset", "SplitName"]
 
@@ -89,6 +90,26 @@ class PreparedDataset:
     def examples(self, sessions: SessionTable) -> ExampleTable:
         """Every (prefix, next item) of some sessions, by this dataset's longest session."""
         return ExampleTable.from_sessions(sessions, max_events=self.max_session_events)
+
+    def earlier(self, windows: int) -> PreparedDataset:
+        """These data as they were so many validation spans ago: another chance to choose settings without the test.
+
+        The newest sessions of train, as many as validation has, become validation; what comes after them, the test
+        included, is gone. The catalogue stays, so that models keep their sizes.
+
+        Args:
+            windows: How many spans; 0 takes validation as it is.
+
+        Raises:
+            DataError: Train is too short for that.
+        """
+        size, whole = len(self.validation), self.fitting_sessions(refit=True)
+        end = len(whole) - windows * size
+        if end <= size:
+            raise DataError(f"{len(self.train)} training sessions do not hold {windows} further spans of {size}")
+        return replace(
+            self, train=whole.rows(0, end - size), validation=whole.rows(end - size, end), test=SessionTable.empty()
+        )
 
     @cached_property
     def fingerprint(self) -> str:

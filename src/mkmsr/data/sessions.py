@@ -55,6 +55,12 @@ class SessionTable:
         begin, end = self.offsets[index], self.offsets[index + 1]
         return self.items[begin:end], self.operations[begin:end]
 
+    def rows(self, begin: int, end: int) -> SessionTable:
+        """The sessions from `begin` to before `end`."""
+        first, last = self.offsets[begin], self.offsets[end]
+        offsets = self.offsets[begin : end + 1] - first
+        return SessionTable(self.items[first:last], self.operations[first:last], offsets, self.times[first:last])
+
     def select(self, events: NDArray[np.bool_]) -> SessionTable:
         """Only the events where the mask is true; sessions left empty disappear, the order stays."""
         before = np.concatenate([[0], np.cumsum(events)])

@@ -148,8 +148,8 @@ def _restored(plans: Mapping[Path, Sequence[GridRun]], folder: Path | None) -> d
             if not run.job().is_finished:
                 reason = restore_run(run, dataset, folder) if folder is not None else "not trained yet"
                 missing |= {run.folder: reason} if reason is not None else {}
-    for reason in missing.values():
-        _logger.info("%s", reason)
+                if reason is not None and folder is not None:
+                    _logger.info("%s", reason)
     return missing
 
 

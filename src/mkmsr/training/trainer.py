@@ -22,6 +22,7 @@ from mkmsr.training.estimate import estimate_training
 from mkmsr.training.history import EpochRecord, append_record, write_history
 from mkmsr.training.identity import own_random_state, run_identity, set_random_state
 from mkmsr.training.listener import SilentListener, TrainingListener
+from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
 from mkmsr.training.schedules import learning_rate_factor
 from mkmsr.training.strategies import Plan, effective_strategy
@@ -108,6 +109,7 @@ def fit(
         return FitResult(0, 0, _validation(model, validate), ())
     if len(training.examples) == 0:
         raise TrainingError("there is no example to learn from: every training session has fewer than two events")
+    keep_freed_memory()
     with own_random_state(seed, device, processes.rank):
         plan = Plan(effective_strategy(config, model, training), training, config, seed)
         store = None

@@ -1,0 +1,36 @@
+"""Memory that a step frees stays in the process."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_SCRIPT = """
+import resource, sys, torch
+from mkmsr.training.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        first, second = torch.ones(1_500_000), torch.ones(1_200_000)
+        del first, second
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+faults()
+print(faults())
+"""
+
+
+def _faults(mode: str) -> int:
+    found = subprocess.run([sys.executable, "-c", _SCRIPT, mode], capture_output=True, text=True, check=True)
+    return int(found.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_arrays_of_a_step_are_fetched_from_the_system_once() -> None:
+    assert _faults("keep") < 100

@@ -56,3 +56,9 @@ def test_a_dropped_component_is_dropped_in_every_event_of_an_item() -> None:
     assert (vectors == 0).any()
     assert len(vectors) == len(small_batch().items.unique())
     assert torch.equal(small_batch().items.unique()[row_of_event], small_batch().items)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_biases_start_at_zero_and_weights_do_not(name: str) -> None:
+    parameters = dict(network(name).named_parameters())
+    assert [each for each, value in parameters.items() if bool((value == 0).all()) != each.endswith("bias")] == []

@@ -53,10 +53,17 @@ class ItemNetwork(FactorisedModel):
             self.log_scale = nn.Parameter(torch.empty(()))
 
     def reset_parameters(self) -> None:
-        """Draw every weight from U(-1/sqrt(D), 1/sqrt(D)); padding rows are zero."""
+        """Draw every weight from U(-1/sqrt(D), 1/sqrt(D)); biases and padding rows are zero.
+
+        Biases drawn alike would be larger than what item vectors contribute at first, and hide it. With zeros, networks
+        learn in fewer epochs and are as good on validation or better (LOG.md).
+        """
         bound = 1 / math.sqrt(self.network_config.dim)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.uniform_(parameter, -bound, bound)
         if self.network_config.scorer == "cosine":
             nn.init.constant_(self.log_scale, math.log(self.network_config.scale))
         for module in self.modules():

@@ -76,8 +76,6 @@ class SASRec(ItemNetwork):
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
-            elif isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
 
     def session_vectors(self, batch: SessionBatch) -> Tensor:
         _, value = torch.unique(batch.items, return_inverse=True)

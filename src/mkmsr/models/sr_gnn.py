@@ -38,7 +38,7 @@ class SRGNN(ItemNetwork):
     Source: Wu et al., Session-based Recommendation with Graph Neural Networks, AAAI 2019.
 
     Differs: the order of the GRU gate and its biases follow the authors' code, not the paper; transitions that recur
-    add up before rows are divided by the degree, as in both.
+    add up before rows are divided by the degree, as in both. Biases start at zero, where that code draws them.
     """
 
     def __init__(self, config: SRGNNConfig, sizes: ModelSizes):

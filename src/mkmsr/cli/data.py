@@ -62,7 +62,7 @@ def simulate(
 
 def prepare(
     kind: Annotated[str, Parameter(validator=known_kind)],
-    source: Path | None = None,
+    source: str | None = None,
     /,
     *,
     out: Path,
@@ -85,7 +85,7 @@ def prepare(
 
     Args:
         kind: What the source is: events (any CSV, TSV or Parquet table, .gz too) or the name of a public data set.
-        source: The file or folder.
+        source: The file or folder, or the address of a table in a database.
         out: Folder of the prepared data.
         gap: Without sessions in the log, a pause of more than so many seconds starts a new one (rows, in a log without
             times). By default what is usual for a public data set, or else 3600.
@@ -105,9 +105,11 @@ def prepare(
         from mkmsr.data.prepare import PrepareOptions
         from mkmsr.data.prepare import prepare as prepare_log
         from mkmsr.data.readers import read_log
+        from mkmsr.data.readers.sql import is_address, masked
         from mkmsr.data.statistics import statistics
 
         path = reading.source(source)
+        shown = masked(path) if is_address(path) else path
         check_output(out, "dataset.json")
         began = time.perf_counter()
         options = PrepareOptions(
@@ -123,7 +125,7 @@ def prepare(
             buckets=dict(bucket_count(each) for each in buckets),
         )
         name = name or out.resolve().name
-        with waiting(screen.progress, f"preparing {path}"), open_engine(running.options(reading.scratch)) as engine:
+        with waiting(screen.progress, f"preparing {shown}"), open_engine(running.options(reading.scratch)) as engine:
             log = read_log(kind, path, reading.options())
             dataset = prepare_log(log, options, name=name, engine=engine)
             dataset.save(out)

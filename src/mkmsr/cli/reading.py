@@ -32,7 +32,8 @@ class Reading:
 
     Args:
         events: The same as SOURCE.
-        attributes: Table of item attributes: long (item, relation, value) or wide (one column a relation).
+        attributes: Table of item attributes: long (item, relation, value) or wide (one column a relation). It and the
+            events may be tables of a database: postgresql://user@host/shop?table=events
         columns: What the file calls its fields: item=sku,operation=type,time=ts,user=uid,session=sid. Only item and one
             of session and user are required.
         multi: Separator of several values in one attribute cell, for example '|'.
@@ -44,8 +45,8 @@ class Reading:
         malformed_limit: More malformed rows than this share of a file are an error.
     """
 
-    events: Annotated[Path | None, Parameter(group=_GENERIC)] = None
-    attributes: Annotated[Path | None, Parameter(group=_GENERIC)] = None
+    events: Annotated[str | None, Parameter(group=_GENERIC)] = None
+    attributes: Annotated[str | None, Parameter(group=_GENERIC)] = None
     columns: Annotated[str, Parameter(group=_GENERIC)] = ""
     multi: Annotated[str | None, Parameter(group=_GENERIC)] = None
     time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns"], Parameter(group=_GENERIC)] = "auto"
@@ -55,7 +56,7 @@ class Reading:
     strict: Annotated[bool, Parameter(group=_ROWS, negative=())] = False
     malformed_limit: Annotated[float, Parameter(group=_ROWS, validator=Number(gte=0, lte=1))] = 0.01
 
-    def source(self, given: Path | None) -> Path:
+    def source(self, given: str | None) -> str:
         """The raw log, which stands either as SOURCE or with `--events`.
 
         Raises:
@@ -63,7 +64,7 @@ class Reading:
         """
         if (given is None) == (self.events is None):
             raise WrongCall("give the raw log once: as SOURCE or with --events")
-        return given or self.events or Path()
+        return given or self.events or ""
 
     def options(self) -> ReadOptions:
         """The same for the library.

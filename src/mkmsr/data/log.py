@@ -130,7 +130,7 @@ class InteractionLog:
         counts = self.events.select(
             pl.len().alias("events"), *(bad.sum().alias(f"bad_{name}") for name, bad in strange.items())
         )
-        found = counts.collect().row(0, named=True)
+        found = counts.collect(engine="streaming").row(0, named=True)
         if found["events"] == 0:
             raise DataError("holds no events", path=self.path)
         for name, bad in strange.items():

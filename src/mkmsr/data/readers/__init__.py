@@ -15,6 +15,7 @@ from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.otto import read_otto
 from mkmsr.data.readers.rees46 import read_rees46
 from mkmsr.data.readers.retailrocket import read_retailrocket
+from mkmsr.data.readers.sql import is_address, masked
 from mkmsr.data.readers.tabular import read_events
 from mkmsr.data.readers.trivago import read_trivago
 from mkmsr.data.readers.yoochoose import read_yoochoose
@@ -32,7 +33,7 @@ class Reader:
 
 
 READERS = {
-    "events": Reader("any event table: CSV, TSV or Parquet, gzip too, or a folder of Parquet files", read_events),
+    "events": Reader("any event table: CSV, TSV, Parquet or a folder of it, or a table of a database", read_events),
     "jdata-demo": Reader("the paper's Demo sample of JDATA (a folder, as its authors publish it)", read_jdata_demo),
     "jdata": Reader("JD's competition of 2019 (a folder)", read_jdata),
     "kkbox": Reader("KKBOX, the WSDM Cup of 2018 (a folder)", read_kkbox),
@@ -46,7 +47,7 @@ READERS = {
 
 
 def read_log(kind: str, source: str | Path, options: ReadOptions | None = None) -> InteractionLog:
-    """The log in a file or folder of a given kind.
+    """The log in a file or folder of a given kind, or in a table of a database.
 
     Raises:
         ConfigError: The kind is unknown, or an option does not fit it.
@@ -54,4 +55,8 @@ def read_log(kind: str, source: str | Path, options: ReadOptions | None = None) 
     """
     if kind not in READERS:
         raise ConfigError(f"unknown kind of log {kind!r}{nearest(kind, READERS)}; known: {', '.join(READERS)}")
+    if is_address(source):
+        if kind != "events":
+            raise ConfigError(f"a table of a database is of the kind 'events', not {kind!r}", path=masked(str(source)))
+        return read_events(source, options or ReadOptions())
     return READERS[kind].read(Path(source), options or ReadOptions())

@@ -80,11 +80,16 @@ class MalformedRows:
         self._count = 0
         self._examples: list[str] = []
 
+    @property
+    def count(self) -> int:
+        """How many were left out so far."""
+        return self._count
+
     def drop(
         self,
         rows: pl.LazyFrame,
         faults: Sequence[Fault],
-        path: Path,
+        path: Path | str,
         *,
         first_row: int = 2,
         total: Callable[[], int] | None = None,
@@ -116,7 +121,7 @@ class MalformedRows:
             self.report(path, examples, bad=bad, same=same, total=sum(counts.values()) if total is None else total())
         return rows.filter(pl.col(FAULT).is_null()).drop(FAULT, FOUND)
 
-    def report(self, path: Path, examples: Sequence[BadRow], *, bad: int, total: int, same: int = 1) -> None:
+    def report(self, path: Path | str, examples: Sequence[BadRow], *, bad: int, total: int, same: int = 1) -> None:
         """Takes note of a file's malformed rows.
 
         Args:
@@ -137,7 +142,8 @@ class MalformedRows:
                 more += f"; {bad} of {total} rows cannot be read, and at most {limit:.4g} of them may be left out"
             raise DataError(first.text + more, path=path, row=first.row, column=first.column)
         self._count += bad
-        located = [str(DataError(each.text, path=path.name, row=each.row, column=each.column)) for each in examples]
+        name = path.name if isinstance(path, Path) else path.rpartition("/")[2]
+        located = [str(DataError(each.text, path=name, row=each.row, column=each.column)) for each in examples]
         self._examples += located[: EXAMPLES - len(self._examples)]
         logger.warning(
             "%s: %d of %d rows are malformed and left out; the first: %s", path, bad, total, "; ".join(located)

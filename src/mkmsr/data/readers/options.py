@@ -22,8 +22,9 @@ class ReadOptions(StrictModel):
     columns: dict[str, str] = Field(default_factory=dict)
     """The file's name of each field: item, operation, time, user, session, split. A field that is not named here is the
     column of its own name, if there is one; an empty name says that there is none."""
-    attributes: Path | None = None
-    """A table of item attributes, long (item, relation, value) or wide (one column a relation)."""
+    attributes: str | Path | None = None
+    """A table of item attributes, long (item, relation, value) or wide (one column a relation): a file, a folder of
+    Parquet files, or the address of a table in a database."""
     multi: str | None = Field(default=None, min_length=1)
     """Separator of several values in one attribute cell."""
     time_unit: TimeUnit = "auto"
@@ -38,7 +39,7 @@ class ReadOptions(StrictModel):
     """Where a data set has attributes at several times: take what was known then (UTC); None takes the time by which
     nine tenths of the events have happened, where preparation by default begins the test."""
     scratch: Path | None = None
-    """Folder for temporary files of large logs; None is the system's."""
+    """Folder for temporary files of large logs; None is the system's. Named, it is used for logs of any size."""
 
     def refuse(self, kind: str, *, allowed: tuple[str, ...]) -> None:
         """Checks that only allowed options differ from their defaults.

@@ -97,7 +97,7 @@ def find_file(folder: Path, *names: str) -> Path:
     raise DataError(f"lacks {' or '.join(names)} (also with .gz)", path=folder)
 
 
-def check_columns(table: pl.DataFrame, path: Path, *names: str) -> pl.DataFrame:
+def check_columns(table: pl.DataFrame, path: Path | str, *names: str) -> pl.DataFrame:
     """The same table, if it has all these columns.
 
     Raises:
@@ -107,7 +107,7 @@ def check_columns(table: pl.DataFrame, path: Path, *names: str) -> pl.DataFrame:
     return table
 
 
-def check_names(known: Sequence[str], path: Path, *names: str) -> None:
+def check_names(known: Sequence[str], path: Path | str, *names: str) -> None:
     """Makes sure that a file's columns have all these names among them.
 
     Raises:

@@ -2,102 +2,67 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from mkmsr.data.log import InteractionLog, LogSource
-from mkmsr.data.readers.malformed import Fault, MalformedRows, empty, marks
+from mkmsr.data.log import InteractionLog
+from mkmsr.data.readers.canonical import FIELDS, as_text, canonical_events
+from mkmsr.data.readers.malformed import MalformedRows, empty, marks
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.raw_bytes import pieces
-from mkmsr.data.readers.scan import EXTRA, scan_text
-from mkmsr.data.readers.table import ROW, check_columns, header_names, parquet_files, read_table, separator_of
-from mkmsr.data.readers.times import RIGHT, read_times
+from mkmsr.data.readers.pieces import RawPieces, open_table
+from mkmsr.data.readers.table import ROW, check_names
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError, nearest
 
-__all__ = ["FIELDS", "ONE_OPERATION", "read_events"]
+__all__ = ["read_events"]
 
-logger = logging.getLogger(__name__)
-
-FIELDS = {
-    "item": "item_id",
-    "operation": "operation",
-    "time": "time",
-    "user": "user_id",
-    "session": "session_id",
-    "split": "split",
-}
-"""Fields of `ReadOptions.columns`, and what they are called in an InteractionLog."""
-
-ONE_OPERATION = "event"
-"""The operation of every event in a log without an operation column."""
-
-SECONDS, FRACTION = " seconds", " fraction"
-"""Names of added columns."""
-
-UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "text": "dates and times"}
+RELATION_BITS = 40
+"""Rows of a wide attribute table are numbered relation by relation; one has fewer than 2^40."""
 
 
-def read_events(source: Path, options: ReadOptions) -> InteractionLog:
+def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
     """The log in one event table, with the attributes in another if there is one.
 
     Only items and one of sessions and users are required. Without operations all events have one; without times the
     order of the rows counts; without sessions preparation cuts them by gap. Ids are text and kept exactly as written.
 
+    Args:
+        source: A file, a folder of Parquet files, or the address of a table in a database.
+        options: How to read it.
+
     Raises:
         DataError: A file or column is missing or not as it should be; names the file, row and column.
         ConfigError: The column mapping names an unknown field.
     """
-    malformed = MalformedRows(options)
-    table = _table(source, options, malformed)
-    columns = _mapping(table, options.columns, source)
+    malformed, scratch = MalformedRows(options), Scratch(options.scratch)
+    table = open_table(source, options, malformed, scratch)
+    columns = _mapping(table, options.columns)
     notes: dict[str, Any] = {"columns": columns}
-    events = _events(table, columns, options, source, notes, malformed)
-    _notice(events, source, notes)
-    sources = [LogSource.of(path) for path in _files(source)]
+    events = canonical_events(table, columns, options, malformed, notes, scratch)
+    sources = table.sources
     attributes = None
     if options.attributes is not None:
-        attributes = _attributes(options.attributes, columns["item"], options, malformed)
-        sources += [LogSource.of(path) for path in _files(options.attributes)]
+        known = open_table(options.attributes, options, malformed, scratch)
+        attributes = _attributes(known, columns["item"], options, malformed, scratch)
+        sources += known.sources
     elif options.multi is not None:
         raise ConfigError("splits cells of an attribute table, but none is given", key="multi")
     return InteractionLog(
-        events.lazy(),
-        None if attributes is None else attributes.lazy(),
-        name=source.name.split(".")[0],
-        sources=tuple(sources),
+        events.rows,
+        attributes,
+        name=Path(table.label.partition("?")[0]).name.split(".")[0],
+        sources=sources,
         column_names={FIELDS[field]: column for field, column in columns.items()},
         notes={**notes, **malformed.notes()},
+        files=events.files,
+        scratch=scratch,
     )
 
 
-def _files(source: Path) -> list[Path]:
-    return parquet_files(source) if source.is_dir() else [source]
-
-
-def _table(path: Path, options: ReadOptions, malformed: MalformedRows) -> pl.DataFrame:
-    """The raw table; lines that are no rows of it are malformed rows."""
-    try:
-        return read_table(path)
-    except DataError as error:
-        if options.strict or error.row is None or error.row == 1:
-            raise
-        scratch = Scratch(options.scratch)
-        separator = separator_of(path)
-        names = header_names(b"".join(pieces(path)), separator, path)
-        raw = scan_text(path, names, scratch, separator=separator)
-        try:
-            marked = raw.rows.select(pl.all().exclude(EXTRA), *marks(raw.faults())).collect().lazy()
-            return malformed.drop(marked, raw.faults(), path).with_columns(pl.col(ROW).cast(pl.Int64)).collect()
-        except (DataError, pl.exceptions.PolarsError):
-            raise error from None  # it says more of the first one
-
-
-def _mapping(table: pl.DataFrame, wanted: Mapping[str, str], path: Path) -> dict[str, str]:
+def _mapping(table: RawPieces, wanted: Mapping[str, str]) -> dict[str, str]:
     """The file's column of each field that it has.
 
     A field without a mapping is the column of its own name, if there is one; mapped to nothing, it is left out.
@@ -107,121 +72,69 @@ def _mapping(table: pl.DataFrame, wanted: Mapping[str, str], path: Path) -> dict
             raise ConfigError(
                 f"unknown field{nearest(field, FIELDS)}; fields: {', '.join(FIELDS)}", key=f"columns.{field}"
             )
-    own = {field: field for field in FIELDS if field in table.columns and field not in wanted}
+    names = [name for name in table.columns if name != ROW]
+    own = {field: field for field in FIELDS if field in names and field not in wanted}
     columns = {**own, **{field: column for field, column in wanted.items() if column}}
-    check_columns(table, path, *columns.values())
-    known = ", ".join(name for name in table.columns if name != ROW)
+    check_names(names, table.label, *columns.values())
+    known = ", ".join(names)
     if "item" not in columns:
-        raise DataError(f"no column 'item'; say which one it is with item=NAME, one of {known}", path=path)
+        raise DataError(f"no column 'item'; say which one it is with item=NAME, one of {known}", path=table.label)
     if not {"session", "user"} & set(columns):
-        raise DataError(f"no column 'session' or 'user'; say which one it is with user=NAME, one of {known}", path=path)
+        raise DataError(
+            f"no column 'session' or 'user'; say which one it is with user=NAME, one of {known}", path=table.label
+        )
     return {field: columns[field] for field in FIELDS if field in columns}
 
 
-def _events(
-    table: pl.DataFrame,
-    columns: Mapping[str, str],
-    options: ReadOptions,
-    path: Path,
-    notes: dict[str, Any],
-    malformed: MalformedRows,
-) -> pl.DataFrame:
-    """The canonical event table. Values are checked here, where the row in the file is known."""
-    named = dict.fromkeys(column for field, column in columns.items() if field != "time")
-    checked = table.select(ROW).with_columns(_text(table[column], path) for column in named)
-    faults = [empty(column) for column in named]
-    times: list[pl.Expr] = []
-    if "time" in columns:
-        raw = table[columns["time"]]
-        parsed = read_times(raw, unit=options.time_unit, path=path, rows=table[ROW])
-        notes["time_unit"] = UNITS[parsed.unit]
-        logger.info("%s: column %r holds %s", path, columns["time"], UNITS[parsed.unit])
-        checked = checked.with_columns(
-            raw.cast(pl.String, strict=False), parsed.seconds.alias(SECONDS), parsed.fraction.alias(FRACTION)
-        )
-        faults.append(Fault(pl.lit(raw.is_null()), "the time is missing", columns["time"]))
-        faults.append(Fault(pl.col(SECONDS).is_null(), f"cannot read {{value}} as a time; {RIGHT}", columns["time"]))
-        times = [pl.col(SECONDS).alias("time"), pl.col(FRACTION)]
-    rows = malformed.drop(checked.with_columns(marks(faults)).lazy(), faults, path).collect()
-    operation = [] if "operation" in columns else [pl.lit(ONE_OPERATION).alias("operation")]
-    ids = [pl.col(columns[field]).alias(FIELDS[field]) for field in columns if field != "time"]
-    events = rows.select(*ids, *operation, pl.col(ROW).alias("row"), *times)
-    if "time" not in columns:
-        return events
-    if (events[FRACTION] > 0).any():
-        # Whole seconds cannot order events within one, so the row numbers take over what the fractions say.
-        ordered = events.sort("time", FRACTION, "row")
-        events = ordered.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-    return events.drop(FRACTION)
-
-
-def _text(values: pl.Series, path: Path) -> pl.Series:
-    """A column as text."""
-    if values.dtype.is_nested():
-        raise DataError(f"has type {values.dtype}, should be one value a row", path=path, column=values.name)
-    return values.cast(pl.String)
-
-
-def _notice(events: pl.DataFrame, path: Path, notes: dict[str, Any]) -> None:
-    """Counts what is odd in a log and no error: shared sessions, doubled events, times that run backwards."""
-    if {"session_id", "user_id"} <= set(events.columns):
-        notes["sessions_of_several_users"] = _shared_sessions(events, path)
-    if "time" not in events.columns:
-        return
-    owner = "session_id" if "session_id" in events.columns else "user_id"
-    numbers = events.select(
-        "time", owner=pl.col(owner).hash(), event=pl.struct(owner, "item_id", "operation", "time").hash()
-    )
-    doubles = events.height - numbers["event"].n_unique()
-    if doubles:
-        notes["duplicated_events"] = doubles
-        logger.info("%s: %d events repeat an earlier one; --drop-duplicates keeps one of each", path, doubles)
-    if events["time"].is_sorted():
-        return
-    backwards = int(numbers.select((pl.col("time") < pl.col("time").shift(1).over("owner")).sum()).item())
-    if backwards:
-        notes["events_out_of_order"] = backwards
-        logger.info("%s: %d events are older than the one before of their session; times decide", path, backwards)
-
-
-def _shared_sessions(events: pl.DataFrame, path: Path) -> int:
-    """How many sessions hold events of more than one user: a login inside a session, or numbers that start again."""
-    users = events.lazy().select("session_id", user=pl.col("user_id").hash()).group_by("session_id")
-    several = users.agg(several=pl.col("user").min() != pl.col("user").max()).select(pl.col("several").sum())
-    count = int(several.collect().item())
-    if count:
-        logger.warning(
-            "%s: %d sessions hold events of several users; if session numbers start again with each user, "
-            "make them distinct before, or leave the sessions to the gap (session= without a name)",
-            path,
-            count,
-        )
-    return count
-
-
-def _attributes(path: Path, item_column: str, options: ReadOptions, malformed: MalformedRows) -> pl.DataFrame:
+def _attributes(
+    table: RawPieces, item_column: str, options: ReadOptions, malformed: MalformedRows, scratch: Scratch
+) -> pl.LazyFrame:
     """`item_id`, `relation`, `value`, `row` from a long or wide table; empty values stay, preparation counts them."""
-    table = _table(path, options, malformed)
     item = "item" if "item" in table.columns and item_column not in table.columns else item_column
-    check_columns(table, path, item)
-    names = [name for name in table.columns if name not in (item, ROW)]
+    known = [name for name in table.columns if name != ROW]
+    check_names(known, table.label, item)
+    names = [name for name in known if name != item]
     is_long = {"relation", "value"} <= set(names)
+    if not names:
+        raise DataError(
+            "has no column beside the item; give relation and value, or one column a relation", path=table.label
+        )
     keys = [item, "relation"] if is_long else [item]
-    table = table.with_columns(_text(table[name], path) for name in keys)
+    pieces = _long_pieces(table, item, keys, [] if is_long else names, options, malformed)
+    if table.is_whole:
+        return pl.concat(list(pieces)).lazy()
+    files = []
+    for piece in pieces:
+        files.append(scratch.file(".parquet"))
+        piece.write_parquet(files[-1], compression="lz4")
+    return pl.scan_parquet(files, glob=False)
+
+
+def _long_pieces(
+    table: RawPieces,
+    item: str,
+    keys: list[str],
+    relations: list[str],
+    options: ReadOptions,
+    malformed: MalformedRows,
+) -> Iterator[pl.DataFrame]:
+    """The long form of each piece. Rows are numbered relation by relation, in the order of the file."""
+    counts = dict.fromkeys(relations or [""], 0)
     faults = [empty(name) for name in keys]
-    table = malformed.drop(table.with_columns(marks(faults)).lazy(), faults, path).collect()
-    if is_long:
-        long = table.select(pl.col(item).alias("item_id"), pl.col("relation", "value").cast(pl.String))
-    else:
-        if not names:
-            raise DataError(
-                "has no column beside the item; give relation and value, or one column a relation", path=path
-            )
-        long = pl.concat([_relation(table, item, name) for name in names])
-    if options.multi is not None:
-        parts = pl.col("value").str.split(options.multi)
-        long = long.with_columns(value=parts).explode("value").with_columns(pl.col("value").str.strip_chars())
-    return long.select("item_id", "relation", "value", row=pl.int_range(pl.len(), dtype=pl.Int64))
+    for piece in table:
+        checked = piece.with_columns(as_text(piece[name], table.label) for name in keys)
+        good = malformed.drop(checked.with_columns(marks(faults)).lazy(), faults, table.label).collect()
+        for place, name in enumerate(counts):
+            if relations:
+                rows = _relation(good, item, name)
+            else:
+                rows = good.select(pl.col(item).alias("item_id"), pl.col("relation", "value").cast(pl.String))
+            if options.multi is not None:
+                parts = pl.col("value").str.split(options.multi)
+                rows = rows.with_columns(value=parts).explode("value").with_columns(pl.col("value").str.strip_chars())
+            first = (place << RELATION_BITS) + counts[name]
+            yield rows.with_columns(row=pl.int_range(first, first + pl.len(), dtype=pl.Int64))
+            counts[name] += rows.height
 
 
 def _relation(table: pl.DataFrame, item: str, name: str) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 from mkmsr.data.readers.options import TimeUnit
 from mkmsr.errors import DataError
 
-__all__ = ["RIGHT", "ParsedTimes", "parse_times", "read_times"]
+__all__ = ["RIGHT", "ParsedTimes", "TimeColumn", "parse_times", "read_times"]
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 LARGEST = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 10**20}
@@ -30,14 +30,16 @@ class ParsedTimes:
         seconds: Whole seconds since 1970 (UTC); null where the value is not a time. Int64.
         fraction: What is left of each time below a second, in a unit of its own, for sorting. Int64.
         unit: What the column was: "s", "ms", "us", "ns", or "text".
+        zoned: Whether texts named a time zone; None where there is no text.
     """
 
     seconds: pl.Series
     fraction: pl.Series
     unit: str
+    zoned: bool | None = None
 
 
-def parse_times(values: pl.Series, *, unit: TimeUnit, path: Path) -> ParsedTimes:
+def parse_times(values: pl.Series, *, unit: TimeUnit, path: Path | str) -> ParsedTimes:
     """Times from a raw column: numbers, ISO 8601 text, "YYYY-MM-DD HH:MM:SS" text, or the date types of Parquet.
 
     Text without a zone is taken as UTC. The unit "auto" is told from the size of the numbers.
@@ -55,7 +57,7 @@ def parse_times(values: pl.Series, *, unit: TimeUnit, path: Path) -> ParsedTimes
     return parsed
 
 
-def read_times(values: pl.Series, *, unit: TimeUnit, path: Path, rows: pl.Series | None = None) -> ParsedTimes:
+def read_times(values: pl.Series, *, unit: TimeUnit, path: Path | str, rows: pl.Series | None = None) -> ParsedTimes:
     """The same, with null where a time is missing or cannot be read.
 
     Where some values are numbers and others dates, those of the rarer form cannot be read.
@@ -78,10 +80,55 @@ def read_times(values: pl.Series, *, unit: TimeUnit, path: Path, rows: pl.Series
         numbers = numbers.zip_with(numbers.is_finite().fill_null(False), pl.Series([None], dtype=numbers.dtype))
     count = len(values) - numbers.null_count()
     if not count or numbers.null_count() > values.null_count():
-        micros = _from_text(text, path, rows)
+        micros, zoned = _from_text(text, path, rows)
         if len(micros) - micros.null_count() >= count:
-            return _from_micros(micros)
+            return _from_micros(micros, zoned=zoned)
     return _from_numbers(_whole(values, numbers), unit, path, rows)
+
+
+class TimeColumn:
+    """The times of a table that is read piece by piece, which have to agree over its pieces.
+
+    Args:
+        unit: Unit of numbers.
+        label: The table, for messages.
+    """
+
+    def __init__(self, unit: TimeUnit, label: str):
+        self.label = label
+        self.unit: str | None = None
+        """What the pieces so far were, as in `ParsedTimes`; None before the first one."""
+        self._asked = unit
+        self._zoned: bool | None = None
+
+    def read(self, values: pl.Series, rows: pl.Series) -> ParsedTimes:
+        """The times of the next piece, as `read_times` gives them.
+
+        Raises:
+            DataError: Units or zones are mixed, within the piece or between it and an earlier one.
+        """
+        parsed = read_times(values, unit=self._asked, path=self.label, rows=rows)
+        if parsed.seconds.null_count() < len(values):
+            row = int(rows[_first(parsed.seconds.is_not_null())]) + 2
+            if self.unit not in (None, parsed.unit):
+                raise DataError(
+                    f"from here on the times look like {parsed.unit!r}, before like {self.unit!r}; "
+                    "bring the column to one form and unit",
+                    path=self.label,
+                    row=row,
+                    column=values.name,
+                )
+            if None not in (self._zoned, parsed.zoned) and self._zoned != parsed.zoned:
+                raise DataError(
+                    "some times have a time zone and others have none; give all rows a zone, or none",
+                    path=self.label,
+                    row=row,
+                    column=values.name,
+                )
+            self._zoned = parsed.zoned
+        if self.unit is None or parsed.seconds.null_count() < len(values):
+            self.unit = parsed.unit
+        return parsed
 
 
 def _whole(values: pl.Series, numbers: pl.Series) -> pl.Series:
@@ -94,7 +141,7 @@ def _whole(values: pl.Series, numbers: pl.Series) -> pl.Series:
     return numbers
 
 
-def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path, rows: pl.Series) -> ParsedTimes:
+def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path | str, rows: pl.Series) -> ParsedTimes:
     found = unit if unit != "auto" else _unit_of(float(numbers.abs().max()))  # type: ignore[arg-type]
     if unit == "auto" and found != "s":
         other = numbers.abs() < LARGEST[_coarser(found)]
@@ -122,8 +169,8 @@ def _coarser(unit: str) -> str:
     return units[units.index(unit) - 1]
 
 
-def _from_text(text: pl.Series, path: Path, rows: pl.Series) -> pl.Series:
-    """Microseconds since 1970; null where the text is not a time."""
+def _from_text(text: pl.Series, path: Path | str, rows: pl.Series) -> tuple[pl.Series, bool | None]:
+    """Microseconds since 1970, null where the text is not a time; and whether texts name a zone, if any is a time."""
     plain = text.str.strip_chars()
     zone = plain.str.extract(ZONE, 2)
     local = plain.str.replace(ZONE, "$1").str.replace("T", " ", literal=True)
@@ -142,7 +189,8 @@ def _from_text(text: pl.Series, path: Path, rows: pl.Series) -> pl.Series:
             row=int(rows[index]) + 2,
             column=text.name,
         )
-    return micros - _offset_minutes(zone) * 60_000_000
+    named = bool(zoned.any()) if micros.null_count() < len(micros) else None
+    return micros - _offset_minutes(zone) * 60_000_000, named
 
 
 def _offset_minutes(zone: pl.Series) -> pl.Series:
@@ -157,14 +205,14 @@ def _dates(local: pl.Series, form: str) -> pl.Series:
     return local.str.to_date(form, strict=False).cast(pl.Datetime("us"))
 
 
-def _temporal(values: pl.Series, path: Path) -> pl.Series:
+def _temporal(values: pl.Series, path: Path | str) -> pl.Series:
     if values.dtype not in (pl.Date, pl.Datetime):
         raise DataError(f"has type {values.dtype}; {RIGHT}", path=path, column=values.name)
     return values.cast(pl.Datetime("us", getattr(values.dtype, "time_zone", None))).dt.epoch("us")
 
 
-def _from_micros(micros: pl.Series, unit: str = "text") -> ParsedTimes:
-    return ParsedTimes(micros // 1_000_000, micros % 1_000_000, unit)
+def _from_micros(micros: pl.Series, unit: str = "text", *, zoned: bool | None = None) -> ParsedTimes:
+    return ParsedTimes(micros // 1_000_000, micros % 1_000_000, unit, zoned)
 
 
 def _first(mask: pl.Series) -> int:

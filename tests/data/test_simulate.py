@@ -125,3 +125,9 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write: (Not a directory|File exists)"):
         simulate(SimulateOptions(sessions=20, items=60)).save(tmp_path / "file")
+
+
+def test_sessions_are_as_long_as_asked_for() -> None:
+    for mean in (4.0, 8.0):
+        log = simulate(SimulateOptions(sessions=4_000, items=200, events_per_session=mean))
+        assert log.events.height / 4_000 == pytest.approx(mean, rel=0.08)

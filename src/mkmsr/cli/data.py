@@ -30,6 +30,7 @@ def simulate(
     out: Path,
     sessions: Annotated[int, _AT_LEAST_ONE] = 20_000,
     items: Annotated[int, _AT_LEAST_ONE] = 5_000,
+    events_per_session: Annotated[float, Parameter(validator=Number(gte=3, lte=20))] = 5.19,
     seed: int = 0,
     common: Common = COMMON,
 ) -> None:
@@ -41,6 +42,7 @@ def simulate(
         out: Folder for the two files.
         sessions: Visits.
         items: Size of the catalogue.
+        events_per_session: Mean events of a visit, nearly.
         seed: The same seed gives the same log.
     """
     with terminal(common) as screen:
@@ -49,7 +51,9 @@ def simulate(
 
         began = time.perf_counter()
         with waiting(screen.progress, f"simulating {sessions:,} sessions"):
-            log = make_log(SimulateOptions(sessions=sessions, items=items, seed=seed))
+            log = make_log(
+                SimulateOptions(sessions=sessions, items=items, events_per_session=events_per_session, seed=seed)
+            )
             log.save(out)
         counts = {"sessions": sessions, "items": items, "events": log.events.height, "triples": log.attributes.height}
         seconds = time.perf_counter() - began

@@ -74,6 +74,7 @@ DAY = 86_400
 SESSION_LIMIT = 6 * 3600
 """No session lasts longer, in seconds: with one session a day, those of a user lie hours apart."""
 LONGEST = 80
+USUAL_EVENTS = 5.19
 ATTEMPTS = 12
 
 
@@ -81,7 +82,9 @@ class SimulateOptions(StrictModel):
     """Size and shape of a simulated log."""
 
     sessions: int = Field(default=20_000, ge=10)
-    """Sessions, each of two events or more (about 5 on average)."""
+    """Sessions, each of two events or more."""
+    events_per_session: float = Field(default=USUAL_EVENTS, ge=3, le=20)
+    """Mean events of a session, nearly: lengths are log-normal, rounded, and at most 80."""
     items: int = Field(default=5_000, ge=50)
     """Items of the catalogue."""
     seed: int = Field(default=0, ge=0)
@@ -166,7 +169,8 @@ def _schedule(
     draws = draws[np.lexsort((draws, user))]
     hour = 7.0 + 15.5 * rng.beta(2.4, 2.0, count)
     start = options.start + (draws + number) * DAY + (hour * 3600).astype(np.int64)
-    lengths = np.clip(np.rint(np.exp(rng.normal(1.15, 0.75, count))) + 1, 2, LONGEST).astype(np.int64)
+    usual = 1.15 + np.log((options.events_per_session - 1) / (USUAL_EVENTS - 1))
+    lengths = np.clip(np.rint(np.exp(rng.normal(usual, 0.75, count))) + 1, 2, LONGEST).astype(np.int64)
     longest_first = np.argsort(-lengths, kind="stable")
     return user[longest_first], lengths[longest_first], start[longest_first]
 

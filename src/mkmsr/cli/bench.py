@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
+from mkmsr.cli.bench_large import growth, large
+from mkmsr.cli.console import COMMON, Common, terminal, text_table
+from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.train import experiment_config, known_model
 
@@ -73,7 +74,7 @@ def training(
                 share=share,
                 device=device,
             )
-        _tell(screen, result, out)
+        tell(screen, result, out)
 
 
 def evaluation(
@@ -119,7 +120,7 @@ def evaluation(
                 workers=workers,
                 device=device,
             )
-        _tell(screen, result, out)
+        tell(screen, result, out)
 
 
 def prepare(
@@ -143,7 +144,7 @@ def prepare(
 
         with waiting(screen.progress, f"preparing a simulated log of {events:,} events {repetitions} times"):
             result = time_preparation(events, items=items, repetitions=repetitions)
-        _tell(screen, result, out)
+        tell(screen, result, out)
 
 
 CASES: tuple[tuple[str, Callable[..., None], str, str], ...] = (
@@ -164,6 +165,18 @@ CASES: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         prepare,
         "a raw Parquet log to saved prepared data",
         "mkmsr bench prepare --events 1000000 --json",
+    ),
+    (
+        "large",
+        large,
+        "an epoch over 134,548 items with the sampled loss, beside the exact one",
+        "mkmsr bench large --model compass --json",
+    ),
+    (
+        "growth",
+        growth,
+        "time and memory over log sizes and catalogue sizes, with exponents",
+        "mkmsr bench growth --out growth.json",
     ),
 )
 """Name, function, what is timed, and an example of each benchmark."""
@@ -199,28 +212,3 @@ def _usual(model: str) -> list[str]:
     entry = model_entry(model)
     fixed = dict(entry.preset)
     return [f"model.{key}={value}" for key, value in _USUAL.items() if key in entry.config.model_fields.keys() - fixed]
-
-
-def _tell(screen: Terminal, result: Mapping[str, Any], out: Path | None) -> None:
-    """Print a measurement, and write it to a file if one is named."""
-    from mkmsr.files import atomic_write
-
-    screen.document(result)
-    plain = {key: value for key, value in result.items() if not isinstance(value, Mapping)}
-    rows = [[key.replace("_", " "), _shown(value)] for key, value in plain.items() if key != "case"]
-    rows += [
-        [f"{key.replace('_', ' ')}, smallest to largest", f"{_shown(each['min'])} to {_shown(each['max'])}"]
-        for key, each in result["spread"].items()
-    ]
-    screen.show(text_table(f"bench {result['case']}", ["", ""], rows))
-    place = result["environment"]
-    screen.say(f"{place['cpu']}, {place['cores']} cores, {place['load']} processes busy on average while measuring")
-    if out is not None:
-        atomic_write(out, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        screen.note(f"written: {out}")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

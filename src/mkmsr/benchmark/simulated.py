@@ -1,0 +1,37 @@
+"""Prepared logs of simulated shops of any size, and processes of their own for what measures memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mkmsr.data.prepare import PrepareOptions, prepare
+from mkmsr.data.simulate import SimulateOptions, simulate
+
+__all__ = ["JDATA", "in_a_new_process", "simulated"]
+
+JDATA = SimulateOptions(sessions=455_000, items=134_548, events_per_session=5.39)
+"""A log of the size of the paper's JDATA: 2.45 million events, four relations."""
+
+
+@contextmanager
+def simulated(options: SimulateOptions) -> Iterator[Path]:
+    """A temporary folder of prepared data: the shop's log, with every item of its attribute table as a candidate."""
+    with TemporaryDirectory() as folder:
+        in_a_new_process(_prepare, options, Path(folder) / "prepared")
+        yield Path(folder) / "prepared"
+
+
+def in_a_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of a module returns; its peak of memory starts at nothing."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _prepare(options: SimulateOptions, folder: Path) -> None:
+    prepare(simulate(options).to_log(), PrepareOptions(catalogue="attributes")).save(folder)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mkmsr.benchmark.evaluation import time_evaluation
 from mkmsr.benchmark.floor import CatalogueFloor
+from mkmsr.benchmark.growth import exponent
 from mkmsr.benchmark.preparation import time_preparation
 from mkmsr.benchmark.training import time_training
 from mkmsr.cli.app import run
@@ -111,9 +112,53 @@ def test_a_preparation_measurement_is_of_exactly_the_events_asked_for() -> None:
     assert result["events_per_second"] == pytest.approx(3_000 / result["seconds"])
 
 
+SAMPLED = ["training.optimiser.touched_rows=true", "training.loss.negatives.number=20", "training.batch_size=64"]
+
+
+@pytest.mark.parametrize(("model", "steps"), [("compass", 5), ("mkm-sr", 0)])
+def test_bench_large_measures_the_sampled_loss_beside_the_exact_one_whole_and_in_blocks(
+    saved: Path, capfd: pytest.CaptureFixture[str], model: str, steps: int
+) -> None:
+    arguments = ["bench", "large", "--data", str(saved), "--model", model, "--threads", "1", "--block", "9", "--json"]
+    arguments += ["--steps", str(steps), "--exact-steps", "2", "--set", "model.dim=8", *SAMPLED]
+    assert run(arguments) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["loss"] == "sampled-cross-entropy"
+    assert result["touched_rows"]
+    assert set(result["exact"]) == {"exact", "exact in blocks"}
+    assert result["examples_per_second"] == pytest.approx(result["examples"] / result["epoch_seconds"])
+    assert result["measured_steps"] == (steps or -(-result["examples"] // 64))
+
+
+def test_bench_growth_measures_every_point_and_fits_exponents(capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "growth", "--models", "mkm-sr", "--small", "--steps", "5", "--json"]
+    assert run([*arguments, "--set", "model.dim=8", *SAMPLED]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert [(point["curve"], point["sessions"], point["items"]) for point in result["points"]] == [
+        ("log", 300, 100),
+        ("log", 600, 100),
+        ("catalogue", 300, 100),
+        ("catalogue", 300, 200),
+    ]
+    assert all(point["epoch_seconds"] > 0 and point["training_mib"] > 50 for point in result["points"])
+    assert [row["curve"] for row in result["exponents"]] == ["log", "catalogue"]
+
+
+def test_exponents_are_those_of_power_laws() -> None:
+    sizes = [10, 20, 40, 80]
+    assert exponent(sizes, [3 * size**1.7 for size in sizes]) == pytest.approx(1.7)
+    assert exponent(sizes, [5.0] * 4) == pytest.approx(0.0, abs=1e-12)
+
+
 def test_bench_without_a_name_lists_the_benchmarks(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", "--json"]) == 0
-    assert [case["name"] for case in json.loads(capfd.readouterr().out)] == ["training", "evaluation", "prepare"]
+    assert [case["name"] for case in json.loads(capfd.readouterr().out)] == [
+        "training",
+        "evaluation",
+        "prepare",
+        "large",
+        "growth",
+    ]
 
 
 def test_bench_training_prints_one_json_document_and_writes_it(

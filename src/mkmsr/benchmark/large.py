@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -104,9 +105,8 @@ def measure_steps(
     plan = Plan(effective_strategy(config, network, training), training, config, seed)
     optimiser = build_optimiser(network, config.optimiser)
     network.train()
-    ahead = plan.steps(1)
+    ahead = (step for epoch in count(1) for step in plan.steps(epoch) if step.sessions is not None)
     in_epoch = -(-len(training.examples) // config.batch_size)
-    steps = min(steps, in_epoch - 4)
     seconds = []
     for part in [3, *(max(1, steps // _PARTS) for _ in range(_PARTS))]:
         began = time.perf_counter()

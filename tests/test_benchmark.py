@@ -45,8 +45,9 @@ def training(shop: PreparedDataset, **options: Any) -> dict[str, Any]:
     return time_training(shop, "mkm-sr", settings, TrainingConfig(batch_size=32, threads=1), repetitions=2, **options)
 
 
-def test_the_floors_gradients_are_those_of_cross_entropy() -> None:
-    floor = CatalogueFloor(40, 6, 9, OptimiserConfig(learning_rate=1e-9))
+@pytest.mark.parametrize("own_products", [False, True])
+def test_the_floors_gradients_are_those_of_cross_entropy(*, own_products: bool) -> None:
+    floor = CatalogueFloor(40, 6, 9, OptimiserConfig(learning_rate=1e-9), own_products=own_products)
     queries = floor.queries.clone().requires_grad_()
     items = floor.table.weight.detach().clone().requires_grad_()
     F.cross_entropy(queries @ items.T, floor.targets[:, 0], reduction="sum").backward()
@@ -73,6 +74,7 @@ def test_a_training_measurement_has_the_promised_keys_and_agrees_with_itself(sho
     assert 0 < result["triple_seconds"] < result["epoch_seconds"]
     assert result["examples_per_second"] == pytest.approx(len(examples) / result["epoch_seconds"])
     assert 0 < result["spread"]["ratio"]["min"] <= result["ratio"] <= result["spread"]["ratio"]["max"]
+    assert 0 < result["spread"]["own_ratio"]["min"] <= result["own_ratio"] <= result["spread"]["own_ratio"]["max"]
     assert result["peak_mib"] > 50
     json.dumps(result, allow_nan=False)
 

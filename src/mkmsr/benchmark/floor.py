@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mkmsr.layers.products import product
 from mkmsr.training.config import OptimiserConfig
 from mkmsr.training.optimisation import build_optimiser
 
@@ -17,7 +18,7 @@ __all__ = ["CatalogueFloor"]
 class CatalogueFloor:
     """What a step of exact training cannot do without: B x V scores, softmax, both gradients, the item table's step.
 
-    Written out without automatic differentiation, into memory that is there already.
+    Written out without automatic differentiation, in plain PyTorch operations, into memory that is there already.
 
     Args:
         num_items: V - 1.
@@ -26,6 +27,7 @@ class CatalogueFloor:
         config: The optimiser.
         device: Where.
         seed: Of the numbers.
+        own_products: Multiply as the trainer does, by `mkmsr.layers.products`, into new memory.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class CatalogueFloor:
         *,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        own_products: bool = False,
     ):
+        self.own_products = own_products
         generator = torch.Generator().manual_seed(seed)
         self.table = nn.Embedding(num_items + 1, dim)
         with torch.no_grad():
@@ -56,9 +60,16 @@ class CatalogueFloor:
         """One step."""
         items, gradient = self.table.weight, self.table.weight.grad
         assert gradient is not None
-        torch.mm(self.queries, items.T, out=self.scores)
+        if self.own_products:
+            self.scores = product(self.queries, items.T)
+        else:
+            torch.mm(self.queries, items.T, out=self.scores)
         torch.softmax(self.scores, 1, out=self.scores)
         self.scores.scatter_add_(1, self.targets, self.minus_one)
-        torch.mm(self.scores, items, out=self.query_gradient)
-        torch.mm(self.scores.T, self.queries, out=gradient)
+        if self.own_products:
+            self.query_gradient = product(self.scores, items)
+            self.table.weight.grad = product(self.scores.T, self.queries)
+        else:
+            torch.mm(self.scores, items, out=self.query_gradient)
+            torch.mm(self.scores.T, self.queries, out=gradient)
         self.optimiser.step()

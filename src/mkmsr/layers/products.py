@@ -12,13 +12,11 @@ Dimension letters: M rows, K inputs, N outputs.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["linear", "padded_rows", "product"]
+__all__ = ["filled_up", "padded_rows", "product"]
 
 _SMALLEST_WORK = 2**18
 """Multiplications below which calling oneDNN costs more than it saves."""
@@ -42,61 +40,15 @@ def padded_rows(rows: int) -> int:
     return -(-rows // step) * step
 
 
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """inputs @ weight.T + bias for a number of rows that differs from batch to batch.
-
-    Args:
-        inputs: Shape [M, K].
-        weight: Shape [N, K].
-        bias: Shape [N].
-
-    Returns:
-        Shape [M, N].
-    """
-    if not _is_for_onednn(inputs, weight):
-        return F.linear(inputs, weight, bias)
-    if not torch.is_grad_enabled():
-        return _padded_linear(inputs, weight, bias)[0]
-    result: Tensor = _Linear.apply(inputs, weight, bias)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _Linear(torch.autograd.Function):
-    """y = x W' + b:  dx = dy W,  dW = dy' x,  db = sum of dy."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        result, padded = _padded_linear(inputs, weight, bias)
-        ctx.save_for_backward(padded, weight)
-        return result
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, weight = ctx.saved_tensors
-        rows = len(gradients[0])
-        of_result = _pad(gradients[0], len(inputs))
-        return (
-            product(of_result, weight)[:rows] if ctx.needs_input_grad[0] else None,
-            product(of_result.T, inputs) if ctx.needs_input_grad[1] else None,
-            gradients[0].sum(0) if ctx.needs_input_grad[2] else None,
-        )
-
-
-def _padded_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The result [M, N], and the inputs filled up with zeros, which the backward pass needs."""
-    padded = _pad(inputs, padded_rows(len(inputs)))
-    result = product(padded, weight.T)[: len(inputs)]
-    return (result if bias is None else result.add_(bias)), padded
+def filled_up(matrix: Tensor) -> Tensor:
+    """The matrix with rows of zeros at its end, so that it has `padded_rows`. Shape [M, K] -> [M', K]."""
+    missing = padded_rows(len(matrix)) - len(matrix)
+    return F.pad(matrix, (0, 0, 0, missing)) if missing else matrix
 
 
 def _whole(matrix: Tensor) -> Tensor:
     """The matrix without gaps between its rows or columns: for those oneDNN has nothing but a slow loop."""
     return matrix if matrix.is_contiguous() or matrix.T.is_contiguous() else matrix.contiguous()
-
-
-def _pad(rows: Tensor, size: int) -> Tensor:
-    return rows if len(rows) == size else F.pad(rows, (0, 0, 0, size - len(rows)))
 
 
 def _is_for_onednn(*tensors: Tensor) -> bool:

@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_file", "atomic_folder", "atomic_write", "sha256"]
+__all__ = ["atomic_file", "atomic_folder", "atomic_write", "flush", "sha256"]
 
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: str | Path) -> None:
+    """Wait until a file is on its disk."""
+    with Path(path).open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:

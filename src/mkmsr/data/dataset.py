@@ -111,6 +111,11 @@ class PreparedDataset:
             self, train=whole.rows(0, end - size), validation=whole.rows(end - size, end), test=SessionTable.empty()
         )
 
+    def num_examples(self, sessions: SessionTable) -> int:
+        """How many examples some sessions have, without making them."""
+        lengths = np.minimum(sessions.lengths, self.max_session_events)
+        return int(np.maximum(lengths - 1, 0).sum())
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the contents that a model sees: equal for equal data, wherever it came from."""

@@ -41,7 +41,7 @@ def statistics(dataset: PreparedDataset) -> dict[str, Any]:
 
 
 def _counts(dataset: PreparedDataset, table: SessionTable) -> dict[str, Any]:
-    return {"sessions": len(table), "events": table.num_events, "examples": len(dataset.examples(table))}
+    return {"sessions": len(table), "events": table.num_events, "examples": dataset.num_examples(table)}
 
 
 def _new_share(items: NDArray[np.integer], seen: NDArray[np.bool_]) -> float:

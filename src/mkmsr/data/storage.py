@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
@@ -18,7 +19,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.data.statistics import statistics
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
-from mkmsr.files import atomic_folder, atomic_write, sha256
+from mkmsr.files import atomic_folder, atomic_write, flush, sha256
 
 __all__ = ["FORMAT_VERSION", "content_fingerprint", "load_dataset", "save_dataset"]
 
@@ -27,6 +28,8 @@ FORMAT_VERSION = 1
 DESCRIPTION = "dataset.json"
 VOCABULARIES = {"items": "item", "operations": "operation", "relations": "relation", "attributes": "attribute"}
 SPLITS = ("train", "validation", "test")
+SESSIONS_AT_ONCE = 200_000
+"""Sessions whose events are a table at one time while they are written."""
 OWN_KEYS = ("format", "format_version", "name", "new_items", "max_session_events", "fingerprint", "counts", "files")
 
 
@@ -51,13 +54,19 @@ def save_dataset(dataset: PreparedDataset, path: str | Path) -> None:
         with atomic_folder(path) as folder:
             for name, table in _tables(dataset).items():
                 file = folder / f"{name}.parquet"
-                buffer = io.BytesIO()
-                table.write_parquet(buffer)
-                atomic_write(file, buffer.getvalue())
+                table.sink_parquet(file)
+                flush(file)
                 description["files"][file.name] = sha256(file)
             atomic_write(folder / DESCRIPTION, json.dumps(description, ensure_ascii=False, indent=2) + "\n")
-    except OSError as error:
-        raise DataError(f"cannot write the dataset: {error.strerror or error}", path=path) from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"cannot write the dataset: {_reason(error)}", path=path) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, without what the libraries in between made of it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("\n")[0].partition(" (os error")[0].rpartition(" error: ")[2]
 
 
 def load_dataset(path: str | Path) -> PreparedDataset:
@@ -106,16 +115,16 @@ def content_fingerprint(dataset: PreparedDataset) -> str:
     return digest.hexdigest()
 
 
-def _tables(dataset: PreparedDataset) -> dict[str, pl.DataFrame]:
+def _tables(dataset: PreparedDataset) -> dict[str, pl.LazyFrame]:
     knowledge = dataset.knowledge
     vocabularies = (dataset.items, dataset.operations, knowledge.relations, knowledge.attributes)
     tables = {
-        name: pl.DataFrame(
+        name: pl.LazyFrame(
             {"index": np.arange(1, len(ids) + 1), "id": list(ids.ids)}, schema={"index": pl.Int64, "id": pl.String}
         )
         for name, ids in zip(VOCABULARIES, vocabularies, strict=True)
     }
-    tables["triples"] = pl.DataFrame(
+    tables["triples"] = pl.LazyFrame(
         knowledge.triples, schema={"item": pl.Int64, "relation": pl.Int64, "entity": pl.Int64}
     )
     splits = zip(SPLITS, (dataset.train, dataset.validation, dataset.test), strict=True)
@@ -123,17 +132,29 @@ def _tables(dataset: PreparedDataset) -> dict[str, pl.DataFrame]:
     return tables
 
 
-def _events(split: str, table: SessionTable) -> pl.DataFrame:
-    """One row an event; the session's index counts from 0 inside its split."""
-    return pl.DataFrame(
-        {
-            "session": table.session_of_event,
-            "item": table.items,
-            "operation": table.operations,
-            "time": table.times,
-        },
-        schema={"session": pl.Int64, "item": pl.Int32, "operation": pl.Int16, "time": pl.Int64},
-    ).select(pl.lit(split).alias("split"), pl.all())
+def _events(split: str, table: SessionTable) -> pl.LazyFrame:
+    """One row an event; the session's index counts from 0 inside its split. Made while it is written, part by part."""
+    schema = pl.Schema(
+        {"split": pl.String(), "session": pl.Int64(), "item": pl.Int32(), "operation": pl.Int16(), "time": pl.Int64()}
+    )
+
+    def parts(
+        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        assert predicate is None
+        assert rows is None
+        for first in range(0, len(table), SESSIONS_AT_ONCE):
+            numbers = np.arange(first, min(first + SESSIONS_AT_ONCE, len(table)))
+            begin, end = int(table.offsets[numbers[0]]), int(table.offsets[numbers[-1] + 1])
+            part = {
+                "session": np.repeat(numbers, table.lengths[numbers]),
+                "item": table.items[begin:end],
+                "operation": table.operations[begin:end],
+                "time": table.times[begin:end],
+            }
+            yield pl.DataFrame(part).select(pl.lit(split).alias("split"), pl.all()).select(columns or schema.names())
+
+    return register_io_source(parts, schema=schema, is_pure=True)
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["environment", "peak_mib"]
+__all__ = ["environment", "peak_mib", "tree_peak_mib"]
 
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "narwhals")
 _CPU_FILE = Path("/proc/cpuinfo")
+_PROCESSES = Path("/proc")
 
 
 def peak_mib() -> float | None:
@@ -23,6 +24,30 @@ def peak_mib() -> float | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def tree_peak_mib() -> float | None:
+    """The same with the peaks of all processes below this one that still run, such as Spark's Java, added to it.
+
+    Where the system does not tell (only Linux does), this process's alone.
+    """
+    below = [_PROCESSES / pid / "status" for pid in _below(str(os.getpid()))] if _PROCESSES.is_dir() else []
+    own = peak_mib()
+    return None if own is None else own + sum(_peak_of(status) for status in below) / 1024
+
+
+def _below(parent: str) -> list[str]:
+    """Numbers of the processes that a process started, and of those that they started."""
+    children: list[str] = []
+    for task in (_PROCESSES / parent / "task").glob("*/children"):
+        children += task.read_text().split()
+    return [*children, *(each for child in children for each in _below(child))]
+
+
+def _peak_of(status: Path) -> int:
+    """Largest resident memory of a process in KiB, from its status file."""
+    lines = status.read_text().splitlines() if status.is_file() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def environment() -> dict[str, Any]:

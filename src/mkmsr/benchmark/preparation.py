@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from mkmsr.benchmark.timing import spread, timed
+from mkmsr.data.engines import EngineOptions, open_engine
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.simulate import SimulateOptions, simulate
-from mkmsr.environment import environment, peak_mib
+from mkmsr.environment import environment, tree_peak_mib
 
 __all__ = ["time_preparation"]
 
@@ -24,44 +25,70 @@ _EVENTS_PER_ITEM = 18
 """Events an item: JDATA's 2.45 million events over 134,548 items."""
 
 
-def time_preparation(events: int, *, items: int | None = None, repetitions: int = 3, seed: int = 0) -> dict[str, Any]:
+def time_preparation(
+    events: int,
+    *,
+    items: int | None = None,
+    repetitions: int = 3,
+    seed: int = 0,
+    engine: EngineOptions | None = None,
+    warm_up: bool = True,
+) -> dict[str, Any]:
     """Seconds from a raw Parquet log to saved prepared data, on a simulated shop's log with exactly so many events.
 
     Sessions are cut by pauses, doubles dropped, rare items and short sessions filtered again and again, the splits
     made, everything encoded, the triples joined. The log is made in a process of its own, so that memory is that of
-    preparation alone.
+    preparation alone; it counts the processes that an engine starts.
 
     Args:
         events: Events of the log.
         items: Items of the catalogue; by default as many as in JDATA for this many events.
-        repetitions: Timed preparations, after a small one that warms up.
+        repetitions: Timed preparations. The engine is started anew for each.
         seed: Of the log.
+        engine: What runs it.
+        warm_up: Prepare a small log first, untimed.
     """
+    chosen = engine or EngineOptions()
     options = SimulateOptions(
         sessions=max(10, round(events / _EVENTS_PER_SESSION)),
         items=items or max(50, events // _EVENTS_PER_ITEM),
         seed=seed,
     )
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=chosen.scratch) as name:
         folder = Path(name)
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             small = SimulateOptions(sessions=500, items=100)
             pool.submit(_write_log, small, folder / "small", 2_000).result()
             written = pool.submit(_write_log, options, folder / "log", events).result()
-        _prepare_log(folder / "small")
-        seconds = [timed(lambda: _prepare_log(folder / "log")) for _ in range(repetitions)]
+        if warm_up:
+            _prepare_log(folder / "small", chosen)
+        runs: list[_Run] = []
+        seconds = [timed(lambda: runs.append(_prepare_log(folder / "log", chosen))) for _ in range(repetitions)]
     return {
         "events": written,
         "seconds": median(seconds),
         "events_per_second": written / median(seconds),
-        "peak_mib": peak_mib(),
-        "engine": "polars",
+        "peak_mib": max((run.peak for run in runs if run.peak is not None), default=None),
+        "engine": chosen.engine,
         "case": "prepare",
-        "sessions": options.sessions,
+        "memory_limit": chosen.memory_limit,
+        "sessions": runs[-1].sessions,
         "items": options.items,
+        "triples": runs[-1].triples,
+        "fingerprint": runs[-1].fingerprint,
         "spread": spread(seconds=seconds),
         "environment": environment(),
     }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one preparation gave: sizes, the fingerprint of the data, and the peak of memory so far in MiB."""
+
+    sessions: int
+    triples: int
+    fingerprint: str
+    peak: float | None
 
 
 def _write_log(options: SimulateOptions, folder: Path, events: int) -> int:
@@ -72,7 +99,11 @@ def _write_log(options: SimulateOptions, folder: Path, events: int) -> int:
     return log.events.height
 
 
-def _prepare_log(folder: Path) -> None:
+def _prepare_log(folder: Path, engine: EngineOptions) -> _Run:
     options = ReadOptions(columns={"session": ""}, attributes=folder / "attributes.parquet")
-    log = read_log("events", folder / "events.parquet", options)
-    prepare(log, PrepareOptions(drop_duplicates=True, min_item_events=3)).save(folder / "prepared")
+    with open_engine(engine) as running:
+        log = read_log("events", folder / "events.parquet", options)
+        dataset = prepare(log, PrepareOptions(drop_duplicates=True, min_item_events=3), engine=running)
+        dataset.save(folder / "prepared")
+        sessions = sum(map(len, (dataset.train, dataset.validation, dataset.test)))
+        return _Run(sessions, len(dataset.knowledge), dataset.fingerprint, tree_peak_mib())

@@ -13,6 +13,7 @@ from mkmsr.cli.bench_large import growth, large
 from mkmsr.cli.console import COMMON, Common, terminal, text_table
 from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
+from mkmsr.cli.running import RUNNING, Running
 from mkmsr.cli.train import experiment_config, known_model
 
 __all__ = ["bench_app"]
@@ -128,22 +129,31 @@ def prepare(
     events: Annotated[int, Parameter(validator=Number(gte=1000))] = 1_000_000,
     items: Annotated[int | None, Parameter(validator=Number(gte=50))] = None,
     repetitions: Annotated[int, _AT_LEAST_ONE] = 3,
+    running: Running = RUNNING,
+    scratch: Path | None = None,
+    warm_up: bool = True,
     out: Path | None = None,
     common: Common = COMMON,
 ) -> None:
     """Time preparation, from a raw Parquet log of a simulated shop to saved prepared data.
 
+    Equal fingerprints say that two engines gave the same data. Memory counts all processes of the engine.
+
     Args:
         events: Events of the log.
         items: Items of the catalogue; by default one for 18 events, as in JDATA.
         repetitions: Timed preparations.
+        scratch: Folder for the log and temporary files; the system's by default.
+        warm_up: Prepare a small log first.
         out: Also write the result to this JSON file.
     """
     with terminal(common) as screen:
         from mkmsr.benchmark.preparation import time_preparation
 
         with waiting(screen.progress, f"preparing a simulated log of {events:,} events {repetitions} times"):
-            result = time_preparation(events, items=items, repetitions=repetitions)
+            result = time_preparation(
+                events, items=items, repetitions=repetitions, engine=running.options(scratch), warm_up=warm_up
+            )
         tell(screen, result, out)
 
 

@@ -31,7 +31,8 @@ class EngineOptions(StrictModel):
     engine: EngineName = "polars"
     """Polars in memory, DuckDB within a memory limit, or Spark on a cluster."""
     memory_limit: int | None = Field(default=None, ge=256 << 20)
-    """Bytes that the whole process should stay below (DuckDB), or of the driver's heap (Spark)."""
+    """Bytes that the whole process should stay below (DuckDB: half of them are for its work, half for the libraries,
+    reading and the result), or of the driver's heap (Spark)."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of DuckDB; None is one a core."""
     spark_master: str = "local[*]"
@@ -53,7 +54,8 @@ def open_engine(options: EngineOptions) -> Engine:
     if options.engine == "duckdb":
         from mkmsr.data.engines.duckdb_engine import DuckDBEngine
 
-        return DuckDBEngine(memory=options.memory_limit, threads=options.threads, scratch=scratch)
+        memory = None if options.memory_limit is None else options.memory_limit // 2
+        return DuckDBEngine(memory=memory, threads=options.threads, scratch=scratch)
     from mkmsr.data.engines.spark_engine import SparkEngine
 
     return SparkEngine(master=options.spark_master, memory=options.memory_limit, scratch=scratch)

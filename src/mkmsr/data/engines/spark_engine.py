@@ -64,7 +64,7 @@ class SparkEngine(Engine):
             settings |= {
                 "spark.driver.host": "127.0.0.1",
                 "spark.driver.bindAddress": "127.0.0.1",
-                "spark.sql.shuffle.partitions": str(2 * (os.cpu_count() or 1)),
+                "spark.sql.shuffle.partitions": str(8 * (os.cpu_count() or 1)),
                 "spark.local.dir": str(scratch.folder / "spill"),
             }
         builder = SparkSession.builder.master(master).appName("mkmsr prepare")

@@ -32,7 +32,7 @@ def time_preparation(
     repetitions: int = 3,
     seed: int = 0,
     engine: EngineOptions | None = None,
-    warm_up: bool = True,
+    log: Path | None = None,
 ) -> dict[str, Any]:
     """Seconds from a raw Parquet log to saved prepared data, on a simulated shop's log with exactly so many events.
 
@@ -43,10 +43,10 @@ def time_preparation(
     Args:
         events: Events of the log.
         items: Items of the catalogue; by default as many as in JDATA for this many events.
-        repetitions: Timed preparations. The engine is started anew for each.
+        repetitions: Timed preparations, after a small one that warms up. The engine is started anew for each.
         seed: Of the log.
         engine: What runs it.
-        warm_up: Prepare a small log first, untimed.
+        log: Folder of a log that `mkmsr simulate` wrote, to be prepared instead; the other sizes then do not count.
     """
     chosen = engine or EngineOptions()
     options = SimulateOptions(
@@ -55,25 +55,25 @@ def time_preparation(
         seed=seed,
     )
     with tempfile.TemporaryDirectory(dir=chosen.scratch) as name:
-        folder = Path(name)
+        folder, out = Path(name), Path(name) / "prepared"
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            small = SimulateOptions(sessions=500, items=100)
-            pool.submit(_write_log, small, folder / "small", 2_000).result()
-            written = pool.submit(_write_log, options, folder / "log", events).result()
-        if warm_up:
-            _prepare_log(folder / "small", chosen)
-        runs: list[_Run] = []
-        seconds = [timed(lambda: runs.append(_prepare_log(folder / "log", chosen))) for _ in range(repetitions)]
+            pool.submit(_write_log, SimulateOptions(sessions=500, items=100), folder / "small", 2_000).result()
+            if log is None:
+                log = folder / "log"
+                pool.submit(_write_log, options, log, events).result()
+        _prepare_log(folder / "small", out, chosen)
+        source, runs = log, list[_Run]()
+        seconds = [timed(lambda: runs.append(_prepare_log(source, out, chosen))) for _ in range(repetitions)]
     return {
-        "events": written,
+        "events": runs[-1].events,
         "seconds": median(seconds),
-        "events_per_second": written / median(seconds),
+        "events_per_second": runs[-1].events / median(seconds),
         "peak_mib": max((run.peak for run in runs if run.peak is not None), default=None),
         "engine": chosen.engine,
         "case": "prepare",
         "memory_limit": chosen.memory_limit,
         "sessions": runs[-1].sessions,
-        "items": options.items,
+        "items": runs[-1].items,
         "triples": runs[-1].triples,
         "fingerprint": runs[-1].fingerprint,
         "spread": spread(seconds=seconds),
@@ -85,25 +85,31 @@ def time_preparation(
 class _Run:
     """What one preparation gave: sizes, the fingerprint of the data, and the peak of memory so far in MiB."""
 
+    events: int
     sessions: int
+    items: int
     triples: int
     fingerprint: str
     peak: float | None
 
 
-def _write_log(options: SimulateOptions, folder: Path, events: int) -> int:
-    """Simulate a log and keep its first events; how many there are."""
+def _write_log(options: SimulateOptions, folder: Path, events: int) -> None:
+    """Simulate a log and keep its first events."""
     log = simulate(options)
-    log = replace(log, events=log.events.head(events))
-    log.save(folder)
-    return log.events.height
+    replace(log, events=log.events.head(events)).save(folder)
 
 
-def _prepare_log(folder: Path, engine: EngineOptions) -> _Run:
+def _prepare_log(folder: Path, out: Path, engine: EngineOptions) -> _Run:
     options = ReadOptions(columns={"session": ""}, attributes=folder / "attributes.parquet")
     with open_engine(engine) as running:
         log = read_log("events", folder / "events.parquet", options)
         dataset = prepare(log, PrepareOptions(drop_duplicates=True, min_item_events=3), engine=running)
-        dataset.save(folder / "prepared")
-        sessions = sum(map(len, (dataset.train, dataset.validation, dataset.test)))
-        return _Run(sessions, len(dataset.knowledge), dataset.fingerprint, tree_peak_mib())
+        dataset.save(out)
+        return _Run(
+            events=dataset.metadata["preparation"]["events"]["read"],
+            sessions=sum(map(len, (dataset.train, dataset.validation, dataset.test))),
+            items=len(dataset.items),
+            triples=len(dataset.knowledge),
+            fingerprint=dataset.fingerprint,
+            peak=tree_peak_mib(),
+        )

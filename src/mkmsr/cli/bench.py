@@ -131,7 +131,7 @@ def prepare(
     repetitions: Annotated[int, _AT_LEAST_ONE] = 3,
     running: Running = RUNNING,
     scratch: Path | None = None,
-    warm_up: bool = True,
+    log: Path | None = None,
     out: Path | None = None,
     common: Common = COMMON,
 ) -> None:
@@ -144,15 +144,15 @@ def prepare(
         items: Items of the catalogue; by default one for 18 events, as in JDATA.
         repetitions: Timed preparations.
         scratch: Folder for the log and temporary files; the system's by default.
-        warm_up: Prepare a small log first.
+        log: Folder of a log that `mkmsr simulate` wrote, to be prepared instead of a new one.
         out: Also write the result to this JSON file.
     """
     with terminal(common) as screen:
         from mkmsr.benchmark.preparation import time_preparation
 
-        with waiting(screen.progress, f"preparing a simulated log of {events:,} events {repetitions} times"):
+        with waiting(screen.progress, f"preparing a simulated log {repetitions} times"):
             result = time_preparation(
-                events, items=items, repetitions=repetitions, engine=running.options(scratch), warm_up=warm_up
+                events, items=items, repetitions=repetitions, engine=running.options(scratch), log=log
             )
         tell(screen, result, out)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from raw_files import events_of, triples_of, write
 
+from mkmsr.cli.app import run
+from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.errors import ConfigError, DataError
@@ -82,6 +87,89 @@ def test_a_pause_of_more_than_an_hour_ends_a_session(folder):
     # 08:27:07, 08:28:15 and 09:28:15 (exactly an hour later) are one; 10:28:16 is a second more.
     assert [len(dataset.train.session(each)[0]) for each in range(len(dataset.train))] == [3, 2]
     assert [dataset.items.id(int(item)) for item in dataset.train.session(1)[0]] == ["357022", "99"]
+
+
+GOLDEN_ACTIONS = b"""\xef\xbb\xbfuser_id,sku_id,action_time,module_id,type
+1,10,2018-02-01 10:00:00,7,1
+1,11,2018-02-01 11:00:00,7,1
+1,10,2018-02-01 12:00:01,7,1
+1,11,2018-02-01 12:00:01,7,2
+1,11,2018-02-01 12:00:01,7,2
+2,11,2018-02-01 12:30:00,,5
+2, 10,2018-02-01 12:20:00,,1
+2,10,2018-02-01 12:20:00,,1
+
+3,12,2018-02-01 13:00:00,7,1
+3,10,2018-02-01 13:00:05,7,3
+3,13,2018-02-01 13:00:06,7,9
+3,caf\xe9,2018-02-01 13:00:07,7,1
+3,12,2018-02-01 13:00:08,7,4,extra
+,12,2018-02-01 13:00:08,7,4
+3,12,yesterday,7,4
+4,10,2018-02-02 09:00:00,7,1
+4,12,2018-02-02 09:00:10,7,1
+4,11,2018-02-02 09:00:20,7,4
+5,12,2018-02-02 08:59:00,7,1
+5,99,2018-02-02 09:30:00,7,1
+5,12,2018-02-02 09:40:00,7,2
+""".replace(b"\n", b"\r\n")
+GOLDEN_PRODUCTS = b"""sku_id,brand,shop_id,cate,market_time
+10,6302.0,2399,79,2015-07-02 11:19:04.0
+11,"a, ""b"" c",,79,
+12,,2399,8,2018-01-31 00:00:00
+13,1,1,1,2018-01-31 00:00:00
+"""
+GOLDEN = {
+    "train": [
+        # 10:00:00 and exactly an hour later are one session; an hour and a second later begins the next.
+        [("10", "click", "10:00:00"), ("11", "click", "11:00:00")],
+        # Of one second, the order of the rows counts; of a double, one is left.
+        [("10", "click", "12:00:01"), ("11", "order", "12:00:01")],
+        # The time decides over the order of the rows; an id with a space in front is another id, and too rare.
+        [("10", "click", "12:20:00"), ("11", "cart", "12:30:00")],
+        [("12", "click", "13:00:00"), ("10", "follow", "13:00:05")],
+    ],
+    # The session that ends last is the test: it began before the one that validation holds, over the split in time.
+    "validation": [[("10", "click", "09:00:00"), ("12", "click", "09:00:10"), ("11", "comment", "09:00:20")]],
+    "test": [[("12", "click", "08:59:00"), ("12", "order", "09:40:00")]],
+}
+GOLDEN_TRIPLES = {
+    "10": {"brand": ["6302.0"], "shop": ["2399"], "category": ["79"], "launch_year": ["2015"]},
+    "11": {"brand": ['a, "b" c'], "category": ["79"]},
+    "12": {"shop": ["2399"], "category": ["8"], "launch_year": ["2018"]},
+}
+
+
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_every_quirk_at_once_is_prepared_to_golden_output_by_one_command(tmp_path, engine, capsys):
+    (tmp_path / "jdata_action.csv").write_bytes(GOLDEN_ACTIONS)
+    (tmp_path / "jdata_product.csv").write_bytes(GOLDEN_PRODUCTS)
+    options = ["--drop-duplicates", "--min-item-events", "3", "--test-share", "0.15", "--validation-share", "0.2"]
+    limit = ["--malformed-limit", "0.3", "--engine", engine, "--json"]
+    assert run(["prepare", "jdata", str(tmp_path), *options, *limit, "--out", str(tmp_path / "out")]) == 0
+    dataset = PreparedDataset.load(tmp_path / "out")
+    found = {}
+    for split in GOLDEN:
+        table = getattr(dataset, split)
+        found[split] = [
+            [
+                (
+                    dataset.items.id(int(table.items[event])),
+                    dataset.operations.id(int(table.operations[event])),
+                    f"{datetime.fromtimestamp(int(table.times[event]), UTC):%H:%M:%S}",
+                )
+                for event in range(begin, end)
+            ]
+            for begin, end in pairwise(table.offsets)
+        ]
+    assert found == GOLDEN
+    assert list(dataset.items.ids) == ["10", "11", "12"]
+    known = {item: dataset.knowledge.describe_item(index) for index, item in enumerate(dataset.items.ids, start=1)}
+    assert known == GOLDEN_TRIPLES
+    notes = dataset.metadata["notes"]
+    assert notes["malformed_rows"] == 5
+    assert "row 13, column 'type': found '9', should be 1 to 5" in notes["malformed_examples"][0]
+    assert json.loads(capsys.readouterr().out)["events"] == 13
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["environment", "peak_mib", "tree_peak_mib"]
+__all__ = ["environment", "peak_mib", "tree_cpu_seconds", "tree_peak_mib"]
 
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "narwhals")
 _CPU_FILE = Path("/proc/cpuinfo")
@@ -31,13 +31,23 @@ def tree_peak_mib() -> float | None:
 
     Where the system does not tell (only Linux does), this process's alone.
     """
-    below = [_PROCESSES / pid / "status" for pid in _below(str(os.getpid()))] if _PROCESSES.is_dir() else []
+    below = [_PROCESSES / pid / "status" for pid in _below(str(os.getpid()))]
     own = peak_mib()
     return None if own is None else own + sum(_peak_of(status) for status in below) / 1024
 
 
+def tree_cpu_seconds() -> float:
+    """Processor time so far of this process, of those that it waited for, and of those below it that still run."""
+    own = sum(os.times()[:4])
+    fields = [(_PROCESSES / pid / "stat").read_text().rpartition(")")[2].split() for pid in _below(str(os.getpid()))]
+    ticks = sum(int(each[11]) + int(each[12]) for each in fields)
+    return own + ticks / os.sysconf("SC_CLK_TCK") if ticks else own
+
+
 def _below(parent: str) -> list[str]:
     """Numbers of the processes that a process started, and of those that they started."""
+    if not _PROCESSES.is_dir():
+        return []
     children: list[str] = []
     for task in (_PROCESSES / parent / "task").glob("*/children"):
         children += task.read_text().split()

@@ -15,7 +15,7 @@ from mkmsr.data.engines import EngineOptions, open_engine
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.simulate import SimulateOptions, simulate
-from mkmsr.environment import environment, tree_peak_mib
+from mkmsr.environment import environment, tree_cpu_seconds, tree_peak_mib
 
 __all__ = ["time_preparation"]
 
@@ -70,6 +70,7 @@ def time_preparation(
         "events_per_second": runs[-1].events / median(seconds),
         "peak_mib": max((run.peak for run in runs if run.peak is not None), default=None),
         "engine": chosen.engine,
+        "cpu_seconds": median(run.cpu for run in runs),
         "case": "prepare",
         "memory_limit": chosen.memory_limit,
         "sessions": runs[-1].sessions,
@@ -83,7 +84,8 @@ def time_preparation(
 
 @dataclass(frozen=True)
 class _Run:
-    """What one preparation gave: sizes, the fingerprint of the data, and the peak of memory so far in MiB."""
+    """What one preparation gave: sizes, the fingerprint of the data, the peak of memory so far in MiB, and seconds of
+    processor time, which others at work on the machine change less than those of the clock."""
 
     events: int
     sessions: int
@@ -91,6 +93,7 @@ class _Run:
     triples: int
     fingerprint: str
     peak: float | None
+    cpu: float
 
 
 def _write_log(options: SimulateOptions, folder: Path, events: int) -> None:
@@ -101,6 +104,7 @@ def _write_log(options: SimulateOptions, folder: Path, events: int) -> None:
 
 def _prepare_log(folder: Path, out: Path, engine: EngineOptions) -> _Run:
     options = ReadOptions(columns={"session": ""}, attributes=folder / "attributes.parquet")
+    before = tree_cpu_seconds()
     with open_engine(engine) as running:
         log = read_log("events", folder / "events.parquet", options)
         dataset = prepare(log, PrepareOptions(drop_duplicates=True, min_item_events=3), engine=running)
@@ -112,4 +116,5 @@ def _prepare_log(folder: Path, out: Path, engine: EngineOptions) -> _Run:
             triples=len(dataset.knowledge),
             fingerprint=dataset.fingerprint,
             peak=tree_peak_mib(),
+            cpu=tree_cpu_seconds() - before,
         )

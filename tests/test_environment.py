@@ -1,0 +1,42 @@
+"""Memory and processor time of a process and of what it started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mkmsr.environment import peak_mib, tree_cpu_seconds, tree_peak_mib
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells it of other processes")
+
+WORK = "x = bytearray(60 << 20); sum(range(3_000_000)); print(flush=True); input()"
+
+
+@pytest.fixture
+def child() -> Iterator[None]:
+    """A process below this one that has taken 60 MiB and some time, and waits."""
+    with subprocess.Popen([sys.executable, "-c", WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.kill()
+
+
+def test_memory_counts_the_processes_below(child: None) -> None:
+    alone, together = peak_mib(), tree_peak_mib()
+    assert alone is not None
+    assert together is not None
+    assert together > alone + 60
+
+
+def test_time_counts_the_processes_below() -> None:
+    before = tree_cpu_seconds()
+    with subprocess.Popen([sys.executable, "-c", WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert tree_cpu_seconds() > before + 0.05
+        process.kill()

@@ -88,7 +88,8 @@ def table2(
         _check_data(data)
         from mkmsr.reproduction import reproduce_table_2
 
-        given = {"out": out, "models": models, "seeds": seeds, "epochs": epochs, "no-refit": not refit, "from": from_}
+        given = {"out": out, "models": models, "seeds": seeds, "settings": settings, "epochs": epochs, "from": from_}
+        given["no-refit"] = not refit
         if choose_epochs != "first-seed":
             given["choose-epochs"] = choose_epochs
         command = _command("table2", data, {**given, "docs": docs, "readme": readme})
@@ -143,7 +144,8 @@ def figure3(
         _check_data(data)
         from mkmsr.reproduction import reproduce_figure_3
 
-        command = _command("figure3", data, {"out": out, "seeds": seeds, "epochs": epochs, "docs": docs})
+        given = {"out": out, "seeds": seeds, "settings": settings, "epochs": epochs}
+        command = _command("figure3", data, {**given, "docs": docs})
         with _watching(screen, workers) as listener:
             found = reproduce_figure_3(
                 data,
@@ -192,12 +194,12 @@ def figure4(
         _check_data(data)
         from mkmsr.reproduction import reproduce_figure_4
 
-        given = {"out": out, "attribute": attribute, "min-events": min_events, "epochs": epochs, "docs": docs}
+        given = {"out": out, "attribute": attribute, "min-events": min_events, "settings": settings, "epochs": epochs}
         with _watching(screen, workers) as listener:
             found = reproduce_figure_4(
                 data,
                 out,
-                command=_command("figure4", data, given),
+                command=_command("figure4", data, {**given, "docs": docs}),
                 attribute=attribute,
                 min_events=min_events,
                 settings=settings if settings.is_dir() else None,
@@ -245,12 +247,12 @@ def _check_data(data: tuple[Path, ...]) -> None:
 
 
 def _command(name: str, data: tuple[Path, ...], options: Mapping[str, Any]) -> str:
-    """What the user could type to get the same again."""
+    """What the user could type to get the same again; the usual folder of settings goes without saying."""
     words = ["mkmsr", "reproduce", name, *map(str, data)]
     for key, value in options.items():
         if value is True:
             words.append(f"--{key}")
-        elif value not in (None, False):
+        elif value not in (None, False, _SETTINGS):
             words += [f"--{key}", str(value)]
     return shlex.join(words)
 

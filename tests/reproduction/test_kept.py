@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -140,3 +141,22 @@ def test_damaged_results_are_an_error_that_names_the_file(
         restore_run(first, shop, kept)
     assert "seed-0." in str(caught.value)
     assert not first.job().is_finished
+
+
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
+
+
+def test_the_committed_results_are_those_of_their_ranks() -> None:
+    """Without the data: ranks give the metrics that stand beside them, and runs on one log ranked the same examples."""
+    paths = sorted(RESULTS.rglob("*.json"))
+    assert paths
+    examples: dict[str, pl.DataFrame] = {}
+    for path in paths:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        assert (kept["model"], f"seed-{kept['seed']}") == (path.parent.name, path.stem)
+        frame = pl.read_parquet(path.with_suffix(".parquet"))
+        rank = frame["rank"].to_numpy()
+        assert np.mean(rank <= 20) == pytest.approx(kept["test"]["metrics"]["hit@20"], abs=1e-9)
+        assert np.mean(np.where(rank <= 20, 1 / rank, 0)) == pytest.approx(kept["test"]["metrics"]["mrr@20"], abs=1e-9)
+        others = frame.drop("rank")
+        assert examples.setdefault(kept["data_fingerprint"], others).equals(others)

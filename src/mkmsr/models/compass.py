@@ -105,7 +105,7 @@ class Compass(SessionModel):
         if config.copy_past:
             self.copying = CopyAttention(width, sizes.num_operations if config.operations else 0)
         if config.neighbours:
-            self.index = SessionIndex(sizes.num_items + 1)
+            self.index = SessionIndex(sizes.num_items + 1, kinds=self.has_kinds)
             self.sharpness = nn.Parameter(torch.empty(()))
         if config.copy_past or config.neighbours:
             self.gate = nn.Sequential(nn.Linear(width + _FEATURES, 32), nn.ReLU(), nn.Linear(32, len(COMPONENTS)))
@@ -146,7 +146,7 @@ class Compass(SessionModel):
         triples = torch.from_numpy(training.knowledge.triples)
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
         if self.config.neighbours:
-            self.index.build(training.sessions)
+            self.index.build(training.sessions, _items_and_attributes(triples, training.knowledge.num_items))
 
     @property
     def answers_wanted(self) -> bool:
@@ -167,7 +167,7 @@ class Compass(SessionModel):
         self.vectors.append(count, items, relations, attributes)
         self.popularity = torch.cat([self.popularity, torch.where(described, 0.0, _LAST).to(self.popularity)])
         if self.config.neighbours:
-            self.index.append_items(count)
+            self.index.append_items(count, triples[:, [0, 2]])
 
     @property
     def has_knowledge_task(self) -> bool:
@@ -179,6 +179,11 @@ class Compass(SessionModel):
         """Whether shared attributes count by themselves."""
         explore = self.config.explore
         return explore.matching and explore.attributes and self.sizes.num_attributes > 0
+
+    @property
+    def has_kinds(self) -> bool:
+        """Whether sessions are neighbours for items of the same kind too."""
+        return self.config.retrieval.kind_weight > 0 and self.sizes.num_attributes > 0
 
     def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor | None:
         vectors_VD = self.vectors()
@@ -249,7 +254,7 @@ class Compass(SessionModel):
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
             evidence=self._evidence(votes),
-            match_weights=self.match_weights(batch) if self.has_matching else None,
+            match_weights=self.match_weights(batch, votes) if self.has_matching else None,
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
             copies=copies,
             votes=votes,
@@ -279,7 +284,7 @@ class Compass(SessionModel):
         strength = (votes.weights.detach() * _SHARE_UNIT).log1p()
         return SparseScores(votes.rows, votes.items, self.config.retrieval.evidence * strength)
 
-    def match_weights(self, batch: SessionBatch) -> Tensor:
+    def match_weights(self, batch: SessionBatch, votes: Votes) -> Tensor:
         """What each attribute adds to an item that has it, because the session's items have it. Shape [A + 1, B]."""
         event, attributes, shares = self.vectors.attributes_of(batch.items)
         rows = batch.rows[event]
@@ -363,6 +368,11 @@ class Compass(SessionModel):
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors
+
+
+def _items_and_attributes(triples: Tensor, num_items: int) -> Tensor:
+    """The item and attribute (1..A) of each triple. Shape [T, 2]."""
+    return torch.stack([triples[:, 0], triples[:, 2] - num_items], dim=1)
 
 
 def _repeat_likelihood(log_gate_B: Tensor, copy_B: Tensor) -> Tensor:

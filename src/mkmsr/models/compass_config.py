@@ -26,6 +26,9 @@ class RetrievalConfig(StrictModel):
     """Events in which the weight of a neighbour's item falls to 1/e, from the shared item on; absent: no decay."""
     idf_weight: Annotated[float, Field(ge=0)] = 0.0
     """How much rare items are preferred."""
+    kind_weight: Annotated[float, Field(ge=0)] = 0.3
+    """How much it counts, beside shared items, that two sessions have items of one kind, with the same attributes
+    throughout; 0: only shared items make neighbours."""
     exclude: Literal["own", "later"] = "own"
     """In training, leave out a prefix's own session, or also all that ended after it."""
     evidence: Annotated[float, Field(ge=0)] = 1.0
@@ -41,6 +44,7 @@ class RetrievalConfig(StrictModel):
             age_decay=Decay("none") if self.age_scale is None else Decay("exponential", self.age_scale),
             gap_decay=Decay("none") if self.gap_scale is None else Decay("exponential", self.gap_scale),
             idf_weight=self.idf_weight,
+            kind_weight=self.kind_weight,
         )
 
 

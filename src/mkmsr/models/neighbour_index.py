@@ -8,7 +8,7 @@ V catalogue + 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
-from mkmsr.models.voting import NO_DECAY, Decay, Votes, expand, prefix_items
+from mkmsr.models.item_kinds import ItemKinds, PostingLists
+from mkmsr.models.voting import NO_DECAY, Decay, PrefixItems, Votes, expand, prefix_values
 
 __all__ = ["Exclude", "Neighbours", "SessionIndex", "VoteSettings"]
 
@@ -28,12 +29,15 @@ Exclude = Literal["nothing", "own", "later"]
 class VoteSettings:
     """How neighbours are found and how much each of their items gets.
 
-        sim(s, n)  = sum over i in both of  prefix_decay(steps of i in s)  [/ sqrt(|s| |n|)]  * age_decay(n)
+        sim(s, n)  = [ sum over i in both of  prefix_decay(steps of i in s)
+                       + w_kind sum over kinds c in both of  prefix_decay(steps of c in s) * log(S / sessions with c) ]
+                     [/ sqrt(|s| |n|)]  * age_decay(n)
         score(s, i) = sum over n in N(s), i in n of  sim(s, n) * match_decay(steps of i*)
                       * gap_decay(|place of i - place of i*| in n) * (1 + w_idf idf(i))
 
-    where i* is the newest item of the prefix that n has too, steps are counted back from the prefix's last event, an
-    item that recurs stands at its newest place, and |.| counts distinct items.
+    where i* is the newest item of the prefix that n has too, or else the newest such kind, steps are counted back from
+    the prefix's last event, what recurs stands at its newest place, and |.| counts distinct items. A kind is a set of
+    attributes, see `ItemKinds`.
 
     Args:
         neighbours: k, the sessions that vote: the most similar, the newest first among equals.
@@ -45,6 +49,7 @@ class VoteSettings:
         age_decay: Of a neighbour, with its age in days (86,400 rows in a log without times), counted from the youngest
             neighbour of the same prefix. For an exponential decay every fixed point of time gives the same ranking.
         idf_weight: w_idf; idf(i) = log(S / sessions with i).
+        kind_weight: w_kind; only in an index of kinds.
     """
 
     neighbours: int = 100
@@ -55,6 +60,7 @@ class VoteSettings:
     gap_decay: Decay = NO_DECAY
     age_decay: Decay = NO_DECAY
     idf_weight: float = 0.0
+    kind_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,11 @@ class Neighbours:
     steps: Tensor
     anchors: Tensor
 
+    def joined(self, other: Neighbours) -> Neighbours:
+        """These, then the others."""
+        pairs = [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
+        return Neighbours(*(torch.cat(pair) for pair in pairs))
+
     def chosen(self, which: Tensor) -> Neighbours:
         """The neighbours at the given positions or where a mask is true."""
         return Neighbours(
@@ -87,6 +98,7 @@ class SessionIndex(nn.Module):
 
     Args:
         num_columns: V.
+        kinds: Whether sessions can be found by the kinds of their items too.
 
     Buffers:
         postings: item * S + place of every pair, rising: an item's sessions, newest first. Shape [N].
@@ -110,8 +122,9 @@ class SessionIndex(nn.Module):
     table_rows: Tensor
     places: Tensor
 
-    def __init__(self, num_columns: int):
+    def __init__(self, num_columns: int, *, kinds: bool = False):
         super().__init__()
+        self.kinds = ItemKinds(num_columns) if kinds else None
         empty = torch.zeros(0, dtype=torch.int64)
         for name in ("postings", "posting_events", "items", "item_events", "table_rows", "places"):
             self.register_buffer(name, empty.clone())
@@ -129,8 +142,13 @@ class SessionIndex(nn.Module):
         """S."""
         return len(self.table_rows)
 
-    def build(self, sessions: SessionTable) -> None:
-        """Index these sessions in place of what was there; empty ones are left out."""
+    def build(self, sessions: SessionTable, triples: Tensor | None = None) -> None:
+        """Index these sessions in place of what was there; empty ones are left out.
+
+        Args:
+            sessions: Training sessions.
+            triples: Item and attribute indexes, for an index of kinds. Shape [T, 2].
+        """
         kept = np.flatnonzero(sessions.lengths)
         ends = sessions.times[sessions.offsets[1:][kept] - 1]
         rows = kept[np.lexsort((kept, ends))[::-1]]
@@ -158,10 +176,15 @@ class SessionIndex(nn.Module):
             setattr(self, name, torch.from_numpy(values.astype(np.int64)).to(self.ages.device))
         days = (ends.max(initial=0) - sessions.times[sessions.offsets[1:][rows] - 1]) / 86_400
         self.ages = torch.from_numpy(days.astype(np.float32)).to(self.ages.device)
+        if self.kinds is not None:
+            assert triples is not None
+            self.kinds.build(sessions, self.places, triples[:, 0], triples[:, 1])
 
-    def append_items(self, count: int) -> None:
-        """Make room for items that stand in no indexed session."""
+    def append_items(self, count: int, triples: Tensor) -> None:
+        """Make room for items that stand in no indexed session; `triples` as in `build`."""
         self.item_offsets = torch.cat([self.item_offsets, self.item_offsets[-1:].expand(count)])
+        if self.kinds is not None:
+            self.kinds.append_items(count, triples[:, 0], triples[:, 1])
 
     def vote(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Votes:
         """One weight for each (prefix, item) that a neighbour votes for, by prefix and then item.
@@ -179,27 +202,23 @@ class SessionIndex(nn.Module):
 
     def neighbours(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Neighbours:
         """The sessions that vote for each prefix, see `vote`."""
-        prefix = prefix_items(batch, self.num_columns)
-        begin, end, own = self._posting_ranges(prefix.items, prefix.rows, batch, settings.sample_size, exclude)
-        source, posting = expand(begin, end)
-        rows = prefix.rows[source]
-        places = self.postings[posting] - prefix.items[source] * self.num_sessions
-        weights = settings.prefix_decay(prefix.steps, batch.lengths[prefix.rows])[source]
-        if exclude == "own":
-            other = (places != own[rows]).nonzero().squeeze(1)
-            source, posting, rows, places, weights = (each[other] for each in (source, posting, rows, places, weights))
+        prefix = prefix_values(batch, batch.items, self.num_columns, settings.prefix_decay)
+        lists = PostingLists(self.postings, self.item_offsets, self.posting_events)
+        found = self._sharing(prefix, lists, batch, settings.sample_size, exclude)
+        if self.kinds is not None and settings.kind_weight > 0:
+            kinds = self._kinds_of(batch, self.kinds, settings)
+            found = found.joined(self._sharing(kinds, self.kinds.lists, batch, settings.sample_size, exclude))
         # Stable, and steps rise within a prefix: the first of a (prefix, session) group is the newest shared item.
-        keys, order = (rows * self.num_sessions + places).sort(stable=True)
+        keys, order = (found.rows * self.num_sessions + found.places).sort(stable=True)
         first = torch.ones_like(keys, dtype=torch.bool)
         first[1:] = keys[1:] != keys[:-1]
         group = first.cumsum(0) - 1
-        start = order[first]
-        rows, places = rows[start], places[start]
-        similarity = weights.new_zeros(len(start)).index_add_(0, group, weights[order])
+        similarity = found.similarity.new_zeros(int(first.sum())).index_add(0, group, found.similarity[order])
+        found = replace(found.chosen(order[first]), similarity=similarity)
         if settings.cosine:
-            lengths = self.session_offsets.diff()[places] * prefix.rows.bincount(minlength=len(batch))[rows]
-            similarity = similarity / lengths.float().sqrt()
-        found = Neighbours(rows, places, similarity, prefix.steps[source[start]], self.posting_events[posting[start]])
+            counts = prefix.rows.bincount(minlength=len(batch))
+            lengths = self.session_offsets.diff()[found.places] * counts[found.rows]
+            found = replace(found, similarity=similarity / lengths.float().sqrt())
         return self._selected(found, batch, settings)
 
     def raw_votes(self, neighbours: Neighbours, batch: SessionBatch, settings: VoteSettings) -> Votes:
@@ -218,23 +237,36 @@ class SessionIndex(nn.Module):
             weights = weights * (1 + settings.idf_weight * idf_V[items])
         return Votes(rows, items, weights)
 
-    def _posting_ranges(
-        self, items: Tensor, rows: Tensor, batch: SessionBatch, sample_size: int, exclude: Exclude
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the postings of each prefix item that matter begin and end, and the place of each prefix's own session.
+    def _sharing(
+        self, things: PrefixItems, lists: PostingLists, batch: SessionBatch, sample_size: int, exclude: Exclude
+    ) -> Neighbours:
+        """One entry for each thing (item or kind) that a prefix and a session share, in the order of `things`.
 
-        The newest m sessions of a prefix are among the newest m of each of its items, so longer lists are cut.
+        The similarity is the thing's weight. The newest m sessions of a prefix are among the newest m of each of its
+        things, so longer lists are cut.
         """
-        begin, end = self.item_offsets[items], self.item_offsets[items + 1]
-        own = torch.full_like(batch.sessions, -1)
-        if exclude == "nothing":
-            return begin, torch.minimum(end, begin + sample_size), own
-        own = self.places[batch.sessions.clamp(0, len(self.places) - 1)] if len(self.places) else own
-        own = torch.where((batch.sessions >= 0) & (batch.sessions < len(self.places)), own, -1)
+        own = self._own_places(batch, exclude)
+        begin, end = lists.offsets[things.items], lists.offsets[things.items + 1]
         if exclude == "later":
-            begin = torch.searchsorted(self.postings, items * self.num_sessions + own[rows] + 1)
-            return begin, torch.minimum(end, begin + sample_size), own
-        return begin, torch.minimum(end, begin + sample_size + 1), own
+            begin = torch.searchsorted(lists.postings, things.items * self.num_sessions + own[things.rows] + 1)
+        source, posting = expand(begin, torch.minimum(end, begin + sample_size + (exclude == "own")))
+        rows = things.rows[source]
+        places = lists.postings[posting] - things.items[source] * self.num_sessions
+        found = Neighbours(rows, places, things.weights[source], things.steps[source], lists.events[posting])
+        return found.chosen((places != own[rows]).nonzero().squeeze(1)) if exclude == "own" else found
+
+    def _kinds_of(self, batch: SessionBatch, kinds: ItemKinds, settings: VoteSettings) -> PrefixItems:
+        """The distinct kinds of each prefix, weighted by place and rarity."""
+        things = prefix_values(batch, kinds.of_item[batch.items], kinds.num_kinds, settings.prefix_decay)
+        rarity_K = torch.log(self.num_sessions / kinds.lists.counts.clamp(min=1))
+        return things.chosen(things.items > 0).weighted(settings.kind_weight * rarity_K)
+
+    def _own_places(self, batch: SessionBatch, exclude: Exclude) -> Tensor:
+        """The place of each prefix's own session, -1 where it comes from none. Shape [B]."""
+        if exclude == "nothing" or len(self.places) == 0:
+            return torch.full_like(batch.sessions, -1)
+        own = self.places[batch.sessions.clamp(0, len(self.places) - 1)]
+        return torch.where((batch.sessions >= 0) & (batch.sessions < len(self.places)), own, -1)
 
     def _selected(self, found: Neighbours, batch: SessionBatch, settings: VoteSettings) -> Neighbours:
         """The m newest, aged, and of these the k most similar; `found` is ordered by prefix and place."""

@@ -7,7 +7,7 @@ P events of all prefixes, M votes (or distinct prefix items), V catalogue + 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -85,18 +85,28 @@ NO_DECAY = Decay()
 
 @dataclass(frozen=True)
 class PrefixItems:
-    """The distinct items of each prefix.
+    """The distinct items of each prefix, or what else stands for its events, such as their kinds.
 
     Args:
         rows: Prefix. Shape [M].
         items: Item index. Shape [M].
         steps: Events between the item's newest occurrence and the end of the prefix, 0 for the last event; rising
             within a prefix. Shape [M].
+        weights: How much it counts. Shape [M].
     """
 
     rows: Tensor
     items: Tensor
     steps: Tensor
+    weights: Tensor
+
+    def chosen(self, which: Tensor) -> PrefixItems:
+        """Those at the given positions or where a mask is true."""
+        return PrefixItems(self.rows[which], self.items[which], self.steps[which], self.weights[which])
+
+    def weighted(self, by_item: Tensor) -> PrefixItems:
+        """The same, each weight times its item's."""
+        return replace(self, weights=self.weights * by_item[self.items])
 
 
 @dataclass(frozen=True)
@@ -199,14 +209,20 @@ def tie_order(sessions: SessionTable, kind: TieBreak, num_columns: int) -> Tenso
 
 def prefix_items(batch: SessionBatch, num_columns: int) -> PrefixItems:
     """The distinct items of each prefix of a batch, each at its newest place; V is `num_columns`."""
-    keys = (batch.rows * num_columns + batch.items).flip(0)
+    return prefix_values(batch, batch.items, num_columns, NO_DECAY)
+
+
+def prefix_values(batch: SessionBatch, values: Tensor, num_columns: int, decay: Decay) -> PrefixItems:
+    """The distinct values of each prefix, each at its newest place; `values` [P] stand for the events, below V."""
+    keys = (batch.rows * num_columns + values).flip(0)
     order = keys.argsort(stable=True)
     ordered = keys[order]
     first = torch.ones_like(ordered, dtype=torch.bool)
     first[1:] = ordered[1:] != ordered[:-1]
     events = len(keys) - 1 - order[first].sort().values
     rows = batch.rows[events]
-    return PrefixItems(rows, batch.items[events], batch.last[rows] - events)
+    steps = batch.last[rows] - events
+    return PrefixItems(rows, values[events], steps, decay(steps, batch.lengths[rows]))
 
 
 def expand(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,12 @@ SETTINGS = {
         neighbours=4,
         sample_size=6,
     ),
+    "kinds": VoteSettings(
+        prefix_decay=Decay("exponential", 1.5), match_decay=Decay("linear", 4.0), neighbours=6, kind_weight=0.3
+    ),
+    "kinds with gaps": VoteSettings(
+        cosine=False, gap_decay=Decay("exponential", 2.0), neighbours=5, sample_size=9, kind_weight=1.7
+    ),
     "reciprocal": VoteSettings(
         cosine=False, prefix_decay=Decay("reciprocal"), match_decay=Decay("reciprocal"), gap_decay=Decay("reciprocal")
     ),
@@ -74,8 +80,8 @@ def batch_of(prefixes: Sequence[Sequence[int]], rows: Sequence[int] | None = Non
 
 
 def built(table: SessionTable) -> SessionIndex:
-    index = SessionIndex(NUM_COLUMNS)
-    index.build(table)
+    index = SessionIndex(NUM_COLUMNS, kinds=True)
+    index.build(table, TRIPLES)
     return index
 
 
@@ -90,10 +96,20 @@ def decayed(decay: Decay, distance: int, length: int) -> float:
     return max(0.0, 1 - distance / (length if decay.scale is None else decay.scale))
 
 
+ATTRIBUTES = {1: {1, 2}, 2: {1, 2}, 3: {1, 2}, 4: {1}, 5: {1}, 6: {3}, 8: {2}}
+"""Attributes of each item; 1, 2 and 3 are of one kind, 4 and 5 of another, 7 has none."""
+TRIPLES = torch.tensor([(item, each) for item, several in ATTRIBUTES.items() for each in sorted(several)])
+
+
+def kinds_in(items: Sequence[int]) -> set[frozenset[int]]:
+    return {frozenset(ATTRIBUTES[item]) for item in items if item in ATTRIBUTES}
+
+
 def slow_votes(
     table: SessionTable, prefix: list[int], own: int, chosen: VoteSettings, exclude: Exclude
 ) -> dict[int, float]:
     """The formula of VoteSettings for one prefix, session by session."""
+    of_kinds = chosen.kind_weight > 0
     sessions = [table.session(row)[0].tolist() for row in range(len(table))]
     end = {row: int(table.times[table.offsets[row + 1] - 1]) for row in range(len(table)) if sessions[row]}
     newest_first = sorted(end, key=lambda row: (end[row], row), reverse=True)
@@ -101,25 +117,37 @@ def slow_votes(
         at = newest_first.index(own)
         newest_first = newest_first[at + 1 :] if exclude == "later" else [r for r in newest_first if r != own]
     steps = {item: prefix[::-1].index(item) for item in prefix}
-    sample = [row for row in newest_first if set(prefix) & set(sessions[row])][: chosen.sample_size]
+    kind_steps = {kind: min(steps[i] for i in steps if ATTRIBUTES.get(i) == kind) for kind in kinds_in(prefix)}
+    both = {row: kinds_in(prefix) & kinds_in(sessions[row]) if of_kinds else set() for row in end}
+    sample = [row for row in newest_first if set(prefix) & set(sessions[row]) or both[row]][: chosen.sample_size]
     found = []
     for row in sample:
         shared = set(prefix) & set(sessions[row])
         similarity = sum(decayed(chosen.prefix_decay, steps[item], len(prefix)) for item in shared)
+        for kind in both[row]:
+            rarity = math.log(len(end) / sum(kind in kinds_in(each) for each in sessions))
+            similarity += chosen.kind_weight * rarity * decayed(chosen.prefix_decay, kind_steps[kind], len(prefix))
         if chosen.cosine:
             similarity /= math.sqrt(len(set(prefix)) * len(set(sessions[row])))
         age = (end[sample[0]] - end[row]) / DAY
         if chosen.age_decay.kind != "none":
             assert chosen.age_decay.scale is not None
             similarity *= math.exp(-age / chosen.age_decay.scale)
-        found.append((similarity, row, min(shared, key=lambda item: steps[item])))
+        if shared:
+            newest = min(shared, key=lambda item: steps[item])
+            anchor, match = sessions[row][::-1].index(newest), steps[newest]
+        else:
+            kind = min(both[row], key=lambda kind: kind_steps[kind])
+            anchor = min(sessions[row][::-1].index(i) for i in sessions[row] if ATTRIBUTES.get(i) == kind)
+            match = kind_steps[kind]
+        found.append((similarity, row, match, len(sessions[row]) - 1 - anchor))
     best = sorted(found, key=lambda each: round(each[0], 5), reverse=True)[: chosen.neighbours]
     votes: dict[int, float] = {}
-    for similarity, row, newest_shared in best:
+    for similarity, row, match, anchor in best:
         place = {item: position for position, item in enumerate(sessions[row])}
         for item, position in place.items():
-            weight = similarity * decayed(chosen.match_decay, steps[newest_shared], len(prefix))
-            weight *= decayed(chosen.gap_decay, abs(position - place[newest_shared]), len(prefix))
+            weight = similarity * decayed(chosen.match_decay, match, len(prefix))
+            weight *= decayed(chosen.gap_decay, abs(position - anchor), len(prefix))
             holders = sum(item in each for each in sessions)
             weight *= 1 + chosen.idf_weight * math.log(len(end) / holders)
             votes[item] = votes.get(item, 0.0) + weight
@@ -314,3 +342,22 @@ def test_neighbours_are_strong_rivals_on_the_demo_log(demo: PreparedDataset, nam
     found = evaluate(model, demo.evaluation_split("test")).metrics((20,))
     assert found["hit@20"] >= 0.45
     assert found["mrr@20"] >= 0.185
+
+
+def test_items_are_of_one_kind_when_all_their_attributes_agree() -> None:
+    kinds = built(table_of([[1, 4], [2, 7]], [0, 1])).kinds
+    assert kinds is not None
+    of = kinds.of_item.tolist()
+    assert of[1] == of[2] == of[3] > 0
+    assert of[4] == of[5] > 0
+    assert len({of[1], of[4], of[6], of[8]}) == 4
+    assert (of[0], of[7]) == (0, 0)
+
+
+def test_a_new_item_finds_the_sessions_of_its_kind() -> None:
+    index = built(table_of([[1, 6], [4, 8]], [0, 1]))
+    index.append_items(3, torch.tensor([[9, 2], [9, 1], [10, 9]]))
+    settings = VoteSettings(kind_weight=1.0)
+    assert index.vote(batch_of([[9]]), settings).items.tolist() == [1, 6]
+    assert len(index.vote(batch_of([[10]]), settings)) == 0  # its only attribute is one that nothing else has
+    assert len(index.vote(batch_of([[11]]), settings)) == 0  # nothing is known about it

@@ -100,7 +100,7 @@ def test_a_new_item_is_explained_by_the_attribute_that_places_it(series: Recomme
     (part,) = found.attributes
     assert (part.relation, part.value, part.shared_with) == ("series", "2", ("item-2-3", "item-2-0"))
     assert part.by_vector > 0
-    assert part.by_vector + part.by_match == pytest.approx(found.explore_score)
+    assert part.by_vector + part.by_match + found.popularity == pytest.approx(found.explore_score)
     assert found.sentence.startswith("fresh: it has series 2 in common with item-2-3 (explore 100%")
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention
@@ -77,6 +79,7 @@ class Compass(SessionModel):
     """
 
     popularity: Tensor
+    newcomers: Tensor
 
     def __init__(self, config: CompassConfig, sizes: ModelSizes):
         super().__init__(sizes)
@@ -93,6 +96,7 @@ class Compass(SessionModel):
         if self.has_matching:
             self.matching = AttributeMatch(sizes.num_attributes, sizes.num_relations)
         self.register_buffer("popularity", torch.zeros(sizes.num_items + 1))
+        self.register_buffer("newcomers", torch.ones(()))
         self.item_ggnn = GGNN(dim)
         part_dims = [dim]
         if config.operations:
@@ -145,6 +149,7 @@ class Compass(SessionModel):
         self.popularity = (self.config.explore.popularity * counts.log1p()).to(self.popularity)
         triples = torch.from_numpy(training.knowledge.triples)
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
+        self.newcomers = torch.tensor(float(_newcomers(training.sessions))).to(self.newcomers)
         if self.config.neighbours:
             self.index.build(training.sessions, _items_and_attributes(triples, training.knowledge.num_items))
 
@@ -197,7 +202,7 @@ class Compass(SessionModel):
         items, log_weights_C = sample.columns.items, sample.columns.log_weights
         vectors = SomeVectors(items, self.vectors.rows_of(items))
         mixture = self.mixture(batch, vectors)
-        candidates_CD = self.candidates(vectors.vectors, self.popularity[items] + log_weights_C)
+        candidates_CD = self.candidates(vectors.vectors, self.prior()[items] + log_weights_C)
         explore_B = explore_sample(self.vectors, mixture, candidates_CD, batch.targets, sample)
         return self._likelihood(batch, mixture, explore_B)
 
@@ -254,7 +259,7 @@ class Compass(SessionModel):
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
             evidence=self._evidence(votes),
-            match_weights=self.match_weights(batch, votes) if self.has_matching else None,
+            match_weights=self.match_weights(batch) if self.has_matching else None,
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
             copies=copies,
             votes=votes,
@@ -264,9 +269,23 @@ class Compass(SessionModel):
         """How much the readout weighs each event, not normalised. Shape [P]."""
         return self.readout.weights(self._micro_behaviours(batch, vectors_VD), batch.rows, batch.last)
 
-    def candidates(self, vectors_VD: Tensor, popularity: Tensor | None = None) -> Tensor:
-        """Unit vectors of the catalogue, or of some items with theirs, and a column of popularity. Shape [V, D + 1]."""
-        popularity = self.popularity if popularity is None else popularity
+    def prior(self) -> Tensor:
+        """What each item's explore score begins with: its popularity, or the chances of an item without events. [V].
+
+        In training such items take no part, because none can be the target: the softmax would learn that they never
+        are. Afterwards each has `novelty`, less where there are more of them than lately came in: they share what
+        newcomers get. Items that nothing is known about get nothing.
+        """
+        new_V = self.vectors.seen == 0
+        if self.training:
+            return self.popularity.masked_fill(new_V, _LAST)
+        described_V = new_V & (self.vectors.rows.diff() > 0)
+        crowd = (described_V.sum() / self.newcomers).clamp(min=1).log()
+        return self.popularity + described_V * (self.config.explore.novelty - crowd)
+
+    def candidates(self, vectors_VD: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Unit vectors of the catalogue, or of some items with their prior, and a column of it. Shape [V, D + 1]."""
+        popularity = self.prior() if prior is None else prior
         return torch.cat([F.normalize(vectors_VD, dim=1), popularity[:, None]], dim=1)
 
     def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> list[Part]:
@@ -284,7 +303,7 @@ class Compass(SessionModel):
         strength = (votes.weights.detach() * _SHARE_UNIT).log1p()
         return SparseScores(votes.rows, votes.items, self.config.retrieval.evidence * strength)
 
-    def match_weights(self, batch: SessionBatch, votes: Votes) -> Tensor:
+    def match_weights(self, batch: SessionBatch) -> Tensor:
         """What each attribute adds to an item that has it, because the session's items have it. Shape [A + 1, B]."""
         event, attributes, shares = self.vectors.attributes_of(batch.items)
         rows = batch.rows[event]
@@ -368,6 +387,14 @@ class Compass(SessionModel):
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors
+
+
+def _newcomers(sessions: SessionTable) -> int:
+    """Items that occur first in the newest tenth of the sessions, at least 1: how many new ones there are at a time."""
+    ends = sessions.times[(sessions.offsets[1:] - 1).clip(min=0)]
+    late = np.argsort(np.argsort(ends, kind="stable")) >= len(sessions) - len(sessions) // 10
+    late = late[sessions.session_of_event]
+    return max(len(np.setdiff1d(sessions.items[late], sessions.items[~late])), 1)
 
 
 def _items_and_attributes(triples: Tensor, num_items: int) -> Tensor:

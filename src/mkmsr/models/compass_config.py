@@ -62,6 +62,9 @@ class ExploreConfig(StrictModel):
     popularity: Annotated[float, Field(ge=0)] = 0.3
     """Weight of log(1 + training events) of an item. A constant: learnt on the log that it counts, it would come out
     too high."""
+    novelty: float = 2.5
+    """What an item without a training event has instead of popularity, if it has attributes, see `Compass.prior`. At
+    the right value such items get, all together, the share of events that newcomers get in the log."""
     own_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of the training signal that is this component's own likelihood: what neighbours and copies explain is then
     still learnt by the vectors, which new items depend on."""

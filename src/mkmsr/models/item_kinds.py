@@ -1,7 +1,7 @@
 """Items of one kind, those that have the same attributes throughout, and the training sessions that hold them.
 
-Where most items occur once or twice, hardly any session shares an item with a prefix, but many hold another phone of the
-same brand and shop. Dimension letters: V catalogue + 1, A attributes, K kinds + 1 (0: no attributes), S sessions,
+Where most items occur once or twice, hardly any session shares an item with a prefix, but many hold another phone of
+the same brand and shop. Dimension letters: V catalogue + 1, A attributes, K kinds + 1 (0: no attributes), S sessions,
 N (session, kind) pairs, T triples.
 """
 
@@ -79,7 +79,7 @@ class ItemKinds(nn.Module):
         return PostingLists(self.postings, self.offsets, self.posting_events)
 
     def build(self, sessions: SessionTable, place_of_row: Tensor, items: Tensor, attributes: Tensor) -> None:
-        """Take in the triples, items [T] and attributes [T], and the sessions; `place_of_row` is `SessionIndex.places`."""
+        """Take in the sessions, whose places are `SessionIndex.places`, and the triples: items [T], attributes [T]."""
         device = self.of_item.device
         signature_V = _signatures(items.to(device), attributes.to(device), len(self.of_item))
         self.signatures = torch.unique(signature_V[signature_V != _NO_KIND])
@@ -96,8 +96,13 @@ class ItemKinds(nn.Module):
         self.posting_events = torch.from_numpy(event[of_a_kind][at]).to(device)
         self.offsets = torch.from_numpy(offsets).to(device)
 
+    def alike(self, items: Tensor) -> Tensor:
+        """All items that are of a kind with one of these, these included if they have a kind. Rising."""
+        kinds = self.of_item[items]
+        return torch.isin(self.of_item, kinds[kinds != _NO_KIND]).nonzero().squeeze(1)
+
     def append_items(self, count: int, items: Tensor, attributes: Tensor) -> None:
-        """Give `count` items behind the catalogue their kinds, from their triples; a kind that is new has no sessions."""
+        """Give `count` items behind the catalogue their kinds, by their triples; a kind that is new has no sessions."""
         first = len(self.of_item)
         signature = _signatures(items - first, attributes, count)
         self.of_item = torch.cat([self.of_item, self._kinds(signature.to(self.of_item))])

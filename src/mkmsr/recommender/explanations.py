@@ -77,11 +77,14 @@ class NeighbourPart:
     Args:
         session: Its row in the table of training sessions.
         shared_items: Items that it has in common with the session.
+        alike_items: Its other items that have all their attributes in common with one of the session, where such
+            sessions count as neighbours.
         probability: Its part of the probability.
     """
 
     session: int
     shared_items: tuple[str, ...]
+    alike_items: tuple[str, ...]
     probability: float
 
 
@@ -98,7 +101,7 @@ class Explanation:
         explore_score: The item's score within the explore component: own_vector + popularity + evidence + both
             numbers of each of `attributes`.
         own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
-        popularity: What its training events add.
+        popularity: What its training events add, or what it has as a new item.
         evidence: What votes add.
         events: The session, oldest event first.
         attributes: The item's attributes, the most helpful first.
@@ -172,7 +175,7 @@ class _View:
         voted = float(mixture.votes.weights[mixture.votes.items == item].sum()) * gates[2]
         attributes = self._attributes(item)
         own = self._own_vector(item)
-        popularity = float(self.model.popularity[item])
+        popularity = float(self.model.prior()[item])
         evidence = float(mixture.evidence.values[mixture.evidence.columns == item].sum())
         voters, sessions = self._sessions(item, voted)
         found = Explanation(
@@ -251,11 +254,14 @@ class _View:
         weights, voters = votes.weights[mine], neighbours.places[source[mine]]
         order = weights.argsort(descending=True, stable=True)[:MOST_SESSIONS]
         prefix = set(self.batch.items.tolist())
+        alike = set() if index.kinds is None else set(index.kinds.alike(self.batch.items).tolist()) - prefix
         parts = []
         for place, weight in zip(voters[order].tolist(), (weights / weights.sum())[order].tolist(), strict=True):
             own = index.items[index.session_offsets[place] : index.session_offsets[place + 1]].tolist()
-            shared = tuple(self.bundle.items.id(each) for each in own if each in prefix)
-            parts.append(NeighbourPart(int(index.table_rows[place]), shared, weight * probability))
+            shared, of_a_kind = (
+                tuple(map(self.bundle.items.id, filter(each.__contains__, own))) for each in (prefix, alike)
+            )
+            parts.append(NeighbourPart(int(index.table_rows[place]), shared, of_a_kind, weight * probability))
         return len(weights), tuple(parts)
 
 
@@ -286,7 +292,9 @@ def _copy_reason(found: Explanation) -> str:
 
 
 def _neighbour_reason(found: Explanation) -> str:
-    shared = " and ".join(found.sessions[0].shared_items[:2])
+    most_similar = found.sessions[0]
+    items = most_similar.shared_items or [f"{each}, which is of the same kind" for each in most_similar.alike_items[:1]]
+    shared = " and ".join(items[:2])
     sessions = "1 similar session holds it" if found.voters == 1 else f"{found.voters} similar sessions hold it"
     return f"{sessions}, the most similar one together with {shared}"
 

@@ -27,6 +27,10 @@ CASES: dict[str, list[str]] = {
     "evaluation-mkm-sr-demo": ["evaluation", "--model", "mkm-sr"],
     "evaluation-v-sknn-demo": ["evaluation", "--model", "v-sknn"],
     "prepare-1m": ["prepare", "--events", "1000000"],
+    "prepare-jdata": ["prepare", "--events", "2450000", "--items", "134548"],
+    "prepare-20m-polars": ["prepare", "--events", "20000000"],
+    "prepare-20m-duckdb-2gb": ["prepare", "--events", "20000000", "--engine", "duckdb", "--memory-limit", "2GB"],
+    "prepare-20m-spark": ["prepare", "--events", "20000000", "--engine", "spark", "--memory-limit", "4GB"],
 }
 """Arguments of `mkmsr bench` for each result file."""
 

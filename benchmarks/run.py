@@ -33,6 +33,8 @@ CASES: dict[str, list[str]] = {
     "prepare-20m-spark": ["prepare", "--events", "20000000", "--engine", "spark", "--memory-limit", "4GB"],
 }
 """Arguments of `mkmsr bench` for each result file."""
+ONCE = {name for name in CASES if "-20m-" in name}
+"""Cases that take minutes and are measured once."""
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.only:
         data = [] if CASES[name][0] == "prepare" else ["--data", arguments.data]
-        command = [*CASES[name], *data, "--repetitions", str(arguments.repetitions)]
+        command = [*CASES[name], *data, "--repetitions", str(1 if name in ONCE else arguments.repetitions)]
         print(f"== {name}: mkmsr bench {' '.join(command)}", flush=True)
         # The library of matrix products makes its threads when it is loaded; without this it would make one a core.
         threads = {} if CASES[name][0] == "prepare" else {"OMP_NUM_THREADS": "1"}

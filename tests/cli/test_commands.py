@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mkmsr.cli.app import COMMANDS, run
+from mkmsr.cli.running import byte_count
 
 
 class Outcome(NamedTuple):
@@ -104,6 +105,8 @@ def test_help_starts_in_half_a_second_of_processor_time() -> None:
         (["prepare", "events", "a", "--events", "b", "--out", "y"], "give the raw log once"),
         (["prepare", "events", "a", "--out", "y", "--columns", "sku"], "'sku' should read field=column"),
         (["prepare", "events", "a", "--out", "y", "--columns", "itm=sku"], "did you mean 'item'?"),
+        (["prepare", "events", "a", "--out", "y", "--memory-limit", "much"], "'much' should read like 2GB or 512MiB"),
+        (["prepare", "events", "a", "--out", "y", "--engine", "dask"], 'Choose from: "polars", "duckdb", "spark"'),
         (["train", "x", "--out", "y", "--model", "mkm-rs"], "no model 'mkm-rs', did you mean 'mkm-sr'?"),
         (["train", "x", "--out", "y"], "give --model NAME"),
         (["evaluate", "a", "b", "--device", "abacus"], "no device 'abacus'; for example cpu"),
@@ -197,6 +200,26 @@ def test_prepare_maps_columns_and_cuts_sessions_by_gap(call: Any, tmp_path: Path
     assert wide.document["sessions"] == 4
     assert narrow.status == 1
     assert "no session is left" in narrow.err
+
+
+def test_prepare_gives_the_same_files_on_another_engine_within_a_memory_limit(
+    call: Any, shop: Path, tmp_path: Path
+) -> None:
+    documents = {}
+    for name, flags in (("polars", ()), ("duckdb", ("--memory-limit", "1GB", "--threads", 1, "--scratch", tmp_path))):
+        out = tmp_path / name
+        shown = call("prepare", "events", shop / "events.parquet", "--engine", name, *flags, "--out", out, "--json")
+        assert shown.status == 0
+        assert shown.document["engine"] == name
+        documents[name] = json.loads((out / "dataset.json").read_text())
+    assert documents["polars"]["files"] == documents["duckdb"]["files"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("2GB", 2 * 10**9), ("512MiB", 512 << 20), ("1.5 gib", 3 << 29), ("300000000", 300_000_000)]
+)
+def test_a_memory_limit_is_read_with_its_unit(text: str, count: int) -> None:
+    assert byte_count(text) == count
 
 
 def test_prepare_does_not_replace_a_folder_of_something_else(call: Any, shop: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ CASES: dict[str, list[str]] = {
     "training-sr-gnn-demo": ["training", "--model", "sr-gnn"],
     "training-narm-demo": ["training", "--model", "narm"],
     "training-stamp-demo": ["training", "--model", "stamp"],
+    "training-gru4rec-demo": ["training", "--model", "gru4rec"],
+    "training-compass-demo": ["training", "--model", "compass"],
     "evaluation-mkm-sr-demo": ["evaluation", "--model", "mkm-sr"],
     "evaluation-v-sknn-demo": ["evaluation", "--model", "v-sknn"],
     "prepare-1m": ["prepare", "--events", "1000000"],

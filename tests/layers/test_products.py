@@ -23,6 +23,12 @@ def test_a_product_is_that_of_matmul_however_its_sides_are_stored(rows: int, dev
             torch.testing.assert_close(product(one, other), expected, rtol=1e-5, atol=1e-4)
 
 
+def test_where_a_gradient_is_asked_for_it_is_given() -> None:
+    left, right = torch.randn(64, 90, requires_grad=True), torch.randn(90, 250)
+    (found,) = torch.autograd.grad(product(left, right).sum(), left)
+    torch.testing.assert_close(found, right.sum(1).expand(64, -1), rtol=1e-4, atol=1e-4)
+
+
 def test_rows_are_filled_up_to_few_sizes_and_never_by_much() -> None:
     sizes = [padded_rows(rows) for rows in range(1, 5000)]
     assert all(rows <= size < rows + max(16, rows / 8) for rows, size in enumerate(sizes, start=1))

@@ -25,9 +25,11 @@ _FEWEST_ROWS = 16
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right, not differentiable by itself. Shapes [M, K] and [K, N] -> [M, N]."""
+    """left @ right, by oneDNN only where no gradient is asked for. Shapes [M, K] and [K, N] -> [M, N]."""
     rows, inputs = left.shape
-    if rows >= _FEWEST_ROWS and rows * inputs * right.shape[1] >= _SMALLEST_WORK and _is_for_onednn(left, right):
+    differentiable = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
+    is_large = rows >= _FEWEST_ROWS and rows * inputs * right.shape[1] >= _SMALLEST_WORK
+    if is_large and not differentiable and _is_for_onednn(left, right):
         arguments = _whole(left), _whole(right.T)
         result: Tensor = torch.ops.mkldnn._linear_pointwise(*arguments, None, "none", [], "")
         return result

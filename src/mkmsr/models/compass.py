@@ -16,15 +16,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention
+from mkmsr.layers.dropout import dropout
 from mkmsr.layers.ggnn import GGNN, Transitions
 from mkmsr.layers.matching import AttributeMatch
+from mkmsr.layers.products import product
+from mkmsr.layers.rows import unit_rows
 from mkmsr.layers.segments import segment_log_softmax
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.layers.transh import transh_distance
@@ -255,7 +257,7 @@ class Compass(SessionModel):
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
         votes = self._votes(batch)
-        queries_BD = F.normalize(session_BD, dim=1) * self.log_scale.exp()
+        queries_BD = unit_rows(session_BD) * self.log_scale.exp()
         return Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
             evidence=self._evidence(votes),
@@ -286,7 +288,7 @@ class Compass(SessionModel):
     def candidates(self, vectors_VD: Tensor, prior: Tensor | None = None) -> Tensor:
         """Unit vectors of the catalogue, or of some items with their prior, and a column of it. Shape [V, D + 1]."""
         popularity = self.prior() if prior is None else prior
-        return torch.cat([F.normalize(vectors_VD, dim=1), popularity[:, None]], dim=1)
+        return torch.cat([unit_rows(vectors_VD), popularity[:, None]], dim=1)
 
     def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> list[Part]:
         graph = batch.graph
@@ -368,7 +370,7 @@ class Compass(SessionModel):
 
     def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
         mixture = self.mixture(batch, vectors_VD)
-        logits_BV = mixture.queries @ items_DV
+        logits_BV = product(mixture.queries, items_DV)
         if mixture.match_weights is not None:
             logits_BV += self.vectors.spread(mixture.match_weights).T
         rows, columns, values = mixture.evidence
@@ -386,7 +388,7 @@ class Compass(SessionModel):
         return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))
 
     def _drop(self, vectors: Tensor) -> Tensor:
-        return F.dropout(vectors, self.config.dropout, self.training) if self.config.dropout else vectors
+        return dropout(vectors, self.config.dropout, self.training)
 
 
 def _newcomers(sessions: SessionTable) -> int:

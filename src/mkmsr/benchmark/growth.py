@@ -28,7 +28,7 @@ Curves = Mapping[str, Sequence[tuple[int, int]]]
 
 CURVES: Curves = {
     "log": tuple((25_000 * factor, 30_000) for factor in (1, 2, 4, 8)),
-    "catalogue": tuple((25_000, items) for items in (10_000, 30_000, 100_000, 300_000, 1_000_000)),
+    "catalogue": tuple((25_000, items) for items in (10_000, 50_000, 200_000, 1_000_000)),
 }
 """Sessions and items of the simulated log at each point of each curve."""
 A_TRY: Curves = {"log": ((300, 100), (600, 100)), "catalogue": ((300, 100), (300, 200))}

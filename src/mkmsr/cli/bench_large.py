@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -78,6 +78,10 @@ def growth(
     steps: Annotated[int, _AT_LEAST_ONE] = 50,
     examples: Annotated[int, _AT_LEAST_ONE] = 500,
     threads: Annotated[int, _AT_LEAST_ONE] = 1,
+    curves: Annotated[tuple[Literal["log", "catalogue"], ...], Parameter(consume_multiple=True, negative=())] = (
+        "log",
+        "catalogue",
+    ),
     small: Annotated[bool, Parameter(negative=())] = False,
     set_: Annotated[tuple[str, ...], _SET] = (),
     out: Path | None = None,
@@ -93,6 +97,7 @@ def growth(
         steps: Timed steps of the optimiser, scaled up to an epoch.
         examples: Test examples that are ranked.
         threads: Processor threads of PyTorch.
+        curves: Which curves.
         small: A try with two small points a curve.
         set_: Other settings: training.batch_size=256
         out: Also write the result to this JSON file.
@@ -104,7 +109,7 @@ def growth(
         with waiting(screen.progress, "measuring growth"):
             result = time_growth(
                 [(name, settings.settings(), settings.training) for name, settings in chosen],
-                curves=A_TRY if small else CURVES,
+                curves={name: sizes for name, sizes in (A_TRY if small else CURVES).items() if name in curves},
                 steps=steps,
                 examples=examples,
                 threads=threads,

@@ -1,0 +1,64 @@
+"""Time and memory over the size of the log or of the catalogue, as `mkmsr bench growth` measured them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from mkmsr.reports.canvas import INKS, FigureFormat, canvas, render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_growth"]
+
+_SIZES = {"log": ("sessions", "sessions of the log"), "catalogue": ("items", "items of the catalogue")}
+_PANELS = (("seconds", "epoch_seconds", "evaluation_seconds"), ("peak MiB", "training_mib", "evaluation_mib"))
+_STYLES = (("training", "-", "o"), ("ranking the test", "--", "s"))
+
+
+def draw_growth(
+    points: Sequence[Mapping[str, Any]],
+    exponents: Sequence[Mapping[str, Any]],
+    curve: Literal["log", "catalogue"],
+    *,
+    format: FigureFormat = "svg",
+) -> bytes:
+    """Seconds on the left, memory on the right, both axes logarithmic, the fitted exponents beside the lines' names.
+
+    Args:
+        points: Rows of a growth result; those of other curves are left out.
+        exponents: Its fits.
+        curve: Which sizes grow.
+        format: Of the bytes.
+    """
+    key, name = _SIZES[curve]
+    mine = [point for point in points if point["curve"] == curve]
+    fits = {row["model"]: row for row in exponents if row["curve"] == curve}
+    with canvas(width=8.4, height=3.6, panels=2, shared=False) as (figure, panels):
+        for axes, (title, *measures) in zip(panels, _PANELS, strict=True):
+            for model, ink in zip(fits, ("accent", "warm", "muted", "ink"), strict=False):
+                rows = sorted((point for point in mine if point["model"] == model), key=lambda point: point[key])
+                for measure, (work, dash, mark) in zip(measures, _STYLES, strict=True):
+                    axes.plot(
+                        [row[key] for row in rows],
+                        [row[measure] for row in rows],
+                        dash,
+                        marker=mark,
+                        markersize=4,
+                        color=INKS[ink],
+                        label=f"{model}, {work}: exponent {fits[model][measure]:.2f}",
+                    )
+            _finish(axes, title, name)
+        return render(figure, format, f"growth-{curve}")
+
+
+def _finish(axes: Axes, title: str, name: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(name)
+    axes.set_title(title, loc="left")
+    axes.grid(visible=True, which="major", linewidth=0.6)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top * (top / bottom) ** 0.45)  # Room for the names above the lines.
+    axes.legend(loc="upper left", frameon=False, fontsize=7)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from mkmsr.reports.growth import draw_growth
+
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results", FOLDER.parent / "docs" / "benchmarks.md"
 
@@ -38,6 +40,25 @@ EVALUATION = """
 Ranking the whole catalogue for every test example, after loading; untrained weights, which cost the same.
 """
 
+LARGE = """
+## A large catalogue
+
+One epoch over the train and validation sessions of a simulated log of JDATA's size: 455,000 sessions, 2.45 million
+events, 134,548 items, four relations; each case is a process of its own. *Sampled* is `sampled-cross-entropy` against
+shared negatives, with an optimiser that moves touched rows alone ([COMPASS](compass.md#large-catalogues)); the exact
+losses are scaled up from a few steps, and so is the sampled one where *steps* says so. What sampling costs in accuracy
+is in [COMPASS](compass.md#large-catalogues) too. On a GPU this was not measured: none was at hand.
+"""
+
+GROWTH = """
+## Growth
+
+Simulated logs, every point in a process of its own: an epoch with the sampled loss (scaled up from {steps} steps, one
+thread) and the ranking of the test (scaled up from {examples} examples). The curve over the log has 30,000 items; the
+curve over the catalogue has 25,000 sessions. *Exponent* b is that of the fit a size^b. Memory starts at what Python,
+PyTorch and Polars take, about 300 MiB, which flattens its curves.
+"""
+
 PREPARATION = """
 ## Preparation
 
@@ -58,12 +79,13 @@ def page(results: dict[str, Result]) -> str:
     for case, text, columns in (
         ("training", TRAINING, _TRAINING_COLUMNS),
         ("evaluation", EVALUATION, _EVALUATION_COLUMNS),
+        ("large", LARGE, _LARGE_COLUMNS),
         ("prepare", PREPARATION, _PREPARATION_COLUMNS),
     ):
         chosen = {name: result for name, result in sorted(results.items()) if result["case"] == case}
         if chosen:
             parts += [text, "\n", table(chosen, columns)]
-    return "".join([*parts, environments(results.values())])
+    return "".join([*parts, growth(results), environments(results.values())])
 
 
 def table(results: dict[str, Result], columns: dict[str, Callable[[Result], str]]) -> str:
@@ -71,6 +93,51 @@ def table(results: dict[str, Result], columns: dict[str, Callable[[Result], str]
     lines = [["case", *columns], ["---", *("--:" for _ in columns)]]
     lines += [[f"`{name}`", *(cell(result) for cell in columns.values())] for name, result in results.items()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def growth(results: dict[str, Result]) -> str:
+    """The curves, their exponents and their points."""
+    curves = {name: result for name, result in sorted(results.items()) if result["case"] == "growth"}
+    if not curves:
+        return ""
+    first = next(iter(curves.values()))
+    parts = [GROWTH.format(steps=first["steps"], examples=first["ranked_examples"])]
+    for name, result in curves.items():
+        parts += [f"\n![Seconds and memory of {name}.](figures/{name}.svg)\n\n"]
+        parts += [_rows(result["exponents"], ["curve", "model", *_MEASURES], _exponent), "\n"]
+        parts += [_rows(result["points"], ["model", "sessions", "items", *_MEASURES], _amount)]
+    return "".join(parts)
+
+
+def figures(results: dict[str, Result]) -> dict[str, bytes]:
+    """The drawings of the page by file name."""
+    curves = {name: result for name, result in results.items() if result["case"] == "growth"}
+    return {
+        f"{name}.svg": draw_growth(result["points"], result["exponents"], result["points"][0]["curve"])
+        for name, result in curves.items()
+    }
+
+
+def _rows(rows: list[Result], columns: list[str], text: Callable[[float], str]) -> str:
+    lines = [[_MEASURES.get(name, name) for name in columns], ["---" if name == "model" else "--:" for name in columns]]
+    lines += [[row[name] if isinstance(row[name], str) else text(row[name]) for name in columns] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _exponent(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+_MEASURES = {
+    "epoch_seconds": "epoch, s",
+    "training_mib": "training, MiB",
+    "evaluation_seconds": "ranking the test, s",
+    "evaluation_mib": "ranking, MiB",
+}
 
 
 def environments(results: Iterable[Result]) -> str:
@@ -95,6 +162,11 @@ def _count(key: str) -> Callable[[Result], str]:
     return lambda result: f"{result[key]:,.0f}"
 
 
+def _exact(result: Result, name: str) -> str:
+    each = result["exact"].get(name)
+    return f"{each['epoch_seconds']:,.0f} ({each['peak_mib']:,.0f} MiB)" if each else "not measured"
+
+
 def _load(result: Result) -> str:
     return f"{result['environment']['load']:.1f}"
 
@@ -112,10 +184,23 @@ _TRAINING_COLUMNS: dict[str, Callable[[Result], str]] = {
     "peak MiB": _count("peak_mib"),
     "load": _load,
 }
+_LARGE_COLUMNS: dict[str, Callable[[Result], str]] = {
+    "batch": _count("batch_size"),
+    "negatives": _count("negatives"),
+    "threads": _count("threads"),
+    "sampled, s": lambda result: _span(result, "epoch_seconds", 0),
+    "steps": lambda result: f"{result['measured_steps']:,} of {result['steps']:,}",
+    "examples/s": _count("examples_per_second"),
+    "peak MiB": _count("peak_mib"),
+    "exact, s": lambda result: _exact(result, "exact"),
+    "in blocks, s": lambda result: _exact(result, "exact in blocks"),
+    "load": _load,
+}
 _EVALUATION_COLUMNS: dict[str, Callable[[Result], str]] = {
     "examples": _count("examples"),
     "candidates": _count("candidates"),
     "threads": _count("threads"),
+    "processes": _count("workers"),
     "seconds": lambda result: _span(result, "seconds"),
     "examples/s": _count("examples_per_second"),
     "peak MiB": _count("peak_mib"),
@@ -138,6 +223,8 @@ def main() -> None:
     """Draw the page anew."""
     results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
     PAGE.write_text(page(results), encoding="utf-8")
+    for name, drawing in figures(results).items():
+        (PAGE.parent / "figures" / name).write_bytes(drawing)
     print(f"drawn: docs/{PAGE.name}, {len(results)} results")
 
 

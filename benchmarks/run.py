@@ -12,6 +12,8 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -33,10 +35,37 @@ CASES: dict[str, list[str]] = {
     "prepare-20m-polars": ["prepare", "--events", "20000000"],
     "prepare-20m-duckdb-2gb": ["prepare", "--events", "20000000", "--engine", "duckdb", "--memory-limit", "2GB"],
     "prepare-20m-spark": ["prepare", "--events", "20000000", "--engine", "spark", "--memory-limit", "4GB"],
+    "large-mkm-sr": ["large", "--model", "mkm-sr"],
+    "large-compass": ["large", "--model", "compass"],
+    "evaluation-mkm-sr-large": ["evaluation", "--model", "mkm-sr", "--examples", "100000", "--workers", "2"],
+    "evaluation-compass-large": ["evaluation", "--model", "compass", "--examples", "10000", "--workers", "2"],
+    "evaluation-v-sknn-large": ["evaluation", "--model", "v-sknn", "--examples", "10000", "--workers", "2"],
+    "growth-log": ["growth", "--curves", "log"],
+    "growth-catalogue": ["growth", "--curves", "catalogue"],
 }
 """Arguments of `mkmsr bench` for each result file."""
 ONCE = {name for name in CASES if "-20m-" in name}
 """Cases that take minutes and are measured once."""
+
+
+@contextmanager
+def large_log() -> Iterator[Path]:
+    """A simulated log of JDATA's size, prepared in a temporary folder."""
+    from mkmsr.benchmark.simulated import JDATA, simulated
+
+    with simulated(JDATA) as folder:
+        yield folder
+
+
+def arguments_of(name: str, demo: str, large: str, repetitions: int) -> list[str]:
+    """Everything after `mkmsr bench` but where the result goes."""
+    case = CASES[name]
+    if case[0] == "growth":
+        return case
+    if case[0] == "prepare":
+        return [*case, "--repetitions", str(repetitions)]
+    data = ["--data", large if "large" in name else demo]
+    return [*case, *data] if case[0] == "large" else [*case, *data, "--repetitions", str(repetitions)]
 
 
 def main() -> None:
@@ -46,17 +75,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="some cases only")
     parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
-    for name in arguments.only:
-        data = [] if CASES[name][0] == "prepare" else ["--data", arguments.data]
-        command = [*CASES[name], *data, "--repetitions", str(1 if name in ONCE else arguments.repetitions)]
-        print(f"== {name}: mkmsr bench {' '.join(command)}", flush=True)
-        # The library of matrix products makes its threads when it is loaded; without this it would make one a core.
-        threads = {} if CASES[name][0] == "prepare" else {"OMP_NUM_THREADS": "1"}
-        subprocess.run(
-            [sys.executable, "-m", "mkmsr", "bench", *command, "--out", str(RESULTS / f"{name}.json")],
-            check=True,
-            env={**os.environ, **threads},
-        )
+    with ExitStack() as stack:
+        large = str(stack.enter_context(large_log())) if any("large" in name for name in arguments.only) else ""
+        for name in arguments.only:
+            command = arguments_of(name, arguments.data, large, 1 if name in ONCE else arguments.repetitions)
+            print(f"== {name}: mkmsr bench {' '.join(command)}", flush=True)
+            # The library of matrix products makes its threads when it is loaded; otherwise it would make one a core.
+            threads = {} if command[0] in ("prepare", "large") else {"OMP_NUM_THREADS": "1"}
+            subprocess.run(
+                [sys.executable, "-m", "mkmsr", "bench", *command, "--out", str(RESULTS / f"{name}.json")],
+                check=True,
+                env={**os.environ, **threads},
+            )
     subprocess.run([sys.executable, str(FOLDER / "page.py")], check=True)
 
 

@@ -10,7 +10,7 @@ import torch
 from mkmsr.benchmark.subject import build_model, training_data
 from mkmsr.benchmark.timing import spread, timed
 from mkmsr.config import StrictModel
-from mkmsr.data.dataset import PreparedDataset, SplitName
+from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
 from mkmsr.environment import environment, peak_mib
 from mkmsr.evaluation.evaluator import evaluate
 
@@ -23,6 +23,7 @@ def time_evaluation(
     settings: StrictModel,
     *,
     split: SplitName = "test",
+    examples: int | None = None,
     repetitions: int = 5,
     threads: int = 1,
     workers: int = 1,
@@ -31,24 +32,27 @@ def time_evaluation(
 ) -> dict[str, Any]:
     """Seconds of ranking the whole catalogue for every example of a split, with first weights: they cost the same.
 
-    What a model reads off the training log (neighbours, counts) is read before, and one evaluation warms up.
+    What a model reads off the training log (neighbours, counts) is read before, and one evaluation warms up. With
+    `examples`, only the first so many are ranked.
     """
     torch.set_num_threads(threads)
-    examples = dataset.evaluation_split(split)
+    ranked = dataset.evaluation_split(split)
+    if examples is not None:
+        ranked = EvaluationSplit(ranked.name, ranked.examples.rows(slice(0, examples)), ranked.seen)
     network = build_model(model, settings, dataset, seed)
     network.observe(training_data(dataset, 1.0, seed))
     network.to(device)
-    evaluate(network, examples, workers=workers)
-    seconds = [timed(lambda: evaluate(network, examples, workers=workers)) for _ in range(repetitions)]
+    evaluate(network, ranked, workers=workers)
+    seconds = [timed(lambda: evaluate(network, ranked, workers=workers)) for _ in range(repetitions)]
     return {
         "model": model,
         "split": split,
         "threads": threads,
         "workers": workers,
-        "examples": len(examples.examples),
+        "examples": len(ranked.examples),
         "candidates": len(dataset.items),
         "seconds": median(seconds),
-        "examples_per_second": len(examples.examples) / median(seconds),
+        "examples_per_second": len(ranked.examples) / median(seconds),
         "peak_mib": peak_mib(),
         "case": "evaluation",
         "data": dataset.name,

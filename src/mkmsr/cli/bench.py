@@ -85,6 +85,7 @@ def evaluation(
     split: Literal["test", "validation"] = "test",
     threads: Annotated[int, _AT_LEAST_ONE] = 1,
     workers: Annotated[int, _AT_LEAST_ONE] = 1,
+    examples: Annotated[int | None, _AT_LEAST_ONE] = None,
     set_: Annotated[tuple[str, ...], _SET] = (),
     repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
     device: str = "cpu",
@@ -99,6 +100,7 @@ def evaluation(
         split: Which sessions to rank.
         threads: Processor threads of PyTorch.
         workers: Processes of one thread that share the work.
+        examples: Rank only the first so many examples.
         set_: Other settings of the model: model.dim=64
         repetitions: Timed evaluations, after one that warms up.
         device: Where the model computes: cpu, cuda.
@@ -116,6 +118,7 @@ def evaluation(
                 model,
                 settings.settings(),
                 split=split,
+                examples=examples,
                 repetitions=repetitions,
                 threads=threads,
                 workers=workers,

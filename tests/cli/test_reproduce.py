@@ -314,3 +314,31 @@ def test_data_without_knowledge_have_nothing_to_colour_by(tmp_path: Path) -> Non
     shop: PreparedDataset = small_shop()
     with pytest.raises(DataError, match="nothing can colour a map"):
         default_attribute(replace(shop, knowledge=KnowledgeGraph.empty(len(shop.items))))
+
+
+# --- the parts of COMPASS
+
+
+def test_the_ablation_compares_every_variant_with_the_whole_and_leaves_out_those_that_change_nothing(
+    folder: Path, tmp_path: Path, call: Any
+) -> None:
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    model = '[model]\nname = "compass"\ndim = 4\n[model.retrieval]\nkind_weight = 0.0\n'
+    (settings / "compass.toml").write_text(f"{model}[training]\nepochs = 1\nbatch_size = 64\n", encoding="utf-8")
+    options = ["--out", tmp_path / "out", "--settings", settings, "--seeds", 1, "--workers", 1]
+    first = call("reproduce", "ablation", folder / "shop", *options, "--keep", tmp_path / "kept", "--json")
+    assert first.status == 0, first.err
+    (table,) = json.loads(first.out)["tables"]
+    variants = {row["variant"]: row for row in table["rows"]}
+    assert "without neighbours by kind" not in variants
+    assert {"COMPASS", "without ids", "without copies", "with the knowledge loss"} <= variants.keys()
+    whole, other = variants["COMPASS"], variants["without copies"]
+    assert whole["differences"] == {}
+    for metric in ("hit@20", "mrr@20"):
+        found = other["differences"][metric]["difference"]
+        assert found == pytest.approx(other["metrics"][metric] - whole["metrics"][metric], abs=1e-9)
+    assert "without copies" in (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
+    drawn = ["--out", tmp_path / "again", "--settings", settings, "--seeds", 1, "--no-train"]
+    again = call("reproduce", "ablation", folder / "shop", *drawn, "--from", tmp_path / "kept", "--json")
+    assert json.loads(again.out) == json.loads(first.out)

@@ -115,6 +115,62 @@ def table2(
         _tell(screen, found, out, docs, readme)
 
 
+def ablation(
+    data: _Data,
+    /,
+    *,
+    out: Path,
+    seeds: Annotated[int, _AT_LEAST_ONE] = 3,
+    settings: Path = _SETTINGS,
+    epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
+    keep: Path | None = None,
+    train: bool = True,
+    workers: Annotated[int, _AT_LEAST_ONE] = 2,
+    device: str = "cpu",
+    docs: _DOCS = None,
+    common: Common = COMMON,
+) -> None:
+    """What each part of COMPASS is worth: the model without one part at a time, tested in pairs against the whole.
+
+    Runs that are not in OUT yet are trained first; the same call again goes on where an earlier one stopped.
+
+    Args:
+        data: Folders of prepared data.
+        out: Folder for ablation.md, .tex, .html and .json, and for all run folders.
+        seeds: Runs of each variant.
+        settings: Folder of settings files, DATA/compass.toml or compass.toml.
+        epochs: Most epochs, instead of those of the settings.
+        from_: Folder of kept results; a run of the same settings and data in it need not be trained.
+        keep: Folder that takes a few kilobytes a finished run, from which --from draws the table again.
+        train: Train what is missing; --no-train draws the table of what is there.
+        workers: Runs beside each other, in processes of one thread each.
+        device: Where models compute: cpu, cuda.
+        docs: Also rewrite this Markdown file between `<!-- ablation:begin -->` and `<!-- ablation:end -->`.
+    """
+    with terminal(common) as screen:
+        _check_data(data)
+        from mkmsr.reproduction import reproduce_ablation
+
+        given = {"out": out, "seeds": seeds, "settings": settings, "epochs": epochs, "from": from_, "docs": docs}
+        with _watching(screen, workers) as listener:
+            found = reproduce_ablation(
+                data,
+                out,
+                command=_command("ablation", data, given),
+                seeds=seeds,
+                settings=settings if settings.is_dir() else None,
+                epochs=epochs,
+                taken_from=from_,
+                keep=keep,
+                train=train,
+                workers=workers,
+                device=device,
+                listener=listener,
+            )
+        _tell(screen, found, out, docs)
+
+
 def figure3(
     data: _Data,
     /,
@@ -215,6 +271,7 @@ def figure4(
 CASES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("table1", table1, "mkmsr reproduce table1 data/demo data/demo-n --out runs/table1"),
     ("table2", table2, "mkmsr reproduce table2 data/demo data/demo-n --out runs/table2 --seeds 3 --workers 2"),
+    ("ablation", ablation, "mkmsr reproduce ablation data/demo data/demo-n --out runs/ablation"),
     ("figure3", figure3, "mkmsr reproduce figure3 data/demo --out runs/figure3 --seeds 3"),
     ("figure4", figure4, "mkmsr reproduce figure4 data/demo --out runs/figure4 --attribute item-cate"),
 )

@@ -32,8 +32,10 @@ __all__ = [
     "Verdict",
     "compare_systems",
     "corrected_by_holm",
+    "differences_json",
     "paired",
     "pooled",
+    "ranks_of",
     "verdict",
 ]
 
@@ -147,7 +149,7 @@ class SystemTable:
                     "question": claim.question,
                     "claim": claim.text,
                     "verdict": claim.verdict,
-                    "differences": _differences_json(claim.differences),
+                    "differences": differences_json(claim.differences),
                 }
                 for claim in self.claims
             ],
@@ -169,7 +171,7 @@ def compare_systems(title: str, systems: Sequence[SystemRuns], *, samples: int =
     present = [system for system in systems if system.runs]
     if not present:
         raise EvaluationError(f"no system has a finished run on {title}")
-    tables = {system.label: pooled([_ranks(run) for run in system.runs]) for system in present}
+    tables = {system.label: pooled([ranks_of(run) for run in system.runs]) for system in present}
     rows = [_row(system, tables[system.label], samples, seed) for system in present]
     rivals = [row for row in rows if row.system.group != "flagship"]
     best = {metric: _best(rivals, metric).system.label for metric in METRICS} if rivals else {}
@@ -227,7 +229,12 @@ def corrected_by_holm(raw: Sequence[Mapping[str, PairedDifference]]) -> list[dic
     return [{name: replace(found, p_value=next(adjusted)) for name, found in each.items()} for each in raw]
 
 
-def _ranks(run: EvaluatedRun) -> RankTable:
+def ranks_of(run: EvaluatedRun) -> RankTable:
+    """The run's rank of every example.
+
+    Raises:
+        EvaluationError: It kept none.
+    """
     if run.ranks is None:
         raise EvaluationError(f"{run.path or run.label}: the run kept no ranks, so that it cannot be compared in pairs")
     return run.ranks
@@ -236,7 +243,7 @@ def _ranks(run: EvaluatedRun) -> RankTable:
 def _row(system: SystemRuns, table: RankTable, samples: int, seed: int) -> SystemRow:
     ks = sorted({int(metric.partition("@")[2]) for metric in METRICS})
     values = table.metrics(ks)
-    each = [_ranks(run).metrics(ks) for run in system.runs]
+    each = [ranks_of(run).metrics(ks) for run in system.runs]
     intervals = bootstrap_intervals(table, ks, samples=samples, seed=seed)
     slices = {name: part.metrics(ks) for name, part in table.slices().items() if len(part)}
     return SystemRow(
@@ -291,14 +298,15 @@ def _row_json(row: SystemRow) -> dict[str, Any]:
         "deviations": dict(row.deviations),
         "intervals": {name: list(each) for name, each in row.intervals.items()},
         "slices": {name: dict(each) for name, each in row.slices.items()},
-        "differences": _differences_json(row.differences),
+        "differences": differences_json(row.differences),
         "seconds": row.system.seconds,
         "runs": [str(run.path) for run in row.system.runs],
         "per_seed": [{metric: run.document["metrics"][metric] for metric in METRICS} for run in row.system.runs],
     }
 
 
-def _differences_json(differences: Mapping[str, PairedDifference]) -> dict[str, Any]:
+def differences_json(differences: Mapping[str, PairedDifference]) -> dict[str, Any]:
+    """Paired differences as plain data."""
     return {
         name: {"difference": each.difference, "low": each.low, "high": each.high, "p_value": each.p_value}
         for name, each in differences.items()

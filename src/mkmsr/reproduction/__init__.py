@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mkmsr.reproduction.ablation import reproduce_ablation
 from mkmsr.reproduction.figure3 import reproduce_figure_3
 from mkmsr.reproduction.figure4 import reproduce_figure_4
 from mkmsr.reproduction.settings import Reproduction, experiment_settings
@@ -11,6 +12,7 @@ from mkmsr.reproduction.table2 import reproduce_table_2
 __all__ = [
     "Reproduction",
     "experiment_settings",
+    "reproduce_ablation",
     "reproduce_figure_3",
     "reproduce_figure_4",
     "reproduce_table_1",

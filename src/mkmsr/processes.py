@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch._C._distributed_c10d import Store
 
-__all__ = ["ALONE", "Processes", "is_restarted", "joined", "own_device", "own_rank"]
+__all__ = ["ALONE", "Processes", "is_restarted", "joined", "own_device", "own_rank", "own_size"]
 
 _SECONDS_TO_ANSWER = 5.0
 """How long a process that lost contact waits for the others' reasons before it calls them gone."""
@@ -156,14 +156,19 @@ ALONE = Processes()
 """A run in one process."""
 
 
+def own_size() -> int:
+    """How many processes the launcher started together; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def own_rank() -> int:
     """This process's rank as the launcher set it; 0 without one."""
-    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+    return int(os.environ.get("RANK", "0")) if own_size() > 1 else 0
 
 
 def is_restarted() -> bool:
     """Whether `torchrun --max-restarts` started the processes again after one had ended."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _restarts() > 0
 
 
 @contextmanager
@@ -179,7 +184,7 @@ def joined(*, timeout: float = 300.0) -> Iterator[Processes]:
         ConfigError: The environment names several processes but not how they meet.
         TrainingError: They do not meet.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if own_size() == 1:
         yield ALONE
         return
     processes = _meet(timedelta(seconds=timeout))
@@ -204,7 +209,7 @@ def own_device(device: str) -> torch.device:
     """
     import torch
 
-    if device != "cuda" or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if device != "cuda" or own_size() == 1:
         return torch.device(device)
     index = int(os.environ.get("LOCAL_RANK", "0"))
     if index >= torch.cuda.device_count():
@@ -227,6 +232,7 @@ def _meet(timeout: timedelta) -> Processes:
         raise ConfigError(f"{error}; start several processes with torchrun", key="processes") from None
     except RuntimeError as error:
         raise TrainingError(f"rank {own_rank()} cannot meet the other processes: {error}") from error
+    store = PrefixStore(f"start {_restarts()}", store)  # What an ended start left must not be taken for this one's.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     processes = Processes(rank, size, PrefixStore("reasons", store))
     try:
@@ -234,6 +240,10 @@ def _meet(timeout: timedelta) -> Processes:
     except RuntimeError as error:
         raise processes.lost() from error
     return processes
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _say(store: Store, rank: int, reason: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mkmsr.bundle import load_bundle
+from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.evaluation.ranks import RankTable
@@ -107,9 +108,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(data: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+def train(data: Path, out: Path, *more: str, restarts: int = 0) -> subprocess.Popen[str]:
     command = ["-m", "mkmsr", "train", str(data), "--model", "mkm-sr", "--out", str(out), "--epochs", str(EPOCHS)]
-    return torchrun(*command, "--set", *SETTINGS, *more)
+    return torchrun("--max-restarts", str(restarts), *command, "--set", *SETTINGS, *more)
+
+
+def kill_after_an_epoch(process: subprocess.Popen[str], out: Path, rank: int) -> None:
+    until = time.monotonic() + PATIENCE
+    while not ((out / "history.jsonl").is_file() and (out / "history.jsonl").stat().st_size):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.kill(pid_of_rank(process.pid, rank), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +146,7 @@ def test_the_curve_and_the_ranks_are_those_of_one_process(data: Path, two: Path,
     one_bundle, two_bundle = load_bundle(tmp_path / "bundle"), load_bundle(two / "bundle")
     for name, value in one_bundle.model.state_dict().items():
         torch.testing.assert_close(two_bundle.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
-    ranks = [RankTable.load(run / "ranks.parquet").rank for run in (tmp_path, two)]
+    ranks = [RankTable.load(each / "ranks.parquet").rank for each in (tmp_path, two)]
     assert (ranks[0] == ranks[1]).mean() > 0.98
     assert json.loads((two / "metrics.json").read_text())["processes"] == 2
 
@@ -146,12 +156,7 @@ def test_a_killed_worker_stops_all_with_a_message_and_resume_ends_as_if_nothing_
 ) -> None:
     out = tmp_path / "killed"
     process = train(data, out)
-    until = time.monotonic() + PATIENCE
-    while not ((out / "history.jsonl").is_file() and (out / "history.jsonl").stat().st_size):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    os.kill(pid_of_rank(process.pid, 1), signal.SIGKILL)
+    kill_after_an_epoch(process, out, 1)
     began = time.monotonic()
     status, _, errors = ended(process)
     assert status == 1
@@ -164,8 +169,18 @@ def test_a_killed_worker_stops_all_with_a_message_and_resume_ends_as_if_nothing_
     assert status == 0, errors
     assert "resumed at epoch" in errors
     assert losses(out) == losses(two)
-    weights = [safetensors.torch.load_file(run / "bundle" / "weights.safetensors") for run in (out, two)]
+    weights = [safetensors.torch.load_file(each / "bundle" / "weights.safetensors") for each in (out, two)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_a_run_that_torchrun_starts_again_goes_on_by_itself(data: Path, two: Path, tmp_path: Path) -> None:
+    process = train(data, tmp_path, restarts=1)
+    kill_after_an_epoch(process, tmp_path, 0)
+    status, _, errors = ended(process)
+    assert status == 0, errors
+    assert "mkmsr, rank 1: rank 0 of 2 does not answer" in errors
+    assert "resumed at epoch" in errors
+    assert losses(tmp_path) == losses(two)
 
 
 def test_what_stops_one_process_is_told_by_the_others(data: Path, two: Path) -> None:
@@ -204,6 +219,15 @@ def test_ranks_and_restarts_come_from_the_launcher(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert own_rank() == 3
     assert is_restarted()
+
+
+def test_only_training_runs_in_several_processes(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert run(["models"]) == 2
+    assert "mkmsr, rank 1: under torchrun only `mkmsr train` shares its work" in capfd.readouterr().err
 
 
 def test_several_processes_without_a_meeting_point_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, reproduce, train, tune
 from mkmsr.cli.console import WrongCall
 from mkmsr.errors import MkmsrError
-from mkmsr.processes import own_rank
+from mkmsr.processes import own_rank, own_size
 
 __all__ = ["app", "run"]
 
@@ -84,6 +84,8 @@ def run(arguments: Sequence[str]) -> int:
     logging.getLogger("mkmsr").setLevel(logging.INFO if own_rank() == 0 else logging.WARNING)
     debug = "--debug" in arguments
     try:
+        if own_size() > 1 and list(arguments[:1]) != ["train"]:
+            raise WrongCall("under torchrun only `mkmsr train` shares its work; of others each process would do all")
         app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         error.verbose = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mkmsr.layers.products import filled_up, padded_rows, product
+from mkmsr.layers.products import padded_rows, product
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
 
@@ -34,14 +34,6 @@ def test_rows_are_filled_up_to_few_sizes_and_never_by_much() -> None:
     assert all(rows <= size < rows + max(16, rows / 8) for rows, size in enumerate(sizes, start=1))
     assert len(set(sizes)) < 130
     assert padded_rows(640) == 640
-
-
-def test_a_matrix_is_filled_up_with_zeros() -> None:
-    matrix = torch.ones(601, 3)
-    found = filled_up(matrix)
-    assert found.shape == (padded_rows(601), 3)
-    assert torch.equal(found[:601], matrix)
-    assert not found[601:].any()
 
 
 def test_other_types_are_left_to_pytorch() -> None:

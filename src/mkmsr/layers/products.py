@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-__all__ = ["filled_up", "padded_rows", "product"]
+__all__ = ["padded_rows", "product"]
 
 _SMALLEST_WORK = 2**18
 """Multiplications below which calling oneDNN costs more than it saves."""
@@ -40,12 +39,6 @@ def padded_rows(rows: int) -> int:
     """The next number of rows among sixteen an octave, at least a multiple of 16."""
     step = max(16, 1 << max(0, rows.bit_length() - 5))
     return -(-rows // step) * step
-
-
-def filled_up(matrix: Tensor) -> Tensor:
-    """The matrix with rows of zeros at its end, so that it has `padded_rows`. Shape [M, K] -> [M', K]."""
-    missing = padded_rows(len(matrix)) - len(matrix)
-    return F.pad(matrix, (0, 0, 0, missing)) if missing else matrix
 
 
 def _whole(matrix: Tensor) -> Tensor:

@@ -107,6 +107,11 @@ def test_an_evaluation_measurement_counts_examples_and_candidates(shop: Prepared
     assert result["examples_per_second"] == pytest.approx(result["examples"] / result["seconds"])
 
 
+def test_an_evaluation_of_some_examples_counts_only_these(shop: PreparedDataset) -> None:
+    result = time_evaluation(shop, "m-sr", model_entry("m-sr").configure(), examples=3, repetitions=1)
+    assert result["examples"] == 3
+
+
 def test_a_preparation_measurement_is_of_exactly_the_events_asked_for() -> None:
     result = time_preparation(3_000, repetitions=2)
     assert list(result)[:5] == ["events", "seconds", "events_per_second", "peak_mib", "engine"]

@@ -49,7 +49,8 @@ def time_large(
 ) -> dict[str, Any]:
     """Seconds and memory of an epoch with `config`'s loss, beside steps with the exact loss, whole and in blocks.
 
-    Each measurement is a process of its own. An epoch learns from train and validation together.
+    Each measurement is a process of its own. An epoch learns from train and validation together. Seconds are the
+    clock's and the processor's, of all threads together, which others at work change less.
 
     Args:
         folder: Prepared data.
@@ -75,6 +76,7 @@ def time_large(
         "threads": threads,
         "batch_size": config.batch_size,
         "epoch_seconds": mine["epoch_seconds"],
+        "processor_seconds": mine["processor_seconds"],
         "examples_per_second": mine["examples"] / mine["epoch_seconds"],
         "peak_mib": mine["peak_mib"],
         "case": "large",
@@ -86,7 +88,8 @@ def time_large(
         "exact_steps": exact_steps,
         "block": block,
         "exact": {
-            name: {key: each[key] for key in ("epoch_seconds", "peak_mib", "spread")} for name, each in others.items()
+            name: {key: each[key] for key in ("epoch_seconds", "processor_seconds", "peak_mib", "spread")}
+            for name, each in others.items()
         },
         "spread": mine["spread"],
         "environment": environment(),
@@ -107,13 +110,14 @@ def measure_steps(
     network.train()
     ahead = (step for epoch in count(1) for step in plan.steps(epoch) if step.sessions is not None)
     in_epoch = -(-len(training.examples) // config.batch_size)
-    seconds = []
+    seconds, processor = [], []
     for part in [3, *(max(1, steps // _PARTS) for _ in range(_PARTS))]:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         for _ in range(part):
             take_step(network, optimiser, next(ahead), config.loss, clip_norm=config.optimiser.clip_norm)
         seconds.append((time.perf_counter() - began) / part * in_epoch)
-    return {**_facts(dataset, training, in_epoch), **_epoch(seconds[1:])}
+        processor.append((time.process_time() - busy) / part * in_epoch)
+    return {**_facts(dataset, training, in_epoch), **_epoch(seconds[1:], processor[1:])}
 
 
 def _measure_epoch(
@@ -124,9 +128,10 @@ def _measure_epoch(
     dataset = PreparedDataset.load(folder)
     training = training_data(dataset, 1.0, seed)
     network = build_model(model, settings, dataset, seed)
+    busy = time.process_time()
     done = fit(network, training, config.model_copy(update={"epochs": 1}), seed=seed)
     steps = -(-len(training.examples) // config.batch_size)
-    return {**_facts(dataset, training, steps), **_epoch([done.history[0].seconds])}
+    return {**_facts(dataset, training, steps), **_epoch([done.history[0].seconds], [time.process_time() - busy])}
 
 
 def _facts(dataset: PreparedDataset, training: TrainingData, steps: int) -> dict[str, Any]:
@@ -139,5 +144,10 @@ def _facts(dataset: PreparedDataset, training: TrainingData, steps: int) -> dict
     }
 
 
-def _epoch(seconds: list[float]) -> dict[str, Any]:
-    return {"epoch_seconds": median(seconds), "peak_mib": peak_mib(), "spread": spread(epoch_seconds=seconds)}
+def _epoch(seconds: list[float], processor: list[float]) -> dict[str, Any]:
+    return {
+        "epoch_seconds": median(seconds),
+        "processor_seconds": median(processor),
+        "peak_mib": peak_mib(),
+        "spread": spread(epoch_seconds=seconds, processor_seconds=processor),
+    }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_growth"]
 
 _SIZES = {"log": ("sessions", "sessions of the log"), "catalogue": ("items", "items of the catalogue")}
-_PANELS = (("seconds", "epoch_seconds", "evaluation_seconds"), ("peak MiB", "training_mib", "evaluation_mib"))
+_PANELS = (("processor seconds", "epoch_seconds", "evaluation_seconds"), ("peak MiB", "training_mib", "evaluation_mib"))
 _STYLES = (("training", "-", "o"), ("ranking the test", "--", "s"))
 
 

@@ -23,7 +23,7 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.models import ModelSizes, TrainingData, model_entry
 from mkmsr.models.neighbour_index import Exclude, SessionIndex, VoteSettings
 from mkmsr.models.neighbours import SessionNeighbours
-from mkmsr.models.voting import NO_DECAY, Decay
+from mkmsr.models.voting import NO_DECAY, Decay, heaviest_first
 
 NUM_COLUMNS = 9
 DAY = 86_400
@@ -361,3 +361,12 @@ def test_a_new_item_finds_the_sessions_of_its_kind() -> None:
     assert index.vote(batch_of([[9]]), settings).items.tolist() == [1, 6]
     assert len(index.vote(batch_of([[10]]), settings)) == 0  # its only attribute is one that nothing else has
     assert len(index.vote(batch_of([[11]]), settings)) == 0  # nothing is known about it
+
+
+def test_one_sort_orders_by_row_and_falling_weight_as_two_stable_ones_do() -> None:
+    generator = torch.Generator().manual_seed(2)
+    rows = torch.randint(0, 5, (300,), generator=generator)
+    weights = torch.rand(300, generator=generator).mul(8).round().div(8)  # Many equal ones, zeros among them.
+    twice = weights.argsort(descending=True, stable=True)
+    twice = twice[rows[twice].argsort(stable=True)]
+    assert heaviest_first(rows, weights).tolist() == twice.tolist()

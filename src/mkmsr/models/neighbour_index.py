@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
 from mkmsr.models.item_kinds import ItemKinds, PostingLists
-from mkmsr.models.voting import NO_DECAY, Decay, PrefixItems, Votes, expand, prefix_values
+from mkmsr.models.voting import NO_DECAY, Decay, PrefixItems, Votes, expand, heaviest_first, prefix_values
 
 __all__ = ["Exclude", "Neighbours", "SessionIndex", "VoteSettings"]
 
@@ -276,8 +276,7 @@ class SessionIndex(nn.Module):
             youngest = ages.new_full((len(batch),), torch.inf).scatter_reduce(0, found.rows, ages, "amin")
             by_age = settings.age_decay(ages - youngest[found.rows], batch.lengths[found.rows])
             found = replace(found, similarity=found.similarity * by_age)
-        order = found.similarity.argsort(descending=True, stable=True)
-        order = order[found.rows[order].argsort(stable=True)]
+        order = heaviest_first(found.rows, found.similarity)
         best = order[_place_in_row(found.rows, len(batch)) < settings.neighbours]
         return found.chosen(best.sort().values)
 

@@ -34,6 +34,7 @@ CASES: dict[str, list[str]] = {
     "prepare-jdata": ["prepare", "--events", "2450000", "--items", "134548"],
     "prepare-20m-polars": ["prepare", "--events", "20000000"],
     "prepare-20m-duckdb-2gb": ["prepare", "--events", "20000000", "--engine", "duckdb", "--memory-limit", "2GB"],
+    "prepare-1m-spark": ["prepare", "--events", "1000000", "--engine", "spark", "--memory-limit", "2GB"],
     "prepare-20m-spark": ["prepare", "--events", "20000000", "--engine", "spark", "--memory-limit", "4GB"],
     "large-mkm-sr": ["large", "--model", "mkm-sr"],
     "large-compass": ["large", "--model", "compass"],
@@ -44,7 +45,7 @@ CASES: dict[str, list[str]] = {
     "growth-catalogue": ["growth", "--curves", "catalogue"],
 }
 """Arguments of `mkmsr bench` for each result file."""
-ONCE = {name for name in CASES if "-20m-" in name}
+ONCE = {name for name in CASES if "-20m-" in name or "spark" in name}
 """Cases that take minutes and are measured once."""
 
 

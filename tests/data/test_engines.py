@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import narwhals as nw
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -193,3 +194,9 @@ def test_polars_reads_a_log_that_stands_in_files(tmp_path, duckdb):
     stored = InteractionLog(pl.scan_parquet(file), log.attributes, files=(file,))
     assert same(prepare(log), prepare(stored))
     assert same(prepare(log), prepare(stored, engine=duckdb))
+
+
+def test_a_step_that_spark_cannot_finish_is_a_clear_error(spark):
+    text = spark.table(pl.LazyFrame({"a": ["not a number"]}))
+    with pytest.raises(DataError, match=r"Spark could not finish a step: .*CAST_INVALID_INPUT"):
+        spark.persist(text.select(nw.col("a").cast(nw.Int64)))

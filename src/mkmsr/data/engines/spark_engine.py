@@ -14,7 +14,7 @@ import polars as pl
 
 from mkmsr.data.engines.base import Engine, Query
 from mkmsr.data.scratch import Scratch
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -66,6 +66,9 @@ class SparkEngine(Engine):
                 "spark.driver.bindAddress": "127.0.0.1",
                 "spark.sql.shuffle.partitions": str(8 * (os.cpu_count() or 1)),
                 "spark.local.dir": str(scratch.folder / "spill"),
+                # Driver and worker are one process here: a machine that sleeps for a while must not part them.
+                "spark.executor.heartbeatInterval": "1h",
+                "spark.network.timeout": "10h",
             }
         builder = SparkSession.builder.master(master).appName("mkmsr prepare")
         for key, value in settings.items():
@@ -99,8 +102,15 @@ class SparkEngine(Engine):
         return pl.scan_parquet(sorted(Path(self._write(query)).glob("part-*.parquet")), glob=False)
 
     def _write(self, query: Query) -> str:
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
+
         folder = self._scratch.file("").absolute()
-        _native(query).write.parquet(str(folder))
+        try:
+            _native(query).write.parquet(str(folder))
+        except (Py4JError, PySparkException, ConnectionError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise DataError(f"Spark could not finish a step: {first}; its own log says more") from None
         return str(folder)
 
 

@@ -286,7 +286,9 @@ class _Experiment:
     ) -> tuple[SessionModel, FitResult]:
         """A new model fitted on train, or on train + validation; without a last epoch, validation chooses."""
         sessions = self.dataset.fitting_sessions(refit=refit)
-        training = TrainingData(sessions, self.dataset.examples(sessions), self.dataset.knowledge)
+        training = TrainingData(
+            sessions, self.dataset.examples(sessions), self.dataset.knowledge, self.dataset.expects_new_items
+        )
         if self.processes.is_first:
             folder.mkdir(parents=True, exist_ok=True)
         model = new_model(self.dataset, self.config, self.seed)

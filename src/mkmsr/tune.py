@@ -252,7 +252,9 @@ def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: st
 def _fit(
     dataset: PreparedDataset, config: ExperimentConfig, seed: int, device: str, listener: TrainingListener
 ) -> FitResult:
-    training = TrainingData(dataset.train, dataset.examples(dataset.train), dataset.knowledge)
+    training = TrainingData(
+        dataset.train, dataset.examples(dataset.train), dataset.knowledge, dataset.expects_new_items
+    )
     validation = validator(dataset, config.training.select)
     model = new_model(dataset, config, seed)
     return fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=listener)

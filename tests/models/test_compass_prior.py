@@ -18,7 +18,7 @@ from mkmsr.models.compass import Compass
 NOVELTY = 2.0
 
 
-def model_of(catalogue: int, described: list[int]) -> Compass:
+def model_of(catalogue: int, described: list[int], expects_new_items: bool = True) -> Compass:
     """Twenty sessions over items 1 to 4, of which 3 and 4 come in with the two newest; the `described` have triples."""
     sessions = [[1, 2]] * 18 + [[1, 3], [2, 4, 3]]
     items = np.array([item for each in sessions for item in each], np.int32)
@@ -33,7 +33,7 @@ def model_of(catalogue: int, described: list[int]) -> Compass:
     config = entry.configure({"dim": 4, "explore": {"novelty": NOVELTY, "popularity": 0.5}})
     model = entry.build(config, ModelSizes(catalogue, 1, 1, 1))
     assert isinstance(model, Compass)
-    model.observe(TrainingData(table, ExampleTable.from_sessions(table), knowledge))
+    model.observe(TrainingData(table, ExampleTable.from_sessions(table), knowledge, expects_new_items))
     return model.eval()
 
 
@@ -58,3 +58,10 @@ def test_in_training_items_that_cannot_be_the_target_take_no_part() -> None:
     shares = torch.softmax(model.prior()[1:], 0)
     assert shares[4:].tolist() == [0, 0]
     assert model.eval().prior()[5].item() == pytest.approx(NOVELTY)
+
+
+def test_data_without_new_items_give_them_no_chances_until_some_are_added() -> None:
+    model = model_of(6, [1, 5], expects_new_items=False)
+    assert model.prior()[5].item() == 0
+    model.append_items(1, torch.tensor([[7, 1, 1]]))
+    assert model.prior()[[5, 7]].tolist() == pytest.approx([NOVELTY] * 2)

@@ -75,6 +75,11 @@ class PreparedDataset:
         seen[self.fitting_sessions(refit=split == "test").items] = True
         return seen
 
+    @property
+    def expects_new_items(self) -> bool:
+        """Whether items that training does not see may come next in the test."""
+        return self.new_items == "keep"
+
     def evaluation_split(self, split: SplitName) -> EvaluationSplit:
         """The examples of a split, with new items treated alike in both: dropped from the sessions, or kept.
 

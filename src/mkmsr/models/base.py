@@ -42,11 +42,13 @@ class TrainingData:
         sessions: The training sessions.
         examples: Every (prefix, next item) of those sessions.
         knowledge: Triples about the catalogue.
+        expects_new_items: Whether items that training does not see may come next, or the data leave them out.
     """
 
     sessions: SessionTable
     examples: ExampleTable
     knowledge: KnowledgeGraph
+    expects_new_items: bool = True
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class Compass(SessionModel):
 
     popularity: Tensor
     newcomers: Tensor
+    novelty: Tensor
 
     def __init__(self, config: CompassConfig, sizes: ModelSizes):
         super().__init__(sizes)
@@ -99,6 +100,7 @@ class Compass(SessionModel):
             self.matching = AttributeMatch(sizes.num_attributes, sizes.num_relations)
         self.register_buffer("popularity", torch.zeros(sizes.num_items + 1))
         self.register_buffer("newcomers", torch.ones(()))
+        self.register_buffer("novelty", torch.zeros(()))
         self.item_ggnn = GGNN(dim)
         part_dims = [dim]
         if config.operations:
@@ -152,6 +154,7 @@ class Compass(SessionModel):
         triples = torch.from_numpy(training.knowledge.triples)
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
         self.newcomers = torch.tensor(float(_newcomers(training.sessions))).to(self.newcomers)
+        self._expect_new_items(training.expects_new_items)
         if self.config.neighbours:
             self.index.build(training.sessions, _items_and_attributes(triples, training.knowledge.num_items))
 
@@ -168,6 +171,7 @@ class Compass(SessionModel):
         self.vectors.remember(earlier.vectors.seen[items.to(earlier.vectors.seen.device)])
 
     def append_items(self, count: int, triples: Tensor) -> None:
+        self._expect_new_items(True)
         items, relations, attributes = triples.unbind(1)
         described = torch.bincount(items - len(self.popularity), minlength=count) > 0
         self.sizes = replace(self.sizes, num_items=self.sizes.num_items + count)
@@ -175,6 +179,9 @@ class Compass(SessionModel):
         self.popularity = torch.cat([self.popularity, torch.where(described, 0.0, _LAST).to(self.popularity)])
         if self.config.neighbours:
             self.index.append_items(count, triples[:, [0, 2]])
+
+    def _expect_new_items(self, expected: bool) -> None:
+        self.novelty = torch.full_like(self.novelty, self.config.explore.novelty if expected else 0.0)
 
     @property
     def has_knowledge_task(self) -> bool:
@@ -276,14 +283,15 @@ class Compass(SessionModel):
 
         In training such items take no part, because none can be the target: the softmax would learn that they never
         are. Afterwards each has `novelty`, less where there are more of them than lately came in: they share what
-        newcomers get. Items that nothing is known about get nothing.
+        newcomers get. Items that nothing is known about get nothing, and nor does any item where the data leave new
+        ones out, until some are added.
         """
         new_V = self.vectors.seen == 0
         if self.training:
             return self.popularity.masked_fill(new_V, _LAST)
         described_V = new_V & (self.vectors.rows.diff() > 0)
         crowd = (described_V.sum() / self.newcomers).clamp(min=1).log()
-        return self.popularity + described_V * (self.config.explore.novelty - crowd)
+        return self.popularity + described_V * (self.novelty - crowd)
 
     def candidates(self, vectors_VD: Tensor, prior: Tensor | None = None) -> Tensor:
         """Unit vectors of the catalogue, or of some items with their prior, and a column of it. Shape [V, D + 1]."""

@@ -94,7 +94,9 @@ def _job(data: Path, strategy: str, config: ExperimentConfig, folder: Path, seed
 def _learn(reporter: Reporter, data: Path, config: ExperimentConfig, folder: Path, seed: int, device: str) -> None:
     """One run, in a process of its own. Each epoch's model ranks the test too, for the drawing alone."""
     dataset = PreparedDataset.load(data)
-    training = TrainingData(dataset.train, dataset.examples(dataset.train), dataset.knowledge)
+    training = TrainingData(
+        dataset.train, dataset.examples(dataset.train), dataset.knowledge, dataset.expects_new_items
+    )
     validation, test = validator(dataset, config.training.select), dataset.evaluation_split("test")
 
     def watch(model: SessionModel) -> dict[str, float]:

@@ -122,7 +122,9 @@ def _learn(
     from sklearn.manifold import TSNE
 
     dataset = PreparedDataset.load(data)
-    training = TrainingData(dataset.train, dataset.examples(dataset.train), dataset.knowledge)
+    training = TrainingData(
+        dataset.train, dataset.examples(dataset.train), dataset.knowledge, dataset.expects_new_items
+    )
     model = new_model(dataset, config, seed)
     reporter.phase("fit")
     if kind == "word2vec":

@@ -208,7 +208,7 @@ MODELS: dict[str, ModelEntry] = {
         SASRec,
         "a causal transformer over items, full cross-entropy",
         "Kang and McAuley, ICDM 2018",
-        training=_NETWORK,
+        training=_WHOLE_SESSIONS,
     ),
     "embsr": ModelEntry(
         EMBSRConfig,

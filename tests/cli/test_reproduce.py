@@ -150,7 +150,7 @@ def test_table_2_is_drawn_again_from_kept_results_without_training(folder: Path,
         "--no-train",
     )
     assert partly.status == 0, partly.err
-    assert "no results are kept in" in json.loads(partly.out)["tables"][0]["missing"]["STAMP"]
+    assert "no results are kept" in json.loads(partly.out)["tables"][0]["missing"]["STAMP"]
 
 
 def test_a_killed_table_2_goes_on_where_it_stopped(folder: Path, call: Any, tmp_path: Path) -> None:

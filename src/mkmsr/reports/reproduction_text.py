@@ -56,7 +56,7 @@ def results_tables(table: SystemTable) -> tuple[TextTable, ...]:
         "Against the best rival: percentage points [95 % interval] on the same examples; p: two-sided paired bootstrap "
         "over sessions, corrected by Holm over both tables. The best rival is chosen on these very examples, which "
         "favours it.",
-        *(f"No finished run of {system.label}: {system.note}" for system in table.missing),
+        *(f"No finished run of {', '.join(labels)}: {note}." for note, labels in _missing(table).items()),
     ]
     return tuple(
         TextTable(
@@ -236,6 +236,14 @@ def _result(table: SystemTable, row: SystemRow, metric: str) -> tuple[str, ...]:
 def _with_interval(row: SystemRow, metric: str) -> str:
     low, high = row.intervals[metric]
     return f"{percent(row.values[metric])} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _missing(table: SystemTable) -> dict[str, list[str]]:
+    """Systems without a run, by the reason."""
+    found: dict[str, list[str]] = {}
+    for system in table.missing:
+        found.setdefault(system.note.rstrip("."), []).append(system.label)
+    return found
 
 
 def _slice_counts(table: SystemTable) -> dict[str, int]:

@@ -30,7 +30,10 @@ from mkmsr.files import atomic_write
 from mkmsr.grid import GridRun
 from mkmsr.training.checkpoint import differences
 
-__all__ = ["keep_run", "restore_run"]
+__all__ = ["NOTHING_KEPT", "keep_run", "restore_run"]
+
+NOTHING_KEPT = "not trained, and no results are kept"
+"""Why a run cannot be restored, if nothing speaks against it."""
 
 _COLUMNS = ("rank", "session", "prefix_length", "is_new_item", "is_repeat")
 _WITHOUT_EFFECT = ("config.training.threads", "config.training.checkpoint_seconds")
@@ -70,7 +73,7 @@ def restore_run(run: GridRun, dataset: PreparedDataset, folder: Path) -> str | N
     place = _place(run, folder)
     path = place.with_suffix(".json")
     if not path.is_file():
-        return f"no results are kept in {path}"
+        return NOTHING_KEPT
     kept = _read(path)
     other = _other(run, dataset, kept)
     if other:

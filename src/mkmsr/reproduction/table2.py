@@ -17,7 +17,7 @@ from mkmsr.reports.published import SYSTEMS, TABLE_2, published_name
 from mkmsr.reports.reproduction import Group, SystemRuns, SystemTable, compare_systems
 from mkmsr.reports.reproduction_text import summary_table, table_2
 from mkmsr.reports.run_folder import read_run_folder
-from mkmsr.reproduction.kept import keep_run, restore_run
+from mkmsr.reproduction.kept import NOTHING_KEPT, keep_run, restore_run
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
 
 __all__ = ["RIVALS", "reproduce_table_2", "table_rows"]
@@ -148,8 +148,8 @@ def _restored(plans: Mapping[Path, Sequence[GridRun]], folder: Path | None) -> d
             if not run.job().is_finished:
                 reason = restore_run(run, dataset, folder) if folder is not None else "not trained yet"
                 missing |= {run.folder: reason} if reason is not None else {}
-                if reason is not None and folder is not None:
-                    _logger.info("%s", reason)
+                if reason not in (None, NOTHING_KEPT) and folder is not None:
+                    _logger.warning("%s", reason)
     return missing
 
 

@@ -111,7 +111,7 @@ def test_claims_are_confirmed_or_refuted_by_the_runs(table: SystemTable) -> None
 
 def test_a_system_without_runs_is_named_with_its_reason(table: SystemTable) -> None:
     assert table.row("M-SR") is None
-    assert "No finished run of M-SR: killed by SIGKILL" in results_tables(table)[1].notes
+    assert "No finished run of M-SR: killed by SIGKILL." in results_tables(table)[1].notes
     assert table.to_json()["missing"] == {"M-SR": "killed by SIGKILL"}
     with pytest.raises(EvaluationError, match="no system has a finished run on Demo"):
         compare_systems("Demo", [system("M-SR", "paper")])

@@ -192,7 +192,7 @@ _LARGE_COLUMNS: dict[str, Callable[[Result], str]] = {
     "sampled, s": lambda result: _span(result, "epoch_seconds", 0),
     "processor s": _count("processor_seconds"),
     "steps": lambda result: f"{result['measured_steps']:,} of {result['steps']:,}",
-    "examples/s": _count("examples_per_second"),
+    "examples/processor s": lambda result: f"{result['examples'] / result['processor_seconds']:,.0f}",
     "peak MiB": _count("peak_mib"),
     "exact, processor s": lambda result: _exact(result, "exact"),
     "in blocks, processor s": lambda result: _exact(result, "exact in blocks"),

@@ -14,7 +14,7 @@ __all__ = ["draw_growth"]
 
 _SIZES = {"log": ("sessions", "sessions of the log"), "catalogue": ("items", "items of the catalogue")}
 _PANELS = (("processor seconds", "epoch_seconds", "evaluation_seconds"), ("peak MiB", "training_mib", "evaluation_mib"))
-_STYLES = (("training", "-", "o"), ("ranking the test", "--", "s"))
+_STYLES = (("training", "-", "o"), ("ranking", "--", "s"))
 
 
 def draw_growth(
@@ -35,7 +35,7 @@ def draw_growth(
     key, name = _SIZES[curve]
     mine = [point for point in points if point["curve"] == curve]
     fits = {row["model"]: row for row in exponents if row["curve"] == curve}
-    with canvas(width=8.4, height=3.6, panels=2, shared=False) as (figure, panels):
+    with canvas(width=8.4, height=4.2, panels=2, shared=False) as (figure, panels):
         for axes, (title, *measures) in zip(panels, _PANELS, strict=True):
             for model, ink in zip(fits, ("accent", "warm", "muted", "ink"), strict=False):
                 rows = sorted((point for point in mine if point["model"] == model), key=lambda point: point[key])
@@ -47,18 +47,22 @@ def draw_growth(
                         marker=mark,
                         markersize=4,
                         color=INKS[ink],
-                        label=f"{model}, {work}: exponent {fits[model][measure]:.2f}",
+                        label=f"{model}, {work}: {fits[model][measure]:.2f}",
                     )
             _finish(axes, title, name)
         return render(figure, format, f"growth-{curve}")
 
 
 def _finish(axes: Axes, title: str, name: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(name)
     axes.set_title(title, loc="left")
     axes.grid(visible=True, which="major", linewidth=0.6)
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top * (top / bottom) ** 0.45)  # Room for the names above the lines.
-    axes.legend(loc="upper left", frameon=False, fontsize=7)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, frameon=False, fontsize=7)

@@ -37,7 +37,9 @@ normalised over the whole catalogue, unless the case says otherwise.
 EVALUATION = """
 ## Evaluation
 
-Ranking the whole catalogue for every test example, after loading; untrained weights, which cost the same.
+Ranking the whole catalogue for every test example (of the large log, the first ones), after loading; untrained weights,
+which cost the same. Processor seconds are those of one repetition; with one thread on a core of its own the clock shows
+the same, and `--workers 2` puts a second core to work.
 """
 
 LARGE = """
@@ -55,9 +57,9 @@ GROWTH = """
 
 Simulated logs, every point in a process of its own: an epoch with the sampled loss (scaled up from {steps} steps, one
 thread) and the ranking of the test (scaled up from {examples} examples), in seconds of the processor: on a core of its
-own the clock shows the same. The curve over the log has 30,000 items; the
-curve over the catalogue has 25,000 sessions. *Exponent* b is that of the fit a size^b. Memory starts at what Python,
-PyTorch and Polars take, about 300 MiB, which flattens its curves.
+own the clock shows the same. The curve over the log has 30,000 items; the curve over the catalogue has 25,000 sessions.
+Beside the names in the figures, and in the first table of each, stand the exponents b of the fits a size^b. Memory
+starts at what Python, PyTorch and Polars take, about 300 MiB, which flattens its curves.
 """
 
 PREPARATION = """
@@ -168,6 +170,10 @@ def _exact(result: Result, name: str) -> str:
     return f"{each['processor_seconds']:,.0f} ({each['peak_mib']:,.0f} MiB)" if each else "not measured"
 
 
+def _processor(result: Result) -> str:
+    return f"{result['processor_seconds']:.2f}" if result.get("processor_seconds") else ""
+
+
 def _load(result: Result) -> str:
     return f"{result['environment']['load']:.1f}"
 
@@ -204,6 +210,7 @@ _EVALUATION_COLUMNS: dict[str, Callable[[Result], str]] = {
     "threads": _count("threads"),
     "processes": _count("workers"),
     "seconds": lambda result: _span(result, "seconds"),
+    "processor s": _processor,
     "examples/s": _count("examples_per_second"),
     "peak MiB": _count("peak_mib"),
     "load": _load,

@@ -38,9 +38,9 @@ CASES: dict[str, list[str]] = {
     "prepare-20m-spark": ["prepare", "--events", "20000000", "--engine", "spark", "--memory-limit", "4GB"],
     "large-mkm-sr": ["large", "--model", "mkm-sr"],
     "large-compass": ["large", "--model", "compass"],
-    "evaluation-mkm-sr-large": ["evaluation", "--model", "mkm-sr", "--examples", "100000", "--workers", "2"],
-    "evaluation-compass-large": ["evaluation", "--model", "compass", "--examples", "10000", "--workers", "2"],
-    "evaluation-v-sknn-large": ["evaluation", "--model", "v-sknn", "--examples", "10000", "--workers", "2"],
+    "evaluation-mkm-sr-large": ["evaluation", "--model", "mkm-sr", "--examples", "20000"],
+    "evaluation-compass-large": ["evaluation", "--model", "compass", "--examples", "3000"],
+    "evaluation-v-sknn-large": ["evaluation", "--model", "v-sknn", "--examples", "3000"],
     "growth-log": ["growth", "--curves", "log"],
     "growth-catalogue": ["growth", "--curves", "catalogue"],
 }

@@ -72,6 +72,19 @@ PAIRS: dict[str, Pair] = {
     "hopwise-fpmc": Pair(
         "FPMC", "hopwise", "FPMC", {**_HOPWISE, "train_neg_sample_args": _ONE_NEGATIVE}, "fpmc", training=_SAME_PLAN
     ),
-    "cornac-gru4rec": Pair("GRU4REC", "cornac", "GRU4Rec", {"layers": [100], "batch_size": 32}, "gru4rec"),
+    "cornac-gru4rec": Pair(
+        "GRU4REC",
+        "cornac",
+        "GRU4Rec",
+        {
+            "layers": [100],
+            "batch_size": 32,
+            "loss": "cross-entropy",
+            "dropout_p_embed": 0.5,
+            "dropout_p_hidden": 0.3,
+            "learning_rate": 0.1,
+        },
+        "gru4rec",
+    ),
     "cornac-fpmc": Pair("FPMC", "cornac", "FPMC", {"embedding_dim": 100, "batch_size": 128}, "fpmc", hook="sessions"),
 }

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from pairs import PAIRS, Pair
-from sides import Run, new_peer, our_config, our_epoch_seconds, run_ours, run_peer
+from sides import Run, new_peer, our_config, our_epoch_time, peer_epoch_time, run_ours, run_peer
 
 from mkmsr.benchmark.timing import spread
 from mkmsr.data.dataset import PreparedDataset
@@ -66,17 +66,27 @@ def speed(pair: Pair, dataset: PreparedDataset, out: Path, turns: int) -> dict[s
     peer.train_epoch()
     peers, ours = [], []
     for turn in range(turns):
-        peers.append(peer.train_epoch())
-        ours.append(our_epoch_seconds(pair, dataset, seed=turn))
+        peers.append(peer_epoch_time(peer))
+        ours.append(our_epoch_time(pair, dataset, seed=turn))
     peer.close()
-    ratios = [theirs / mine for theirs, mine in zip(peers, ours, strict=True)]
+    wall = [theirs.wall / mine.wall for theirs, mine in zip(peers, ours, strict=True)]
+    processor = [theirs.processor / mine.processor for theirs, mine in zip(peers, ours, strict=True)]
     return {
         "case": "peer speed",
         "examples": peer.examples,
         "events": int(dataset.train.lengths.sum()),
         "batch_size": our_config(pair).training.batch_size,
-        "ratio": median(ratios),
-        "spread": spread(peer_seconds=peers, our_seconds=ours, ratio=ratios),
+        "turns": turns,
+        "ratio": median(wall),
+        "processor_ratio": median(processor),
+        "spread": spread(
+            peer_seconds=[each.wall for each in peers],
+            our_seconds=[each.wall for each in ours],
+            ratio=wall,
+            peer_processor_seconds=[each.processor for each in peers],
+            our_processor_seconds=[each.processor for each in ours],
+            processor_ratio=processor,
+        ),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from queue import Queue
@@ -51,12 +50,10 @@ class CornacPeer:
         self._thread.start()
         self._hear()
 
-    def train_epoch(self) -> float:
-        """Train for one more epoch; seconds of it."""
-        began = time.perf_counter()
+    def train_epoch(self) -> None:
+        """Train for one more epoch."""
         self._go.put(True)
         self._hear()
-        return time.perf_counter() - began
 
     def score(self, batch: SessionBatch) -> Tensor:
         """Scores of the whole catalogue in our order of items. Shape [B, V]."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +72,11 @@ class HopwisePeer:
         self.place = torch.tensor([0, *(loaded.token2id("item_id", str(each)) for each in dataset_items(dataset))])
         self.examples = len(self.train_data.dataset)
 
-    def train_epoch(self) -> float:
-        """Train for one more epoch, without validation and files; seconds of it."""
+    def train_epoch(self) -> None:
+        """Train for one more epoch, without validation and files."""
         self.trainer.epochs = self.trainer.start_epoch + 1
-        began = time.perf_counter()
         self.trainer.fit(self.train_data, saved=False, verbose=False)
-        seconds = time.perf_counter() - began
         self.trainer.start_epoch += 1
-        return seconds
 
     def score(self, batch: SessionBatch) -> Tensor:
         """Scores of the whole catalogue in our order of items. Shape [B, V]."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pairs import Pair
@@ -18,9 +19,19 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.experiments import ExperimentConfig, new_model, validator
 from mkmsr.files import atomic_write
 from mkmsr.models import TrainingData
-from mkmsr.training import TrainingConfig, fit
+from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, fit
 
-__all__ = ["Peer", "Run", "new_peer", "our_config", "our_epoch_seconds", "run_ours", "run_peer"]
+__all__ = [
+    "Peer",
+    "Run",
+    "Seconds",
+    "new_peer",
+    "our_config",
+    "our_epoch_time",
+    "peer_epoch_time",
+    "run_ours",
+    "run_peer",
+]
 
 
 class Peer(Protocol):
@@ -32,8 +43,8 @@ class Peer(Protocol):
 
     examples: int
 
-    def train_epoch(self) -> float:
-        """Train for one more epoch, nothing else; seconds of it."""
+    def train_epoch(self) -> None:
+        """Train for one more epoch, nothing else."""
 
     def score(self, batch: SessionBatch) -> Tensor:
         """Scores of the whole catalogue in our order of items; column 0 means nothing. Shape [B, V]."""
@@ -113,7 +124,7 @@ def run_peer(pair: Pair, dataset: PreparedDataset, seed: int, folder: Path) -> R
     course: list[float] = []
     best, kept = 0, peer.weights()
     while len(course) < rule.epochs and len(course) - best < rule.patience:
-        seconds = peer.train_epoch()
+        seconds = peer_epoch_time(peer).wall
         course.append(evaluate(peer.score, validation).metrics()[rule.select])
         if best == 0 or course[-1] > course[best - 1]:
             best, kept = len(course), peer.weights()
@@ -135,12 +146,44 @@ def new_peer(pair: Pair, dataset: PreparedDataset, *, seed: int, folder: Path) -
     return CornacPeer(pair.peer, dict(pair.peer_settings), dataset, hook=pair.hook, seed=seed)
 
 
-def our_epoch_seconds(pair: Pair, dataset: PreparedDataset, seed: int) -> float:
-    """Seconds of our trainer's second epoch from fresh weights; the first warms up."""
-    config = our_config(pair)
+class Seconds(NamedTuple):
+    """What an epoch took.
+
+    Args:
+        wall: By the clock on the wall.
+        processor: Of this process on processors, which others at work lengthen little.
+    """
+
+    wall: float
+    processor: float
+
+
+def peer_epoch_time(peer: Peer) -> Seconds:
+    """Time of one more epoch of the peer."""
+    began = _now()
+    peer.train_epoch()
+    return _since(began)
+
+
+def our_epoch_time(pair: Pair, dataset: PreparedDataset, seed: int) -> Seconds:
+    """Time of our trainer's second epoch from fresh weights; the first warms up."""
+    config, ends = our_config(pair), [_now()]
+
+    class Clock(SilentListener):
+        def epoch(self, record: EpochRecord) -> None:
+            ends.append(_since(ends[0]))
+
     twice = config.training.model_copy(update={"epochs": 2, "patience": 2})
-    found = fit(new_model(dataset, config, seed), _training(dataset), twice, seed=seed)
-    return found.history[-1].seconds
+    fit(new_model(dataset, config, seed), _training(dataset), twice, seed=seed, listener=Clock())
+    return Seconds(ends[2].wall - ends[1].wall, ends[2].processor - ends[1].processor)
+
+
+def _now() -> Seconds:
+    return Seconds(time.perf_counter(), time.process_time())
+
+
+def _since(began: Seconds) -> Seconds:
+    return Seconds(*(end - begin for begin, end in zip(began, _now(), strict=True)))
 
 
 def _training(dataset: PreparedDataset) -> TrainingData:

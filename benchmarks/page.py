@@ -71,6 +71,16 @@ engine's start is in its time. Processor seconds are what others at work change 
 between half of them and all of them. Equal data have equal fingerprints.
 """
 
+PEERS = """
+## Beside other libraries
+
+An epoch of training of the same model on the same Demo examples, the other library's and ours in turns in one process
+of one thread; what is alike on both sides stands in [benchmarks/peers](../benchmarks/peers/README.md). *Other* and
+*ours* are seconds of processor time, which others at work lengthen little; *faster* is the median over the turns of
+other / ours, by processor time and by wall time. Measured by `python benchmarks/peers/compare.py speed PAIR --data
+data/demo --out runs/peers`.
+"""
+
 
 def page(results: dict[str, Result]) -> str:
     """The page as Markdown.
@@ -83,6 +93,7 @@ def page(results: dict[str, Result]) -> str:
         ("training", TRAINING, _TRAINING_COLUMNS),
         ("evaluation", EVALUATION, _EVALUATION_COLUMNS),
         ("large", LARGE, _LARGE_COLUMNS),
+        ("peer speed", PEERS, _PEER_COLUMNS),
         ("prepare", PREPARATION, _PREPARATION_COLUMNS),
     ):
         chosen = {name: result for name, result in sorted(results.items()) if result["case"] == case}
@@ -224,6 +235,18 @@ _PREPARATION_COLUMNS: dict[str, Callable[[Result], str]] = {
     "processor s": lambda result: f"{result['cpu_seconds']:.1f}" if "cpu_seconds" in result else "",
     "peak MiB": _count("peak_mib"),
     "fingerprint": lambda result: f"`{result['fingerprint'][:12]}`" if "fingerprint" in result else "",
+    "load": _load,
+}
+
+_PEER_COLUMNS: dict[str, Callable[[Result], str]] = {
+    "library": lambda result: f"{result['library']} {result['library_version']}",
+    "batch": _count("batch_size"),
+    "turns": _count("turns"),
+    "other, s": lambda result: _span(result, "peer_processor_seconds"),
+    "ours, s": lambda result: _span(result, "our_processor_seconds"),
+    "faster": lambda result: _span(result, "processor_ratio", 1),
+    "by wall time": lambda result: f"{result['ratio']:.1f}",
+    "our events/s": lambda result: f"{result['events'] / result['spread']['our_processor_seconds']['median']:,.0f}",
     "load": _load,
 }
 

@@ -133,8 +133,8 @@ def summary_table(tables: Sequence[SystemTable]) -> TextTable:
         rows.append(tuple(cells))
     seeds = max(len(row.system.runs) for table in tables for row in table.rows)
     note = (
-        f"Hit@20 / MRR@20, per cent; mean of {seeds} seeds where there are weights; whole catalogue ranked. Systems "
-        "of the paper come first. Intervals, paired tests and slices: docs/reproduction.md."
+        f"Hit@20 / MRR@20, per cent; where there are weights, mean of up to {seeds} seeds; whole catalogue ranked. "
+        "Systems of the paper come first. Each row's seeds, intervals, paired tests and slices: docs/reproduction.md."
     )
     return TextTable("All systems on the same examples", tuple(header), tuple(rows), (note,))
 

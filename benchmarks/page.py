@@ -18,8 +18,8 @@ HEAD = """# Benchmarks
 
 Drawn by `python benchmarks/page.py` from `benchmarks/results/*.json`; measured by `python benchmarks/run.py --data
 data/demo`. Times are medians, with smallest and largest in brackets. *Load* is the mean number of busy processes while
-measuring: above the benchmark's own threads, others were at work and times are too long (ratios suffer little, because
-both sides are timed in turns).
+measuring: above the benchmark's own threads, others were at work and times are too long. Ratios suffer less, because
+both sides are timed in turns, but they do: an encoder's small arrays are the first to leave a cache that others use.
 """
 
 TRAINING = """

@@ -70,7 +70,13 @@ PAIRS: dict[str, Pair] = {
     ),
     "hopwise-stamp": Pair("STAMP", "hopwise", "STAMP", _HOPWISE, "stamp", training=_SAME_PLAN),
     "hopwise-fpmc": Pair(
-        "FPMC", "hopwise", "FPMC", {**_HOPWISE, "train_neg_sample_args": _ONE_NEGATIVE}, "fpmc", training=_SAME_PLAN
+        "FPMC",
+        "hopwise",
+        "FPMC",
+        {**_HOPWISE, "train_neg_sample_args": _ONE_NEGATIVE},
+        "fpmc",
+        {"spread": 0.01},
+        _SAME_PLAN,
     ),
     "cornac-gru4rec": Pair(
         "GRU4REC",

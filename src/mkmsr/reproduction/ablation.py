@@ -24,7 +24,7 @@ WHOLE = "COMPASS"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     WHOLE: {},
     "without ids": {"explore": {"ids": False}},
-    "without attributes": {"explore": {"attributes": False}},
+    "without attributes": {"explore": {"attributes": False}, "retrieval": {"kind_weight": 0.0}},
     "without attribute matches": {"explore": {"matching": False}},
     "without popularity": {"explore": {"popularity": 0.0}},
     "without chances of new items": {"explore": {"novelty": 0.0}},
@@ -33,6 +33,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without neighbours by kind": {"retrieval": {"kind_weight": 0.0}},
     "without votes as evidence": {"retrieval": {"evidence": 0.0}},
     "without operations": {"operations": False},
+    "without attributes and operations": {
+        "explore": {"attributes": False},
+        "retrieval": {"kind_weight": 0.0},
+        "operations": False,
+    },
     "with the knowledge loss": {"knowledge": True},
 }
 """What each row of the table changes in the settings of the model."""

@@ -17,7 +17,7 @@ from mkmsr.reports.run_folder import EvaluatedRun, read_run_folder
 from mkmsr.reproduction.kept import keep_run, restore_run
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
 
-__all__ = ["VARIANTS", "reproduce_ablation"]
+__all__ = ["VARIANTS", "folder_name", "reproduce_ablation"]
 
 WHOLE = "COMPASS"
 
@@ -103,7 +103,7 @@ def _plan(
     for name, changes in VARIANTS.items():
         variant = validate(ExperimentConfig, {**base.model_dump(), "model": _merged(base.model, changes)})
         if name == WHOLE or variant.model != base.model:
-            experiments[_folder_name(name)] = variant
+            experiments[folder_name(name)] = variant
     return plan_grid([data], experiments, range(seeds), out / "runs", choose_epochs=choose_epochs)
 
 
@@ -119,11 +119,12 @@ def _table(data: Path, plan: Sequence[GridRun], missing: Mapping[Path, str], sam
     for run in (run for run in plan if run.folder not in missing):
         found.setdefault(run.label, []).append(read_run_folder(run.folder).run)
     title = data_title(data, PreparedDataset.load(data))
-    if _folder_name(WHOLE) not in found:
+    if folder_name(WHOLE) not in found:
         raise EvaluationError(f"the whole model has no finished run on {title}")
-    variants = [(name, found[_folder_name(name)]) for name in VARIANTS if _folder_name(name) in found]
+    variants = [(name, found[folder_name(name)]) for name in VARIANTS if folder_name(name) in found]
     return ablation_table(title, [Variant(name, tuple(runs)) for name, runs in variants], samples=samples)
 
 
-def _folder_name(variant: str) -> str:
+def folder_name(variant: str) -> str:
+    """What the folder of a variant's runs is called."""
     return "compass" if variant == WHOLE else f"compass-{variant.replace(' ', '-')}"

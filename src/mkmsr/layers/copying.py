@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from mkmsr.layers.segments import segment_log_softmax
 
-__all__ = ["CopyAttention"]
+__all__ = ["CopyAttention", "repeat_likelihood"]
+
+_SMALLEST = 1e-12
+_SMALLEST_FLOAT = 1e-6
 
 
 class CopyAttention(nn.Module):
@@ -60,3 +63,9 @@ class CopyAttention(nn.Module):
             + self.pair(pairs).squeeze(1)
         )
         return segment_log_softmax(logits_P, rows, len(last))
+
+
+def repeat_likelihood(log_gate_B: Tensor, copy_B: Tensor) -> Tensor:
+    """Log probability of what happened: a copy of the right item, or no copy at all. Shape [B]."""
+    no_copy_B = torch.log1p(-log_gate_B.exp().clamp(max=1 - _SMALLEST_FLOAT))
+    return torch.where(copy_B > 0, log_gate_B + copy_B.clamp_min(_SMALLEST).log(), no_copy_B)

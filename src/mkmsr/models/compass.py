@@ -13,15 +13,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
-from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
-from mkmsr.layers.copying import CopyAttention
+from mkmsr.layers.copying import CopyAttention, repeat_likelihood
 from mkmsr.layers.dropout import dropout
 from mkmsr.layers.ggnn import GGNN, Transitions
 from mkmsr.layers.matching import AttributeMatch
@@ -35,6 +33,7 @@ from mkmsr.layers.wanting import WantedOperation
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
 from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample
+from mkmsr.models.compass_knowledge import items_and_attributes, newcomers
 from mkmsr.models.neighbour_index import SessionIndex
 from mkmsr.models.voting import Votes
 
@@ -43,7 +42,6 @@ __all__ = ["Compass", "CompassConfig", "ExploreConfig", "Mixture", "RetrievalCon
 COMPONENTS = ("explore", "copy", "neighbours")
 _FEATURES = 6
 _SMALLEST = 1e-12
-_SMALLEST_FLOAT = 1e-6
 _LAST = -1e4
 """Popularity of an item that was added without any known attribute: probability 0."""
 _SHARE_UNIT = 100
@@ -153,10 +151,10 @@ class Compass(SessionModel):
         self.popularity = (self.config.explore.popularity * counts.log1p()).to(self.popularity)
         triples = torch.from_numpy(training.knowledge.triples)
         self.vectors.observe(seen, triples[:, 0], triples[:, 1], triples[:, 2] - training.knowledge.num_items)
-        self.newcomers = torch.tensor(float(_newcomers(training.sessions))).to(self.newcomers)
+        self.newcomers = torch.tensor(float(newcomers(training.sessions))).to(self.newcomers)
         self._expect_new_items(training.expects_new_items)
         if self.config.neighbours:
-            self.index.build(training.sessions, _items_and_attributes(triples, training.knowledge.num_items))
+            self.index.build(training.sessions, items_and_attributes(triples, training.knowledge.num_items))
 
     @property
     def answers_wanted(self) -> bool:
@@ -230,7 +228,7 @@ class Compass(SessionModel):
         likelihood_B = (1 - share) * likelihood_B + share * explore_B
         if not (self.config.copy_past and self.config.copy_task):
             return likelihood_B
-        return likelihood_B + self.config.copy_task * _repeat_likelihood(mixture.log_gates[:, 1], copy_B)
+        return likelihood_B + self.config.copy_task * repeat_likelihood(mixture.log_gates[:, 1], copy_B)
 
     def score(self, batch: SessionBatch) -> Tensor:
         vectors_VD = self.vectors()
@@ -397,22 +395,3 @@ class Compass(SessionModel):
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return dropout(vectors, self.config.dropout, self.training)
-
-
-def _newcomers(sessions: SessionTable) -> int:
-    """Items that occur first in the newest tenth of the sessions, at least 1: how many new ones there are at a time."""
-    ends = sessions.times[(sessions.offsets[1:] - 1).clip(min=0)]
-    late = np.argsort(np.argsort(ends, kind="stable")) >= len(sessions) - len(sessions) // 10
-    late = late[sessions.session_of_event]
-    return max(len(np.setdiff1d(sessions.items[late], sessions.items[~late])), 1)
-
-
-def _items_and_attributes(triples: Tensor, num_items: int) -> Tensor:
-    """The item and attribute (1..A) of each triple. Shape [T, 2]."""
-    return torch.stack([triples[:, 0], triples[:, 2] - num_items], dim=1)
-
-
-def _repeat_likelihood(log_gate_B: Tensor, copy_B: Tensor) -> Tensor:
-    """Log probability of what happened: a copy of the right item, or no copy at all. Shape [B]."""
-    no_copy_B = torch.log1p(-log_gate_B.exp().clamp(max=1 - _SMALLEST_FLOAT))
-    return torch.where(copy_B > 0, log_gate_B + copy_B.clamp_min(_SMALLEST).log(), no_copy_B)

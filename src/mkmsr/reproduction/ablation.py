@@ -10,11 +10,11 @@ from mkmsr.config import validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import EvaluationError
 from mkmsr.experiments import ExperimentConfig
-from mkmsr.grid import ChooseEpochs, GridRun, plan_grid, run_grid
+from mkmsr.grid import ChooseEpochs, GridRun, plan_grid
 from mkmsr.jobs import JobListener
 from mkmsr.reports.ablation import AblationTable, Variant, ablation_table, ablation_write_up
 from mkmsr.reports.run_folder import EvaluatedRun, read_run_folder
-from mkmsr.reproduction.kept import keep_run, restore_run
+from mkmsr.reproduction.runs import carry_out
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
 
 __all__ = ["VARIANTS", "folder_name", "reproduce_ablation"]
@@ -72,20 +72,9 @@ def reproduce_ablation(
     """
     check_distinct(datasets)
     plans = {data: _plan(data, out, seeds, settings, epochs, choose_epochs) for data in datasets}
-    runs = [run for plan in plans.values() for run in plan]
-    missing: dict[Path, str] = {}
-    for data, plan in plans.items():
-        dataset = PreparedDataset.load(data)
-        for run in (run for run in plan if not run.job().is_finished):
-            reason = restore_run(run, dataset, taken_from) if taken_from is not None else "not trained yet"
-            missing |= {run.folder: reason} if reason is not None else {}
-    outcomes = run_grid(runs, workers=workers, device=device, listener=listener) if train else ()
-    failures = tuple(outcome for outcome in outcomes if outcome.status == "failed")
-    if train:
-        missing = {outcome.job.folder: outcome.reason for outcome in failures}
-    if keep is not None:
-        for run in (run for run in runs if run.folder not in missing):
-            keep_run(run, keep)
+    missing, failures = carry_out(
+        plans, taken_from=taken_from, keep=keep, train=train, workers=workers, device=device, listener=listener
+    )
     tables = [_table(data, plan, missing, samples) for data, plan in plans.items()]
     return Reproduction(
         ablation_write_up(tables, command=command),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -10,19 +9,18 @@ from typing import Any
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, nearest
-from mkmsr.grid import ChooseEpochs, GridRun, plan_grid, run_grid
-from mkmsr.jobs import JobListener, JobOutcome
+from mkmsr.grid import ChooseEpochs, GridRun, plan_grid
+from mkmsr.jobs import JobListener
 from mkmsr.models import MODELS
 from mkmsr.reports.published import SYSTEMS, TABLE_2, published_name
 from mkmsr.reports.reproduction import Group, SystemRuns, SystemTable, compare_systems
 from mkmsr.reports.reproduction_text import summary_table, table_2
 from mkmsr.reports.run_folder import read_run_folder
-from mkmsr.reproduction.kept import NOTHING_KEPT, keep_run, restore_run
+from mkmsr.reproduction.runs import carry_out
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
 
 __all__ = ["RIVALS", "reproduce_table_2", "table_rows"]
 
-_logger = logging.getLogger(__name__)
 
 RIVALS: Mapping[str, str] = {
     "GRU4REC, well made": "gru4rec",
@@ -94,17 +92,9 @@ def reproduce_table_2(
         plans[data] = plan_grid(
             [data], experiments, range(seeds), out / "runs", refit=refit, choose_epochs=choose_epochs
         )
-    missing = _restored(plans, taken_from)
-    failures: tuple[JobOutcome, ...] = ()
-    if train:
-        outcomes = run_grid(
-            [run for plan in plans.values() for run in plan], workers=workers, device=device, listener=listener
-        )
-        failures = tuple(outcome for outcome in outcomes if outcome.status == "failed")
-        missing = {outcome.job.folder: outcome.reason for outcome in failures}
-    if keep is not None:
-        for run in (run for plan in plans.values() for run in plan if run.folder not in missing):
-            keep_run(run, keep)
+    missing, failures = carry_out(
+        plans, taken_from=taken_from, keep=keep, train=train, workers=workers, device=device, listener=listener
+    )
     tables = [_table(data, plan, rows, missing, samples) for data, plan in plans.items()]
     return Reproduction(
         table_2(tables, command=command, fitted_on=_fitted_on(refit, choose_epochs)),
@@ -137,20 +127,6 @@ def table_rows(models: Sequence[str] | None = None) -> list[tuple[str, str, Grou
             hint = nearest(name, known) or f"; there are: {', '.join(known)}"
             raise ConfigError(f"no row for {name!r}{hint}", key="models")
     return [row for row in rows if models is None or row[1] in models]
-
-
-def _restored(plans: Mapping[Path, Sequence[GridRun]], folder: Path | None) -> dict[Path, str]:
-    """Restore what is kept of the runs that are not there; the runs that are missing then, and why."""
-    missing: dict[Path, str] = {}
-    for data, plan in plans.items():
-        dataset = PreparedDataset.load(data)
-        for run in plan:
-            if not run.job().is_finished:
-                reason = restore_run(run, dataset, folder) if folder is not None else "not trained yet"
-                missing |= {run.folder: reason} if reason is not None else {}
-                if reason not in (None, NOTHING_KEPT) and folder is not None:
-                    _logger.warning("%s", reason)
-    return missing
 
 
 def _fitted_on(refit: bool, choose_epochs: ChooseEpochs) -> str:

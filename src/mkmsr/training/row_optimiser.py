@@ -28,11 +28,7 @@ class RowAdam(torch.optim.Adam):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Move the weights once."""
         assert closure is None
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None and weight.grad.is_sparse:
-                    self._move_rows(weight, group)
-                    weight.grad = None
+        _move_touched_rows(self.param_groups, self._move_rows)
         super().step()
         return None
 
@@ -73,11 +69,7 @@ class RowAdagrad(torch.optim.Adagrad):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Move the weights once."""
         assert closure is None
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None and weight.grad.is_sparse:
-                    self._move_rows(weight, group)
-                    weight.grad = None
+        _move_touched_rows(self.param_groups, self._move_rows)
         super().step()
         return None
 
@@ -110,3 +102,12 @@ def clip_gradients(weights: Iterable[nn.Parameter], norm: float) -> None:
     scale = (norm / (nn.utils.get_total_norm(parts) + 1e-6)).clamp(max=1.0)
     for part in parts:
         part.mul_(scale)
+
+
+def _move_touched_rows(groups: list[dict[str, Any]], move: Callable[[Tensor, dict[str, Any]], None]) -> None:
+    """Move the weights with sparse gradients, and take those from them: the rest of the step sees the others alone."""
+    for group in groups:
+        for weight in group["params"]:
+            if weight.grad is not None and weight.grad.is_sparse:
+                move(weight, group)
+                weight.grad = None

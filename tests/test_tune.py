@@ -167,6 +167,18 @@ def test_the_best_trial_becomes_a_settings_file(data: Path, searched: Any) -> No
     assert (folder / "logs" / "trial-000.log").is_file()
 
 
+def test_a_known_plan_can_be_the_first_trial_and_is_searched_around(data: Path, tmp_path: Path) -> None:
+    plan = {
+        "model": {"dropout": 0.25},
+        "training": {"optimiser": {"learning_rate": 0.03, "weight_decay": 0.01}, "epochs": 9},
+    }
+    result = tune(data, SMALL, tmp_path, trials=2, first=plan)
+    first, second = result.trials
+    assert (first.settings["model.dropout"], first.settings["training.optimiser.learning_rate"]) == (0.25, 0.03)
+    assert second.settings != first.settings
+    assert (result.config.training.optimiser.weight_decay, result.config.training.epochs) == (0.01, 2)  # as SMALL says
+
+
 def test_a_search_that_was_broken_off_comes_to_the_same_trials(data: Path, searched: Any, tmp_path: Path) -> None:
     result, _ = searched
     with pytest.raises(KeyboardInterrupt):

@@ -75,8 +75,7 @@ PAIRS: dict[str, Pair] = {
         "FPMC",
         {**_HOPWISE, "train_neg_sample_args": _ONE_NEGATIVE},
         "fpmc",
-        {"spread": 0.01},
-        _SAME_PLAN,
+        training=_SAME_PLAN,
     ),
     "cornac-gru4rec": Pair(
         "GRU4REC",

@@ -187,7 +187,7 @@ def run_experiment(
             atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     run = _Experiment(dataset, config, folder, seed, place, resume, start_from, chosen_epochs, listener, processes)
     metrics = {
         **identity,
@@ -198,6 +198,7 @@ def run_experiment(
         "processes": processes.size,
         **run.carry_out(refit=refit),
         "seconds": time.perf_counter() - began,
+        "processor_seconds": time.process_time() - busy,
         "peak_mib": peak_mib(),
     }
     if processes.is_first:

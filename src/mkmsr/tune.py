@@ -86,6 +86,7 @@ def tune(
     trials: int = 30,
     seed: int = 0,
     windows: int = 1,
+    first: Mapping[str, Any] | None = None,
     workers: int = 1,
     device: str = "cpu",
     listener: TuneListener | None = None,
@@ -103,6 +104,8 @@ def tune(
         seed: Of the search and of each trial's weights.
         windows: Spans that judge a trial, by their mean: validation, and those of equal size before it, each ranked by
             a model of what preceded it. More spans make a choice that holds for the next one too.
+        first: Settings of the first trial, as in a settings file, in place of the model's defaults, so that a search
+            never ends below a plan that is known. They are searched; what the space leaves out keeps them.
         workers: Processes of one thread each.
         device: Where models compute.
         listener: Told about trials.
@@ -111,7 +114,8 @@ def tune(
         ConfigError: Optuna is missing, a setting is wrong, the folder holds another search, or every trial failed.
     """
     listener = listener or SilentTuneListener()
-    start = validate(ExperimentConfig, base)
+    whole = _merged(first or {}, _flat(base))
+    start = validate(ExperimentConfig, whole)
     space = search_space(start, base)
     defaults = _flat(start.model_dump(mode="json"))
     study = Study(
@@ -131,13 +135,13 @@ def tune(
     )
     trials = trials if space else 1
     listener.planned(trials, min(study.counted(), trials))
-    _Search(study, data, base, folder, seed, device, windows, listener).carry_out(trials, workers)
+    _Search(study, data, whole, folder, seed, device, windows, listener).carry_out(trials, workers)
     best = study.best()
     if best is None:
         reason = next((each.reason for each in study.records() if each.reason), "all were stopped early")
         raise ConfigError(f"no trial was completed: {reason}", path=folder)
     on = f"{data.resolve().name}, seed {seed}" + (f", mean over {windows} spans" if windows > 1 else "")
-    return _write_result(folder, study.records(), best, base, space, on)
+    return _write_result(folder, study.records(), best, whole, space, on)
 
 
 def search_space(start: ExperimentConfig, base: Mapping[str, Any]) -> SearchSpace:

@@ -27,6 +27,7 @@ def tune(
     trials: Annotated[int, _AT_LEAST_ONE] = 30,
     config: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=())] = (),
+    first: Path | None = None,
     epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     windows: Annotated[int, _AT_LEAST_ONE] = 1,
@@ -36,8 +37,8 @@ def tune(
 ) -> None:
     """Search a model's settings: fitted on train, judged on validation; the test is not read.
 
-    The model's defaults are the first trial. Poor trials are stopped early. The same call again goes on where an
-    earlier one stopped, also with more trials.
+    The model's defaults, or the settings of --first, are the first trial. Poor trials are stopped early. The same
+    call again goes on where an earlier one stopped, also with more trials.
 
     Args:
         data: Prepared data.
@@ -46,6 +47,7 @@ def tune(
         trials: Trials in all.
         config: Settings file (TOML); what it sets is not searched.
         set_: The same on the command line: model.dim=64 training.select=hit@20
+        first: Settings file (TOML) of the first trial, instead of the model's defaults; what it sets is searched.
         epochs: Most epochs of a trial.
         seed: Of the search and of every trial's weights.
         windows: Spans that judge a trial: validation, and those of equal size before it, for a steadier choice.
@@ -55,6 +57,7 @@ def tune(
     with terminal(common) as screen:
         check_output(out, "study.sqlite3")
         base = _base(model, config, set_, epochs)
+        from mkmsr.config import read_toml
         from mkmsr.tune import tune as search
 
         with many_bars(screen.progress) as bars:
@@ -66,6 +69,7 @@ def tune(
                 trials=trials,
                 seed=seed,
                 windows=windows,
+                first=read_toml(first) if first is not None else None,
                 workers=workers,
                 device=device,
                 listener=watcher,
@@ -83,11 +87,11 @@ def tune(
                 "config": str(result.path),
             }
         )
-        first = result.trials[0]
-        rows = [[f"validation {select}, %", _percent(first.value), _percent(best.value)]]
-        rows += [[key, _shown(first.settings[key]), _shown(value)] for key, value in best.settings.items()]
+        start = result.trials[0]
+        rows = [[f"validation {select}, %", _percent(start.value), _percent(best.value)]]
+        rows += [[key, _shown(start.settings[key]), _shown(value)] for key, value in best.settings.items()]
         title = f"{result.config.name}: the best of {len(result.trials)} trials"
-        screen.show(text_table(title, ["", "default", "chosen"], rows))
+        screen.show(text_table(title, ["", "first trial", "chosen"], rows))
         screen.say(f"settings: {result.path}; all trials: {out}/trials.csv")
         screen.say(f"Next: mkmsr train {data} --config {result.path} --out runs/{result.config.name} --refit")
 

@@ -59,6 +59,7 @@ class SystemRuns:
         runs: Its evaluations on the test split, one a seed, with ranks; empty if every run failed.
         published: The paper's values by metric, 0..1; empty if it has none.
         seconds: Mean wall time of a run.
+        processor_seconds: Mean processor time of a run; of a run that did not count it, its wall time.
         note: Why runs are missing.
     """
 
@@ -67,6 +68,7 @@ class SystemRuns:
     runs: tuple[EvaluatedRun, ...]
     published: Mapping[str, float]
     seconds: float = 0.0
+    processor_seconds: float = 0.0
     note: str = ""
 
 
@@ -300,6 +302,7 @@ def _row_json(row: SystemRow) -> dict[str, Any]:
         "slices": {name: dict(each) for name, each in row.slices.items()},
         "differences": differences_json(row.differences),
         "seconds": row.system.seconds,
+        "processor_seconds": row.system.processor_seconds,
         "runs": [str(run.path) for run in row.system.runs],
         "per_seed": [{metric: run.document["metrics"][metric] for metric in METRICS} for run in row.system.runs],
     }

@@ -186,10 +186,11 @@ def _sentences(table: SystemTable) -> list[str]:
 def _cost(table: SystemTable) -> str:
     """How long the runs took."""
     runs = sum(len(row.system.runs) for row in table.rows)
-    minutes = sum(row.system.seconds * len(row.system.runs) for row in table.rows) / 60
+    wall = sum(row.system.seconds * len(row.system.runs) for row in table.rows) / 60
+    busy = sum(row.system.processor_seconds * len(row.system.runs) for row in table.rows) / 60
     return (
-        f"The {runs} runs of this table took {minutes:.0f} minutes of wall time, one thread each, one after the other: "
-        f"{minutes / 2:.0f} with two workers."
+        f"The {runs} runs of this table took {busy:.0f} minutes of processor time, one thread each: {busy / 2:.0f} on "
+        f"two idle cores. By the clock of the machine that made them, which had other work too, they took {wall:.0f}."
     )
 
 

@@ -45,6 +45,7 @@ _ITEM_NETWORK: SearchSpace = {
     "model.scale": Choice((12.0, 16.0, 20.0)),
     "model.dropout": Choice((0.0, 0.25, 0.5)),
     "model.session_dropout": Choice((0.0, 0.25, 0.5)),
+    "model.bias_start": Choice(("zero", "uniform")),
 }
 
 _MICRO_BEHAVIOURS: SearchSpace = {

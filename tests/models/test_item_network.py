@@ -62,3 +62,10 @@ def test_a_dropped_component_is_dropped_in_every_event_of_an_item() -> None:
 def test_biases_start_at_zero_and_weights_do_not(name: str) -> None:
     parameters = dict(network(name).named_parameters())
     assert [each for each, value in parameters.items() if bool((value == 0).all()) != each.endswith("bias")] == []
+
+
+def test_biases_can_start_like_weights() -> None:
+    parameters = dict(network("stamp", bias_start="uniform").named_parameters())
+    biases = [value for name, value in parameters.items() if name.endswith("bias")]
+    assert biases
+    assert all(bool((value != 0).any()) for value in biases)

@@ -35,6 +35,9 @@ class ItemNetworkConfig(StrictModel):
     """Share of components dropped from item vectors that enter the encoder, in training."""
     session_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of components dropped from session vectors, in training."""
+    bias_start: Literal["zero", "uniform"] = "zero"
+    """Where biases start: at zero, with which a network learns in fewer epochs at low learning rates, or drawn like the
+    weights, which at high ones leaves some networks better on validation (LOG.md)."""
 
 
 class ItemNetwork(FactorisedModel):
@@ -53,14 +56,10 @@ class ItemNetwork(FactorisedModel):
             self.log_scale = nn.Parameter(torch.empty(()))
 
     def reset_parameters(self) -> None:
-        """Draw every weight from U(-1/sqrt(D), 1/sqrt(D)); biases and padding rows are zero.
-
-        Biases drawn alike would be larger than what item vectors contribute at first, and hide it. With zeros, networks
-        learn in fewer epochs and are as good on validation or better (LOG.md).
-        """
+        """Draw every weight from U(-1/sqrt(D), 1/sqrt(D)); biases as `bias_start` says; padding rows are zero."""
         bound = 1 / math.sqrt(self.network_config.dim)
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith("bias") and self.network_config.bias_start == "zero":
                 nn.init.zeros_(parameter)
             else:
                 nn.init.uniform_(parameter, -bound, bound)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.data.batching import SessionBatch, collate, collate_triples, epoch_order, session_batches
+from mkmsr.data.batching import EarlierBatch, SessionBatch, collate, collate_triples, epoch_order, session_batches
 from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import DataError
 from mkmsr.models import TrainingData
@@ -97,9 +97,10 @@ def test_triples_lose_the_offset_of_the_entity_space(small_training: TrainingDat
 def test_a_batch_moves_as_a_whole(examples: ExampleTable) -> None:
     batch = collate(examples, np.arange(3))
     assert batch.to("meta").wanted is None
-    batch = replace(batch, wanted=batch.target_operations)
+    batch = replace(batch, wanted=batch.target_operations, earlier=EarlierBatch.from_pairs([[(1, 1)], [], []]))
     moved = batch.to("meta")
-    assert {getattr(moved, each.name).device.type for each in fields(moved)} == {"meta"}
+    tensors = [getattr(part, each.name) for part in (moved, moved.earlier) for each in fields(part)]
+    assert {each.device.type for each in tensors if isinstance(each, torch.Tensor)} == {"meta"}
     assert len(moved) == 3
 
 

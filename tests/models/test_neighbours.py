@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mkmsr.data.batching import SessionBatch, collate
+from mkmsr.data.batching import EarlierBatch, SessionBatch, collate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
@@ -323,6 +324,14 @@ def test_reminders_add_the_prefix_newest_first() -> None:
     )
     np.testing.assert_allclose(scores[0, 3:6].numpy(), [0.2, 0.3, 0.6], rtol=1e-6)
     np.testing.assert_allclose(scores[1, 3:6].numpy(), [0.8, 0.3, 0.0], rtol=1e-6)
+
+
+def test_items_of_earlier_sessions_can_be_reminded_of_too() -> None:
+    batch = replace(batch_of([[3], [4]]), earlier=EarlierBatch.from_pairs([[(5, 1), (6, 1)], []]))
+    weights = {"remind": 0.0, "remind_earlier": 0.6, "tie_break": "none", "second_hop": 0.0}
+    scores = fitted("s-knn", table_of([[1, 2]], [0]), **weights).score(batch)
+    np.testing.assert_allclose(scores[0, 3:7].numpy(), [0.0, 0.0, 0.6, 0.3], rtol=1e-6)
+    assert not scores[1, 1:].any()
 
 
 @pytest.mark.parametrize(("tie_break", "order"), [("popularity", [2, 3, 4]), ("recency", [4, 2, 3])])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,32 @@ def test_the_forms_of_an_event_mean_the_same(recommender: Recommender) -> None:
     ]
     found = [recommender.recommend(each) for each in forms]
     assert all(each == found[0] for each in found)
+
+
+def test_earlier_sessions_bring_back_what_the_visitor_touched(shop: PreparedDataset, tmp_path: Path) -> None:
+    config, model = fitted("compass", shop, dim=8, earlier_visits=True)
+    path = save_bundle(tmp_path / "visits", model, name="compass", config=config, dataset=shop, metrics={})
+    recommender = Recommender.load(path)
+    now = ["item-03"]
+    before: list[Any] = [("item-10", "cart"), "item-11", ("item-12", "order"), ("item-11", "no such operation"), "gone"]
+    alone, known = recommender.recommend([{"events": now}, {"events": now, "earlier": before}], k=36)
+    assert known != alone
+    assert sum(math.exp(each.score) for each in known.items) == pytest.approx(1, abs=1e-4)
+    scores = {each.item: each.score for each in recommender.recommend(now, k=36).items}
+    assert {each.item: each.score for each in alone.items} == pytest.approx(scores, abs=1e-4)
+    reasons = recommender.explain({"events": now, "earlier": before}, [each.item for each in known.items])
+    assert {each.item for each in reasons if each.earlier > 0} == {"item-10", "item-11", "item-12"}
+    for each in reasons:
+        assert each.explore + each.copy + each.neighbours + each.earlier == pytest.approx(
+            math.exp(each.score), rel=1e-3
+        )
+
+
+def test_earlier_events_of_another_form_are_a_clear_error(recommender: Recommender) -> None:
+    with pytest.raises(DataError, match="under 'earlier'"):
+        recommender.recommend({"events": ["plain"], "earlier": "item-03"})
+    with pytest.raises(DataError, match="session 0, earlier event 2"):
+        recommender.recommend({"events": ["plain"], "earlier": ["item-03", 1.5]})
 
 
 def test_the_operation_matters(recommender: Recommender) -> None:

@@ -79,6 +79,7 @@ def prepare(
     validation_share: Annotated[float, _SHARE] = 0.1,
     new_items: Literal["drop", "keep"] = "drop",
     catalogue: Literal["log", "attributes"] = "log",
+    visitors: Annotated[bool, Parameter(negative=())] = False,
     max_session_events: Annotated[int, Parameter(validator=Number(gte=2))] = 29,
     buckets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     name: str | None = None,
@@ -100,6 +101,7 @@ def prepare(
         validation_share: Share of the events before the test that validation holds.
         new_items: What happens to test events of items that no earlier session has.
         catalogue: Candidates: items of the log, or also those that only the attribute table knows.
+        visitors: Let each session remember what its visitor touched in earlier ones; the log needs a user column.
         max_session_events: Examples use the last so many events of a session.
         buckets: Numeric relations and how many buckets of about equal size their values become: price=20
         name: Name of the data in tables; that of the output folder by default.
@@ -125,6 +127,7 @@ def prepare(
             validation_share=validation_share,
             new_items=new_items,
             catalogue=catalogue,
+            visitors=visitors,
             max_session_events=max_session_events,
             buckets=dict(bucket_count(each) for each in buckets),
         )

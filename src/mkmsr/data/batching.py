@@ -16,14 +16,94 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mkmsr.data.earlier_visits import EarlierItems
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.errors import DataError
 
-__all__ = ["SessionBatch", "Shuffle", "TripleBatch", "collate", "collate_triples", "epoch_order", "session_batches"]
+__all__ = [
+    "EarlierBatch",
+    "SessionBatch",
+    "Shuffle",
+    "TripleBatch",
+    "collate",
+    "collate_triples",
+    "epoch_order",
+    "session_batches",
+]
 
 Shuffle = Literal["examples", "sessions"]
+
+
+@dataclass(frozen=True)
+class EarlierBatch:
+    """What the visitors of a batch's sessions touched before them, by session and then newest first.
+
+    Args:
+        items: Item index, distinct within a session. Shape [H], int64.
+        operations: Operation of the newest event on it. Shape [H], int64.
+        offsets: Where each session's items begin, and H. Shape [B + 1], int64.
+    """
+
+    items: Tensor
+    operations: Tensor
+    offsets: Tensor
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Session that each item belongs to. Shape [H]."""
+        index = torch.arange(len(self.offsets) - 1, device=self.items.device)
+        return torch.repeat_interleave(index, self.offsets.diff(), output_size=len(self.items))
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """Place of each item, 0 for the newest. Shape [H]."""
+        return torch.arange(len(self.items), device=self.items.device) - self.offsets[self.rows]
+
+    def part(self, begin: int, end: int) -> EarlierBatch:
+        """Those of some sessions, one after another."""
+        first, last = int(self.offsets[begin]), int(self.offsets[end])
+        offsets = self.offsets[begin : end + 1] - first
+        return EarlierBatch(self.items[first:last], self.operations[first:last], offsets)
+
+    def to(self, device: torch.device | str) -> EarlierBatch:
+        """The same items on another device."""
+        return EarlierBatch(self.items.to(device), self.operations.to(device), self.offsets.to(device))
+
+    @classmethod
+    def nothing(cls, sessions: int, device: torch.device) -> EarlierBatch:
+        """Of so many sessions whose visitors are new, or not known."""
+        none = torch.zeros(0, dtype=torch.int64, device=device)
+        return cls(none, none, torch.zeros(sessions + 1, dtype=torch.int64, device=device))
+
+    @classmethod
+    def from_pairs(cls, sessions: Sequence[Sequence[tuple[int, int]]]) -> EarlierBatch:
+        """From the (item index, operation index) pairs of each session, distinct items, newest first."""
+        pairs = np.array([pair for each in sessions for pair in each], np.int64).reshape(-1, 2)
+        return cls(
+            items=torch.from_numpy(pairs[:, 0].copy()),
+            operations=torch.from_numpy(pairs[:, 1].copy()),
+            offsets=torch.from_numpy(np.cumsum([0, *map(len, sessions)], dtype=np.int64)),
+        )
+
+    def repeated(self, times: int) -> EarlierBatch:
+        """Those of a batch of one session, for so many copies of it."""
+        offsets = torch.arange(times + 1, device=self.items.device) * len(self.items)
+        return EarlierBatch(self.items.repeat(times), self.operations.repeat(times), offsets)
+
+    @classmethod
+    def of_sessions(cls, earlier: EarlierItems, sessions: NDArray[np.integer]) -> EarlierBatch:
+        """Those of some rows of a session table, [B]."""
+        begin = earlier.offsets[sessions]
+        counts = earlier.offsets[sessions + 1] - begin
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        place = np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], counts)
+        return cls(
+            items=torch.from_numpy(earlier.items[place].astype(np.int64)),
+            operations=torch.from_numpy(earlier.operations[place].astype(np.int64)),
+            offsets=torch.from_numpy(offsets),
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +118,7 @@ class SessionBatch:
         target_operations: Operation index of the next event; 0 where unknown. Shape [B], int64.
         sessions: Row of the session table that each prefix was cut from, -1 where it comes from none. Shape [B], int64.
         wanted: Operation that the next event is asked to have, 0 for any; None is any for all. Shape [B], int64.
+        earlier: What the visitors touched in earlier sessions; None where nobody says.
     """
 
     items: Tensor
@@ -47,6 +128,7 @@ class SessionBatch:
     target_operations: Tensor
     sessions: Tensor
     wanted: Tensor | None = None
+    earlier: EarlierBatch | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -101,6 +183,7 @@ class SessionBatch:
             target_operations=self.target_operations[rows],
             sessions=self.sessions[rows],
             wanted=None if self.wanted is None else self.wanted[rows],
+            earlier=None if self.earlier is None else self.earlier.part(begin, end),
         )
 
     def to(self, device: torch.device | str) -> SessionBatch:
@@ -181,6 +264,7 @@ def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     events = np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], lengths)
     table = examples.sessions
+    earlier = None if table.earlier is None else EarlierBatch.of_sessions(table.earlier, examples.session[rows])
     return SessionBatch(
         items=torch.from_numpy(table.items[events].astype(np.int64)),
         operations=torch.from_numpy(table.operations[events].astype(np.int64)),
@@ -188,6 +272,7 @@ def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:
         targets=torch.from_numpy(table.items[end].astype(np.int64)),
         target_operations=torch.from_numpy(table.operations[end].astype(np.int64)),
         sessions=torch.from_numpy(examples.session[rows].astype(np.int64)),
+        earlier=earlier,
     )
 
 

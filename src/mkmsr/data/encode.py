@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mkmsr.data.earlier_visits import earlier_items
 from mkmsr.data.engines import Engine, Query
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
@@ -42,7 +44,8 @@ def encode_sessions(events: Query, items: Query, operations: Query, engine: Engi
     """The tables of train, validation and test.
 
     Args:
-        events: Columns `item`, `action`, `session`, `time`, `row`, and `rank` and `place` of the session.
+        events: Columns `item`, `action`, `session`, `time`, `row`, `rank` and `place` of the session, and `visitor`
+            where earlier sessions count.
         items: From `index_ids`, numbered by `item`.
         operations: From `index_ids`, numbered by `action`.
         engine: What runs the queries.
@@ -51,7 +54,8 @@ def encode_sessions(events: Query, items: Query, operations: Query, engine: Engi
     operation = operations.select("action", operation_index=nw.col("index").cast(nw.Int16))
     joined = events.join(item, on="item", how="inner").join(operation, on="action", how="inner")
     rank = nw.col("rank").cast(nw.Int8)
-    columns = joined.select("place", "time", "row", "item_index", "operation_index", rank=rank)
+    visitors = ["visitor"] if "visitor" in events.collect_schema().names() else []
+    columns = joined.select("place", "time", "row", "item_index", "operation_index", *visitors, rank=rank)
     ordered = engine.ordered(columns, by=["place", "time", "row"])
     # One column after the other: beside the arrays themselves only one of them is in memory.
     bounds = np.searchsorted(_array(ordered, "rank"), np.arange(4))
@@ -61,7 +65,13 @@ def encode_sessions(events: Query, items: Query, operations: Query, engine: Engi
         for whole in map(partial(_array, ordered), ("item_index", "operation_index", "time", "place"))
     )
     offsets = [np.append(np.flatnonzero(np.diff(place, prepend=-1)), len(place)).astype(np.int64) for place in places]
-    return [SessionTable(*columns) for columns in zip(items_, operations_, offsets, times, strict=True)]
+    tables = [SessionTable(*columns) for columns in zip(items_, operations_, offsets, times, strict=True)]
+    if not visitors:
+        return tables
+    whole = _array(ordered, "visitor")
+    owners = [whole[rows][table.offsets[:-1]] for rows, table in zip(splits, tables, strict=True)]
+    earlier = earlier_items(tables, owners)
+    return [replace(table, earlier=each) for table, each in zip(tables, earlier, strict=True)]
 
 
 def encode_knowledge(

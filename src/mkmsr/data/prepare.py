@@ -49,6 +49,8 @@ class PrepareOptions(StrictModel):
     """Test events of items that occur in no earlier session: dropped, or kept (the paper's data sets marked (N))."""
     catalogue: Literal["log", "attributes"] = "log"
     """Candidates: the items of the log, or also those that only the attribute table knows."""
+    visitors: bool = False
+    """Whether each session remembers what its visitor touched in earlier ones (`EarlierItems`). Needs users."""
     max_session_events: int = Field(default=MAX_SESSION_EVENTS, ge=2)
     """Examples use the last so many events of a session."""
     buckets: dict[str, Annotated[int, Field(ge=2)]] = Field(default_factory=dict)
@@ -122,8 +124,10 @@ def _sessions(
     """Events as numbers (`item`, `action`, `session`, `time`, `row`, `split`?) after all filters, and their counts."""
     if options.drop_duplicates and not log.has_time:
         raise ConfigError("needs a time column to tell a double from a repeat", key="drop_duplicates", path=log.path)
+    if options.visitors and "user_id" not in log.columns:
+        raise ConfigError("needs a user column to know who comes back", key="visitors", path=log.path)
     counts = {"read": engine.count(raw)}
-    events = number_ids(raw, engine)
+    events = number_ids(raw, engine, visitors=options.visitors)
     if options.drop_duplicates:
         events = drop_duplicates(events, engine)
     counts["duplicates_dropped"] = counts["read"] - engine.count(events)

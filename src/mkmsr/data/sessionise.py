@@ -13,14 +13,16 @@ from mkmsr.data.engines import Engine, Query
 __all__ = ["cut_sessions", "drop_duplicates", "filter_events", "number_ids"]
 
 
-def number_ids(log: Query, engine: Engine) -> Query:
-    """Events as whole numbers: `item`, `action`, `owner`, `time`, `row`; and `split`, if the log has one.
+def number_ids(log: Query, engine: Engine, *, visitors: bool = False) -> Query:
+    """Events as whole numbers: `item`, `action`, `owner`, `time`, `row`; `split`, if the log has one; and `visitor`.
 
     A number stands for an id and is the row where the id first occurs, so it is distinct and stable. The owner is the
-    session, or in a log without sessions the user.
+    session, or in a log without sessions the user. The visitor is the user, if `visitors` asks for it.
     """
     names = log.collect_schema().names()
     external = {"item": "item_id", "action": "operation", "owner": "session_id" if "session_id" in names else "user_id"}
+    if visitors:
+        external["visitor"] = "user_id"
     events = log if "time" in names else log.with_columns(time=nw.col("row"))
     for number, name in external.items():
         events = engine.with_least(events, "row", of=[name], name=number, source=log)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mkmsr.data.earlier_visits import EarlierItems
+
 __all__ = ["SessionTable"]
 
 
@@ -19,18 +21,21 @@ class SessionTable:
         operations: Operation index of each event, 1..O-1. Shape [events], int16.
         offsets: Where each session begins, and the number of events. Shape [sessions + 1], int64.
         times: Seconds since 1970 (UTC) of each event, or its row number in a log without times. Shape [events], int64.
+        earlier: What each session's visitor touched in earlier sessions; None where the data do not say.
     """
 
     items: NDArray[np.int32]
     operations: NDArray[np.int16]
     offsets: NDArray[np.int64]
     times: NDArray[np.int64]
+    earlier: EarlierItems | None = None
 
     def __post_init__(self) -> None:
         assert self.items.shape == self.operations.shape == self.times.shape
         assert self.offsets.ndim == 1
         assert self.offsets[0] == 0
         assert self.offsets[-1] == len(self.items)
+        assert self.earlier is None or len(self.earlier) == len(self)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -59,22 +64,30 @@ class SessionTable:
         """The sessions from `begin` to before `end`."""
         first, last = self.offsets[begin], self.offsets[end]
         offsets = self.offsets[begin : end + 1] - first
-        return SessionTable(self.items[first:last], self.operations[first:last], offsets, self.times[first:last])
+        earlier = None if self.earlier is None else self.earlier.rows(begin, end)
+        return SessionTable(
+            self.items[first:last], self.operations[first:last], offsets, self.times[first:last], earlier
+        )
 
     def select(self, events: NDArray[np.bool_]) -> SessionTable:
         """Only the events where the mask is true; sessions left empty disappear, the order stays."""
         before = np.concatenate([[0], np.cumsum(events)])
         kept = np.diff(before[self.offsets])
         offsets = np.concatenate([[0], np.cumsum(kept[kept > 0])]).astype(np.int64)
-        return SessionTable(self.items[events], self.operations[events], offsets, self.times[events])
+        earlier = None if self.earlier is None else self.earlier.select(kept > 0)
+        return SessionTable(self.items[events], self.operations[events], offsets, self.times[events], earlier)
 
     def concatenate(self, other: SessionTable) -> SessionTable:
         """These sessions followed by those of another table over the same vocabularies."""
+        earlier = None
+        if self.earlier is not None and other.earlier is not None:
+            earlier = self.earlier.concatenate(other.earlier)
         return SessionTable(
             np.concatenate([self.items, other.items]),
             np.concatenate([self.operations, other.operations]),
             np.concatenate([self.offsets, other.offsets[1:] + self.num_events]),
             np.concatenate([self.times, other.times]),
+            earlier,
         )
 
     @classmethod

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
 from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.earlier_visits import EarlierItems
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.statistics import statistics
@@ -28,6 +29,8 @@ FORMAT_VERSION = 1
 DESCRIPTION = "dataset.json"
 VOCABULARIES = {"items": "item", "operations": "operation", "relations": "relation", "attributes": "attribute"}
 SPLITS = ("train", "validation", "test")
+EARLIER = "earlier"
+"""File of what visitors touched in earlier sessions, where the data say so."""
 SESSIONS_AT_ONCE = 200_000
 """Sessions whose events are a table at one time while they are written."""
 OWN_KEYS = ("format", "format_version", "name", "new_items", "max_session_events", "fingerprint", "counts", "files")
@@ -108,6 +111,8 @@ def content_fingerprint(dataset: PreparedDataset) -> str:
     arrays: list[NDArray[np.integer]] = [knowledge.triples]
     for table in (dataset.train, dataset.validation, dataset.test):
         arrays += [table.items, table.operations, table.offsets, table.times]
+        if table.earlier is not None:
+            arrays += [table.earlier.items, table.earlier.operations, table.earlier.offsets]
     for array in arrays:
         little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         digest.update(f"{little_endian.dtype.str}{little_endian.shape}".encode("ascii"))
@@ -127,9 +132,19 @@ def _tables(dataset: PreparedDataset) -> dict[str, pl.LazyFrame]:
     tables["triples"] = pl.LazyFrame(
         knowledge.triples, schema={"item": pl.Int64, "relation": pl.Int64, "entity": pl.Int64}
     )
-    splits = zip(SPLITS, (dataset.train, dataset.validation, dataset.test), strict=True)
+    splits = list(zip(SPLITS, (dataset.train, dataset.validation, dataset.test), strict=True))
     tables["sessions"] = pl.concat([_events(name, table) for name, table in splits])
+    if all(table.earlier is not None for table in (dataset.train, dataset.validation, dataset.test)):
+        tables[EARLIER] = pl.concat([_earlier(name, table) for name, table in splits])
     return tables
+
+
+def _earlier(split: str, table: SessionTable) -> pl.LazyFrame:
+    """One row for each item of an earlier session of the same visitor, newest first; the session as in `_events`."""
+    assert table.earlier is not None
+    session = np.repeat(np.arange(len(table)), np.diff(table.earlier.offsets))
+    columns = {"session": session, "item": table.earlier.items, "operation": table.earlier.operations}
+    return pl.LazyFrame(columns).select(pl.lit(split).alias("split"), pl.all())
 
 
 def _events(split: str, table: SessionTable) -> pl.LazyFrame:
@@ -181,8 +196,10 @@ def _dataset(folder: Path, description: dict[str, Any]) -> PreparedDataset:
         for name, kind in VOCABULARIES.items()
     }
     events = pl.read_parquet(folder / "sessions.parquet")
+    named = f"{EARLIER}.parquet"
+    earlier = pl.read_parquet(folder / named) if named in description["files"] else None
     counts = description["counts"]
-    train, validation, test = (_sessions(events, split, counts[split]["sessions"]) for split in SPLITS)
+    train, validation, test = (_sessions(events, earlier, split, counts[split]["sessions"]) for split in SPLITS)
     triples = pl.read_parquet(folder / "triples.parquet").to_numpy().astype(np.int64).reshape(-1, 3)
     knowledge = KnowledgeGraph(np.ascontiguousarray(triples), ids["relations"], ids["attributes"], len(ids["items"]))
     return PreparedDataset(
@@ -199,12 +216,20 @@ def _dataset(folder: Path, description: dict[str, Any]) -> PreparedDataset:
     )
 
 
-def _sessions(events: pl.DataFrame, split: str, count: int) -> SessionTable:
+def _sessions(events: pl.DataFrame, earlier: pl.DataFrame | None, split: str, count: int) -> SessionTable:
     rows = events.filter(pl.col("split") == split)
+    items, operations, offsets = _compressed(rows, count)
+    remembered = (
+        None if earlier is None else EarlierItems(*_compressed(earlier.filter(pl.col("split") == split), count))
+    )
+    return SessionTable(items, operations, offsets, rows["time"].to_numpy().astype(np.int64), remembered)
+
+
+def _compressed(rows: pl.DataFrame, count: int) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int64]]:
+    """Items, operations, and where each of so many sessions begins."""
     lengths = np.bincount(rows["session"].to_numpy(), minlength=count)
-    return SessionTable(
+    return (
         rows["item"].to_numpy().astype(np.int32),
         rows["operation"].to_numpy().astype(np.int16),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        rows["time"].to_numpy().astype(np.int64),
     )

@@ -20,9 +20,10 @@ __all__ = ["ComposedVectors"]
 class ComposedVectors(nn.Module):
     r"""x_i = k_i e_i + sum over relations r of w_r mean over attributes a of i under r of e_a.
 
-    e_i is the id's own vector; k_i is 1 where training saw the item and 0 where it did not, and in training it is also
-    0 for a random share of the items at each step (id dropout). A vector made of attributes alone is therefore nothing
-    new to the network. w_r are learnt weights of relations.
+    e_i is the id's own vector; k_i is 0 where training did not see the item, and in training also for a random share p
+    of the others at each step (id dropout), so that a vector made of attributes alone is nothing new to the network.
+    It is 1 for the rest in training, and afterwards 1 - p for all that training saw: what it was on average. w_r are
+    learnt weights of relations.
 
     The sum over all items is one product of a sparse [V, A] matrix, which `observe` builds from triples.
 
@@ -148,7 +149,7 @@ class ComposedVectors(nn.Module):
         """The vectors of some items, composed by themselves; id dropout as in `forward`. Shape [m, D]."""
         parts = []
         if self.ids is not None:
-            parts.append(table_rows(self.ids, items) * self._known(self.seen[items]))
+            parts.append(table_rows(self.ids, items) * self.known(self.seen[items]))
         if self.attributes is not None:
             strength = self.relation_weight[self.relation_of]
             parts.append(self.spread_to(items, self.attributes.weight, strength))
@@ -160,7 +161,7 @@ class ComposedVectors(nn.Module):
         """The vectors of all items; row 0 is zero. Shape [V, D]."""
         parts = []
         if self.ids is not None:
-            parts.append(self.ids.weight * self._known(self.seen))
+            parts.append(self.ids.weight * self.known(self.seen))
         if self.attributes is not None:
             weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
             parts.append(self.spread(weighted_AD))
@@ -168,12 +169,12 @@ class ComposedVectors(nn.Module):
             return self.seen.new_zeros(len(self.seen), self.dim)
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def _known(self, seen: Tensor) -> Tensor:
-        """1 where an id's vector counts, 0 where not, with id dropout in training. [m] -> [m, 1]."""
+    def known(self, seen: Tensor) -> Tensor:
+        """k_i of items that training saw (1) or not (0). [m] -> [m, 1]."""
         known = seen[:, None]
-        if self.training and self.id_dropout:
-            known = known * (torch.rand_like(known) >= self.id_dropout)
-        return known
+        if not self.id_dropout:
+            return known
+        return known * (torch.rand_like(known) >= self.id_dropout if self.training else 1 - self.id_dropout)
 
 
 class _IncidenceProduct(torch.autograd.Function):

@@ -1,22 +1,23 @@
 """COMPASS, the model that we recommend: COMposed item vectors, PASt copies, and Similar sessions, as one mixture.
 
     p(j | s) = g_explore softmax_j(scale cos(q, x_j)) + g_copy p_copy(j) + g_neighbours p_neighbours(j)
+               [+ g_earlier p_earlier(j)]
 
 x_j is composed of an id and of attributes, so that a new item is scored from its first minute; q is MKM-SR's encoder of
 micro-behaviours; copies weigh the events of the session itself; neighbours are training sessions that resemble it. The
-three weights g depend on the session. Dimension letters: B sessions, P events, M votes, D embedding size, V catalogue +
-1, F gate features.
+weights g depend on the session. Where visitors are known, the items of their earlier sessions are one component more.
+Dimension letters: B sessions, P events, M votes, D embedding size, V catalogue + 1, C components.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.data.batching import EarlierBatch, SessionBatch, TripleBatch
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention, repeat_likelihood
@@ -32,43 +33,21 @@ from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.layers.wanting import WantedOperation
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
+from mkmsr.models.compass_earlier import EarlierVisits
 from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample
+from mkmsr.models.compass_gates import SMALLEST, MixtureGates
 from mkmsr.models.compass_knowledge import items_and_attributes, newcomers
+from mkmsr.models.compass_mixture import COMPONENTS, Mixture
 from mkmsr.models.neighbour_index import SessionIndex
 from mkmsr.models.voting import Votes
 
-__all__ = ["Compass", "CompassConfig", "ExploreConfig", "Mixture", "RetrievalConfig"]
+__all__ = ["Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
 
-COMPONENTS = ("explore", "copy", "neighbours")
 _FEATURES = 6
-_SMALLEST = 1e-12
 _LAST = -1e4
 """Popularity of an item that was added without any known attribute: probability 0."""
 _SHARE_UNIT = 100
 _START_SCALE = 16.0
-_EVEN_SHARE = 0.03
-"""Share of the mixture that is spread evenly: no component ever falls silent, so each goes on learning."""
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The parts of p(j | s) for a batch, all but the catalogue's softmax.
-
-    Args:
-        queries: Scaled unit vectors, and a 1 that meets the items' popularity. Shape [B, D + 1].
-        evidence: What votes add to explore scores.
-        match_weights: What an attribute adds to the explore scores of its items. Shape [A + 1, B].
-        log_gates: Weights of explore, copy and neighbours, in the order of `COMPONENTS`. Shape [B, 3].
-        copies: Probability of each event's item to be copied. Shape [P].
-        votes: Neighbours' items; the weights are probabilities. Each of shape [M].
-    """
-
-    queries: Tensor
-    evidence: SparseScores
-    match_weights: Tensor | None
-    log_gates: Tensor
-    copies: Tensor
-    votes: Votes
 
 
 class Compass(SessionModel):
@@ -107,26 +86,29 @@ class Compass(SessionModel):
             part_dims.append(dim)
         self.readout = SoftAttention(part_dims, dim)
         self.log_scale = nn.Parameter(torch.empty(()))
-        width = sum(part_dims)
+        width, components = sum(part_dims), len(COMPONENTS) - (not config.earlier_visits)
         if config.copy_past:
             self.copying = CopyAttention(width, sizes.num_operations if config.operations else 0)
         if config.neighbours:
             self.index = SessionIndex(sizes.num_items + 1, kinds=self.has_kinds)
             self.sharpness = nn.Parameter(torch.empty(()))
         if config.copy_past or config.neighbours:
-            self.gate = nn.Sequential(nn.Linear(width + _FEATURES, 32), nn.ReLU(), nn.Linear(32, len(COMPONENTS)))
+            more = EarlierVisits.features if config.earlier_visits else 0
+            self.gates = MixtureGates(width, _FEATURES + more, components)
         if self.has_knowledge_task:
             self.normals = nn.Embedding(sizes.num_relations + 1, dim, padding_idx=0)
             self.translations = nn.Embedding(sizes.num_relations + 1, dim, padding_idx=0)
         if config.target_operation:
-            self.wanting = WantedOperation(sizes.num_operations, dim, len(COMPONENTS))
+            self.wanting = WantedOperation(sizes.num_operations, dim, components)
+        if config.earlier_visits:
+            self.earlier = EarlierVisits(sizes.num_operations)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); layers start as their own files say."""
         bound = 1 / math.sqrt(self.config.dim)
         for name, parameter in self.named_parameters():
-            if not name.startswith(("vectors.", "copying.", "matching.", "wanting.")):
+            if not name.startswith(("vectors.", "copying.", "matching.", "wanting.", "earlier.")):
                 nn.init.uniform_(parameter, -bound, bound)
         self.vectors.reset_parameters()
         self.readout.start_at_last_event()
@@ -217,18 +199,16 @@ class Compass(SessionModel):
         """What training raises, given the explore component's log probability of each target. Shape [B]."""
         copied = mixture.copies * (batch.items == batch.targets[batch.rows])
         copy_B = explore_B.new_zeros(len(batch)).index_add(0, batch.rows, copied)
-        votes = mixture.votes
-        voted = votes.weights * (votes.items == batch.targets[votes.rows])
-        votes_B = explore_B.new_zeros(len(batch)).index_add(0, votes.rows, voted)
-        logs_B3 = torch.stack([explore_B, *(each.clamp_min(_SMALLEST).log() for each in (copy_B, votes_B))], dim=1)
-        likelihood_B = (logs_B3 + mixture.log_gates).logsumexp(1)
+        listed = [copy_B, *(each.of(batch.targets) for each in mixture.lists)]
+        logs_BC = torch.stack([explore_B, *(each.clamp_min(SMALLEST).log() for each in listed)], dim=1)
+        likelihood_B = (logs_BC + mixture.log_gates).logsumexp(1)
         if not self.training:
             return likelihood_B
         share = self.config.explore.own_task
         likelihood_B = (1 - share) * likelihood_B + share * explore_B
-        if not (self.config.copy_past and self.config.copy_task):
-            return likelihood_B
-        return likelihood_B + self.config.copy_task * repeat_likelihood(mixture.log_gates[:, 1], copy_B)
+        columns = [1] * self.config.copy_past + [3] * self.config.earlier_visits
+        tasks = [repeat_likelihood(mixture.log_gates[:, column], listed[column - 1]) for column in columns]
+        return likelihood_B + self.config.copy_task * sum(tasks) if self.config.copy_task else likelihood_B
 
     def score(self, batch: SessionBatch) -> Tensor:
         vectors_VD = self.vectors()
@@ -263,7 +243,7 @@ class Compass(SessionModel):
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
         votes = self._votes(batch)
         queries_BD = unit_rows(session_BD) * self.log_scale.exp()
-        return Mixture(
+        mixture = Mixture(
             queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
             evidence=self._evidence(votes),
             match_weights=self.match_weights(batch) if self.has_matching else None,
@@ -271,6 +251,9 @@ class Compass(SessionModel):
             copies=copies,
             votes=votes,
         )
+        if not self.config.earlier_visits:
+            return mixture
+        return replace(mixture, earlier=self._earlier(batch, mixture, vectors_VD))
 
     def attention(self, batch: SessionBatch, vectors_VD: Tensor) -> Tensor:
         """How much the readout weighs each event, not normalised. Shape [P]."""
@@ -343,36 +326,48 @@ class Compass(SessionModel):
         with torch.no_grad():
             exclude = retrieval.exclude if self.training else "nothing"
             votes = self.index.vote(batch, retrieval.settings(), exclude=exclude)
-        logits = self.sharpness * votes.weights.clamp_min(_SMALLEST).log()
+        logits = self.sharpness * votes.weights.clamp_min(SMALLEST).log()
         return Votes(votes.rows, votes.items, segment_log_softmax(logits, votes.rows, len(batch)).exp())
 
+    def _earlier(self, batch: SessionBatch, mixture: Mixture, vectors_VD: Tensor | SomeVectors) -> Votes:
+        """The items of the visitors' earlier sessions, as probabilities."""
+        visits = self._visits(batch)
+        rows, items = visits.rows, visits.items
+        scores_H = (mixture.queries[rows, :-1] * unit_rows(vectors_VD[items])).sum(1)
+        scores_H = scores_H + mixture.evidence.at(rows, items, len(self.popularity))
+        if mixture.match_weights is not None:
+            owner, attributes, shares = self.vectors.attributes_of(items)
+            scores_H = scores_H.index_add(0, owner, mixture.match_weights[attributes, rows[owner]] * shares)
+        votes: Votes = self.earlier(visits, scores_H, len(batch))
+        return votes
+
+    @staticmethod
+    def _visits(batch: SessionBatch) -> EarlierBatch:
+        return EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
+
     def _log_gates(self, batch: SessionBatch, last_BD: Tensor, votes: Votes, wanted_B: Tensor | None) -> Tensor:
-        """Log weights of the three components; one that is off, or has nothing to say, has weight zero."""
-        if not (self.config.copy_past or self.config.neighbours):
-            return last_BD.new_tensor([0.0, -torch.inf, -torch.inf]).expand(len(batch), -1)
-        rows = len(batch)
+        """Log weights of the components; one that is off, or has nothing to say, has weight zero. Shape [B, C]."""
+        config, rows = self.config, len(batch)
+        if not (config.copy_past or config.neighbours):
+            return last_BD.new_tensor([0.0, -torch.inf, -torch.inf]).expand(rows, -1)
         candidates_B = torch.bincount(votes.rows, minlength=rows).to(last_BD)
-        strongest_B = last_BD.new_zeros(rows).scatter_reduce(0, votes.rows, votes.weights.detach(), "amax")
         lengths_B = batch.lengths.to(last_BD)
-        distinct_B = torch.bincount(batch.graph.node_row, minlength=rows) / lengths_B
-        known_B = self.vectors.seen[batch.items[batch.last]]
         features = [
             (candidates_B > 0).to(last_BD),
             candidates_B.log1p(),
-            strongest_B,
+            last_BD.new_zeros(rows).scatter_reduce(0, votes.rows, votes.weights.detach(), "amax"),
             lengths_B.log(),
-            distinct_B,
-            known_B,
+            torch.bincount(batch.graph.node_row, minlength=rows) / lengths_B,
+            self.vectors.seen[batch.items[batch.last]],
         ]
-        logits_B3: Tensor = self.gate(torch.cat([last_BD, torch.stack(features, dim=1)], dim=1))
-        if wanted_B is not None:
-            logits_B3 = logits_B3 + self.wanting.gates(wanted_B)
-        silent_B3 = torch.zeros_like(logits_B3, dtype=torch.bool)
-        silent_B3[:, 1] = not self.config.copy_past
-        silent_B3[:, 2] = candidates_B == 0
-        gates_B3 = logits_B3.masked_fill(silent_B3, -torch.inf).softmax(1)
-        even_B3 = ~silent_B3 / (~silent_B3).sum(1, keepdim=True)
-        return ((1 - _EVEN_SHARE) * gates_B3 + _EVEN_SHARE * even_B3).clamp_min(_SMALLEST).log()
+        nowhere_B = torch.zeros_like(candidates_B, dtype=torch.bool)
+        silent = [nowhere_B, nowhere_B if config.copy_past else ~nowhere_B, candidates_B == 0]
+        if config.earlier_visits:
+            features += self.earlier.of_sessions(self._visits(batch)).to(last_BD).unbind(1)
+            silent.append(features[_FEATURES] == 0)
+        extra_BC = None if wanted_B is None else self.wanting.gates(wanted_B)
+        log_gates_BC: Tensor = self.gates(last_BD, torch.stack(features, 1), torch.stack(silent, 1), extra_BC)
+        return log_gates_BC
 
     def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
         mixture = self.mixture(batch, vectors_VD)
@@ -383,12 +378,13 @@ class Compass(SessionModel):
         logits_BV.index_put_((rows, columns), values, accumulate=True)
         logits_BV[:, 0] = -torch.inf
         scores_BV = logits_BV.log_softmax(1) + mixture.log_gates[:, :1]
-        # Copies and votes touch a few hundred items of a row: only these leave the logarithm.
-        gates_B3, votes = mixture.log_gates.exp(), mixture.votes
+        # The other components touch a few hundred items of a row: only these leave the logarithm.
+        lists = [Votes(batch.rows, batch.items, mixture.copies), *mixture.lists]
+        gates_BC = mixture.log_gates.exp()
         touched = Votes(
-            torch.cat([batch.rows, votes.rows]),
-            torch.cat([batch.items, votes.items]),
-            torch.cat([mixture.copies * gates_B3[batch.rows, 1], votes.weights * gates_B3[votes.rows, 2]]),
+            torch.cat([each.rows for each in lists]),
+            torch.cat([each.items for each in lists]),
+            torch.cat([each.weights * gates_BC[each.rows, column] for column, each in enumerate(lists, start=1)]),
         ).summed(len(self.popularity))
         place = (touched.rows, touched.items)
         return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))

@@ -82,6 +82,9 @@ class CompassConfig(StrictModel):
     catalogue's softmax explains the repeats that it has learnt by heart, and the copies' weight comes out too low."""
     neighbours: bool = True
     """Whether the mixture has neighbour sessions."""
+    earlier_visits: bool = False
+    """Whether the items of a visitor's earlier sessions are a component of their own: for data that know them
+    (`mkmsr prepare --visitors`), beside copies or neighbours."""
     operations: bool = True
     """Whether operations are encoded."""
     target_operation: bool = False

@@ -18,7 +18,7 @@ from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, ta
 from mkmsr.models.base import Negatives
 
 if TYPE_CHECKING:
-    from mkmsr.models.compass import Mixture
+    from mkmsr.models.compass_mixture import Mixture
 
 __all__ = ["Sample", "SomeVectors", "draw_columns", "explore_all", "explore_sample"]
 
@@ -55,14 +55,18 @@ class Sample:
 
 
 def draw_columns(batch: SessionBatch, negatives: Negatives) -> Sample:
-    """What a sampled softmax over these negatives looks at; the target and the prefix's own items are exact.
+    """What a sampled softmax over these negatives looks at; the target and what the visitor touched is exact.
 
-    The prefix's items are composed anyway, and score high. Voted items score high too, but twenty of them a prefix,
+    The visitor's items are composed anyway, and score high. Voted items score high too, but twenty of them a prefix,
     taken exactly, gained nothing and made the columns twice as many (LOG.md).
     """
-    rows = torch.cat([torch.arange(len(batch), device=batch.rows.device), batch.rows])
-    items = torch.cat([batch.targets, batch.items])
-    return Sample(SampledColumns.of(items, negatives.items, negatives.log_counts), rows, items)
+    rows = [torch.arange(len(batch), device=batch.rows.device), batch.rows]
+    items = [batch.targets, batch.items]
+    if batch.earlier is not None:
+        rows.append(batch.earlier.rows)
+        items.append(batch.earlier.items)
+    row, item = torch.cat(rows), torch.cat(items)
+    return Sample(SampledColumns.of(item, negatives.items, negatives.log_counts), row, item)
 
 
 def explore_all(

@@ -49,6 +49,9 @@ class VotingConfig(StrictModel):
     """Weight of the prefix's own items, newest first, in units of the prefix's highest vote; 0 leaves them to the
     votes. The m-th newest event of the prefix adds remind / m to its item: at 2, those of the last two events come
     first."""
+    remind_earlier: float = Field(default=0.0, ge=0)
+    """The same for items of the visitor's earlier sessions, where the data know them (`mkmsr prepare --visitors`): the
+    m-th newest adds remind_earlier / m."""
     tie_break: TieBreak = "recency"
     """Order of items with equal votes (also of those with none): by training events, by how lately training saw them,
     or left tied. Ranks count a tie against the model."""
@@ -130,6 +133,11 @@ class Votes:
         weights = self.weights.new_zeros(len(keys)).index_add_(0, place, self.weights)
         return Votes(keys // num_columns, keys % num_columns, weights)
 
+    def of(self, items: Tensor) -> Tensor:
+        """The sum of votes for one item of each prefix, such as its target. Shape [B], from [B]."""
+        own = self.weights * (self.items == items[self.rows])
+        return own.new_zeros(len(items)).index_add(0, self.rows, own)
+
     def best(self, most: int) -> Votes:
         """The `most` heaviest votes of each prefix, by prefix and then heaviest first; the order breaks ties."""
         order = heaviest_first(self.rows, self.weights)
@@ -187,6 +195,10 @@ class VotingModel(SessionModel):
         if self.voting.remind > 0:
             weights = self.voting.remind / (batch.lengths[batch.rows] - batch.positions)
             scores_BV.index_put_((batch.rows, batch.items), weights.to(scores_BV), accumulate=True)
+        if self.voting.remind_earlier > 0 and batch.earlier is not None:
+            weights = self.voting.remind_earlier / (1 + batch.earlier.ranks)
+            place = (batch.earlier.rows, batch.earlier.items)
+            scores_BV.index_put_(place, weights.to(scores_BV), accumulate=True)
         scores_BV += self.voting.tie_weight * self.order
         scores_BV[:, 0] = -torch.inf
         return scores_BV

@@ -1,9 +1,10 @@
 """Why an item is recommended: its score taken apart, exactly, for people and for programs.
 
-The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighbours. Each of the three is taken apart:
+The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier. Each is taken apart:
 
 - copy: the probability of each event to be copied, summed over the events of the item;
 - neighbours: the votes of the training sessions that hold the item, in proportion to their raw votes;
+- earlier: the probability that the visitor goes back to an item of an earlier session;
 - explore: a softmax over the catalogue of a sum, which is linear in the parts of the item: its own vector, each of its
   attributes (by vector, and by being shared with items of the session), popularity, evidence of votes.
 
@@ -13,7 +14,7 @@ session's vector, whatever the item), and its effect: how much log p(j | s) fall
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,7 +24,8 @@ from torch import Tensor
 from mkmsr.bundle import ModelBundle
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
-from mkmsr.models.compass import Compass, Mixture
+from mkmsr.models.compass import Compass
+from mkmsr.models.compass_mixture import Mixture
 from mkmsr.models.voting import expand
 
 __all__ = ["AttributePart", "EventPart", "Explanation", "NeighbourPart", "explain"]
@@ -95,9 +97,10 @@ class Explanation:
     Args:
         item: The item.
         score: log p(j | s).
-        explore: Part of p(j | s): explore + copy + neighbours = exp(score).
+        explore: Part of p(j | s): explore + copy + neighbours + earlier = exp(score).
         copy: Part of it: the sum of `copied` over `events`.
         neighbours: Part of it: the sum of `probability` over all voting sessions.
+        earlier: Part of it: because the visitor touched the item in an earlier session.
         explore_score: The item's score within the explore component: own_vector + popularity + evidence + both
             numbers of each of `attributes`.
         own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
@@ -115,6 +118,7 @@ class Explanation:
     explore: float
     copy: float
     neighbours: float
+    earlier: float
     explore_score: float
     own_vector: float
     popularity: float
@@ -184,6 +188,7 @@ class _View:
             explore=float(self.log_explore_V[item].exp()) * gates[0],
             copy=float(copied_P.sum()),
             neighbours=voted,
+            earlier=self._earlier(item),
             explore_score=own + popularity + evidence + sum(each.by_vector + each.by_match for each in attributes),
             own_vector=own,
             popularity=popularity,
@@ -195,11 +200,15 @@ class _View:
         )
         return Explanation(**{**found.__dict__, "sentence": _sentence(found)})
 
+    def _earlier(self, item: int) -> float:
+        earlier = self.mixture.earlier
+        return 0.0 if earlier is None else float(earlier.weights[earlier.items == item].sum()) * self.gates[3]
+
     def _own_vector(self, item: int) -> float:
         ids = self.model.vectors.ids
         if ids is None:
             return 0.0
-        own_D = ids.weight[item] * self.model.vectors.seen[item]
+        own_D = ids.weight[item] * self.model.vectors.known(self.model.vectors.seen[item : item + 1])[0]
         return float(self.mixture.queries[0, :-1] @ own_D / self._length(item))
 
     def _length(self, item: int) -> Tensor:
@@ -273,15 +282,18 @@ def _without_each_event(batch: SessionBatch) -> SessionBatch | None:
     kept = [[place for place in range(len(items)) if place != left_out] for left_out in range(len(items))]
     sequences = [([items[place] for place in row], [operations[place] for place in row]) for row in kept]
     shorter = SessionBatch.from_sequences(sequences).to(batch.items.device)
+    earlier = None if batch.earlier is None else batch.earlier.repeated(len(shorter))
+    shorter = replace(shorter, earlier=earlier)
     return replace(shorter, wanted=None if batch.wanted is None else batch.wanted.expand(len(shorter)))
 
 
 def _sentence(found: Explanation) -> str:
-    total = max(found.explore + found.copy + found.neighbours, 1e-30)
-    shares = {name: getattr(found, name) / total for name in ("explore", "copy", "neighbours")}
+    parts = {name: getattr(found, name) for name in _REASONS if name != "earlier" or found.earlier > 0}
+    shares = {name: part / max(sum(parts.values()), 1e-30) for name, part in parts.items()}
     main = max(shares, key=lambda name: shares[name])
-    reason = {"explore": _explore_reason, "copy": _copy_reason, "neighbours": _neighbour_reason}[main](found)
-    return f"{found.item}: {reason} ({', '.join(f'{name} {share:.0%}' for name, share in shares.items())})"
+    return (
+        f"{found.item}: {_REASONS[main](found)} ({', '.join(f'{name} {share:.0%}' for name, share in shares.items())})"
+    )
 
 
 def _copy_reason(found: Explanation) -> str:
@@ -309,3 +321,11 @@ def _explore_reason(found: Explanation) -> str:
     if helpful and by_attributes >= found.own_vector:
         return f"{helpful[0].relation} {helpful[0].value} goes with the session"
     return "it goes with the items of the session" if found.own_vector > 0 else "it is popular"
+
+
+_REASONS: dict[str, Callable[[Explanation], str]] = {
+    "explore": _explore_reason,
+    "copy": _copy_reason,
+    "neighbours": _neighbour_reason,
+    "earlier": lambda found: "the visitor looked at it in an earlier session",
+}

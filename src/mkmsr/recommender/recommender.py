@@ -146,9 +146,9 @@ class Recommender:
         """The items most likely to come next, for one session or for each of many.
 
         Args:
-            session: Events, oldest first; or a list of sessions, each a list of events or {"events": [...]}. An event
-                is an item id, an (item, operation) tuple, or {"item": ..., "operation": ...}: lists hold events or
-                sessions, tuples are events.
+            session: Events, oldest first; or a list of sessions, each a list of events or {"events": [...]}, which may
+                hold the events of the visitor's earlier sessions under "earlier". An event is an item id, an (item,
+                operation) tuple, or {"item": ..., "operation": ...}: lists hold events or sessions, tuples are events.
             k: How many items; fewer come back where fewer are left.
             exclude: Item ids that must not be recommended; unknown ones change nothing.
             filters: What else the lists may hold.

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import torch
 
 from mkmsr.bundle import ModelBundle
-from mkmsr.data.batching import SessionBatch
+from mkmsr.data.batching import EarlierBatch, SessionBatch
+from mkmsr.data.earlier_visits import MOST_EARLIER_ITEMS
 from mkmsr.errors import ConfigError, DataError
 
 __all__ = [
@@ -27,7 +28,8 @@ Event: TypeAlias = "str | int | tuple[str | int, str | None] | Mapping[str, Any]
 """An item id; an (item id, operation) tuple; or a mapping with "item" and perhaps "operation"."""
 
 Session: TypeAlias = "Sequence[Event] | Mapping[str, Any]"
-"""Events, oldest first; or a mapping that holds them under "events"."""
+"""Events, oldest first; or a mapping that holds them under "events", and perhaps those of the visitor's earlier
+sessions under "earlier", oldest first too."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class ReadSession:
         operations: Operation index of each event.
         skipped: Events left out because their item is not in the catalogue.
         replaced: Events whose operation is unknown, and was taken for the most common one.
+        earlier: Item and operation index of what the visitor touched in earlier sessions: distinct items, newest first.
     """
 
     items: list[int]
     operations: list[int]
     skipped: int
     replaced: int
+    earlier: tuple[tuple[int, int], ...] = ()
 
 
 def default_operation(bundle: ModelBundle) -> int:
@@ -63,10 +67,27 @@ def read_session(bundle: ModelBundle, session: Session, row: int) -> ReadSession
     Raises:
         DataError: The session or one of its events is of another form.
     """
+    items, operations, skipped, replaced = _indexes(bundle, _events(session, row), f"session {row}, event")
+    newest = bundle.max_session_events - 1
+    read = ReadSession(items[-newest:], operations[-newest:], skipped, replaced)
+    if not isinstance(session, Mapping) or "earlier" not in session:
+        return read
+    before = session["earlier"]
+    if isinstance(before, str | bytes | Mapping) or not isinstance(before, Sequence):
+        raise DataError(f"session {row} should have a list of events under 'earlier'; found {before!r:.100}")
+    touched, how, _, _ = _indexes(bundle, before, f"session {row}, earlier event")
+    distinct: dict[int, int] = {}
+    for item, operation in zip(reversed(touched), reversed(how), strict=True):
+        distinct.setdefault(item, operation)
+    return replace(read, earlier=tuple(distinct.items())[:MOST_EARLIER_ITEMS])
+
+
+def _indexes(bundle: ModelBundle, events: Sequence[Event], where: str) -> tuple[list[int], list[int], int, int]:
+    """Items and operations of the events of known items, how many were left out, and how many operations replaced."""
     items, operations, skipped, replaced = [], [], 0, 0
     default = default_operation(bundle)
-    for number, event in enumerate(_events(session, row), start=1):
-        item, operation = _item_and_operation(event, row, number)
+    for number, event in enumerate(events, start=1):
+        item, operation = _item_and_operation(event, f"{where} {number}")
         if item not in bundle.items:
             skipped += 1
             continue
@@ -74,8 +95,7 @@ def read_session(bundle: ModelBundle, session: Session, row: int) -> ReadSession
         replaced += not known
         items.append(bundle.items.index(item))
         operations.append(bundle.operations.index(operation) if operation is not None and known else default)
-    newest = bundle.max_session_events - 1
-    return ReadSession(items[-newest:], operations[-newest:], skipped, replaced)
+    return items, operations, skipped, replaced
 
 
 def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:
@@ -99,6 +119,8 @@ def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:
 def as_batch(sessions: Sequence[ReadSession], wanted: int | None) -> SessionBatch:
     """What the model reads: sessions, none of them empty, and the operation that is asked for."""
     batch = SessionBatch.from_sequences([(each.items, each.operations) for each in sessions])
+    if any(each.earlier for each in sessions):
+        batch = replace(batch, earlier=EarlierBatch.from_pairs([each.earlier for each in sessions]))
     return batch if wanted is None else replace(batch, wanted=torch.full((len(batch),), wanted))
 
 
@@ -117,7 +139,7 @@ def _events(session: Session, row: int) -> Sequence[Event]:
     return events
 
 
-def _item_and_operation(event: Event, row: int, number: int) -> tuple[str, str | None]:
+def _item_and_operation(event: Event, where: str) -> tuple[str, str | None]:
     item: object = event
     operation: object = None
     if isinstance(event, Mapping):
@@ -126,7 +148,7 @@ def _item_and_operation(event: Event, row: int, number: int) -> tuple[str, str |
         item, operation = event
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise DataError(
-            f"session {row}, event {number} should be an item id, an (item, operation) tuple or "
+            f"{where} should be an item id, an (item, operation) tuple or "
             f'{{"item": ..., "operation": ...}}; found {event!r:.100}'
         )
     return str(item), None if operation is None else str(operation)

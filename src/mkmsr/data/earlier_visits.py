@@ -1,0 +1,117 @@
+"""EarlierItems: what the visitor of each session touched in earlier sessions.
+
+A session says who came by nothing but its own events; but shops know returning visitors. Preparation turns that into
+this list and forgets who they are. Letters: S sessions, N (session, item) pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mkmsr.data.sessions import SessionTable
+
+__all__ = ["MOST_EARLIER_ITEMS", "EarlierItems", "earlier_items"]
+
+MOST_EARLIER_ITEMS = 50
+"""Items that a session remembers of earlier ones, the newest."""
+MOST_EARLIER_VISITS = 20
+"""Earlier sessions that it looks back to."""
+
+
+@dataclass(frozen=True)
+class EarlierItems:
+    """Compressed rows: session `s` has the items `offsets[s]:offsets[s + 1]`, distinct, the newest first.
+
+    Args:
+        items: Item index. Shape [N], int32.
+        operations: Operation of the newest event on that item before the session. Shape [N], int16.
+        offsets: Where each session's items begin, and N. Shape [S + 1], int64.
+    """
+
+    items: NDArray[np.int32]
+    operations: NDArray[np.int16]
+    offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        assert self.items.shape == self.operations.shape
+        assert self.offsets[0] == 0
+        assert self.offsets[-1] == len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def rows(self, begin: int, end: int) -> EarlierItems:
+        """Those of the sessions from `begin` to before `end`."""
+        first, last = self.offsets[begin], self.offsets[end]
+        offsets = self.offsets[begin : end + 1] - first
+        return EarlierItems(self.items[first:last], self.operations[first:last], offsets)
+
+    def select(self, sessions: NDArray[np.bool_]) -> EarlierItems:
+        """Those of the sessions where the mask is true, [S]."""
+        counts = np.diff(self.offsets)
+        kept = np.repeat(sessions, counts)
+        offsets = np.concatenate([[0], np.cumsum(counts[sessions])]).astype(np.int64)
+        return EarlierItems(self.items[kept], self.operations[kept], offsets)
+
+    def concatenate(self, other: EarlierItems) -> EarlierItems:
+        """These sessions' followed by those of another table."""
+        return EarlierItems(
+            np.concatenate([self.items, other.items]),
+            np.concatenate([self.operations, other.operations]),
+            np.concatenate([self.offsets, other.offsets[1:] + len(self.items)]),
+        )
+
+    @classmethod
+    def nothing(cls, sessions: int) -> EarlierItems:
+        """Of so many sessions, none of which has earlier ones."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(sessions + 1, np.int64))
+
+
+def earlier_items(tables: Sequence[SessionTable], visitors: Sequence[NDArray[np.int64]]) -> list[EarlierItems]:
+    """What each session's visitor touched in sessions that ended before it began, whichever table they stand in.
+
+    Args:
+        tables: All sessions of the log, such as train, validation and test.
+        visitors: A number for the visitor of each session, one array a table.
+    """
+    whole = tables[0]
+    for table in tables[1:]:
+        whole = whole.concatenate(table)
+    session, earlier = _pairs(whole, np.concatenate(visitors))
+    counts = whole.lengths[earlier]
+    pair = np.repeat(np.arange(len(earlier)), counts)
+    steps = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+    event = whole.offsets[earlier + 1][pair] - 1 - steps  # The newest event of a visit first.
+    owner, item = session[pair], whole.items[event].astype(np.int64)
+    # np.unique names the first of equals, which is the newest: pairs stand by session, then from the newest visit on.
+    first = np.sort(np.unique(owner * (int(whole.items.max(initial=0)) + 1) + item, return_index=True)[1])
+    owner, event = owner[first], event[first]
+    total = np.bincount(owner, minlength=len(whole))
+    place = np.arange(len(owner)) - np.repeat(np.cumsum(total) - total, total)
+    owner, event = owner[place < MOST_EARLIER_ITEMS], event[place < MOST_EARLIER_ITEMS]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(whole)))]).astype(np.int64)
+    found = EarlierItems(whole.items[event], whole.operations[event], offsets)
+    bounds = np.concatenate([[0], np.cumsum([len(table) for table in tables])])
+    return [found.rows(int(begin), int(end)) for begin, end in pairwise(bounds)]
+
+
+def _pairs(sessions: SessionTable, visitors: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sessions and earlier sessions of the same visitor, by session and then from the newest visit on."""
+    begins, ends = sessions.times[sessions.offsets[:-1]], sessions.times[sessions.offsets[1:] - 1]
+    order = np.lexsort((np.arange(len(sessions)), ends, visitors))
+    later, earlier = [], []
+    for back in range(1, MOST_EARLIER_VISITS + 1):
+        here, before = order[back:], order[:-back]
+        kept = (visitors[here] == visitors[before]) & (ends[before] < begins[here])
+        later.append(here[kept])
+        earlier.append(before[kept])
+    session, visit = np.concatenate(later), np.concatenate(earlier)
+    by_session = np.argsort(session, kind="stable")
+    return session[by_session], visit[by_session]

@@ -1,0 +1,45 @@
+"""Mixture: the parts of COMPASS's p(j | s) for a batch.
+
+Dimension letters: B sessions, P events, M votes, C components, A attributes, D embedding size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mkmsr.layers.softmax import SparseScores
+from mkmsr.models.voting import Votes
+
+__all__ = ["COMPONENTS", "Mixture"]
+
+COMPONENTS = ("explore", "copy", "neighbours", "earlier")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The parts of p(j | s) for a batch, all but the catalogue's softmax.
+
+    Args:
+        queries: Scaled unit vectors, and a 1 that meets the items' popularity. Shape [B, D + 1].
+        evidence: What votes add to explore scores.
+        match_weights: What an attribute adds to the explore scores of its items. Shape [A + 1, B].
+        log_gates: Weights of the `COMPONENTS`; the last one only where it counts. Shape [B, C].
+        copies: Probability of each event's item to be copied. Shape [P].
+        votes: Neighbours' items; the weights are probabilities. Each of shape [M].
+        earlier: Items of the visitors' earlier sessions, likewise; None where they do not count.
+    """
+
+    queries: Tensor
+    evidence: SparseScores
+    match_weights: Tensor | None
+    log_gates: Tensor
+    copies: Tensor
+    votes: Votes
+    earlier: Votes | None = None
+
+    @property
+    def lists(self) -> list[Votes]:
+        """The components that name items other than the session's: neighbours, and earlier visits where they count."""
+        return [self.votes] if self.earlier is None else [self.votes, self.earlier]

@@ -49,7 +49,7 @@ class VotingConfig(StrictModel):
     """Weight of the prefix's own items, newest first, in units of the prefix's highest vote; 0 leaves them to the
     votes. The m-th newest event of the prefix adds remind / m to its item: at 2, those of the last two events come
     first."""
-    remind_earlier: float = Field(default=0.0, ge=0)
+    remind_earlier: float = Field(default=1.0, ge=0)
     """The same for items of the visitor's earlier sessions, where the data know them (`mkmsr prepare --visitors`): the
     m-th newest adds remind_earlier / m."""
     tie_break: TieBreak = "recency"

@@ -32,6 +32,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without neighbours": {"neighbours": False},
     "without neighbours by kind": {"retrieval": {"kind_weight": 0.0}},
     "without votes as evidence": {"retrieval": {"evidence": 0.0}},
+    "without earlier visits": {"earlier_visits": False},
     "without operations": {"operations": False},
     "without attributes and operations": {
         "explore": {"attributes": False},

@@ -123,8 +123,11 @@ def published_name(dataset: PreparedDataset) -> str | None:
     """What the paper calls this data, or None for other data and for slices of the paper's.
 
     The log must have come from the paper's files and have its number of sessions, give or take two per cent: results
-    on a slice are never set beside those published for the whole.
+    on a slice are never set beside those published for the whole. Nor are those of data that know visitors: the paper's
+    sessions are anonymous.
     """
+    if dataset.test.earlier is not None:
+        return None
     metadata: Mapping[str, Any] = dataset.metadata
     name = _LOGS.get(str(metadata.get("log", "")))
     if name is None:

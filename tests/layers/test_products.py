@@ -23,6 +23,15 @@ def test_a_product_is_that_of_matmul_however_its_sides_are_stored(rows: int, dev
             torch.testing.assert_close(product(one, other), expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_tall_left_side_that_is_stored_by_columns_gives_rows_stored_one_after_the_other(device: str) -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(128, 2000, device=device).T, torch.randn(128, 30, device=device)
+    found = product(left, right)
+    torch.testing.assert_close(found, left.contiguous() @ right, rtol=1e-5, atol=1e-4)
+    assert found.is_contiguous()
+
+
 def test_where_a_gradient_is_asked_for_it_is_given() -> None:
     left, right = torch.randn(64, 90, requires_grad=True), torch.randn(90, 250)
     (found,) = torch.autograd.grad(product(left, right).sum(), left)

@@ -29,9 +29,11 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     differentiable = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
     is_large = rows >= _FEWEST_ROWS and rows * inputs * right.shape[1] >= _SMALLEST_WORK
     if is_large and not differentiable and _is_for_onednn(left, right):
-        arguments = _whole(left), _whole(right.T)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(*arguments, None, "none", [], "")
-        return result
+        # PyTorch copies a left side that is stored by columns. Its numbers may be more than those of the right side and
+        # of the product together, which are copied where the transposed product is taken: there any storage will do.
+        if not left.is_contiguous() and left.numel() > right.numel() + rows * right.shape[1]:
+            return _rows_times(right.T.contiguous(), _whole(left)).T.contiguous()
+        return _rows_times(_whole(left), _whole(right.T))
     return left @ right
 
 
@@ -39,6 +41,12 @@ def padded_rows(rows: int) -> int:
     """The next number of rows among sixteen an octave, at least a multiple of 16."""
     step = max(16, 1 << max(0, rows.bit_length() - 5))
     return -(-rows // step) * step
+
+
+def _rows_times(left: Tensor, right_columns: Tensor) -> Tensor:
+    """left @ right_columns.T by oneDNN. Shapes [M, K] and [N, K] -> [M, N]."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(left, right_columns, None, "none", [], "")
+    return result
 
 
 def _whole(matrix: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ in the batch, P events of all prefixes together, L the longest prefix, V catalog
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal
@@ -164,6 +164,16 @@ class SessionBatch:
         """The distinct operation prefixes."""
         return build_prefix_tree(self.operations, self.offsets)
 
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Names of the properties above that somebody has asked this batch for; each is computed once."""
+        return tuple(name for name in _DERIVED if name in self.__dict__)
+
+    def derive(self, names: Iterable[str]) -> None:
+        """Compute some of those properties now."""
+        for name in names:
+            getattr(self, name)
+
     def padded(self, values: Tensor, fill: float = 0) -> Tensor:
         """Per-event values [P, ...] as a rectangle [B, L, ...], padded at the end."""
         shape = (len(self), int(self.lengths.max()), *values.shape[1:])
@@ -187,11 +197,10 @@ class SessionBatch:
         )
 
     def to(self, device: torch.device | str) -> SessionBatch:
-        """The same batch on another device."""
-        moved = {
-            each.name: tensor.to(device) for each in fields(self) if (tensor := getattr(self, each.name)) is not None
-        }
-        return replace(self, **moved)
+        """The same batch on another device; itself, with all that it has derived, where it is there already."""
+        own = {each.name: tensor for each in fields(self) if (tensor := getattr(self, each.name)) is not None}
+        moved = {name: tensor.to(device) for name, tensor in own.items()}
+        return self if all(moved[name] is tensor for name, tensor in own.items()) else replace(self, **moved)
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SessionBatch:
@@ -229,6 +238,9 @@ class SessionBatch:
             target_operations=torch.from_numpy(unknown.copy()),
             sessions=torch.from_numpy(unknown - 1),
         )
+
+
+_DERIVED = tuple(name for name, value in vars(SessionBatch).items() if isinstance(value, cached_property))
 
 
 @dataclass(frozen=True)

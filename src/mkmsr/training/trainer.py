@@ -24,6 +24,7 @@ from mkmsr.training.identity import own_random_state, run_identity, set_random_s
 from mkmsr.training.listener import SilentListener, TrainingListener
 from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
+from mkmsr.training.reading_ahead import read_ahead
 from mkmsr.training.schedules import learning_rate_factor
 from mkmsr.training.strategies import Plan, effective_strategy
 from mkmsr.training.tally import ADVICE, LossTally
@@ -176,7 +177,7 @@ class _Run:
         began = time.perf_counter() - self.progress.seconds
         self.model.train()
         rate = self.config.optimiser.learning_rate
-        for index, step in enumerate(self.plan.steps(epoch)):
+        for index, step in enumerate(read_ahead(self.plan.steps(epoch))):
             if index < done:
                 continue  # Taken before the kill; drawn again because the rest of the epoch's draws follow from it.
             rate = self._set_learning_rate(epoch, index / total)

@@ -6,11 +6,13 @@ Dimension letters: B sessions, P events, S rows of a part's table, D embedding s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from mkmsr.layers.products import padded_rows, product
 
 __all__ = ["Part", "SoftAttention"]
 
@@ -68,7 +70,7 @@ class SoftAttention(nn.Module):
 
     def weights(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
         """alpha of each event. `rows` [P] is the session of each event, `last` [B] each session's newest. Shape [P]."""
-        hidden_BD = self.of_last(self._events(parts, last))
+        hidden_BD = self.of_last(_vectors(parts, last))
         hidden_PD = hidden_BD.index_select(0, rows)
         for part, map_part in zip(parts, torch.split(self.of_each.weight, self.part_dims, dim=1), strict=True):
             hidden_PD = hidden_PD + (part.table @ map_part.T).index_select(0, part.alias)
@@ -76,17 +78,95 @@ class SoftAttention(nn.Module):
 
     def forward(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
         """s of each session. Shape [B, D]."""
-        alpha_P1 = self.weights(parts, rows, last)[:, None]
-        pooled = [
-            alpha_P1.new_zeros(len(last), part.table.shape[1]).index_add(
-                0, rows, alpha_P1 * part.table.index_select(0, part.alias)
-            )
-            for part in parts
-        ]
-        s_BD: Tensor = self.combine(torch.cat([self._events(parts, last), *pooled], dim=1))
+        maps = _Maps(self.of_last.weight, self.of_last.bias, self.of_each.weight, self.weight, self.combine.weight)
+        tables, aliases = zip(*parts, strict=True)
+        s_BD: Tensor = _Readout.apply(rows, last, *maps, *aliases, *tables)  # type: ignore[no-untyped-call]
         return s_BD
 
+
+class _Maps(NamedTuple):
+    """The weights of `SoftAttention`: W1, b, W2, beta and W3."""
+
+    of_last: Tensor
+    bias: Tensor
+    of_each: Tensor
+    weight: Tensor
+    combine: Tensor
+
+
+def _vectors(parts: Sequence[Part], positions: Tensor) -> Tensor:
+    """The whole micro-behaviour vectors of some events."""
+    return torch.cat([part.table.index_select(0, part.alias.index_select(0, positions)) for part in parts], dim=1)
+
+
+class _Readout(torch.autograd.Function):
+    """`SoftAttention` with both passes by hand: half as many operations, and the products by `products.product`."""
+
     @staticmethod
-    def _events(parts: Sequence[Part], positions: Tensor) -> Tensor:
-        """The whole micro-behaviour vectors of some events."""
-        return torch.cat([part.table.index_select(0, part.alias[positions]) for part in parts], dim=1)
+    def forward(ctx: Any, rows: Tensor, last: Tensor, *maps_aliases_tables: Tensor) -> Tensor:
+        maps, rest = _Maps(*maps_aliases_tables[:5]), maps_aliases_tables[5:]
+        parts = [
+            Part(table, alias) for alias, table in zip(rest[: len(rest) // 2], rest[len(rest) // 2 :], strict=True)
+        ]
+        newest_BM = _vectors(parts, last)
+        hidden_PD = product(newest_BM, maps.of_last.T).add_(maps.bias).index_select(0, rows)
+        for part, of_part in zip(parts, _by_part(maps.of_each, parts), strict=True):
+            hidden_PD += _product_for(part.table)(part.table, of_part.T).index_select(0, part.alias)
+        gate_PD = hidden_PD.sigmoid_()
+        alpha_P1 = (gate_PD @ maps.weight)[:, None]
+        pooled = [_sums(part.table.index_select(0, part.alias).mul_(alpha_P1), rows, len(last)) for part in parts]
+        both_B2M = torch.cat([newest_BM, *pooled], dim=1)
+        ctx.save_for_backward(rows, last, *maps_aliases_tables, gate_PD, alpha_P1, both_B2M)
+        return product(both_B2M, maps.combine.T)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, last, *rest, gate_PD, alpha_P1, both_B2M = ctx.saved_tensors
+        maps, rest = _Maps(*rest[:5]), rest[5:]
+        parts = [
+            Part(table, alias) for alias, table in zip(rest[: len(rest) // 2], rest[len(rest) // 2 :], strict=True)
+        ]
+        width = both_B2M.shape[1] // 2
+        of_newest_BM, of_pooled_BM = torch.split(product(gradients[0], maps.combine), width, dim=1)
+        of_events = [each.index_select(0, rows) for each in _by_part(of_pooled_BM, parts)]
+        of_alpha_P = sum(
+            torch.linalg.vecdot(each, part.table.index_select(0, part.alias))
+            for each, part in zip(of_events, parts, strict=True)
+        )
+        assert isinstance(of_alpha_P, Tensor)
+        of_weight = of_alpha_P @ gate_PD
+        of_hidden_PD = torch.ops.aten.sigmoid_backward(torch.outer(of_alpha_P, maps.weight), gate_PD)
+        of_hidden_BD = _sums(of_hidden_PD, rows, len(last))
+        of_newest_BM = product(of_hidden_BD, maps.of_last).add_(of_newest_BM)
+        of_tables, of_each = [], []
+        for part, of_part, of_event, of_newest in zip(
+            parts, _by_part(maps.of_each, parts), of_events, _by_part(of_newest_BM, parts), strict=True
+        ):
+            of_rows_SD, multiply = _sums(of_hidden_PD, part.alias, len(part.table)), _product_for(part.table)
+            of_each.append(multiply(of_rows_SD.T, part.table))
+            of_table = multiply(of_rows_SD, of_part)
+            of_table.index_add_(0, part.alias, of_event.mul_(alpha_P1))
+            of_tables.append(of_table.index_add_(0, part.alias.index_select(0, last), of_newest))
+        of_maps = (
+            product(of_hidden_BD.T, both_B2M[:, :width]),
+            of_hidden_BD.sum(0),
+            torch.cat(of_each, dim=1),
+            of_weight,
+            product(gradients[0].T, both_B2M),
+        )
+        return None, None, *of_maps, *[None] * len(parts), *of_tables
+
+
+def _by_part(vectors: Tensor, parts: Sequence[Part]) -> Sequence[Tensor]:
+    """Columns of whole vectors, part by part."""
+    return torch.split(vectors, [part.table.shape[1] for part in parts], dim=1)
+
+
+def _sums(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    return values.new_zeros(num_rows, values.shape[1]).index_add_(0, rows, values)
+
+
+def _product_for(table: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """How products over the rows of a table are taken: by oneDNN only if their number is one that comes back."""
+    return product if padded_rows(len(table)) == len(table) else torch.mm

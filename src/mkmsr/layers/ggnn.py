@@ -51,7 +51,7 @@ class GGNN(nn.Module):
     The two gates are one family: swapping z and 1 - z only renames the gate.
 
     Maps of maps are multiplied out: with "gru", a step gathers A+ h and A- h side by side and applies one matrix to
-    them and one to h, see `_GatedStep`. With "slides", whose candidate needs r first, maps are applied once per *input
+    them and one to h, see `_step`. With "slides", whose candidate needs r first, maps are applied once per *input
     state* and summed over transitions; in the first step a state is a distinct item of the whole batch.
 
     Args:
@@ -61,7 +61,7 @@ class GGNN(nn.Module):
         gate: Order of the gate and whether there are biases.
 
     Shapes:
-        states [S, D], state_of_node [N], transitions over N nodes -> [N, D].
+        states [S, D], state_of_node [N], transitions over N nodes -> [N', D], where N' is N or somewhat more.
 
     Source: Li et al., Gated Graph Sequence Neural Networks, ICLR 2016; "sum" and "slides" as in the MKM-SR talk,
     "concat" and "gru" as in SR-GNN (Wu et al., AAAI 2019).
@@ -87,7 +87,7 @@ class GGNN(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, states: Tensor, state_of_node: Tensor, transitions: Transitions) -> Tensor:
-        """Node states after H steps. Shape [N, D]."""
+        """Node states after H steps. Shape [N', D]: the rows below N, if there are any, mean nothing."""
         for _ in range(self.steps):
             if self.gate == "gru":
                 states = _gated_step(states, state_of_node, transitions, self._maps())
@@ -97,20 +97,29 @@ class GGNN(nn.Module):
         return states if self.steps else states.index_select(0, state_of_node)
 
     def _maps(self) -> _Maps:
-        """The maps of the gates "gru", with those of the messages multiplied out.
-
-        Rows of A+ and A- sum to 1, or to 0 at a node that nothing enters or leaves: there b_in or b_out do not count.
-        """
-        of_message, of_state = self.from_message, self.from_state
+        """The weights of the gates "gru" with the messages' own maps put in front, which "sum" does not have."""
+        width, (gates_in, gates_out) = self.dim, self._gates_by_way()
         if self.aggregation == "sum":
-            heard = torch.cat([of_message.weight, of_message.weight, torch.zeros_like(of_message.weight[:, :2])], dim=1)
+            nothing = self.message_bias.new_zeros(width, 1)
+            one = torch.cat([torch.eye(width, dtype=nothing.dtype, device=nothing.device), nothing], dim=1)
+            ways = (torch.cat([one, self.message_bias[:, None]], dim=1), torch.cat([one, nothing], dim=1))
         else:
-            gates_in, gates_out = torch.split(of_message.weight, self.dim, dim=1)
-            ways = ((gates_in, self.message_in), (gates_out, self.message_out))
-            maps = [gates @ way.weight for gates, way in ways]
-            heard = torch.cat([*maps, *((gates @ way.bias)[:, None] for gates, way in ways)], dim=1)
-        always = F.linear(self.message_bias, of_message.weight, of_message.bias)
-        return _Maps(heard, always, of_state.weight, of_state.bias)
+            biases = torch.split(self.message_bias[:, None], width)
+            messages = (self.message_in, self.message_out)
+            ways = tuple(
+                torch.cat([each.weight, each.bias[:, None], bias], dim=1)
+                for each, bias in zip(messages, biases, strict=True)
+            )
+        of_state = self.from_state
+        return _Maps(gates_in, gates_out, *ways, self.from_message.bias, of_state.weight, of_state.bias)
+
+    def _gates_by_way(self) -> tuple[Tensor, Tensor]:
+        """What the gates do with in and out messages. Shape [3D, D] each."""
+        weight = self.from_message.weight
+        if self.aggregation == "sum":
+            return weight, weight
+        gates_in, gates_out = torch.split(weight, self.dim, dim=1)
+        return gates_in, gates_out
 
     def _step_of_the_slides(self, states: Tensor, state_of_node: Tensor, transitions: Transitions) -> Tensor:
         reset_a, update_a, candidate_a = self._messages(states, state_of_node, transitions).chunk(3, dim=1)
@@ -137,87 +146,118 @@ class GGNN(nn.Module):
 
 
 class _Maps(NamedTuple):
-    """What stands inside of the three gates "gru" (reset, update, candidate) by what a node hears, and by its state.
+    """The weights of a step with the gate "gru" (gates: reset, update, candidate).
 
     Args:
-        heard: Of [A+ h, A- h, row sums of A+, row sums of A-]. Shape [3D, 2D + 2].
-        heard_bias: Shape [3D].
+        gates_in: Of the gates, by a + b of the in-transitions. Shape [3D, D].
+        gates_out: By that of the out-transitions. Shape [3D, D].
+        way_in: W_in, b_in and the first half of b side by side. Shape [D, D + 2].
+        way_out: W_out, b_out and the other half. Shape [D, D + 2].
+        bias: Of the gates, by messages. Shape [3D].
         state: W_h. Shape [3D, D].
         state_bias: Shape [3D].
     """
 
-    heard: Tensor
-    heard_bias: Tensor
+    gates_in: Tensor
+    gates_out: Tensor
+    way_in: Tensor
+    way_out: Tensor
+    bias: Tensor
     state: Tensor
     state_bias: Tensor
 
 
 def _gated_step(states: Tensor, state_of_node: Tensor, transitions: Transitions, maps: _Maps) -> Tensor:
-    """A step with the gate "gru". Shape [N, D]."""
+    """A step with the gate "gru". Shape [N', D]."""
     if not torch.is_grad_enabled():
-        return _step(states, state_of_node, transitions, maps)[-1]
+        return _step(states, state_of_node, transitions, maps).after
     result: Tensor = _GatedStep.apply(states, state_of_node, *transitions, *maps)  # type: ignore[no-untyped-call]
     return result
 
 
-def _step(
-    states_SD: Tensor, state_of_node: Tensor, transitions: Transitions, maps: _Maps
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """h [N', D] and what nodes hear [N', 2D + 2]; r, z and W_hc h + b_hc side by side [N, 3D]; c and h', each [N, D].
+class _Step(NamedTuple):
+    """What a step computes for N nodes, filled up with rows of zeros to N'.
 
-    N' is N filled up with rows of zeros.
+    Args:
+        heard_map: From what is heard to the sums inside the gates. Shape [3D, 2D + 4].
+        before: h. Shape [N', D].
+        heard: A+ h, its row sums and 1, then the same of A-. Shape [N', 2D + 4].
+        gates: r, z and W_hc h + b_hc side by side. Shape [N', 3D].
+        candidate: c. Shape [N', D].
+        after: h'. Shape [N', D].
     """
-    source, destination, in_weight, out_weight = transitions
+
+    heard_map: Tensor
+    before: Tensor
+    heard: Tensor
+    gates: Tensor
+    candidate: Tensor
+    after: Tensor
+
+
+def _step(states_SD: Tensor, state_of_node: Tensor, transitions: Transitions, maps: _Maps) -> _Step:
+    """Rows of A+ and A- sum to 1, or to 0 at a node that nothing enters or leaves: there b_in or b_out do not count."""
     nodes, dim = len(state_of_node), states_SD.shape[1]
     before = states_SD.new_zeros(padded_rows(nodes), dim)
-    h_ND = torch.index_select(states_SD, 0, state_of_node, out=before[:nodes])
-    heard = before.new_zeros(len(before), 2 * dim + 2)
-    entered, left = torch.zeros_like(h_ND), torch.zeros_like(h_ND)
-    entered.index_add_(0, destination, h_ND.index_select(0, source).mul_(in_weight[:, None]))
-    left.index_add_(0, source, h_ND.index_select(0, destination).mul_(out_weight[:, None]))
-    sums = in_weight.new_zeros(2, nodes)
-    sums[0].index_add_(0, destination, in_weight)
-    sums[1].index_add_(0, source, out_weight)
-    torch.cat([entered, left, sums.T.to(heard)], dim=1, out=heard[:nodes])
-    gates = product(before, maps.state.T)[:nodes].add_(maps.state_bias)
-    by_heard = product(heard, maps.heard.T)[:nodes].add_(maps.heard_bias)
+    torch.index_select(states_SD, 0, state_of_node, out=before[:nodes])
+    heard = _heard(before, nodes, transitions)
+    heard_map = torch.cat([product(maps.gates_in, maps.way_in), product(maps.gates_out, maps.way_out)], dim=1)
+    gates = product(before, maps.state.T).add_(maps.state_bias)
+    by_heard = product(heard, heard_map.T).add_(maps.bias)
     gates[:, : 2 * dim].add_(by_heard[:, : 2 * dim]).sigmoid_()
     reset, update, of_state = gates.chunk(3, dim=1)
     candidate = tanh_(torch.addcmul(by_heard[:, 2 * dim :], reset, of_state))
-    return before, heard, gates, candidate, torch.lerp(candidate, h_ND, update)
+    return _Step(heard_map, before, heard, gates, candidate, torch.lerp(candidate, before, update))
+
+
+def _heard(before: Tensor, nodes: int, transitions: Transitions) -> Tensor:
+    source, destination, in_weight, out_weight = transitions
+    dim = before.shape[1]
+    entered, left = before.new_zeros(2, nodes, dim)
+    entered.index_add_(0, destination, before.index_select(0, source).mul_(in_weight[:, None]))
+    left.index_add_(0, source, before.index_select(0, destination).mul_(out_weight[:, None]))
+    sums = before.new_zeros(2, nodes, 1)
+    sums[0, :, 0].index_add_(0, destination, in_weight.to(sums))
+    sums[1, :, 0].index_add_(0, source, out_weight.to(sums))
+    ones = before.new_ones(nodes, 1)
+    heard = before.new_zeros(len(before), 2 * dim + 4)
+    torch.cat([entered, sums[0], ones, left, sums[1], ones], dim=1, out=heard[:nodes])
+    return heard
 
 
 class _GatedStep(torch.autograd.Function):
     """`_step` with its backward pass by hand.
 
     With y the sums inside the gates by what is heard, and x those by the state: d heard = dy M, dM = dy' heard, and
-    likewise for the state; d heard goes back along the transitions, and dh' z past the gates.
+    likewise for the state; d heard goes back along the transitions, and dh' z past the gates. M itself is a product.
     """
 
     @staticmethod
     def forward(ctx: Any, states_SD: Tensor, state_of_node: Tensor, *transitions_and_maps: Tensor) -> Tensor:
         transitions, maps = Transitions(*transitions_and_maps[:4]), _Maps(*transitions_and_maps[4:])
-        before, heard, gates, candidate, after = _step(states_SD, state_of_node, transitions, maps)
-        ctx.save_for_backward(state_of_node, *transitions, maps.heard, maps.state, before, heard, gates, candidate)
+        step = _step(states_SD, state_of_node, transitions, maps)
+        ctx.save_for_backward(state_of_node, *transitions, *maps, *step[:-1])
         ctx.num_states = len(states_SD)
-        return after
+        return step.after
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         state_of_node, source, destination, in_weight, out_weight, *rest = ctx.saved_tensors
-        heard_map, state_map, before, heard, gates, candidate = rest
-        of_after, (nodes, dim) = gradients[0], candidate.shape
-        by_reset, by_update, by_new = gate_derivatives(gates, candidate, before[:nodes])
-        by_heard, by_state = gates.new_zeros(2, len(before), 3 * dim)
-        torch.cat([by_reset, by_update, by_new], dim=1, out=by_heard[:nodes])
-        by_heard[:nodes].view(nodes, 3, dim).mul_(of_after[:, None])
-        by_state.copy_(by_heard)
-        by_state[:nodes, 2 * dim :].mul_(gates[:, :dim])
-        of_h = product(by_state, state_map)[:nodes].addcmul_(of_after, gates[:, dim : 2 * dim])
-        of_entered, of_left = product(by_heard, heard_map)[:nodes, : 2 * dim].chunk(2, dim=1)
-        of_h.index_add_(0, source, of_entered.index_select(0, destination).mul_(in_weight[:, None]))
-        of_h.index_add_(0, destination, of_left.index_select(0, source).mul_(out_weight[:, None]))
-        of_states = of_h.new_zeros(ctx.num_states, dim).index_add_(0, state_of_node, of_h)
-        of_maps = (product(by_heard.T, heard), by_heard.sum(0), product(by_state.T, before), by_state.sum(0))
-        return of_states, *[None] * 5, *of_maps
+        maps, (heard_map, before, heard, gates, candidate) = _Maps(*rest[:7]), rest[7:]
+        of_after, (nodes, dim) = gradients[0], (len(state_of_node), before.shape[1])
+        by_reset, by_update, by_new = gate_derivatives(gates, candidate, before)
+        by_heard = torch.cat([by_reset, by_update, by_new], dim=1)
+        by_heard.view(-1, 3, dim).mul_(of_after[:, None])
+        by_state = by_heard.clone()
+        by_state[:, 2 * dim :].mul_(gates[:, :dim])
+        of_h = product(by_state, maps.state).addcmul_(of_after, gates[:, dim : 2 * dim])
+        of_entered, of_left = torch.split(product(by_heard, heard_map), dim + 2, dim=1)
+        of_h.index_add_(0, source, of_entered[:, :dim].index_select(0, destination).mul_(in_weight[:, None]))
+        of_h.index_add_(0, destination, of_left[:, :dim].index_select(0, source).mul_(out_weight[:, None]))
+        of_states = of_h.new_zeros(ctx.num_states, dim).index_add_(0, state_of_node, of_h[:nodes])
+        of_map_in, of_map_out = torch.split(product(by_heard.T, heard), dim + 2, dim=1)
+        of_gates = (product(of_map_in, maps.way_in.T), product(of_map_out, maps.way_out.T))
+        of_ways = (product(maps.gates_in.T, of_map_in), product(maps.gates_out.T, of_map_out))
+        of_state_map = (product(by_state.T, before), by_state.sum(0))
+        return of_states, *[None] * 5, *of_gates, *of_ways, by_heard.sum(0), *of_state_map

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import Negatives, SessionModel
 from mkmsr.processes import ALONE, Processes
+from mkmsr.training.adam import LeanAdam
 from mkmsr.training.config import LossConfig, OptimiserConfig
 from mkmsr.training.losses import knowledge_loss, session_loss
 from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
@@ -40,7 +41,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
         adagrad = RowAdagrad if config.touched_rows else torch.optim.Adagrad
         rate, decay = config.learning_rate, config.weight_decay
         return adagrad(parameters, lr=rate, weight_decay=decay, fused=devices == {"cpu"})
-    kind = RowAdam if config.touched_rows else torch.optim.Adam
+    kind = RowAdam if config.touched_rows else LeanAdam
     return kind(
         parameters,
         lr=config.learning_rate,

@@ -104,6 +104,14 @@ def test_a_batch_moves_as_a_whole(examples: ExampleTable) -> None:
     assert len(moved) == 3
 
 
+def test_a_batch_that_is_there_already_does_not_move_and_keeps_what_it_derived(examples: ExampleTable) -> None:
+    batch = collate(examples, np.arange(3))
+    assert batch.derived == ()
+    batch.derive(["operation_tree", "last"])
+    assert batch.derived == ("last", "operation_tree")
+    assert batch.to("cpu") is batch
+
+
 def test_a_batch_of_bare_sequences_has_no_targets() -> None:
     batch = SessionBatch.from_sequences([([3, 3], [1, 2]), ([5], [1])])
     assert prefixes(batch) == [([3, 3], [1, 2]), ([5], [1])]

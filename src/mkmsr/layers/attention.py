@@ -6,7 +6,7 @@ Dimension letters: B sessions, P events, S rows of a part's table, D embedding s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -80,7 +80,7 @@ class SoftAttention(nn.Module):
         """s of each session. Shape [B, D]."""
         maps = _Maps(self.of_last.weight, self.of_last.bias, self.of_each.weight, self.weight, self.combine.weight)
         tables, aliases = zip(*parts, strict=True)
-        s_BD: Tensor = _Readout.apply(rows, last, *maps, *aliases, *tables)  # type: ignore[no-untyped-call]
+        s_BD: Tensor = _Readout.apply(rows, last, maps, aliases, *maps, *tables)  # type: ignore[no-untyped-call]
         return s_BD
 
 
@@ -94,79 +94,65 @@ class _Maps(NamedTuple):
     combine: Tensor
 
 
-def _vectors(parts: Sequence[Part], positions: Tensor) -> Tensor:
-    """The whole micro-behaviour vectors of some events."""
-    return torch.cat([part.table.index_select(0, part.alias.index_select(0, positions)) for part in parts], dim=1)
-
-
 class _Readout(torch.autograd.Function):
-    """`SoftAttention` with both passes by hand: half as many operations, and the products by `products.product`."""
+    """`SoftAttention` with both passes by hand, in half as many operations.
+
+    P' is P filled up with rows of zeros. M is the size of a whole micro-behaviour vector.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, last: Tensor, *maps_aliases_tables: Tensor) -> Tensor:
-        maps, rest = _Maps(*maps_aliases_tables[:5]), maps_aliases_tables[5:]
-        parts = [
-            Part(table, alias) for alias, table in zip(rest[: len(rest) // 2], rest[len(rest) // 2 :], strict=True)
-        ]
-        newest_BM = _vectors(parts, last)
-        hidden_PD = product(newest_BM, maps.of_last.T).add_(maps.bias).index_select(0, rows)
-        for part, of_part in zip(parts, _by_part(maps.of_each, parts), strict=True):
-            hidden_PD += _product_for(part.table)(part.table, of_part.T).index_select(0, part.alias)
-        gate_PD = hidden_PD.sigmoid_()
-        alpha_P1 = (gate_PD @ maps.weight)[:, None]
-        pooled = [_sums(part.table.index_select(0, part.alias).mul_(alpha_P1), rows, len(last)) for part in parts]
-        both_B2M = torch.cat([newest_BM, *pooled], dim=1)
-        ctx.save_for_backward(rows, last, *maps_aliases_tables, gate_PD, alpha_P1, both_B2M)
+    def forward(ctx: Any, rows: Tensor, last: Tensor, maps: _Maps, aliases: Sequence[Tensor], *given: Tensor) -> Tensor:
+        tables = given[len(maps) :]
+        events, sessions = len(rows), len(last)
+        m_PM = given[0].new_zeros(padded_rows(events), maps.of_each.shape[1])
+        gathered = [table.index_select(0, alias) for table, alias in zip(tables, aliases, strict=True)]
+        torch.cat(gathered, dim=1, out=m_PM[:events])
+        newest_BM = m_PM.index_select(0, last)
+        hidden_BD = product(newest_BM, maps.of_last.T).add_(maps.bias)
+        gate_PD = product(m_PM, maps.of_each.T)
+        gate_PD[:events].add_(hidden_BD.index_select(0, rows)).sigmoid_()
+        alpha_P1 = torch.mv(gate_PD[:events], maps.weight)[:, None]
+        pooled_BM = _sums(m_PM[:events] * alpha_P1, rows, sessions)
+        both_B2M = torch.cat([newest_BM, pooled_BM], dim=1)
+        ctx.save_for_backward(rows, last, *maps, *aliases, m_PM, gate_PD, alpha_P1, both_B2M)
+        ctx.table_sizes = [table.shape for table in tables]
         return product(both_B2M, maps.combine.T)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        rows, last, *rest, gate_PD, alpha_P1, both_B2M = ctx.saved_tensors
-        maps, rest = _Maps(*rest[:5]), rest[5:]
-        parts = [
-            Part(table, alias) for alias, table in zip(rest[: len(rest) // 2], rest[len(rest) // 2 :], strict=True)
-        ]
-        width = both_B2M.shape[1] // 2
-        of_newest_BM, of_pooled_BM = torch.split(product(gradients[0], maps.combine), width, dim=1)
-        of_events = [each.index_select(0, rows) for each in _by_part(of_pooled_BM, parts)]
-        of_alpha_P = sum(
-            torch.linalg.vecdot(each, part.table.index_select(0, part.alias))
-            for each, part in zip(of_events, parts, strict=True)
-        )
-        assert isinstance(of_alpha_P, Tensor)
-        of_weight = of_alpha_P @ gate_PD
-        of_hidden_PD = torch.ops.aten.sigmoid_backward(torch.outer(of_alpha_P, maps.weight), gate_PD)
-        of_hidden_BD = _sums(of_hidden_PD, rows, len(last))
+        (rows, last), maps, rest = ctx.saved_tensors[:2], _Maps(*ctx.saved_tensors[2:7]), ctx.saved_tensors[7:]
+        *aliases, m_PM, gate_PD, alpha_P1, both_B2M = rest
+        (of_s_BD,), events, (sessions, width) = gradients, len(rows), (len(last), m_PM.shape[1])
+        of_newest_BM, of_pooled_BM = torch.split(product(of_s_BD, maps.combine), width, dim=1)
+        of_pooled_PM = of_pooled_BM.index_select(0, rows)
+        of_alpha_P = torch.linalg.vecdot(of_pooled_PM, m_PM[:events])
+        of_weight = torch.mv(gate_PD[:events].T, of_alpha_P)
+        gate = gate_PD[:events]
+        of_gate_PD = torch.zeros_like(gate_PD)  # By what stands inside the sigmoid.
+        of_gate_PD[:events].addcmul_(gate, 1 - gate).mul_(of_alpha_P[:, None]).mul_(maps.weight)
+        of_hidden_BD = _sums(of_gate_PD[:events], rows, sessions)
         of_newest_BM = product(of_hidden_BD, maps.of_last).add_(of_newest_BM)
-        of_tables, of_each = [], []
-        for part, of_part, of_event, of_newest in zip(
-            parts, _by_part(maps.of_each, parts), of_events, _by_part(of_newest_BM, parts), strict=True
-        ):
-            of_rows_SD, multiply = _sums(of_hidden_PD, part.alias, len(part.table)), _product_for(part.table)
-            of_each.append(multiply(of_rows_SD.T, part.table))
-            of_table = multiply(of_rows_SD, of_part)
-            of_table.index_add_(0, part.alias, of_event.mul_(alpha_P1))
-            of_tables.append(of_table.index_add_(0, part.alias.index_select(0, last), of_newest))
+        of_m_PM = product(of_gate_PD, maps.of_each)[:events].addcmul_(of_pooled_PM, alpha_P1)
+        of_m_PM.index_add_(0, last, of_newest_BM)
         of_maps = (
             product(of_hidden_BD.T, both_B2M[:, :width]),
             of_hidden_BD.sum(0),
-            torch.cat(of_each, dim=1),
+            product(of_gate_PD.T, m_PM),
             of_weight,
-            product(gradients[0].T, both_B2M),
+            product(of_s_BD.T, both_B2M),
         )
-        return None, None, *of_maps, *[None] * len(parts), *of_tables
+        of_tables, begin = [], 0
+        for alias, (size, dim) in zip(aliases, ctx.table_sizes, strict=True):
+            of_tables.append(_sums(of_m_PM[:, begin : begin + dim], alias, size))
+            begin += dim
+        return None, None, None, None, *of_maps, *of_tables
 
 
-def _by_part(vectors: Tensor, parts: Sequence[Part]) -> Sequence[Tensor]:
-    """Columns of whole vectors, part by part."""
-    return torch.split(vectors, [part.table.shape[1] for part in parts], dim=1)
+def _vectors(parts: Sequence[Part], positions: Tensor) -> Tensor:
+    """The whole micro-behaviour vectors of some events."""
+    return torch.cat([part.table.index_select(0, part.alias.index_select(0, positions)) for part in parts], dim=1)
 
 
 def _sums(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     return values.new_zeros(num_rows, values.shape[1]).index_add_(0, rows, values)
-
-
-def _product_for(table: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """How products over the rows of a table are taken: by oneDNN only if their number is one that comes back."""
-    return product if padded_rows(len(table)) == len(table) else torch.mm

@@ -102,16 +102,16 @@ class GGNN(nn.Module):
         if self.aggregation == "sum":
             nothing = self.message_bias.new_zeros(width, 1)
             one = torch.cat([torch.eye(width, dtype=nothing.dtype, device=nothing.device), nothing], dim=1)
-            ways = (torch.cat([one, self.message_bias[:, None]], dim=1), torch.cat([one, nothing], dim=1))
+            way_in, way_out = (torch.cat([one, bias], dim=1) for bias in (self.message_bias[:, None], nothing))
         else:
             biases = torch.split(self.message_bias[:, None], width)
             messages = (self.message_in, self.message_out)
-            ways = tuple(
+            way_in, way_out = (
                 torch.cat([each.weight, each.bias[:, None], bias], dim=1)
                 for each, bias in zip(messages, biases, strict=True)
             )
         of_state = self.from_state
-        return _Maps(gates_in, gates_out, *ways, self.from_message.bias, of_state.weight, of_state.bias)
+        return _Maps(gates_in, gates_out, way_in, way_out, self.from_message.bias, of_state.weight, of_state.bias)
 
     def _gates_by_way(self) -> tuple[Tensor, Tensor]:
         """What the gates do with in and out messages. Shape [3D, D] each."""

@@ -27,6 +27,10 @@ _CACHED_SCORES = 2**18
 second-level cache between the passes over them."""
 
 
+_SMALLEST_SHARE = 1e-30
+"""A target's probability whose logarithm can be trusted; where one is smaller the scores are taken a second time."""
+
+
 class SparseScores(NamedTuple):
     """Something to add to a few scores: `values[m]` to the score of item `columns[m]` for session `rows[m]`.
 
@@ -141,22 +145,28 @@ class _TargetLogSoftmax(torch.autograd.Function):
         by_item: Tensor | None,
         multiply: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
-        scores = multiply(queries, items.T)
-        if by_item is not None:
-            scores += by_item.T
-        if rows is not None and columns is not None and values is not None:
-            scores.index_put_((rows, columns), values, accumulate=True)
-        scores[:, 0] = float("-inf")
-        target = targets[:, None]
-        of_target, highest = scores.gather(1, target), scores.amax(1, keepdim=True)
+        def score() -> Tensor:
+            scores = multiply(queries, items.T)
+            if by_item is not None:
+                scores += by_item.T
+            if rows is not None and columns is not None and values is not None:
+                scores.index_put_((rows, columns), values, accumulate=True)
+            scores[:, 0] = float("-inf")
+            return scores
+
+        scores, target = score(), targets[:, None]
         shares = torch.softmax(scores, 1, out=scores)
-        # The highest item's share is never too small for its logarithm, as the target's may be.
-        log_total = highest - shares.amax(1, keepdim=True).log()
+        of_target = shares.gather(1, target)
+        if (of_target < _SMALLEST_SHARE).any():
+            again = score()
+            result = again.gather(1, target) - again.logsumexp(1, keepdim=True)
+        else:
+            result = of_target.log()
         ctx.save_for_backward(
             queries, items, shares.scatter_add_(1, target, -torch.ones_like(of_target)), rows, columns
         )
         ctx.multiply = multiply
-        return (of_target - log_total).squeeze(1)
+        return result.squeeze(1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -41,12 +41,13 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
         adagrad = RowAdagrad if config.touched_rows else torch.optim.Adagrad
         rate, decay = config.learning_rate, config.weight_decay
         return adagrad(parameters, lr=rate, weight_decay=decay, fused=devices == {"cpu"})
-    kind = RowAdam if config.touched_rows else LeanAdam
+    is_fused = devices <= {"cpu", "cuda"}
+    kind = RowAdam if config.touched_rows else LeanAdam if is_fused else torch.optim.Adam
     return kind(
         parameters,
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
-        fused=devices <= {"cpu", "cuda"},
+        fused=is_fused,
         decoupled_weight_decay=config.name == "adamw",
     )
 

@@ -13,6 +13,7 @@ from mkmsr.data.earlier_visits import earlier_items
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
+from mkmsr.errors import ConfigError
 from mkmsr.models import ModelSizes, TrainingData, model_entry
 from mkmsr.models.compass import Compass
 from mkmsr.models.compass_earlier import EarlierVisits
@@ -109,3 +110,16 @@ def test_scores_are_a_distribution_and_new_visitors_need_nothing() -> None:
     new = batch.earlier.offsets.diff() == 0
     assert torch.allclose(scores[new], without[new], atol=1e-5)
     assert not torch.allclose(scores[~new], without[~new], atol=1e-2)
+
+
+def test_data_that_know_no_visitors_are_a_clear_error() -> None:
+    table, examples = come_back(5, seed=0)
+    entry = model_entry("compass")
+    model = entry.build(entry.configure({"dim": 8, "earlier_visits": True}), ModelSizes(ITEMS, 1))
+    with pytest.raises(ConfigError, match="--visitors"):
+        model.observe(TrainingData(replace(table, earlier=None), examples, KnowledgeGraph.empty(ITEMS)))
+
+
+def test_earlier_visits_need_a_mixture() -> None:
+    with pytest.raises(ConfigError, match="earlier_visits"):
+        model_entry("compass").configure({"earlier_visits": True, "copy_past": False, "neighbours": False})

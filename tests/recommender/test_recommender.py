@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from small_shop import fitted, small_shop
 
 from mkmsr.bundle import load_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.earlier_visits import EarlierItems
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.recommender import Recommendations, Recommender
@@ -71,7 +73,8 @@ def test_the_forms_of_an_event_mean_the_same(recommender: Recommender) -> None:
 
 
 def test_earlier_sessions_bring_back_what_the_visitor_touched(shop: PreparedDataset, tmp_path: Path) -> None:
-    config, model = fitted("compass", shop, dim=8, earlier_visits=True)
+    knowing = replace(shop, train=replace(shop.train, earlier=EarlierItems.nothing(len(shop.train))))
+    config, model = fitted("compass", knowing, dim=8, earlier_visits=True)
     path = save_bundle(tmp_path / "visits", model, name="compass", config=config, dataset=shop, metrics={})
     recommender = Recommender.load(path)
     now = ["item-03"]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import EarlierBatch, SessionBatch, TripleBatch
+from mkmsr.errors import ConfigError
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention, repeat_likelihood
@@ -127,6 +128,8 @@ class Compass(SessionModel):
                     module.weight[0].zero_()
 
     def observe(self, training: TrainingData) -> None:
+        if self.config.earlier_visits and training.sessions.earlier is None:
+            raise ConfigError("the data do not know visitors; use `mkmsr prepare --visitors`", key="earlier_visits")
         items = torch.from_numpy(training.sessions.items).long()
         counts = torch.bincount(items, minlength=self.sizes.num_items + 1)
         seen = counts > 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mkmsr.config import StrictModel
 from mkmsr.models.neighbour_index import VoteSettings
@@ -97,3 +97,9 @@ class CompassConfig(StrictModel):
     """Share of components dropped from item vectors that enter the encoder and from session vectors, in training."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """How neighbour sessions are found."""
+
+    @model_validator(mode="after")
+    def _mixture_fits(self) -> Self:
+        if self.earlier_visits and not (self.copy_past or self.neighbours):
+            raise ValueError("earlier_visits needs a mixture: copy_past or neighbours must be on")
+        return self

@@ -208,7 +208,7 @@ MODELS: dict[str, ModelEntry] = {
         SASRec,
         "a causal transformer over items, full cross-entropy",
         "Kang and McAuley, ICDM 2018",
-        training=_WHOLE_SESSIONS,
+        training=(*_WHOLE_SESSIONS, *_one_cycle(10, 0.003)),
     ),
     "embsr": ModelEntry(
         EMBSRConfig,

@@ -116,6 +116,16 @@ def test_the_model_holds_the_best_epochs_weights_and_stops_after_patience() -> N
     assert not model.training
 
 
+def test_the_last_epoch_can_be_kept_whatever_validation_says() -> None:
+    values = scripted([0.4, 0.3, 0.2])
+    model, free = TinyModel(), TinyModel()
+    config = settings(epochs=3, patience=1, keep="last")
+    result = fit(model, tiny_training(), config, validate=lambda _: {"mrr@20": next(values)}, seed=1)
+    assert (result.best_epoch, result.epochs_run, result.best_metrics) == (3, 3, {"mrr@20": 0.2})
+    fit(free, tiny_training(), config, seed=1)
+    assert same(weights(model), weights(free))
+
+
 def test_without_validation_it_runs_every_epoch_and_keeps_the_last() -> None:
     result = fit(TinyModel(), tiny_training(), settings(epochs=7, patience=1), seed=1)
     assert (result.best_epoch, result.epochs_run, result.best_metrics) == (7, 7, {})

@@ -104,7 +104,7 @@ MODELS: dict[str, ModelEntry] = {
         "vectors composed from attributes, copies of the past and similar sessions, as one mixture",
         "this project",
         flagship=True,
-        training=_one_cycle(3, 0.004),
+        training=(*_one_cycle(3, 0.004), ("keep", "last")),
     ),
     "mkm-sr": _mkm_sr(
         "graph network over items, GRU over operations, TransH as a second task",

@@ -233,7 +233,8 @@ class _Run:
             now = replace(now, best_epoch=epoch)
         elif record.phase == "sessions":
             value = self._selected(record.validation, epoch)
-            if before.best_epoch == 0 or value > self._selected(before.best_metrics, before.best_epoch):
+            is_kept = self.config.keep == "last" or before.best_epoch == 0
+            if is_kept or value > self._selected(before.best_metrics, before.best_epoch):
                 now = replace(now, best_epoch=epoch, best_metrics=dict(record.validation))
                 best = self.best = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
         waited = epoch - max(now.best_epoch, self.plan.knowledge_epochs)

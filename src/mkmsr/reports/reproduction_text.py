@@ -190,7 +190,7 @@ def _cost(table: SystemTable) -> str:
     busy = sum(row.system.processor_seconds * len(row.system.runs) for row in table.rows) / 60
     return (
         f"Runs of this table: {runs}. They took {busy:.0f} minutes of processor time, one thread each: {busy / 2:.0f} "
-        f"on two idle cores. By the clock of the machine that made them, which had other work too, they took {wall:.0f}."
+        f"on two idle cores. By the clock of the machine that made them, which had other work too, it was {wall:.0f}."
     )
 
 

@@ -68,7 +68,9 @@ PAIRS: dict[str, Pair] = {
         {"dropout": 0.25, "session_dropout": 0.5},
         _SAME_PLAN,
     ),
-    "hopwise-stamp": Pair("STAMP", "hopwise", "STAMP", _HOPWISE, "stamp", training=_SAME_PLAN),
+    "hopwise-stamp": Pair(
+        "STAMP", "hopwise", "STAMP", {**_HOPWISE, "learning_rate": 5e-3}, "stamp", training=_SAME_PLAN
+    ),
     "hopwise-fpmc": Pair(
         "FPMC",
         "hopwise",

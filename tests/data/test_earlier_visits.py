@@ -17,6 +17,7 @@ from mkmsr.data.engines import EngineOptions, open_engine
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.sessions import SessionTable
+from mkmsr.data.statistics import statistics
 from mkmsr.errors import ConfigError
 
 
@@ -158,3 +159,14 @@ def test_pairs_and_copies() -> None:
     batch = EarlierBatch.from_pairs([[(4, 1), (2, 2)]]).repeated(2)
     assert (batch.items.tolist(), batch.operations.tolist()) == ([4, 2, 4, 2], [1, 2, 1, 2])
     assert (batch.rows.tolist(), batch.ranks.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
+
+
+def test_returning_sessions_are_counted() -> None:
+    counts = statistics(prepare(log_of_visitors(3), OPTIONS))
+    dataset = prepare(log_of_visitors(3), OPTIONS)
+    assert dataset.test.earlier is not None
+    returning = sum(1 for count in np.diff(dataset.test.earlier.offsets).tolist() if count)
+    assert 0 < returning == counts["test"]["returning_sessions"] <= len(dataset.test)
+    both = counts["train"]["returning_sessions"] + counts["validation"]["returning_sessions"]
+    assert counts["train_and_validation"]["returning_sessions"] == both
+    assert "returning_sessions" not in statistics(prepare(log_of_visitors(3)))["test"]

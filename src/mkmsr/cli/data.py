@@ -184,6 +184,9 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
         f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "
         f"and {100 * counts['test']['new_item_target_share']:.2f} % of its targets"
     )
+    if "returning_sessions" in counts["test"]:
+        returning = (f"{counts[split]['returning_sessions']:,} of {split.replace('_', ' ')}" for split in splits[:3])
+        screen.say(f"sessions of visitors who came back: {', '.join(returning)}")
 
 
 def _show_audit(screen: Terminal, found: Audit) -> None:

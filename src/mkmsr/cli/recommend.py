@@ -42,8 +42,9 @@ def recommend(
 ) -> None:
     """Rank the items most likely to come next, for sessions given as JSON lines or for all sessions of a Parquet file.
 
-    A line is {"events": [{"item": "..", "operation": ".."}, ...]}, oldest event first. Unknown items are skipped and
-    counted. With --json there is one line of output a session; with --sessions one of totals.
+    A line is {"events": [{"item": "..", "operation": ".."}, ...]}, oldest event first; "earlier" beside it may hold the
+    events of the visitor's earlier sessions. Unknown items are skipped and counted. With --json there is one line of
+    output a session; with --sessions one of totals.
 
     Args:
         bundle: A saved model, for example runs/shop/bundle.

@@ -17,7 +17,8 @@ def statistics(dataset: PreparedDataset) -> dict[str, Any]:
     """What `mkmsr describe --json` prints; shares are 0..1, lengths in events.
 
     Train and validation are disjoint and count every prefix of their sessions; `train_and_validation` is what the paper
-    calls training. New items are those of no session before the test.
+    calls training. New items are those of no session before the test. Returning sessions, counted where the data know
+    visitors, are those whose visitor has touched something in earlier sessions.
     """
     train, validation, test = (_counts(dataset, table) for table in (dataset.train, dataset.validation, dataset.test))
     seen = dataset.seen_before("test")
@@ -41,7 +42,10 @@ def statistics(dataset: PreparedDataset) -> dict[str, Any]:
 
 
 def _counts(dataset: PreparedDataset, table: SessionTable) -> dict[str, Any]:
-    return {"sessions": len(table), "events": table.num_events, "examples": dataset.num_examples(table)}
+    counts = {"sessions": len(table), "events": table.num_events, "examples": dataset.num_examples(table)}
+    if table.earlier is not None:
+        counts["returning_sessions"] = int(np.count_nonzero(np.diff(table.earlier.offsets)))
+    return counts
 
 
 def _new_share(items: NDArray[np.integer], seen: NDArray[np.bool_]) -> float:

@@ -209,9 +209,12 @@ class Compass(SessionModel):
             return likelihood_B
         share = self.config.explore.own_task
         likelihood_B = (1 - share) * likelihood_B + share * explore_B
-        columns = [1] * self.config.copy_past + [3] * self.config.earlier_visits
-        tasks = [repeat_likelihood(mixture.log_gates[:, column], listed[column - 1]) for column in columns]
-        return likelihood_B + self.config.copy_task * sum(tasks) if self.config.copy_task else likelihood_B
+        asked = [("copy", self.config.copy_past), ("earlier", self.config.earlier_visits)]
+        columns = [COMPONENTS.index(name) for name, is_on in asked if is_on and self.config.copy_task]
+        for column in columns:
+            right_B = repeat_likelihood(mixture.log_gates[:, column], listed[column - 1])
+            likelihood_B = likelihood_B + self.config.copy_task * right_B
+        return likelihood_B
 
     def score(self, batch: SessionBatch) -> Tensor:
         vectors_VD = self.vectors()

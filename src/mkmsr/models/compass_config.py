@@ -79,8 +79,9 @@ class CompassConfig(StrictModel):
     copy_past: bool = True
     """Whether the mixture has copies of the session's own events."""
     copy_task: Annotated[float, Field(ge=0)] = 0.3
-    """Weight, in training, of telling whether the next item is one of the past, and which: left to the mixture, the
-    catalogue's softmax explains the repeats that it has learnt by heart, and the copies' weight comes out too low."""
+    """Weight, in training, of telling whether the next item is one of the past, and which; likewise for earlier visits.
+    Left to the mixture, the catalogue's softmax explains the repeats that it has learnt by heart, and the copies'
+    weight comes out too low."""
     neighbours: bool = True
     """Whether the mixture has neighbour sessions."""
     earlier_visits: bool = False

@@ -146,16 +146,20 @@ class _TargetLogSoftmax(torch.autograd.Function):
         multiply: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         def score() -> Tensor:
-            scores = multiply(queries, items.T)
-            if by_item is not None:
-                scores += by_item.T
+            if by_item is None:
+                scores = multiply(queries, items.T)
+            else:  # Stored item by item, as what is added is and as its gradient has to be.
+                scores = multiply(items, queries.T).add_(by_item).T
             if rows is not None and columns is not None and values is not None:
                 scores.index_put_((rows, columns), values, accumulate=True)
             scores[:, 0] = float("-inf")
             return scores
 
         scores, target = score(), targets[:, None]
-        shares = torch.softmax(scores, 1, out=scores)
+        if by_item is None:
+            shares = torch.softmax(scores, 1, out=scores)
+        else:
+            shares = torch.softmax(scores.T, 0, out=scores.T).T
         of_target = shares.gather(1, target)
         if (of_target < _SMALLEST_SHARE).any():
             again = score()

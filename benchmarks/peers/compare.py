@@ -60,9 +60,11 @@ def accuracy(name: str, pair: Pair, dataset: PreparedDataset, out: Path, seeds: 
     }
 
 
-def speed(pair: Pair, dataset: PreparedDataset, out: Path, turns: int) -> dict[str, Any]:
+def speed(
+    pair: Pair, dataset: PreparedDataset, out: Path, turns: int, *, default_padding: bool = False
+) -> dict[str, Any]:
     """Seconds of an epoch of both sides, in turns; the peer's first epoch warms it up."""
-    peer = new_peer(pair, dataset, seed=0, folder=out / "speed")
+    peer = new_peer(pair, dataset, seed=0, folder=out / "speed", default_padding=default_padding)
     peer.train_epoch()
     peers, ours = [], []
     for turn in range(turns):
@@ -77,6 +79,7 @@ def speed(pair: Pair, dataset: PreparedDataset, out: Path, turns: int) -> dict[s
         "events": int(dataset.train.lengths.sum()),
         "batch_size": our_config(pair).training.batch_size,
         "turns": turns,
+        "padded_to": getattr(peer, "longest", None),
         "ratio": median(wall),
         "processor_ratio": median(processor),
         "spread": spread(
@@ -111,12 +114,16 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument(
+        "--default-padding", action="store_true", help="speed: pad as hopwise does by default, not to the longest"
+    )
     arguments = parser.parse_args()
     pair, dataset = PAIRS[arguments.pair], PreparedDataset.load(arguments.data)
     if arguments.what == "accuracy":
         found = accuracy(arguments.pair, pair, dataset, arguments.out, arguments.seeds)
     else:
-        found = speed(pair, dataset, arguments.out / arguments.pair, arguments.turns)
+        folder, default_padding = arguments.out / arguments.pair, arguments.default_padding
+        found = speed(pair, dataset, folder, arguments.turns, default_padding=default_padding)
     config = our_config(pair)
     document = {
         **found,
@@ -131,7 +138,8 @@ def main() -> None:
         },
         "environment": environment(),
     }
-    path = RESULTS / f"peers-{arguments.what}-{arguments.pair}.json"
+    variant = "-default-padding" if arguments.default_padding and arguments.what == "speed" else ""
+    path = RESULTS / f"peers-{arguments.what}-{arguments.pair}{variant}.json"
     atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key != "settings"}, indent=2))
 

@@ -35,11 +35,22 @@ class HopwisePeer:
         dataset: Prepared data; fitted on train alone.
         seed: Of first weights, order, dropout and negatives.
         folder: For the files that hopwise reads and writes.
+        default_padding: Fill prefixes up to hopwise's default of 50 events, as it does itself where it cuts sessions
+            into prefixes; those that it reads from files it fills up to the longest.
     """
 
-    def __init__(self, model: str, settings: dict[str, Any], dataset: PreparedDataset, *, seed: int, folder: Path):
+    def __init__(
+        self,
+        model: str,
+        settings: dict[str, Any],
+        dataset: PreparedDataset,
+        *,
+        seed: int,
+        folder: Path,
+        default_padding: bool = False,
+    ):
         logging.disable(logging.INFO)
-        self.longest = dataset.max_session_events - 1
+        length = {} if default_padding else {"MAX_ITEM_LIST_LENGTH": dataset.max_session_events - 1}
         write_files(dataset, folder / NAME)
         config = Config(
             model=model,
@@ -52,7 +63,7 @@ class HopwisePeer:
                 "ITEM_ID_FIELD": "item_id",
                 "alias_of_item_id": ["item_id_list"],
                 "load_col": {"inter": ["session_id", "item_id_list", "item_id"], "item": ["item_id"]},
-                "MAX_ITEM_LIST_LENGTH": self.longest,
+                **length,
                 "eval_args": {"split": {"LS": "valid_and_test"}, "group_by": None, "order": "TO", "mode": "full"},
                 "metrics": ["Hit", "MRR"],
                 "topk": [20],
@@ -64,8 +75,10 @@ class HopwisePeer:
                 **settings,
             },
         )
+        self.longest = int(config["MAX_ITEM_LIST_LENGTH"])
         loaded = create_dataset(config)
         self.train_data, _, _ = data_preparation(config, loaded)
+        _fill_up(self.train_data.dataset.inter_feat, self.longest)
         init_seed(seed, config["reproducibility"])
         self.network = get_model(config["model"])(config, self.train_data.dataset).to(config["device"])
         self.trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, self.network)
@@ -105,6 +118,13 @@ class HopwisePeer:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def _fill_up(examples: Interaction, length: int) -> None:
+    """Make all prefixes `length` events long, with zeros at the end."""
+    prefixes = examples["item_id_list"]
+    missing = prefixes.new_zeros(len(prefixes), length - prefixes.shape[1])
+    examples.interaction["item_id_list"] = torch.cat([prefixes, missing], dim=1)
 
 
 def dataset_items(dataset: PreparedDataset) -> range:

@@ -135,12 +135,13 @@ def run_peer(pair: Pair, dataset: PreparedDataset, seed: int, folder: Path) -> R
     return Run(seed, best, len(course), tuple(course), ranks)
 
 
-def new_peer(pair: Pair, dataset: PreparedDataset, *, seed: int, folder: Path) -> Peer:
+def new_peer(pair: Pair, dataset: PreparedDataset, *, seed: int, folder: Path, default_padding: bool = False) -> Peer:
     """The other library's model with first weights; each library is imported in its own environment alone."""
     if pair.library == "hopwise":
         from hopwise_peer import HopwisePeer
 
-        return HopwisePeer(pair.peer, dict(pair.peer_settings), dataset, seed=seed, folder=folder)
+        settings = dict(pair.peer_settings)
+        return HopwisePeer(pair.peer, settings, dataset, seed=seed, folder=folder, default_padding=default_padding)
     from cornac_peer import CornacPeer
 
     return CornacPeer(pair.peer, dict(pair.peer_settings), dataset, hook=pair.hook, seed=seed)

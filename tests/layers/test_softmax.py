@@ -51,6 +51,21 @@ def test_values_and_gradients_are_those_of_the_plain_softmax(spread: float, *, w
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("spread", [1.0, 100.0])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_what_is_added_item_by_item_counts_and_gets_a_gradient(spread: float, *, sampled: bool) -> None:
+    queries, items, targets, extra = planted(spread)
+    by_item = torch.linspace(-2, 2, _ITEMS * _SESSIONS).view(_ITEMS, _SESSIONS).requires_grad_()
+    scores = (queries @ items.T + by_item.T).index_put((extra.rows, extra.columns), extra.values, accumulate=True)
+    scores = scores.index_fill(1, torch.tensor([0]), float("-inf"))
+    expected = scores.log_softmax(1).gather(1, targets[:, None])[:, 0]
+    found = target_log_softmax(queries, items, targets, extra, by_item, sampled=sampled)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    weights, inputs = torch.linspace(0.5, 2.0, _SESSIONS), [queries, items, by_item]
+    mine, theirs = (torch.autograd.grad((each * weights).sum(), inputs) for each in (found, expected))
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_blocks_of_the_catalogue_give_the_same() -> None:
     queries, items, targets, _ = planted(100.0)
     found = blockwise_target_log_softmax(queries, items, targets, 7)

@@ -146,20 +146,15 @@ class _TargetLogSoftmax(torch.autograd.Function):
         multiply: Callable[[Tensor, Tensor], Tensor],
     ) -> Tensor:
         def score() -> Tensor:
-            if by_item is None:
-                scores = multiply(queries, items.T)
-            else:  # Stored item by item, as what is added is and as its gradient has to be.
-                scores = multiply(items, queries.T).add_(by_item).T
+            # With `by_item` stored item by item, as that is and as its gradient has to be.
+            scores = multiply(queries, items.T) if by_item is None else multiply(items, queries.T).add_(by_item).T
             if rows is not None and columns is not None and values is not None:
                 scores.index_put_((rows, columns), values, accumulate=True)
             scores[:, 0] = float("-inf")
             return scores
 
         scores, target = score(), targets[:, None]
-        if by_item is None:
-            shares = torch.softmax(scores, 1, out=scores)
-        else:
-            shares = torch.softmax(scores.T, 0, out=scores.T).T
+        shares = _softmax_(scores)
         of_target = shares.gather(1, target)
         if (of_target < _SMALLEST_SHARE).any():
             again = score()
@@ -182,6 +177,13 @@ class _TargetLogSoftmax(torch.autograd.Function):
         of_queries = ctx.multiply(residual, items).mul_(scale)
         of_items = ctx.multiply(residual.T, queries * scale)
         return of_queries, of_items, None, None, None, of_values, of_all, None
+
+
+def _softmax_(scores: Tensor) -> Tensor:
+    """The softmax of each row, in place, whether rows or columns are stored one after the other."""
+    if scores.is_contiguous():
+        return torch.softmax(scores, 1, out=scores)
+    return torch.softmax(scores.T, 0, out=scores.T).T
 
 
 class _BlockwiseTargetLogSoftmax(torch.autograd.Function):

@@ -77,8 +77,10 @@ PEERS = """
 An epoch of training of the same model on the same Demo examples, the other library's and ours in turns in one process
 of one thread; what is alike on both sides stands in [benchmarks/peers](../benchmarks/peers/README.md). *Other* and
 *ours* are seconds of processor time, which others at work lengthen little; *faster* is the median over the turns of
-other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32.
-Measured by `python benchmarks/peers/compare.py speed PAIR --data data/demo --out runs/peers`.
+other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32. *Padded to*: hopwise fills
+up every prefix, by default to 50 events; the longest that there is has 28, and that is what it is given unless the case
+says otherwise. Measured by `python benchmarks/peers/compare.py speed PAIR --data data/demo --out runs/peers
+[--default-padding]`.
 """
 
 
@@ -241,6 +243,7 @@ _PREPARATION_COLUMNS: dict[str, Callable[[Result], str]] = {
 _PEER_COLUMNS: dict[str, Callable[[Result], str]] = {
     "library": lambda result: f"{result['library']} {result['library_version']}",
     "batch": _count("batch_size"),
+    "padded to": lambda result: str(result.get("padded_to") or ""),
     "turns": _count("turns"),
     "other, s": lambda result: _span(result, "peer_processor_seconds"),
     "ours, s": lambda result: _span(result, "our_processor_seconds"),

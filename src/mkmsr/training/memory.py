@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
     nothing happens.
 
     What the heap grows by next is in pages of 2 MiB, where the system grants them on request: a step reads and writes
-    some 60 MiB, and looking up the addresses of as many pages of 4 KiB costs it 4 %.
+    some 60 MiB, and looking up the addresses of as many pages of 4 KiB costs it 2 %.
     """
     if not sys.platform.startswith("linux"):
         return False

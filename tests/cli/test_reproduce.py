@@ -207,6 +207,10 @@ def test_figure_3_draws_the_test_and_chooses_on_validation(folder: Path, call: A
             assert each["best_epochs"][seed] - before == int(np.argmax(validation)) + 1
     text = (folder / "figure3" / "figure3.md").read_text(encoding="utf-8")
     assert text.count("alternating training overtakes pre-training") == 1
+    means = {name: np.mean(each["mrr@20"], axis=0) for name, each in curves.items()}
+    ahead = np.flatnonzero(means["pretrain"] > np.maximum(means["alternating"], means["joint"])) + 1
+    where = f"epochs {', '.join(map(str, ahead))}" if len(ahead) else "no epoch"
+    assert f"By the mean over seeds it is ahead of both after {where}." in text
     drawing = (folder / "figure3" / "figures" / "figure3-shop-mrr.svg").read_text(encoding="utf-8")
     assert "test (only drawn)" in drawing
     again = call("reproduce", "figure3", folder / "shop", "--out", folder / "figure3", *options)

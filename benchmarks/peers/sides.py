@@ -123,7 +123,8 @@ def run_peer(pair: Pair, dataset: PreparedDataset, seed: int, folder: Path) -> R
     peer = new_peer(pair, dataset, seed=seed, folder=folder)
     course: list[float] = []
     best, kept = 0, peer.weights()
-    while len(course) < rule.epochs and len(course) - best < rule.patience:
+    most = pair.peer_epochs or rule.epochs
+    while len(course) < most and len(course) - best < rule.patience:
         seconds = peer_epoch_time(peer).wall
         course.append(evaluate(peer.score, validation).metrics()[rule.select])
         if best == 0 or course[-1] > course[best - 1]:

@@ -176,7 +176,9 @@ def _sentences(table: SystemTable) -> list[str]:
         found.append(text + (f"; not by {', '.join(below)}." if below else "."))
     if table.best_rivals:
         parts = [f"{label} by {metric_title(metric)}" for metric, label in table.best_rivals.items()]
-        found.append(f"The best rival is {' and '.join(parts)}.")
+        same = len(set(table.best_rivals.values())) == 1
+        best = f"{next(iter(table.best_rivals.values()))} by both metrics" if same else " and ".join(parts)
+        found.append(f"The best rival is {best}.")
     found.append(_cost(table))
     flagships = [row for row in table.rows if row.system.group == "flagship"]
     found += [f"{row.system.label}: {_against(row.differences)}." for row in flagships if row.differences]

@@ -71,7 +71,7 @@ class Compass(SessionModel):
             sizes.num_attributes if explore.attributes else 0,
             sizes.num_relations,
             dim,
-            id_dropout=explore.id_dropout,
+            id_dropout=explore.id_dropout if explore.attributes and sizes.num_attributes else 0.0,
             use_ids=explore.ids,
         )
         if self.has_matching:

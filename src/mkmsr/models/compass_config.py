@@ -58,8 +58,7 @@ class ExploreConfig(StrictModel):
     matching: bool = True
     """Whether an attribute that items of the session have too counts by itself, see `AttributeMatch`."""
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.6
-    """Share of items that stand without their id at a training step. Without attributes as well: there they have no
-    vector at all then, so that the mixture learns how far to trust what the others have learnt by heart."""
+    """Share of items that stand without their id at a training step; none where they would have no vector at all."""
     popularity: Annotated[float, Field(ge=0)] = 0.3
     """Weight of log(1 + training events) of an item. A constant: learnt on the log that it counts, it would come out
     too high."""

@@ -18,8 +18,7 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.experiments import ExperimentConfig, new_model, validator
 from mkmsr.files import atomic_write
-from mkmsr.models import TrainingData
-from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, fit
+from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, fit, fitting_data
 
 __all__ = [
     "Peer",
@@ -111,7 +110,7 @@ def run_ours(pair: Pair, dataset: PreparedDataset, seed: int) -> Run:
     config = our_config(pair)
     model = new_model(dataset, config, seed)
     validate = validator(dataset, config.training.select)
-    found = fit(model, _training(dataset), config.training, validate=validate, seed=seed)
+    found = fit(model, fitting_data(dataset), config.training, validate=validate, seed=seed)
     course = tuple(record.validation[config.training.select] for record in found.history)
     return Run(seed, found.best_epoch, found.epochs_run, course, evaluate(model, dataset.evaluation_split("test")))
 
@@ -176,7 +175,7 @@ def our_epoch_time(pair: Pair, dataset: PreparedDataset, seed: int) -> Seconds:
             ends.append(_since(ends[0]))
 
     twice = config.training.model_copy(update={"epochs": 2, "patience": 2})
-    fit(new_model(dataset, config, seed), _training(dataset), twice, seed=seed, listener=Clock())
+    fit(new_model(dataset, config, seed), fitting_data(dataset), twice, seed=seed, listener=Clock())
     return Seconds(ends[2].wall - ends[1].wall, ends[2].processor - ends[1].processor)
 
 
@@ -186,10 +185,6 @@ def _now() -> Seconds:
 
 def _since(began: Seconds) -> Seconds:
     return Seconds(*(end - begin for begin, end in zip(began, _now(), strict=True)))
-
-
-def _training(dataset: PreparedDataset) -> TrainingData:
-    return TrainingData(dataset.train, dataset.examples(dataset.train), dataset.knowledge)
 
 
 torch.set_num_threads(1)

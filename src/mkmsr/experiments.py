@@ -34,10 +34,10 @@ from mkmsr.evaluation.metrics import DEFAULT_KS, metric_names
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.showcase import showcase
 from mkmsr.files import atomic_write
-from mkmsr.models import ModelEntry, ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.models import ModelEntry, ModelSizes, SessionModel, model_entry
 from mkmsr.processes import ALONE, Processes
 from mkmsr.reports.run_report import write_run_report
-from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit
+from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit, fitting_data
 from mkmsr.training.checkpoint import differences
 from mkmsr.training.trainer import Validate
 
@@ -286,10 +286,7 @@ class _Experiment:
         self, folder: Path, *, refit: bool = False, stop_after: int | None = None
     ) -> tuple[SessionModel, FitResult]:
         """A new model fitted on train, or on train + validation; without a last epoch, validation chooses."""
-        sessions = self.dataset.fitting_sessions(refit=refit)
-        training = TrainingData(
-            sessions, self.dataset.examples(sessions), self.dataset.knowledge, self.dataset.expects_new_items
-        )
+        training = fitting_data(self.dataset, refit=refit)
         if self.processes.is_first:
             folder.mkdir(parents=True, exist_ok=True)
         model = new_model(self.dataset, self.config, self.seed)

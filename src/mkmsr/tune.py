@@ -22,10 +22,10 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.experiments import ExperimentConfig, new_model, validator
 from mkmsr.files import atomic_write
-from mkmsr.models import TrainingData, model_entry
+from mkmsr.models import model_entry
 from mkmsr.search_spaces import SPACES, Choice, Range, SearchSpace, Value
 from mkmsr.study import Proposal, Study, TrialRecord
-from mkmsr.training import EpochRecord, FitResult, SilentListener, TrainingListener, fit
+from mkmsr.training import EpochRecord, FitResult, SilentListener, TrainingListener, fit, fitting_data
 from mkmsr.workers import Event, Line, Task, run_tasks
 
 __all__ = ["TuneListener", "TuneResult", "search_space", "tune"]
@@ -256,9 +256,7 @@ def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: st
 def _fit(
     dataset: PreparedDataset, config: ExperimentConfig, seed: int, device: str, listener: TrainingListener
 ) -> FitResult:
-    training = TrainingData(
-        dataset.train, dataset.examples(dataset.train), dataset.knowledge, dataset.expects_new_items
-    )
+    training = fitting_data(dataset)
     validation = validator(dataset, config.training.select)
     model = new_model(dataset, config, seed)
     return fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=listener)

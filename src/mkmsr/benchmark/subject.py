@@ -10,6 +10,7 @@ import torch
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models import ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.training import fitting_data
 
 __all__ = ["build_model", "training_data"]
 
@@ -29,11 +30,10 @@ def build_model(model: str, settings: StrictModel, dataset: PreparedDataset, see
 
 def training_data(dataset: PreparedDataset, share: float, seed: int) -> TrainingData:
     """Train and validation together; of their examples and of the triples a random share."""
-    sessions = dataset.fitting_sessions(refit=True)
-    examples, knowledge = dataset.examples(sessions), dataset.knowledge
-    if share < 1:
-        rng = np.random.default_rng(seed)
-        examples = examples.rows(np.sort(rng.permutation(len(examples))[: max(1, round(share * len(examples)))]))
-        kept = np.sort(rng.permutation(len(knowledge))[: round(share * len(knowledge))])
-        knowledge = replace(knowledge, triples=knowledge.triples[kept])
-    return TrainingData(sessions, examples, knowledge)
+    whole = fitting_data(dataset, refit=True)
+    if share >= 1:
+        return whole
+    examples, knowledge, rng = whole.examples, whole.knowledge, np.random.default_rng(seed)
+    examples = examples.rows(np.sort(rng.permutation(len(examples))[: max(1, round(share * len(examples)))]))
+    kept = np.sort(rng.permutation(len(knowledge))[: round(share * len(knowledge))])
+    return replace(whole, examples=examples, knowledge=replace(knowledge, triples=knowledge.triples[kept]))

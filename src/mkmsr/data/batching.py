@@ -95,10 +95,7 @@ class EarlierBatch:
     @classmethod
     def of_sessions(cls, earlier: EarlierItems, sessions: NDArray[np.integer]) -> EarlierBatch:
         """Those of some rows of a session table, [B]."""
-        begin = earlier.offsets[sessions]
-        counts = earlier.offsets[sessions + 1] - begin
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        place = np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], counts)
+        place, offsets = _ranges(earlier.offsets[sessions], earlier.offsets[sessions + 1])
         return cls(
             items=torch.from_numpy(earlier.items[place].astype(np.int64)),
             operations=torch.from_numpy(earlier.operations[place].astype(np.int64)),
@@ -271,10 +268,8 @@ class TripleBatch:
 
 def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:
     """The batch of the given example rows, in the given order."""
-    begin, end = examples.begin[rows], examples.end[rows]
-    lengths = end - begin
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    events = np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], lengths)
+    end = examples.end[rows]
+    events, offsets = _ranges(examples.begin[rows], end)
     table = examples.sessions
     earlier = None if table.earlier is None else EarlierBatch.of_sessions(table.earlier, examples.session[rows])
     return SessionBatch(
@@ -286,6 +281,13 @@ def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:
         sessions=torch.from_numpy(examples.session[rows].astype(np.int64)),
         earlier=earlier,
     )
+
+
+def _ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All positions of several ranges, one range after the other, and where each begins among them: [P], [B + 1]."""
+    lengths = end - begin
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], lengths), offsets
 
 
 def collate_triples(knowledge: KnowledgeGraph, rows: NDArray[np.integer]) -> TripleBatch:

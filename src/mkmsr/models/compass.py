@@ -200,9 +200,7 @@ class Compass(SessionModel):
 
     def _likelihood(self, batch: SessionBatch, mixture: Mixture, explore_B: Tensor) -> Tensor:
         """What training raises, given the explore component's log probability of each target. Shape [B]."""
-        copied = mixture.copies * (batch.items == batch.targets[batch.rows])
-        copy_B = explore_B.new_zeros(len(batch)).index_add(0, batch.rows, copied)
-        listed = [copy_B, *(each.of(batch.targets) for each in mixture.lists)]
+        listed = [each.of(batch.targets) for each in mixture.lists]
         logs_BC = torch.stack([explore_B, *(each.clamp_min(SMALLEST).log() for each in listed)], dim=1)
         likelihood_B = (logs_BC + mixture.log_gates).logsumexp(1)
         if not self.training:
@@ -254,7 +252,7 @@ class Compass(SessionModel):
             evidence=self._evidence(votes),
             match_weights=self.match_weights(batch) if self.has_matching else None,
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
-            copies=copies,
+            copies=Votes(batch.rows, batch.items, copies),
             votes=votes,
         )
         if not self.config.earlier_visits:
@@ -385,8 +383,7 @@ class Compass(SessionModel):
         logits_BV[:, 0] = -torch.inf
         scores_BV = logits_BV.log_softmax(1) + mixture.log_gates[:, :1]
         # The other components touch a few hundred items of a row: only these leave the logarithm.
-        lists = [Votes(batch.rows, batch.items, mixture.copies), *mixture.lists]
-        gates_BC = mixture.log_gates.exp()
+        lists, gates_BC = mixture.lists, mixture.log_gates.exp()
         touched = Votes(
             torch.cat([each.rows for each in lists]),
             torch.cat([each.items for each in lists]),

@@ -26,8 +26,8 @@ class Mixture:
         evidence: What votes add to explore scores.
         match_weights: What an attribute adds to the explore scores of its items. Shape [A + 1, B].
         log_gates: Weights of the `COMPONENTS`; the last one only where it counts. Shape [B, C].
-        copies: Probability of each event's item to be copied. Shape [P].
-        votes: Neighbours' items; the weights are probabilities. Each of shape [M].
+        copies: The session's own items, an entry an event; the weights are probabilities. Each of shape [P].
+        votes: Neighbours' items, likewise. Each of shape [M].
         earlier: Items of the visitors' earlier sessions, likewise; None where they do not count.
     """
 
@@ -35,11 +35,11 @@ class Mixture:
     evidence: SparseScores
     match_weights: Tensor | None
     log_gates: Tensor
-    copies: Tensor
+    copies: Votes
     votes: Votes
     earlier: Votes | None = None
 
     @property
     def lists(self) -> list[Votes]:
-        """The components that name items other than the session's: neighbours, and earlier visits where they count."""
-        return [self.votes] if self.earlier is None else [self.votes, self.earlier]
+        """The components that name items, in the order of `COMPONENTS`: all but explore."""
+        return [self.copies, self.votes] if self.earlier is None else [self.copies, self.votes, self.earlier]

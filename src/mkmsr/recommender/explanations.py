@@ -175,7 +175,7 @@ class _View:
     def explanation(self, item: int) -> Explanation:
         """All parts of one item's score."""
         mixture, gates = self.mixture, self.gates
-        copied_P = torch.where(self.batch.items == item, mixture.copies, 0.0) * gates[1]
+        copied_P = torch.where(self.batch.items == item, mixture.copies.weights, 0.0) * gates[1]
         voted = float(mixture.votes.weights[mixture.votes.items == item].sum()) * gates[2]
         attributes = self._attributes(item)
         own = self._own_vector(item)
@@ -282,9 +282,11 @@ def _without_each_event(batch: SessionBatch) -> SessionBatch | None:
     kept = [[place for place in range(len(items)) if place != left_out] for left_out in range(len(items))]
     sequences = [([items[place] for place in row], [operations[place] for place in row]) for row in kept]
     shorter = SessionBatch.from_sequences(sequences).to(batch.items.device)
-    earlier = None if batch.earlier is None else batch.earlier.repeated(len(shorter))
-    shorter = replace(shorter, earlier=earlier)
-    return replace(shorter, wanted=None if batch.wanted is None else batch.wanted.expand(len(shorter)))
+    return replace(
+        shorter,
+        wanted=None if batch.wanted is None else batch.wanted.expand(len(shorter)),
+        earlier=None if batch.earlier is None else batch.earlier.repeated(len(shorter)),
+    )
 
 
 def _sentence(found: Explanation) -> str:

@@ -16,10 +16,10 @@ from mkmsr.experiments import ExperimentConfig, new_model, validator
 from mkmsr.files import atomic_write
 from mkmsr.grid import settings_key
 from mkmsr.jobs import Job, JobListener, Reporter, run_jobs
-from mkmsr.models import SessionModel, TrainingData
+from mkmsr.models import SessionModel
 from mkmsr.reports.strategy_curves import STRATEGIES, TEST_PREFIX, StrategyRuns, figure_3
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
-from mkmsr.training import fit, read_history
+from mkmsr.training import fit, fitting_data, read_history
 
 __all__ = ["reproduce_figure_3"]
 
@@ -94,9 +94,7 @@ def _job(data: Path, strategy: str, config: ExperimentConfig, folder: Path, seed
 def _learn(reporter: Reporter, data: Path, config: ExperimentConfig, folder: Path, seed: int, device: str) -> None:
     """One run, in a process of its own. Each epoch's model ranks the test too, for the drawing alone."""
     dataset = PreparedDataset.load(data)
-    training = TrainingData(
-        dataset.train, dataset.examples(dataset.train), dataset.knowledge, dataset.expects_new_items
-    )
+    training = fitting_data(dataset)
     validation, test = validator(dataset, config.training.select), dataset.evaluation_split("test")
 
     def watch(model: SessionModel) -> dict[str, float]:

@@ -19,11 +19,10 @@ from mkmsr.experiments import ExperimentConfig, new_model, validator
 from mkmsr.files import atomic_write
 from mkmsr.grid import settings_key
 from mkmsr.jobs import Job, JobListener, Reporter, run_jobs
-from mkmsr.models import TrainingData
 from mkmsr.reports.embedding_map import SPACES, ItemMaps, ItemSpace, figure_4
 from mkmsr.reproduction.items import choose_items, default_attribute, later_pairs, pairs_of_sessions, sample_pairs
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
-from mkmsr.training import fit
+from mkmsr.training import fit, fitting_data
 
 __all__ = ["reproduce_figure_4"]
 
@@ -122,9 +121,7 @@ def _learn(
     from sklearn.manifold import TSNE
 
     dataset = PreparedDataset.load(data)
-    training = TrainingData(
-        dataset.train, dataset.examples(dataset.train), dataset.knowledge, dataset.expects_new_items
-    )
+    training = fitting_data(dataset)
     model = new_model(dataset, config, seed)
     reporter.phase("fit")
     if kind == "word2vec":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mkmsr.training.config import LossConfig, OptimiserConfig, TrainingConfig
 from mkmsr.training.estimate import TrainingEstimate, estimate_training
+from mkmsr.training.fitting_data import fitting_data
 from mkmsr.training.history import EpochRecord, read_history
 from mkmsr.training.listener import SilentListener, TrainingListener
 from mkmsr.training.trainer import FitResult, fit
@@ -19,5 +20,6 @@ __all__ = [
     "TrainingListener",
     "estimate_training",
     "fit",
+    "fitting_data",
     "read_history",
 ]

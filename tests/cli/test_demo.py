@@ -38,7 +38,7 @@ def test_a_terminal_sees_a_bar_with_loss_speed_and_time_left(tmp_path: Path) -> 
     ours, theirs = pty.openpty()
     arguments = ["train", data / "data", "--model", "m-sr", "--out", tmp_path / "run", "--epochs", "1"]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "160"}
-    small = ["--set", "model.dim=8", "training.batch_size=32"]
+    small = ["--set", "model.dim=8", "training.batch_size=2"]
     with subprocess.Popen(
         [sys.executable, "-m", "mkmsr", *map(str, arguments), *small],
         stdout=subprocess.DEVNULL,

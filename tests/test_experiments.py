@@ -202,6 +202,11 @@ def test_the_models_recommended_training_stands_under_what_is_given(monkeypatch:
     assert ExperimentConfig.model_validate({"model": {"name": "pop"}}).training == TrainingConfig()
 
 
+@pytest.mark.parametrize(("name", "triples"), [("mkm-sr", 512), ("km-sr", 512), ("m-sr", 256), ("compass", 256)])
+def test_models_of_the_paper_with_the_knowledge_task_take_512_triples_a_step(name: str, triples: int) -> None:
+    assert ExperimentConfig.model_validate({"model": {"name": name}}).training.triple_batch_size == triples
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -101,7 +101,7 @@ class TrainingConfig(StrictModel):
     pretrain_epochs: Annotated[int, Field(ge=1)] = 10
     """Epochs over the triples that come first with the strategy "pretrain", on top of `epochs`."""
     triple_batch_size: Annotated[int, Field(ge=1)] = 256
-    """Triples a step, except with "joint". Source: the authors' older code."""
+    """Triples a step, except with "joint". Source: the authors' older code; `mkm-sr` and `km-sr` start from 512."""
     shuffle: Shuffle = "examples"
     """Whether an epoch shuffles examples one by one or whole sessions at a time, which is faster."""
     optimiser: OptimiserConfig = OptimiserConfig()

@@ -72,7 +72,8 @@ _SAMPLED: SearchSpace = {
 }
 
 _VOTES: SearchSpace = {
-    "model.remind": Choice((0.0, 0.5, 1.0, 2.0, 4.0)),
+    "model.remind": Choice((0.0, 10.0, 20.0, 30.0, 40.0)),
+    "model.own_votes": Choice((0.0, 0.1, 0.25, 0.5, 1.0)),
     "model.tie_break": Choice(("popularity", "recency")),
 }
 

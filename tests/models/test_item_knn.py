@@ -15,7 +15,7 @@ from mkmsr.models import ModelSizes, TrainingData, item_knn, model_entry
 from mkmsr.models.item_knn import ItemKNN
 
 NUM_ITEMS = 7
-PLAIN = {"remind": 0.0, "tie_break": "none", "prefix_scale": 0.0, "neighbours": 100}
+PLAIN = {"remind": 0.0, "own_votes": 1.0, "tie_break": "none", "prefix_scale": 0.0, "neighbours": 100}
 
 
 def fitted(sessions: list[list[int]], **values: object) -> ItemKNN:

@@ -17,6 +17,7 @@ from mkmsr.models.rules import SequentialRules
 NUM_ITEMS = 6
 PLAIN = {
     "remind": 0.0,
+    "own_votes": 1.0,
     "tie_break": "none",
     "prefix_scale": 0.0,
     "gap_decay": "reciprocal",

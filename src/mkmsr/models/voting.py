@@ -31,24 +31,31 @@ __all__ = [
     "expand",
     "heaviest_first",
     "prefix_items",
+    "return_shares",
     "tie_order",
 ]
 
 DecayKind = Literal["none", "linear", "reciprocal", "exponential"]
 TieBreak = Literal["none", "popularity", "recency"]
 
+_PLACES = 10
+"""How many of the newest events have a share of their own in the reminders."""
+
 
 class VotingConfig(StrictModel):
-    """What happens around the votes. With `remind = 0` and `tie_break = "none"` the votes stand as published.
+    """What happens around the votes, which `remind = 0`, `own_votes = 1` and `tie_break = "none"` leave as published.
 
     The defaults of all voting models are one setting for every log, chosen on sessions before the test: the validation
     sessions of the Demo logs and the RetailRocket slice, and the three spans of equal size before them.
     """
 
-    remind: float = Field(default=2.0, ge=0)
-    """Weight of the prefix's own items, newest first, in units of the prefix's highest vote; 0 leaves them to the
-    votes. The m-th newest event of the prefix adds remind / m to its item: at 2, those of the last two events come
-    first."""
+    remind: float = Field(default=20.0, ge=0)
+    """Weight of the prefix's own items, in units of the prefix's highest vote; 0 leaves them to the votes. The m-th
+    newest event of the prefix adds remind * share(m) to its item, where share(m) says how often the next event was on
+    the item of the m-th newest one in training: where nobody returns, nothing is reminded of."""
+    own_votes: float = Field(default=0.1, ge=0, le=1)
+    """What counts of the votes for the prefix's own items, for whose return the reminders stand: neighbours are found
+    by these items, so that all of them would vote for one or another."""
     remind_earlier: float = Field(default=1.0, ge=0)
     """The same for items of the visitor's earlier sessions, where the data know them (`mkmsr prepare --visitors`): the
     m-th newest adds remind_earlier / m."""
@@ -171,30 +178,38 @@ class VotingModel(SessionModel):
     """Base of the models that vote; a subclass gives `votes` and, in `observe`, calls `remember`.
 
     score = votes / highest vote of the prefix + reminders + order of ties.
+
+    Buffers:
+        order: Of ties, see `tie_order`. Shape [V].
+        returns: share(m) of `VotingConfig.remind`, 0 at m = 0; the last one serves older events too.
     """
 
     order: Tensor
+    returns: Tensor
 
     def __init__(self, config: VotingConfig, sizes: ModelSizes):
         super().__init__(sizes)
         self.voting = config
         self.register_buffer("order", torch.zeros(sizes.num_items + 1))
+        self.register_buffer("returns", torch.zeros(_PLACES + 1))
 
     def votes(self, batch: SessionBatch) -> Votes:
         """Who gets which weight; pairs may recur."""
         raise NotImplementedError
 
     def remember(self, sessions: SessionTable) -> None:
-        """Take the order of ties off the training sessions."""
+        """Take the order of ties, and how often items return, off the training sessions."""
         self.order = tie_order(sessions, self.voting.tie_break, len(self.order)).to(self.order)
+        self.returns = return_shares(sessions, _PLACES).to(self.returns)
 
     def score(self, batch: SessionBatch) -> Tensor:
         scores_BV = self.votes(batch).dense(len(batch), len(self.order))
+        own = (batch.rows, batch.items)
+        scores_BV[own] *= self.voting.own_votes
         highest_B1 = scores_BV.amax(dim=1, keepdim=True)
         scores_BV /= torch.where(highest_B1 > 0, highest_B1, 1)
-        if self.voting.remind > 0:
-            weights = self.voting.remind / (batch.lengths[batch.rows] - batch.positions)
-            scores_BV.index_put_((batch.rows, batch.items), weights.to(scores_BV), accumulate=True)
+        places = (batch.lengths[batch.rows] - batch.positions).clamp(max=_PLACES)
+        scores_BV.index_put_(own, self.voting.remind * self.returns[places], accumulate=True)
         if self.voting.remind_earlier > 0 and batch.earlier is not None:
             weights = self.voting.remind_earlier / (1 + batch.earlier.ranks)
             place = (batch.earlier.rows, batch.earlier.items)
@@ -202,6 +217,17 @@ class VotingModel(SessionModel):
         scores_BV += self.voting.tie_weight * self.order
         scores_BV[:, 0] = -torch.inf
         return scores_BV
+
+
+def return_shares(sessions: SessionTable, places: int) -> Tensor:
+    """How often an event is on the item of the m-th event before it, m = 1..places; 0 at m = 0. Shape [places + 1]."""
+    items, owner = torch.from_numpy(sessions.items), torch.from_numpy(sessions.session_of_event)
+    shares = torch.zeros(places + 1)
+    for place in range(1, places + 1):
+        pairs = owner[place:] == owner[:-place]
+        returned = pairs & (items[place:] == items[:-place])
+        shares[place] = returned.sum() / pairs.sum().clamp(min=1)
+    return shares
 
 
 def tie_order(sessions: SessionTable, kind: TieBreak, num_columns: int) -> Tensor:

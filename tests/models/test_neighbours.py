@@ -374,8 +374,8 @@ def test_neighbours_are_strong_rivals_on_the_demo_log(demo: PreparedDataset, nam
     model = entry.build(entry.configure(), ModelSizes(len(demo.items), len(demo.operations)))
     model.observe(TrainingData(sessions, demo.examples(sessions), demo.knowledge))
     found = evaluate(model, demo.evaluation_split("test")).metrics((20,))
-    assert found["hit@20"] >= 0.45
-    assert found["mrr@20"] >= 0.185
+    assert found["hit@20"] >= 0.448
+    assert found["mrr@20"] >= 0.19
 
 
 def test_items_are_of_one_kind_when_all_their_attributes_agree() -> None:

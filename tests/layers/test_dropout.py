@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mkmsr.layers.dropout import dropout
+from mkmsr.layers.dropout import dropout, fixed_masks
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.6, 0.9])
@@ -49,3 +49,27 @@ def test_nothing_falls_outside_of_training_or_without_a_share() -> None:
 def test_on_a_graphics_card_it_is_pytorchs() -> None:
     found = dropout(torch.ones(1000, 10, device="cuda"), 0.5, training=True)
     assert (found == 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(("count", "share", "kept"), [(4, 0.5, 2), (8, 0.6, 3), (16, 0.25, 12), (2, 0.9, 1)])
+def test_fixed_masks_keep_every_component_equally_often(count: int, share: float, kept: int) -> None:
+    masks = fixed_masks(count, 57, share)
+    assert masks.shape == (count, 57)
+    assert set(masks.unique().tolist()) <= {0.0, 1.0}
+    assert masks.sum(0).tolist() == [kept] * 57
+    assert len(masks.unique(dim=0)) == count
+
+
+def test_fixed_masks_are_the_same_everywhere_and_leave_the_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = fixed_masks(4, 9, 0.5)
+    assert torch.equal(torch.rand(1), expected)
+    torch.manual_seed(6)
+    assert torch.equal(fixed_masks(4, 9, 0.5), first)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.5), (4, 0.0)])
+def test_one_mask_and_no_dropout_keep_everything(count: int, share: float) -> None:
+    assert torch.equal(fixed_masks(count, 5, share), torch.ones(1, 5))

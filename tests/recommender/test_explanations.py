@@ -12,6 +12,7 @@ from small_shop import fitted, small_shop
 from mkmsr.bundle import save_bundle
 from mkmsr.data import planted
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
+from mkmsr.models.compass import Compass
 from mkmsr.recommender import Explanation, Recommender
 from mkmsr.recommender.explanations import MOST_SESSIONS
 
@@ -21,19 +22,25 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     return trained(series_shop(), tmp_path_factory.mktemp("series"))
 
 
-@pytest.fixture(scope="module")
-def rough(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+def with_rough_weights(folder: Path, **settings: object) -> Recommender:
     """Fresh weights three times as large, so that no part is negligible."""
     shop = small_shop()
-    config, model = fitted("compass", shop, dim=8)
+    config, model = fitted("compass", shop, dim=8, **settings)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    path = save_bundle(
-        tmp_path_factory.mktemp("rough") / "b", model, name="compass", config=config, dataset=shop, metrics={}
-    )
-    return Recommender.load(path)
+    return Recommender.load(save_bundle(folder / "b", model, name="compass", config=config, dataset=shop, metrics={}))
+
+
+@pytest.fixture(scope="module")
+def rough(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    return with_rough_weights(tmp_path_factory.mktemp("rough"))
+
+
+@pytest.fixture(scope="module")
+def maskless(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    return with_rough_weights(tmp_path_factory.mktemp("maskless"), explore={"masks": 1})
 
 
 SESSIONS = [
@@ -59,12 +66,31 @@ def test_the_parts_sum_to_the_score(session: list[tuple[str, str]], rough: Recom
 
 @pytest.mark.parametrize("session", SESSIONS)
 def test_the_explore_scores_of_all_items_give_the_explore_component(
-    session: list[tuple[str, str]], rough: Recommender
+    session: list[tuple[str, str]], maskless: Recommender
 ) -> None:
-    found = rough.explain(session, rough.bundle.items.ids)
+    found = maskless.explain(session, maskless.bundle.items.ids)
     scores = torch.tensor([each.explore_score for each in found], dtype=torch.float64)
     explore = torch.tensor([each.explore for each in found], dtype=torch.float64)
     assert torch.allclose(scores.softmax(0) * explore.sum(), explore, rtol=1e-3)
+
+
+@pytest.mark.parametrize("session", SESSIONS)
+def test_under_masks_the_explore_score_is_the_mean_of_what_each_mask_gives(
+    session: list[tuple[str, str]], rough: Recommender
+) -> None:
+    found = rough.explain(session, rough.bundle.items.ids)
+    model = rough.bundle.model
+    assert isinstance(model, Compass)
+    masks = model.masks
+    assert len(masks) == 4
+    expected = []
+    for mask in masks:
+        model.masks = mask[None]
+        expected.append([each.explore_score for each in rough.explain(session, rough.bundle.items.ids)])
+    model.masks = masks
+    assert torch.allclose(
+        torch.tensor([each.explore_score for each in found]), torch.tensor(expected).mean(0), atol=1e-4
+    )
 
 
 def test_the_effect_of_an_event_is_what_its_absence_takes(rough: Recommender) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["dropout"]
+__all__ = ["dropout", "fixed_masks"]
 
 _LEVELS = 2**16
 """A component's random number has 16 bits."""
@@ -28,6 +28,20 @@ def dropout(values: Tensor, share: float, training: bool) -> Tensor:
         return F.dropout(values, share)
     result: Tensor = _Dropout.apply(values, cut)  # type: ignore[no-untyped-call]
     return result
+
+
+def fixed_masks(count: int, width: int, share: float) -> Tensor:
+    """Dropout masks that stay, for the mean of what a network says under each (Monte Carlo dropout). Shape [K, D].
+
+    They are drawn once, the same ones everywhere, and balanced: every component is kept by the same number of masks,
+    round((1 - share) K). Kept components are 1: nothing is scaled up. One mask keeps everything.
+
+    Source: Gal, Ghahramani, ICML 2016, "Dropout as a Bayesian approximation", with masks drawn anew each time.
+    """
+    if count == 1 or share == 0:
+        return torch.ones(1, width)
+    order = torch.rand(count, width, generator=torch.Generator().manual_seed(0)).argsort(dim=0)
+    return (order < max(1, round((1 - share) * count))).float()
 
 
 class _Dropout(torch.autograd.Function):

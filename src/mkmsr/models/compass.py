@@ -1,12 +1,13 @@
 """COMPASS, the model that we recommend: COMposed item vectors, PASt copies, and Similar sessions, as one mixture.
 
-    p(j | s) = g_explore softmax_j(scale cos(q, x_j)) + g_copy p_copy(j) + g_neighbours p_neighbours(j)
+    p(j | s) = g_explore mean_k softmax_j(scale cos(m_k q, x_j)) + g_copy p_copy(j) + g_neighbours p_neighbours(j)
                [+ g_earlier p_earlier(j)]
 
 x_j is composed of an id and of attributes, so that a new item is scored from its first minute; q is MKM-SR's encoder of
-micro-behaviours; copies weigh the events of the session itself; neighbours are training sessions that resemble it. The
-weights g depend on the session. Where visitors are known, the items of their earlier sessions are one component more.
-Dimension letters: B sessions, P events, M votes, D embedding size, V catalogue + 1, C components.
+micro-behaviours, seen through a dropout mask m in training and through several fixed ones afterwards; copies weigh the
+events of the session itself; neighbours are training sessions that resemble it. The weights g depend on the session.
+Where visitors are known, the items of their earlier sessions are one component more.
+Dimension letters: B sessions, P events, M votes, D embedding size, V catalogue + 1, C components, K masks.
 """
 
 from __future__ import annotations
@@ -22,10 +23,9 @@ from mkmsr.errors import ConfigError
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention, repeat_likelihood
-from mkmsr.layers.dropout import dropout
+from mkmsr.layers.dropout import dropout, fixed_masks
 from mkmsr.layers.ggnn import GGNN, Transitions
 from mkmsr.layers.matching import AttributeMatch
-from mkmsr.layers.products import product
 from mkmsr.layers.rows import unit_rows
 from mkmsr.layers.segments import segment_log_softmax
 from mkmsr.layers.softmax import SparseScores
@@ -35,11 +35,11 @@ from mkmsr.layers.wanting import WantedOperation
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
 from mkmsr.models.compass_earlier import EarlierVisits
-from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample
+from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample, explore_scores
 from mkmsr.models.compass_gates import SMALLEST, MixtureGates
 from mkmsr.models.compass_knowledge import items_and_attributes, newcomers
 from mkmsr.models.compass_mixture import COMPONENTS, Mixture
-from mkmsr.models.neighbour_index import SessionIndex
+from mkmsr.models.compass_similar import SimilarSessions
 from mkmsr.models.voting import Votes
 
 __all__ = ["Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
@@ -47,7 +47,6 @@ __all__ = ["Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
 _FEATURES = 6
 _LAST = -1e4
 """Popularity of an item that was added without any known attribute: probability 0."""
-_SHARE_UNIT = 100
 _START_SCALE = 16.0
 
 
@@ -58,6 +57,7 @@ class Compass(SessionModel):
     neighbours' weights V-SkNN's and STAN's.
     """
 
+    masks: Tensor
     popularity: Tensor
     newcomers: Tensor
     novelty: Tensor
@@ -86,13 +86,13 @@ class Compass(SessionModel):
             self.operation_gru = TreeGRU(dim, dim)
             part_dims.append(dim)
         self.readout = SoftAttention(part_dims, dim)
+        self.register_buffer("masks", fixed_masks(explore.masks, dim, config.dropout))
         self.log_scale = nn.Parameter(torch.empty(()))
         width, components = sum(part_dims), len(COMPONENTS) - (not config.earlier_visits)
         if config.copy_past:
             self.copying = CopyAttention(width, sizes.num_operations if config.operations else 0)
         if config.neighbours:
-            self.index = SessionIndex(sizes.num_items + 1, kinds=self.has_kinds)
-            self.sharpness = nn.Parameter(torch.empty(()))
+            self.similar = SimilarSessions(config.retrieval, sizes.num_items + 1, kinds=self.has_kinds)
         if config.copy_past or config.neighbours:
             more = EarlierVisits.features if config.earlier_visits else 0
             self.gates = MixtureGates(width, _FEATURES + more, components)
@@ -109,7 +109,7 @@ class Compass(SessionModel):
         """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); layers start as their own files say."""
         bound = 1 / math.sqrt(self.config.dim)
         for name, parameter in self.named_parameters():
-            if not name.startswith(("vectors.", "copying.", "matching.", "wanting.", "earlier.")):
+            if not name.startswith(("vectors.", "copying.", "matching.", "wanting.", "earlier.", "similar.")):
                 nn.init.uniform_(parameter, -bound, bound)
         self.vectors.reset_parameters()
         self.readout.start_at_last_event()
@@ -120,8 +120,6 @@ class Compass(SessionModel):
             self.wanting.reset_parameters()
         if self.config.copy_past:
             self.copying.reset_parameters()
-        if self.config.neighbours:
-            nn.init.ones_(self.sharpness)
         with torch.no_grad():
             for module in self.children():
                 if isinstance(module, nn.Embedding):
@@ -139,7 +137,7 @@ class Compass(SessionModel):
         self.newcomers = torch.tensor(float(newcomers(training.sessions))).to(self.newcomers)
         self._expect_new_items(training.expects_new_items)
         if self.config.neighbours:
-            self.index.build(training.sessions, items_and_attributes(triples, training.knowledge.num_items))
+            self.similar.build(training.sessions, items_and_attributes(triples, training.knowledge.num_items))
 
     @property
     def answers_wanted(self) -> bool:
@@ -161,7 +159,7 @@ class Compass(SessionModel):
         self.vectors.append(count, items, relations, attributes)
         self.popularity = torch.cat([self.popularity, torch.where(described, 0.0, _LAST).to(self.popularity)])
         if self.config.neighbours:
-            self.index.append_items(count, triples[:, [0, 2]])
+            self.similar.append_items(count, triples[:, [0, 2]])
 
     def _expect_new_items(self, expected: bool) -> None:
         self.novelty = torch.full_like(self.novelty, self.config.explore.novelty if expected else 0.0)
@@ -242,14 +240,13 @@ class Compass(SessionModel):
         session_BD = self.readout(parts, batch.rows, batch.last)
         if wanted_B is not None:
             session_BD = self.wanting.of_sessions(session_BD, wanted_B)
-        session_BD = self._drop(session_BD)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
         votes = self._votes(batch)
-        queries_BD = unit_rows(session_BD) * self.log_scale.exp()
+        views = [self._drop(session_BD)] if self.training else [session_BD * mask_D for mask_D in self.masks]
         mixture = Mixture(
-            queries=torch.cat([queries_BD, queries_BD.new_ones(len(batch), 1)], dim=1),
-            evidence=self._evidence(votes),
+            queries=tuple(self._query(view_BD) for view_BD in views),
+            evidence=self._evidence(batch),
             match_weights=self.match_weights(batch) if self.has_matching else None,
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
             copies=Votes(batch.rows, batch.items, copies),
@@ -257,7 +254,13 @@ class Compass(SessionModel):
         )
         if not self.config.earlier_visits:
             return mixture
-        return replace(mixture, earlier=self._earlier(batch, mixture, vectors_VD))
+        query_BD = mixture.queries[0] if self.training else self._query(session_BD)
+        return replace(mixture, earlier=self._earlier(batch, mixture, query_BD, vectors_VD))
+
+    def _query(self, session_BD: Tensor) -> Tensor:
+        """The scaled unit vector, and a 1 that meets the items' popularity. Shape [B, D + 1]."""
+        query_BD = unit_rows(session_BD) * self.log_scale.exp()
+        return torch.cat([query_BD, query_BD.new_ones(len(query_BD), 1)], dim=1)
 
     def attention(self, batch: SessionBatch, vectors_VD: Tensor) -> Tensor:
         """How much the readout weighs each event, not normalised. Shape [P]."""
@@ -294,9 +297,10 @@ class Compass(SessionModel):
             parts.append(Part(states, tree.alias))
         return parts
 
-    def _evidence(self, votes: Votes) -> SparseScores:
-        strength = (votes.weights.detach() * _SHARE_UNIT).log1p()
-        return SparseScores(votes.rows, votes.items, self.config.retrieval.evidence * strength)
+    def _evidence(self, batch: SessionBatch) -> SparseScores:
+        if not (self.config.neighbours and self.config.retrieval.evidence):
+            return SparseScores(batch.rows[:0], batch.items[:0], self.popularity[:0])
+        return self.similar.evidence(batch)
 
     def match_weights(self, batch: SessionBatch) -> Tensor:
         """What each attribute adds to an item that has it, because the session's items have it. Shape [A + 1, B]."""
@@ -323,21 +327,17 @@ class Compass(SessionModel):
         return log_shares.exp()
 
     def _votes(self, batch: SessionBatch) -> Votes:
-        """The neighbours' votes, sharpened by a learnt power, as probabilities."""
         if not self.config.neighbours:
             return Votes(batch.rows[:0], batch.items[:0], self.log_scale.new_zeros(0))
-        retrieval = self.config.retrieval
-        with torch.no_grad():
-            exclude = retrieval.exclude if self.training else "nothing"
-            votes = self.index.vote(batch, retrieval.settings(), exclude=exclude)
-        logits = self.sharpness * votes.weights.clamp_min(SMALLEST).log()
-        return Votes(votes.rows, votes.items, segment_log_softmax(logits, votes.rows, len(batch)).exp())
+        return self.similar.votes(batch)
 
-    def _earlier(self, batch: SessionBatch, mixture: Mixture, vectors_VD: Tensor | SomeVectors) -> Votes:
+    def _earlier(
+        self, batch: SessionBatch, mixture: Mixture, query_BD: Tensor, vectors_VD: Tensor | SomeVectors
+    ) -> Votes:
         """The items of the visitors' earlier sessions, as probabilities."""
         visits = self._visits(batch)
         rows, items = visits.rows, visits.items
-        scores_H = (mixture.queries[rows, :-1] * unit_rows(vectors_VD[items])).sum(1)
+        scores_H = (query_BD[rows, :-1] * unit_rows(vectors_VD[items])).sum(1)
         scores_H = scores_H + mixture.evidence.at(rows, items, len(self.popularity))
         if mixture.match_weights is not None:
             owner, attributes, shares = self.vectors.attributes_of(items)
@@ -375,13 +375,7 @@ class Compass(SessionModel):
 
     def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
         mixture = self.mixture(batch, vectors_VD)
-        logits_BV = product(mixture.queries, items_DV)
-        if mixture.match_weights is not None:
-            logits_BV += self.vectors.spread(mixture.match_weights).T
-        rows, columns, values = mixture.evidence
-        logits_BV.index_put_((rows, columns), values, accumulate=True)
-        logits_BV[:, 0] = -torch.inf
-        scores_BV = logits_BV.log_softmax(1) + mixture.log_gates[:, :1]
+        scores_BV = explore_scores(self.vectors, mixture, items_DV) + mixture.log_gates[:, :1]
         # The other components touch a few hundred items of a row: only these leave the logarithm.
         lists, gates_BC = mixture.lists, mixture.log_gates.exp()
         touched = Votes(

@@ -32,7 +32,8 @@ class RetrievalConfig(StrictModel):
     exclude: Literal["own", "later"] = "own"
     """In training, leave out a prefix's own session, or also all that ended after it."""
     evidence: Annotated[float, Field(ge=0)] = 1.0
-    """How much votes also raise an item's score in the explore component, see `Compass`."""
+    """How much it raises an item's score in the explore component that similar sessions have it beside the session's
+    own items, see `SimilarSessions`."""
 
     def settings(self) -> VoteSettings:
         """The weights that these settings stand for; places in the prefix decay linearly, as in V-SkNN."""
@@ -46,6 +47,10 @@ class RetrievalConfig(StrictModel):
             idf_weight=self.idf_weight,
             kind_weight=self.kind_weight,
         )
+
+    def counting(self) -> VoteSettings:
+        """The same sessions where every shared item counts 1: those that share most."""
+        return VoteSettings(neighbours=self.neighbours, sample_size=self.sample_size, cosine=False)
 
 
 class ExploreConfig(StrictModel):
@@ -65,6 +70,9 @@ class ExploreConfig(StrictModel):
     novelty: float = 2.5
     """What an item without a training event has instead of popularity, if it has attributes, see `Compass.prior`. At
     the right value such items get, all together, the share of events that newcomers get in the log."""
+    masks: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Dropout masks of the session's vector under which the catalogue is looked at when scoring; the mean counts. The
+    whole vector alone (1) is surer of itself than what it has learnt allows."""
     own_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of the training signal that is this component's own likelihood: what neighbours and copies explain is then
     still learnt by the vectors, which new items depend on."""

@@ -1,10 +1,13 @@
 """COMPASS's explore component over the whole catalogue, block by block, or over a sample of it.
 
-Dimension letters: B sessions, A attributes, C columns of the sample, D embedding size, N exact pairs, V catalogue + 1.
+It is the mean over the queries of a session, one in training, of a softmax. Dimension letters: B sessions, A
+attributes, C columns of the sample, D embedding size, N exact pairs, V catalogue + 1.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.composition import ComposedVectors
+from mkmsr.layers.products import product
 from mkmsr.layers.sampled_columns import SampledColumns
 from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, target_log_softmax
 from mkmsr.models.base import Negatives
@@ -20,7 +24,7 @@ from mkmsr.models.base import Negatives
 if TYPE_CHECKING:
     from mkmsr.models.compass_mixture import Mixture
 
-__all__ = ["Sample", "SomeVectors", "draw_columns", "explore_all", "explore_sample"]
+__all__ = ["Sample", "SomeVectors", "draw_columns", "explore_all", "explore_sample", "explore_scores"]
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,16 @@ def explore_all(
             return vectors.spread_to(torch.arange(begin, end, device=targets.device), weights_AB)
 
         by_item = None if weights_AB is None else matches
-        return recomputed_target_log_softmax(mixture.queries, candidates, targets, mixture.evidence, by_item, block)
+        return _mean(
+            [
+                recomputed_target_log_softmax(query, candidates, targets, mixture.evidence, by_item, block)
+                for query in mixture.queries
+            ]
+        )
     matches_VB = None if weights_AB is None else vectors.spread(weights_AB)
-    return target_log_softmax(mixture.queries, candidates, targets, mixture.evidence, matches_VB)
+    return _mean(
+        [target_log_softmax(query, candidates, targets, mixture.evidence, matches_VB) for query in mixture.queries]
+    )
 
 
 def explore_sample(
@@ -94,4 +105,36 @@ def explore_sample(
     evidence, exact = columns.restricted(mixture.evidence), columns.exact(sample.rows, sample.items)
     extra = SparseScores(*(torch.cat(parts) for parts in zip(evidence, exact, strict=True)))
     matches_CB = None if weights_AB is None else vectors.spread_to(columns.items, weights_AB)
-    return target_log_softmax(mixture.queries, candidates, columns.places(targets), extra, matches_CB, sampled=True)
+    places = columns.places(targets)
+    return _mean(
+        [target_log_softmax(query, candidates, places, extra, matches_CB, sampled=True) for query in mixture.queries]
+    )
+
+
+def explore_scores(vectors: ComposedVectors, mixture: Mixture, candidates_DV: Tensor) -> Tensor:
+    """log p_explore of every item; column 0 is left out. [D + 1, V] -> [B, V]."""
+    matches_BV = None if mixture.match_weights is None else vectors.spread(mixture.match_weights).T.contiguous()
+    rows, columns, values = mixture.evidence
+
+    def logits(query_BD: Tensor) -> Tensor:
+        logits_BV = product(query_BD, candidates_DV)
+        if matches_BV is not None:
+            logits_BV += matches_BV
+        logits_BV.index_put_((rows, columns), values, accumulate=True)
+        logits_BV[:, 0] = -torch.inf
+        return logits_BV
+
+    first, *others = mixture.queries
+    if not others:
+        return logits(first).log_softmax(1)
+    total_BV = logits(first).softmax(1)
+    for query_BD in others:
+        total_BV += logits(query_BD).softmax(1)
+    scores_BV = total_BV.div_(len(mixture.queries)).clamp_min_(torch.finfo(total_BV.dtype).tiny).log_()
+    scores_BV[:, 0] = -torch.inf
+    return scores_BV
+
+
+def _mean(logs: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean of probabilities, given theirs."""
+    return logs[0] if len(logs) == 1 else torch.stack(list(logs)).logsumexp(0) - math.log(len(logs))

@@ -22,8 +22,8 @@ class Mixture:
     """The parts of p(j | s) for a batch, all but the catalogue's softmax.
 
     Args:
-        queries: Scaled unit vectors, and a 1 that meets the items' popularity. Shape [B, D + 1].
-        evidence: What votes add to explore scores.
+        queries: Scaled unit vectors, and a 1 that meets the items' popularity: one of shape [B, D + 1] for each mask.
+        evidence: What similar sessions add to explore scores.
         match_weights: What an attribute adds to the explore scores of its items. Shape [A + 1, B].
         log_gates: Weights of the `COMPONENTS`; the last one only where it counts. Shape [B, C].
         copies: The session's own items, an entry an event; the weights are probabilities. Each of shape [P].
@@ -31,7 +31,7 @@ class Mixture:
         earlier: Items of the visitors' earlier sessions, likewise; None where they do not count.
     """
 
-    queries: Tensor
+    queries: tuple[Tensor, ...]
     evidence: SparseScores
     match_weights: Tensor | None
     log_gates: Tensor

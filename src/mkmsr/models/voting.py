@@ -140,6 +140,11 @@ class Votes:
         weights = self.weights.new_zeros(len(keys)).index_add_(0, place, self.weights)
         return Votes(keys // num_columns, keys % num_columns, weights)
 
+    def outside(self, rows: Tensor, items: Tensor, num_columns: int) -> Votes:
+        """The votes for other pairs than these; V is `num_columns`."""
+        kept = ~torch.isin(self.rows * num_columns + self.items, rows * num_columns + items)
+        return Votes(self.rows[kept], self.items[kept], self.weights[kept])
+
     def of(self, items: Tensor) -> Tensor:
         """The sum of votes for one item of each prefix, such as its target. Shape [B], from [B]."""
         own = self.weights * (self.items == items[self.rows])

@@ -5,8 +5,9 @@ The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighb
 - copy: the probability of each event to be copied, summed over the events of the item;
 - neighbours: the votes of the training sessions that hold the item, in proportion to their raw votes;
 - earlier: the probability that the visitor goes back to an item of an earlier session;
-- explore: a softmax over the catalogue of a sum, which is linear in the parts of the item: its own vector, each of its
-  attributes (by vector, and by being shared with items of the session), popularity, evidence of votes.
+- explore: the mean over a few masks of the session's vector of a softmax over the catalogue of a sum. The sum's mean is
+  linear in the parts of the item: its own vector, each of its attributes (by vector, and by being shared with items of
+  the session), popularity, evidence of similar sessions.
 
 Two more numbers say what an event means for the item: the readout's attention weight (how much the event enters the
 session's vector, whatever the item), and its effect: how much log p(j | s) falls when the event is left out.
@@ -25,6 +26,7 @@ from mkmsr.bundle import ModelBundle
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
 from mkmsr.models.compass import Compass
+from mkmsr.models.compass_explore import explore_scores
 from mkmsr.models.compass_mixture import Mixture
 from mkmsr.models.voting import expand
 
@@ -101,11 +103,11 @@ class Explanation:
         copy: Part of it: the sum of `copied` over `events`.
         neighbours: Part of it: the sum of `probability` over all voting sessions.
         earlier: Part of it: because the visitor touched the item in an earlier session.
-        explore_score: The item's score within the explore component: own_vector + popularity + evidence + both
-            numbers of each of `attributes`.
+        explore_score: The item's score within the explore component, a mean over masks: own_vector + popularity +
+            evidence + both numbers of each of `attributes`.
         own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
         popularity: What its training events add, or what it has as a new item.
-        evidence: What votes add.
+        evidence: What it adds that similar sessions have the item beside the session's own.
         events: The session, oldest event first.
         attributes: The item's attributes, the most helpful first.
         voters: How many training sessions voted for the item.
@@ -155,22 +157,13 @@ class _View:
         self.vectors_VD = model.vectors()
         self.mixture: Mixture = model.mixture(batch, self.vectors_VD)
         self.gates = self.mixture.log_gates[0].exp().tolist()
-        self.log_explore_V = self._explore_scores().log_softmax(0)
+        self.query_D = torch.stack(self.mixture.queries).mean(0)[0, :-1]
+        self.log_explore_V = explore_scores(model.vectors, self.mixture, model.candidates(self.vectors_VD).T)[0]
         self.log_p_V = model.score(batch)[0]
         self.attention = model.attention(batch, self.vectors_VD).tolist()
         self.match_A = model.match_weights(batch)[:, 0] if model.has_matching else None
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else model.score(shorter)
-
-    def _explore_scores(self) -> Tensor:
-        """The explore component before its softmax. Shape [V]."""
-        model, mixture = self.model, self.mixture
-        scores_V = model.candidates(self.vectors_VD) @ mixture.queries[0]
-        if mixture.match_weights is not None:
-            scores_V = scores_V + model.vectors.spread(mixture.match_weights)[:, 0]
-        scores_V = scores_V.index_add(0, mixture.evidence.columns, mixture.evidence.values)
-        scores_V[0] = -torch.inf
-        return scores_V
 
     def explanation(self, item: int) -> Explanation:
         """All parts of one item's score."""
@@ -209,7 +202,7 @@ class _View:
         if ids is None:
             return 0.0
         own_D = ids.weight[item] * self.model.vectors.known(self.model.vectors.seen[item : item + 1])[0]
-        return float(self.mixture.queries[0, :-1] @ own_D / self._length(item))
+        return float(self.query_D @ own_D / self._length(item))
 
     def _length(self, item: int) -> Tensor:
         """The length by which the item's vector is divided, as `normalize` does."""
@@ -239,7 +232,7 @@ class _View:
             return ()
         _, attributes, shares = vectors.attributes_of(torch.tensor([item], device=self.vectors_VD.device))
         weights = vectors.relation_weight[vectors.relation_of[attributes]] * shares / self._length(item)
-        by_vector = (vectors.attributes(attributes) @ self.mixture.queries[0, :-1]) * weights
+        by_vector = (vectors.attributes(attributes) @ self.query_D) * weights
         by_match = torch.zeros_like(by_vector) if self.match_A is None else self.match_A[attributes] * shares
         owner, of_session, _ = vectors.attributes_of(self.batch.items)
         parts = []
@@ -254,7 +247,7 @@ class _View:
         """Who voted for an item; the component's probability is divided in proportion to the raw votes."""
         if not self.model.config.neighbours or probability == 0:
             return 0, ()
-        index, settings = self.model.index, self.model.config.retrieval.settings()
+        index, settings = self.model.similar.index, self.model.config.retrieval.settings()
         neighbours = index.neighbours(self.batch, settings)
         votes = index.raw_votes(neighbours, self.batch, settings)
         begin, end = index.session_offsets[neighbours.places], index.session_offsets[neighbours.places + 1]

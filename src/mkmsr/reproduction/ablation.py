@@ -28,10 +28,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without attribute matches": {"explore": {"matching": False}},
     "without popularity": {"explore": {"popularity": 0.0}},
     "without chances of new items": {"explore": {"novelty": 0.0}},
+    "without masks of the session's vector": {"explore": {"masks": 1}},
     "without copies": {"copy_past": False},
     "without neighbours": {"neighbours": False},
     "without neighbours by kind": {"retrieval": {"kind_weight": 0.0}},
-    "without votes as evidence": {"retrieval": {"evidence": 0.0}},
+    "without evidence of similar sessions": {"retrieval": {"evidence": 0.0}},
     "without earlier visits": {"earlier_visits": False},
     "without operations": {"operations": False},
     "without attributes and operations": {

@@ -48,7 +48,7 @@ def similar(weight: float) -> SimilarSessions:
 @pytest.mark.parametrize("prefix", [[1, 2], [2], [3, 6, 3], [5, 1, 4], [7]])
 def test_evidence_counts_what_stood_beside_the_items_of_the_session(prefix: list[int]) -> None:
     batch = SessionBatch.from_sequences([(prefix, [1] * len(prefix)), ([6], [1])])
-    rows, items, values = similar(0.7).evidence(batch)
+    rows, items, values = similar(0.7)(batch)[1]
     found = {int(item): float(value) for row, item, value in zip(rows, items, values, strict=True) if row == 0}
     assert found == pytest.approx(literal_evidence(prefix, TRAINING, 0.7))
 
@@ -59,11 +59,19 @@ def test_in_training_a_session_is_no_evidence_for_itself() -> None:
     for index in range(len(examples)):
         batch = collate(examples, np.array([index]))
         own = int(batch.sessions[0])
-        _, items, values = layer.evidence(batch)
+        _, items, values = layer(batch)[1]
         others = [each for row, each in enumerate(TRAINING) if row != own]
         assert dict(zip(items.tolist(), values.tolist(), strict=True)) == pytest.approx(
             literal_evidence(batch.items.tolist(), others, 1.0)
         )
+
+
+def test_sessions_that_are_alike_by_kind_alone_vote_and_are_no_evidence() -> None:
+    layer = SimilarSessions(RetrievalConfig(kind_weight=1.0), 8, kinds=True)
+    layer.build(table(TRAINING), torch.tensor([[5, 9], [7, 9]]))  # 5 and 7 are of one kind
+    votes, evidence = layer.eval()(SessionBatch.from_sequences([([7], [1])]))
+    assert votes.items.tolist() == [2, 5]
+    assert evidence.values.tolist() == [0, 0]
 
 
 def test_votes_outside_some_pairs() -> None:

@@ -242,11 +242,11 @@ class Compass(SessionModel):
             session_BD = self.wanting.of_sessions(session_BD, wanted_B)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
-        votes = self._votes(batch)
+        votes, evidence = self._similar(batch)
         views = [self._drop(session_BD)] if self.training else [session_BD * mask_D for mask_D in self.masks]
         mixture = Mixture(
             queries=tuple(self._query(view_BD) for view_BD in views),
-            evidence=self._evidence(batch),
+            evidence=evidence,
             match_weights=self.match_weights(batch) if self.has_matching else None,
             log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
             copies=Votes(batch.rows, batch.items, copies),
@@ -297,11 +297,6 @@ class Compass(SessionModel):
             parts.append(Part(states, tree.alias))
         return parts
 
-    def _evidence(self, batch: SessionBatch) -> SparseScores:
-        if not (self.config.neighbours and self.config.retrieval.evidence):
-            return SparseScores(batch.rows[:0], batch.items[:0], self.popularity[:0])
-        return self.similar.evidence(batch)
-
     def match_weights(self, batch: SessionBatch) -> Tensor:
         """What each attribute adds to an item that has it, because the session's items have it. Shape [A + 1, B]."""
         event, attributes, shares = self.vectors.attributes_of(batch.items)
@@ -326,10 +321,12 @@ class Compass(SessionModel):
             log_shares = segment_log_softmax(log_shares, batch.rows, len(batch))
         return log_shares.exp()
 
-    def _votes(self, batch: SessionBatch) -> Votes:
-        if not self.config.neighbours:
-            return Votes(batch.rows[:0], batch.items[:0], self.log_scale.new_zeros(0))
-        return self.similar.votes(batch)
+    def _similar(self, batch: SessionBatch) -> tuple[Votes, SparseScores]:
+        if self.config.neighbours:
+            votes, evidence = self.similar(batch)
+            return votes, evidence
+        rows, items, nothing = batch.rows[:0], batch.items[:0], self.popularity[:0]
+        return Votes(rows, items, nothing), SparseScores(rows, items, nothing)
 
     def _earlier(
         self, batch: SessionBatch, mixture: Mixture, query_BD: Tensor, vectors_VD: Tensor | SomeVectors

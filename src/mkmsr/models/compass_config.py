@@ -48,10 +48,6 @@ class RetrievalConfig(StrictModel):
             kind_weight=self.kind_weight,
         )
 
-    def counting(self) -> VoteSettings:
-        """The same sessions where every shared item counts 1: those that share most."""
-        return VoteSettings(neighbours=self.neighbours, sample_size=self.sample_size, cosine=False)
-
 
 class ExploreConfig(StrictModel):
     """What the score of any item of the catalogue is made of."""

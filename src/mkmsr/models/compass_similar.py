@@ -5,6 +5,8 @@ Dimension letters: B sessions, M votes, V catalogue + 1.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -14,18 +16,18 @@ from mkmsr.layers.segments import segment_log_softmax
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.compass_config import RetrievalConfig
 from mkmsr.models.compass_gates import SMALLEST
-from mkmsr.models.neighbour_index import Exclude, SessionIndex
+from mkmsr.models.neighbour_index import SessionIndex
 from mkmsr.models.voting import Votes
 
 __all__ = ["SimilarSessions"]
 
 
 class SimilarSessions(nn.Module):
-    """An index of training sessions, asked twice: for a component of the mixture, and for evidence.
+    """An index of training sessions; its answer is read twice, as a component of the mixture and as evidence.
 
-    A component says which share of the votes an item has, whether three sessions voted or a hundred. Evidence counts:
-    log(1 + n_j), where n_j sums, over the sessions with item j that share most with this one, how many of its items
-    they share. In training a session never sees itself.
+    The component says which share of the votes an item has, whether three sessions voted or a hundred. Evidence counts:
+    log(1 + n_j), where n_j sums, over the neighbours with item j, how many items they share with the session. In
+    training a session never sees itself.
 
     Args:
         config: How sessions are found.
@@ -49,20 +51,13 @@ class SimilarSessions(nn.Module):
         """Make room for items that stand in no session; `triples` as in `build`."""
         self.index.append_items(count, triples)
 
-    def votes(self, batch: SessionBatch) -> Votes:
-        """The neighbours' votes, sharpened by a learnt power, as probabilities."""
+    def forward(self, batch: SessionBatch) -> tuple[Votes, SparseScores]:
+        """The votes, sharpened by a learnt power, as probabilities; and evidence * log(1 + n_j) for the items outside
+        the session that have any. The session's own items are the copies' business."""
+        exclude = self.config.exclude if self.training else "nothing"
         with torch.no_grad():
-            votes = self.index.vote(batch, self.config.settings(), exclude=self._exclude)
+            votes, counts = self.index.votes_and_counts(batch, self.config.settings(), exclude=exclude)
+            counted = replace(votes, weights=counts).outside(batch.rows, batch.items, self.index.num_columns)
+            evidence = SparseScores(counted.rows, counted.items, self.config.evidence * counted.weights.log1p())
         logits = self.sharpness * votes.weights.clamp_min(SMALLEST).log()
-        return Votes(votes.rows, votes.items, segment_log_softmax(logits, votes.rows, len(batch)).exp())
-
-    def evidence(self, batch: SessionBatch) -> SparseScores:
-        """evidence * log(1 + n_j) for the items outside the session that have any; the session's own are copied."""
-        with torch.no_grad():
-            counts = self.index.vote(batch, self.config.counting(), exclude=self._exclude)
-            counts = counts.outside(batch.rows, batch.items, self.index.num_columns)
-            return SparseScores(counts.rows, counts.items, self.config.evidence * counts.weights.log1p())
-
-    @property
-    def _exclude(self) -> Exclude:
-        return self.config.exclude if self.training else "nothing"
+        return replace(votes, weights=segment_log_softmax(logits, votes.rows, len(batch)).exp()), evidence

@@ -71,6 +71,7 @@ class Neighbours:
         rows: Prefix.
         places: The neighbour's place in the index, see `SessionIndex.table_rows`.
         similarity: sim(s, n).
+        shared: Distinct items of the prefix that the neighbour has too.
         steps: Steps in the prefix of i*, the newest item of the prefix that the neighbour has too.
         anchors: Place of i* in the neighbour, in events from its beginning.
     """
@@ -78,6 +79,7 @@ class Neighbours:
     rows: Tensor
     places: Tensor
     similarity: Tensor
+    shared: Tensor
     steps: Tensor
     anchors: Tensor
 
@@ -88,9 +90,7 @@ class Neighbours:
 
     def chosen(self, which: Tensor) -> Neighbours:
         """The neighbours at the given positions or where a mask is true."""
-        return Neighbours(
-            self.rows[which], self.places[which], self.similarity[which], self.steps[which], self.anchors[which]
-        )
+        return Neighbours(*(getattr(self, each.name)[which] for each in fields(self)))
 
 
 class SessionIndex(nn.Module):
@@ -200,21 +200,36 @@ class SessionIndex(nn.Module):
             self.num_columns
         )
 
+    def votes_and_counts(
+        self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing"
+    ) -> tuple[Votes, Tensor]:
+        """`vote`, and of every vote how many items those who gave it share with the prefix, added up. Counts [M]."""
+        neighbours = self.neighbours(batch, settings, exclude=exclude)
+        votes = self.raw_votes(neighbours, batch, settings)
+        source, _ = self._items_of(neighbours)
+        both = replace(votes, weights=torch.stack([votes.weights, neighbours.shared[source]], dim=1))
+        summed = both.summed(self.num_columns)
+        weights, counts = summed.weights.unbind(1)
+        return replace(summed, weights=weights), counts
+
     def neighbours(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Neighbours:
         """The sessions that vote for each prefix, see `vote`."""
         prefix = prefix_values(batch, batch.items, self.num_columns, settings.prefix_decay)
         lists = PostingLists(self.postings, self.item_offsets, self.posting_events)
-        found = self._sharing(prefix, lists, batch, settings.sample_size, exclude)
+        found = self._sharing(prefix, 1, lists, batch, settings.sample_size, exclude)
         if self.kinds is not None and settings.kind_weight > 0:
             kinds = self._kinds_of(batch, self.kinds, settings)
-            found = found.joined(self._sharing(kinds, self.kinds.lists, batch, settings.sample_size, exclude))
+            found = found.joined(self._sharing(kinds, 0, self.kinds.lists, batch, settings.sample_size, exclude))
         # Stable, and steps rise within a prefix: the first of a (prefix, session) group is the newest shared item.
         keys, order = (found.rows * self.num_sessions + found.places).sort(stable=True)
         first = torch.ones_like(keys, dtype=torch.bool)
         first[1:] = keys[1:] != keys[:-1]
         group = first.cumsum(0) - 1
-        similarity = found.similarity.new_zeros(int(first.sum())).index_add(0, group, found.similarity[order])
-        found = replace(found.chosen(order[first]), similarity=similarity)
+        similarity, shared = (
+            each.new_zeros(int(first.sum())).index_add(0, group, each[order])
+            for each in (found.similarity, found.shared)
+        )
+        found = replace(found.chosen(order[first]), similarity=similarity, shared=shared)
         if settings.cosine:
             counts = prefix.rows.bincount(minlength=len(batch))
             lengths = self.session_offsets.diff()[found.places] * counts[found.rows]
@@ -225,8 +240,7 @@ class SessionIndex(nn.Module):
         """Every vote of every neighbour: the same item may stand several times for a prefix."""
         by_match = settings.match_decay(neighbours.steps, batch.lengths[neighbours.rows])
         of_neighbour = neighbours.similarity * by_match
-        offsets = self.session_offsets
-        source, pair = expand(offsets[neighbours.places], offsets[neighbours.places + 1])
+        source, pair = self._items_of(neighbours)
         rows, items, weights = neighbours.rows[source], self.items[pair], of_neighbour[source]
         if settings.gap_decay.kind != "none":
             gap = (self.item_events[pair] - neighbours.anchors[source]).abs()
@@ -237,13 +251,23 @@ class SessionIndex(nn.Module):
             weights = weights * (1 + settings.idf_weight * idf_V[items])
         return Votes(rows, items, weights)
 
+    def _items_of(self, neighbours: Neighbours) -> tuple[Tensor, Tensor]:
+        """The items of one neighbour after the other: whose each is, and its place among `items`."""
+        return expand(self.session_offsets[neighbours.places], self.session_offsets[neighbours.places + 1])
+
     def _sharing(
-        self, things: PrefixItems, lists: PostingLists, batch: SessionBatch, sample_size: int, exclude: Exclude
+        self,
+        things: PrefixItems,
+        shared: int,
+        lists: PostingLists,
+        batch: SessionBatch,
+        sample_size: int,
+        exclude: Exclude,
     ) -> Neighbours:
         """One entry for each thing (item or kind) that a prefix and a session share, in the order of `things`.
 
-        The similarity is the thing's weight. The newest m sessions of a prefix are among the newest m of each of its
-        things, so longer lists are cut.
+        The similarity is the thing's weight, and each counts as so many `shared` items. The newest m sessions of a
+        prefix are among the newest m of each of its things, so longer lists are cut.
         """
         own = self._own_places(batch, exclude)
         begin, end = lists.offsets[things.items], lists.offsets[things.items + 1]
@@ -252,7 +276,10 @@ class SessionIndex(nn.Module):
         source, posting = expand(begin, torch.minimum(end, begin + sample_size + (exclude == "own")))
         rows = things.rows[source]
         places = lists.postings[posting] - things.items[source] * self.num_sessions
-        found = Neighbours(rows, places, things.weights[source], things.steps[source], lists.events[posting])
+        weights = things.weights[source]
+        found = Neighbours(
+            rows, places, weights, torch.full_like(weights, shared), things.steps[source], lists.events[posting]
+        )
         return found.chosen((places != own[rows]).nonzero().squeeze(1)) if exclude == "own" else found
 
     def _kinds_of(self, batch: SessionBatch, kinds: ItemKinds, settings: VoteSettings) -> PrefixItems:

@@ -137,7 +137,7 @@ class Votes:
     def summed(self, num_columns: int) -> Votes:
         """One vote for each (prefix, item), by prefix and then item; V is `num_columns`."""
         keys, place = torch.unique(self.rows * num_columns + self.items, return_inverse=True)
-        weights = self.weights.new_zeros(len(keys)).index_add_(0, place, self.weights)
+        weights = self.weights.new_zeros(len(keys), *self.weights.shape[1:]).index_add_(0, place, self.weights)
         return Votes(keys // num_columns, keys % num_columns, weights)
 
     def outside(self, rows: Tensor, items: Tensor, num_columns: int) -> Votes:

@@ -39,9 +39,9 @@ def literal_evidence(prefix: list[int], sessions: list[list[int]], weight: float
     return {item: weight * math.log(1 + count) for item, count in counts.items()}
 
 
-def similar(weight: float) -> SimilarSessions:
-    layer = SimilarSessions(RetrievalConfig(evidence=weight), 8, kinds=False)
-    layer.build(table(TRAINING), NO_TRIPLES)
+def similar(weight: float, sessions: list[list[int]] = TRAINING, second_hop: float = 0.0) -> SimilarSessions:
+    layer = SimilarSessions(RetrievalConfig(evidence=weight, second_hop=second_hop), 8, kinds=False)
+    layer.build(table(sessions), NO_TRIPLES)
     return layer.eval()
 
 
@@ -66,8 +66,22 @@ def test_in_training_a_session_is_no_evidence_for_itself() -> None:
         )
 
 
+def test_a_second_round_when_scoring_reaches_what_no_neighbour_has() -> None:
+    layer = similar(1.0, [[1, 2, 3], [3, 7]], second_hop=0.5)
+    batch = SessionBatch.from_sequences([([1], [1]), ([6], [1])])
+    votes, evidence = layer(batch)
+    # The second round asks with 1, 2 and 3, of which the sessions have three and one.
+    assert evidence.rows.tolist() == [0, 0, 0]
+    assert dict(zip(evidence.columns.tolist(), evidence.values.tolist(), strict=True)) == pytest.approx(
+        {2: math.log(1 + 1 + 0.5 * 3), 3: math.log(1 + 1 + 0.5 * 4), 7: math.log(1 + 0.5 * 1)}
+    )
+    assert votes.items.tolist() == [1, 2, 3, 7]
+    assert votes.weights.sum().item() == pytest.approx(1)
+    assert layer.train()(batch)[0].items.tolist() == [1, 2, 3]
+
+
 def test_sessions_that_are_alike_by_kind_alone_vote_and_are_no_evidence() -> None:
-    layer = SimilarSessions(RetrievalConfig(kind_weight=1.0), 8, kinds=True)
+    layer = SimilarSessions(RetrievalConfig(kind_weight=1.0, second_hop=0.0), 8, kinds=True)
     layer.build(table(TRAINING), torch.tensor([[5, 9], [7, 9]]))  # 5 and 7 are of one kind
     votes, evidence = layer.eval()(SessionBatch.from_sequences([([7], [1])]))
     assert votes.items.tolist() == [2, 5]

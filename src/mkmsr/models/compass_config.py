@@ -35,6 +35,10 @@ class RetrievalConfig(StrictModel):
     """How much it raises an item's score in the explore component that similar sessions have it beside the session's
     own items, see `SimilarSessions`."""
 
+    second_hop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Weight, when scoring, of a second round of votes and counts, see `second_round`; votes in units of the highest
+    one. Training goes without it: it changes nothing there, and costs a tenth of an epoch. 0: one round."""
+
     def settings(self) -> VoteSettings:
         """The weights that these settings stand for; places in the prefix decay linearly, as in V-SkNN."""
         return VoteSettings(

@@ -17,6 +17,7 @@ from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.compass_config import RetrievalConfig
 from mkmsr.models.compass_gates import SMALLEST
 from mkmsr.models.neighbour_index import SessionIndex
+from mkmsr.models.second_round import second_round
 from mkmsr.models.voting import Votes
 
 __all__ = ["SimilarSessions"]
@@ -27,7 +28,7 @@ class SimilarSessions(nn.Module):
 
     The component says which share of the votes an item has, whether three sessions voted or a hundred. Evidence counts:
     log(1 + n_j), where n_j sums, over the neighbours with item j, how many items they share with the session. In
-    training a session never sees itself.
+    training a session never sees itself; when scoring, a second round of neighbours says something too.
 
     Args:
         config: How sessions are found.
@@ -54,10 +55,26 @@ class SimilarSessions(nn.Module):
     def forward(self, batch: SessionBatch) -> tuple[Votes, SparseScores]:
         """The votes, sharpened by a learnt power, as probabilities; and evidence * log(1 + n_j) for the items outside
         the session that have any. The session's own items are the copies' business."""
-        exclude = self.config.exclude if self.training else "nothing"
         with torch.no_grad():
-            votes, counts = self.index.votes_and_counts(batch, self.config.settings(), exclude=exclude)
-            counted = replace(votes, weights=counts).outside(batch.rows, batch.items, self.index.num_columns)
-            evidence = SparseScores(counted.rows, counted.items, self.config.evidence * counted.weights.log1p())
+            votes, counts = self._found(batch)
+            counts = counts.outside(batch.rows, batch.items, self.index.num_columns)
+            evidence = SparseScores(counts.rows, counts.items, self.config.evidence * counts.weights.log1p())
         logits = self.sharpness * votes.weights.clamp_min(SMALLEST).log()
         return replace(votes, weights=segment_log_softmax(logits, votes.rows, len(batch)).exp()), evidence
+
+    def _found(self, batch: SessionBatch) -> tuple[Votes, Votes]:
+        """Votes, and counts n_j in their place."""
+        config, num_columns = self.config, self.index.num_columns
+        exclude = config.exclude if self.training else "nothing"
+        votes, counts = self.index.votes_and_counts(batch, config.settings(), exclude=exclude)
+        if self.training or config.second_hop == 0:
+            return votes, counts
+        rows, followers, settings = second_round(votes, config.settings())
+        more_votes, more_counts = (
+            replace(each, rows=rows[each.rows]) for each in self.index.votes_and_counts(followers, settings)
+        )
+        more_counts = replace(more_counts, weights=config.second_hop * more_counts.weights)
+        return (
+            votes.joined(more_votes, config.second_hop, len(batch), num_columns).summed(num_columns),
+            counts.and_also(more_counts).summed(num_columns),
+        )

@@ -202,15 +202,15 @@ class SessionIndex(nn.Module):
 
     def votes_and_counts(
         self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing"
-    ) -> tuple[Votes, Tensor]:
-        """`vote`, and of every vote how many items those who gave it share with the prefix, added up. Counts [M]."""
+    ) -> tuple[Votes, Votes]:
+        """`vote`, and the same pairs with how many items those who voted share with the prefix, added up."""
         neighbours = self.neighbours(batch, settings, exclude=exclude)
         votes = self.raw_votes(neighbours, batch, settings)
         source, _ = self._items_of(neighbours)
         both = replace(votes, weights=torch.stack([votes.weights, neighbours.shared[source]], dim=1))
         summed = both.summed(self.num_columns)
         weights, counts = summed.weights.unbind(1)
-        return replace(summed, weights=weights), counts
+        return replace(summed, weights=weights), replace(summed, weights=counts)
 
     def neighbours(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Neighbours:
         """The sessions that vote for each prefix, see `vote`."""

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbour_index import SessionIndex, VoteSettings
+from mkmsr.models.second_round import second_round
 from mkmsr.models.voting import NO_DECAY, Decay, DecayKind, Votes, VotingConfig, VotingModel
 
 __all__ = ["NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
-
-_HOP_ITEMS = 10
 
 
 class NeighbourConfig(VotingConfig):
@@ -151,24 +148,13 @@ class SessionNeighbours(VotingModel):
         first = self._round(batch, self.settings)
         if self.config.second_hop == 0:
             return first
-        best = first.summed(self.sizes.num_items + 1).best(_HOP_ITEMS)
-        rows, followers = _as_prefixes(best)
-        second = self._round(followers, replace(self.settings, sample_size=-(-self.settings.sample_size // 10)))
-        second = Votes(rows[second.rows], second.items, second.weights)
+        rows, followers, settings = second_round(first.summed(self.sizes.num_items + 1), self.settings)
+        second = self._round(followers, settings)
+        second = replace(second, rows=rows[second.rows])
         return first.joined(second, self.config.second_hop, len(batch), self.sizes.num_items + 1)
 
     def _round(self, batch: SessionBatch, settings: VoteSettings) -> Votes:
         return self.index.raw_votes(self.index.neighbours(batch, settings), batch, settings)
-
-
-def _as_prefixes(best: Votes) -> tuple[Tensor, SessionBatch]:
-    """The voted items as prefixes, the best one newest, and the row that each prefix stands for."""
-    rows, lengths = torch.unique_consecutive(best.rows, return_counts=True)
-    items = best.items.flip(0)
-    nothing = torch.zeros_like(rows)
-    offsets = torch.cat([lengths.new_zeros(1), lengths.flip(0).cumsum(0)])
-    batch = SessionBatch(items, torch.zeros_like(items), offsets, nothing, nothing, nothing - 1)
-    return rows.flip(0), batch
 
 
 def _exponential(scale: float) -> Decay:

@@ -162,10 +162,14 @@ class Votes:
         """These votes and `other` ones, the highest sum of which becomes `weight` times the highest sum of these."""
         highest, below = (each.highest(num_rows, num_columns) for each in (self, other))
         scale = weight * highest / torch.where(below > 0, below, 1)
+        return self.and_also(replace(other, weights=other.weights * scale[other.rows]))
+
+    def and_also(self, other: Votes) -> Votes:
+        """These votes, then the other ones."""
         return Votes(
             torch.cat([self.rows, other.rows]),
             torch.cat([self.items, other.items]),
-            torch.cat([self.weights, other.weights * scale[other.rows]]),
+            torch.cat([self.weights, other.weights]),
         )
 
     def highest(self, num_rows: int, num_columns: int) -> Tensor:

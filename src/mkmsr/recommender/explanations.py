@@ -101,7 +101,7 @@ class Explanation:
         score: log p(j | s).
         explore: Part of p(j | s): explore + copy + neighbours + earlier = exp(score).
         copy: Part of it: the sum of `copied` over `events`.
-        neighbours: Part of it: the sum of `probability` over all voting sessions.
+        neighbours: Part of it: the sum of `probability` over all voting sessions, if any voted in the first round.
         earlier: Part of it: because the visitor touched the item in an earlier session.
         explore_score: The item's score within the explore component, a mean over masks: own_vector + popularity +
             evidence + both numbers of each of `attributes`.
@@ -110,7 +110,7 @@ class Explanation:
         evidence: What it adds that similar sessions have the item beside the session's own.
         events: The session, oldest event first.
         attributes: The item's attributes, the most helpful first.
-        voters: How many training sessions voted for the item.
+        voters: How many training sessions voted for the item; none where only the second round did.
         sessions: The strongest of them, strongest first.
         sentence: The main reason, in words.
     """
@@ -299,6 +299,8 @@ def _copy_reason(found: Explanation) -> str:
 
 
 def _neighbour_reason(found: Explanation) -> str:
+    if not found.sessions:
+        return "sessions with the items of similar sessions hold it"
     most_similar = found.sessions[0]
     items = most_similar.shared_items or [f"{each}, which is of the same kind" for each in most_similar.alike_items[:1]]
     shared = " and ".join(items[:2])

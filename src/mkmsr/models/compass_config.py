@@ -34,7 +34,6 @@ class RetrievalConfig(StrictModel):
     evidence: Annotated[float, Field(ge=0)] = 1.0
     """How much it raises an item's score in the explore component that similar sessions have it beside the session's
     own items, see `SimilarSessions`."""
-
     second_hop: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Weight, when scoring, of a second round of votes and counts, see `second_round`; votes in units of the highest
     one. Training goes without it: it changes nothing there, and costs a tenth of an epoch. 0: one round."""

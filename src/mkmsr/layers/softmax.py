@@ -125,10 +125,10 @@ def recomputed_target_log_softmax(
     return of_target - torch.stack(totals, dim=1).logsumexp(1)
 
 
-def row_blocks(scores: Tensor) -> list[slice]:
-    """Rows of a [B, V] array to work through at a time."""
+def row_blocks(scores: Tensor, *, least: int = 1) -> list[slice]:
+    """Rows of a [B, V] array to work through at a time, so many at least."""
     rows, columns = scores.shape
-    height = max(1, _CACHED_SCORES // columns) if scores.device.type == "cpu" else max(1, rows)
+    height = max(least, _CACHED_SCORES // columns) if scores.device.type == "cpu" else max(1, rows)
     return [slice(begin, begin + height) for begin in range(0, rows, height)]
 
 

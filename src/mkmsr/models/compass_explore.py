@@ -18,13 +18,17 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.products import product
 from mkmsr.layers.sampled_columns import SampledColumns
-from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, target_log_softmax
+from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, row_blocks, target_log_softmax
 from mkmsr.models.base import Negatives
 
 if TYPE_CHECKING:
     from mkmsr.models.compass_mixture import Mixture
 
 __all__ = ["Sample", "SomeVectors", "draw_columns", "explore_all", "explore_sample", "explore_scores"]
+
+
+_FEWEST_ROWS = 8
+"""Sessions scored at a time at least: a product of few rows is little more than reading the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -113,26 +117,27 @@ def explore_sample(
 
 def explore_scores(vectors: ComposedVectors, mixture: Mixture, candidates_DV: Tensor) -> Tensor:
     """log p_explore of every item; column 0 is left out. [D + 1, V] -> [B, V]."""
-    matches_BV = None if mixture.match_weights is None else vectors.spread(mixture.match_weights).T.contiguous()
+    queries_BKD = torch.stack(mixture.queries, dim=1)
+    scores_BV = queries_BKD.new_zeros(len(queries_BKD), candidates_DV.shape[1])
+    if mixture.match_weights is not None:
+        scores_BV += vectors.spread(mixture.match_weights).T
     rows, columns, values = mixture.evidence
-
-    def logits(query_BD: Tensor) -> Tensor:
-        logits_BV = product(query_BD, candidates_DV)
-        if matches_BV is not None:
-            logits_BV += matches_BV
-        logits_BV.index_put_((rows, columns), values, accumulate=True)
-        logits_BV[:, 0] = -torch.inf
-        return logits_BV
-
-    first, *others = mixture.queries
-    if not others:
-        return logits(first).log_softmax(1)
-    total_BV = logits(first).softmax(1)
-    for query_BD in others:
-        total_BV += logits(query_BD).softmax(1)
-    scores_BV = total_BV.div_(len(mixture.queries)).clamp_min_(torch.finfo(total_BV.dtype).tiny).log_()
+    scores_BV.index_put_((rows, columns), values, accumulate=True)
+    scores_BV[:, 0] = -torch.inf
+    for block in row_blocks(scores_BV, least=_FEWEST_ROWS):
+        queries_bKD = queries_BKD[block]
+        logits_bKV = product(queries_bKD.flatten(0, 1), candidates_DV).view(*queries_bKD.shape[:2], -1)
+        logits_bKV += scores_BV[block, None]
+        scores_BV[block] = _log_mean(logits_bKV)
     scores_BV[:, 0] = -torch.inf
     return scores_BV
+
+
+def _log_mean(logits: Tensor) -> Tensor:
+    """The logarithm of the mean over queries of a softmax over items, the smallest number at least. -> [b, V]."""
+    if logits.shape[1] == 1:
+        return logits[:, 0].log_softmax(1)
+    return logits.softmax(2).mean(1).clamp_min_(torch.finfo(logits.dtype).tiny).log_()
 
 
 def _mean(logs: Sequence[Tensor]) -> Tensor:

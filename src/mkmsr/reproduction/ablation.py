@@ -28,7 +28,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without attribute matches": {"explore": {"matching": False}},
     "without popularity": {"explore": {"popularity": 0.0}},
     "without chances of new items": {"explore": {"novelty": 0.0}},
-    "without masks of the session's vector": {"explore": {"masks": 1}},
+    "without masks": {"explore": {"masks": 1}},
     "without copies": {"copy_past": False},
     "without neighbours": {"neighbours": False},
     "without neighbours by kind": {"retrieval": {"kind_weight": 0.0}},

@@ -141,8 +141,13 @@ class Votes:
         return Votes(keys // num_columns, keys % num_columns, weights)
 
     def outside(self, rows: Tensor, items: Tensor, num_columns: int) -> Votes:
-        """The votes for other pairs than these; V is `num_columns`."""
-        kept = ~torch.isin(self.rows * num_columns + self.items, rows * num_columns + items)
+        """Those of `summed` votes that are for other pairs than these; V is `num_columns`."""
+        if len(self) == 0:
+            return self
+        keys, others = self.rows * num_columns + self.items, rows * num_columns + items
+        place = torch.searchsorted(keys, others).clamp(max=len(keys) - 1)
+        kept = torch.ones_like(keys, dtype=torch.bool)
+        kept[place[keys[place] == others]] = False
         return Votes(self.rows[kept], self.items[kept], self.weights[kept])
 
     def of(self, items: Tensor) -> Tensor:

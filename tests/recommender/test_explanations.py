@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,21 @@ def test_a_new_item_is_explained_by_the_attribute_that_places_it(series: Recomme
     assert part.by_vector > 0
     assert part.by_vector + part.by_match + found.popularity == pytest.approx(found.explore_score)
     assert found.sentence.startswith("fresh: it has series 2 in common with item-2-3 (explore 100%")
+
+
+def test_a_sentence_names_attributes_that_the_named_item_has(rough: Recommender) -> None:
+    bundle, named = rough.bundle, 0
+    for first, second in pairwise(bundle.items.ids):
+        for found in rough.explain([(first, "click"), (second, "cart")], bundle.items.ids):
+            match = re.search(r": it has (.+) in common with (.+) \(explore", found.sentence)
+            if match is None:
+                continue
+            known = bundle.knowledge.describe_item(bundle.items.index(match[2]))
+            for each in match[1].split(" and "):
+                relation, _, value = each.partition(" ")
+                assert value in known[relation], found.sentence
+                named += 1
+    assert named > 100
 
 
 def test_a_repeat_is_explained_by_the_event_that_it_repeats(tmp_path: Path) -> None:

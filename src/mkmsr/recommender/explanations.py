@@ -310,10 +310,11 @@ def _neighbour_reason(found: Explanation) -> str:
 
 def _explore_reason(found: Explanation) -> str:
     helpful = [part for part in found.attributes if part.by_vector + part.by_match > 0]
-    shared = [part for part in helpful if part.shared_with][:2]
+    shared = [part for part in helpful if part.shared_with]
     if shared:
-        named = " and ".join(f"{part.relation} {part.value}" for part in shared)
-        return f"it has {named} in common with {shared[0].shared_with[0]}"
+        item = shared[0].shared_with[0]
+        named = [f"{part.relation} {part.value}" for part in shared if item in part.shared_with]
+        return f"it has {' and '.join(named[:2])} in common with {item}"
     by_attributes = sum(part.by_vector + part.by_match for part in helpful)
     if helpful and by_attributes >= found.own_vector:
         return f"{helpful[0].relation} {helpful[0].value} goes with the session"

@@ -168,7 +168,7 @@ PREFIXES = [[1, 2, 3, 2], [8], [5, 5, 6], [3, 1, 4, 1, 5, 2, 6]]
 @pytest.mark.parametrize("seed", range(3))
 def test_votes_follow_the_formula(name: str, exclude: Exclude, seed: int) -> None:
     table, rows = random_table(seed), [4, 17, -1, 30]
-    votes = built(table).vote(batch_of(PREFIXES, rows), SETTINGS[name], exclude=exclude)
+    votes, _ = built(table).vote(batch_of(PREFIXES, rows), SETTINGS[name], exclude=exclude)
     keys = list(zip(votes.rows.tolist(), votes.items.tolist(), strict=True))
     assert keys == sorted(set(keys))
     fast = dict(zip(keys, votes.weights.tolist(), strict=True))
@@ -190,7 +190,7 @@ def test_votes_follow_the_formula(name: str, exclude: Exclude, seed: int) -> Non
 def test_any_log_and_prefix_follow_the_formula(sessions: list[list[int]], prefix: list[int], sample: int) -> None:
     table = table_of(sessions, range(len(sessions)))
     chosen = VoteSettings(neighbours=3, sample_size=sample, gap_decay=Decay("exponential", 3.0))
-    votes = built(table).vote(batch_of([prefix]), chosen)
+    votes, _ = built(table).vote(batch_of([prefix]), chosen)
     expected = slow_votes(table, prefix, -1, chosen, "nothing")
     assert dict(zip(votes.items.tolist(), votes.weights.tolist(), strict=True)) == pytest.approx(expected, rel=1e-5)
 
@@ -216,13 +216,13 @@ def test_the_newest_of_equally_similar_sessions_are_chosen() -> None:
 
 def test_neighbours_stay_within_the_sample_of_recent_sessions() -> None:
     table = table_of([[1, 2], [1, 3], [1, 4, 5, 6]], [0, 1, 2])
-    found = built(table).vote(batch_of([[1]]), VoteSettings(sample_size=1))
+    found, _ = built(table).vote(batch_of([[1]]), VoteSettings(sample_size=1))
     assert found.items.tolist() == [1, 4, 5, 6]
 
 
 def test_old_neighbours_of_a_long_log_still_vote() -> None:
     table = table_of([[1, 2], [3, 4]], [0, 4000])
-    found = built(table).vote(batch_of([[1]]), VoteSettings(age_decay=Decay("exponential", 1.0)))
+    found, _ = built(table).vote(batch_of([[1]]), VoteSettings(age_decay=Decay("exponential", 1.0)))
     assert found.items.tolist() == [1, 2]
     assert (found.weights > 0.1).all()
 
@@ -231,7 +231,7 @@ def test_an_index_of_nothing_votes_for_nothing() -> None:
     batch = batch_of([[1, 2], [3]], [0, 5])
     for index in (SessionIndex(NUM_COLUMNS), built(SessionTable.empty())):
         for exclude in ("nothing", "own", "later"):
-            assert len(index.vote(batch, VoteSettings(), exclude=exclude)) == 0
+            assert len(index.vote(batch, VoteSettings(), exclude=exclude)[0]) == 0
 
 
 def training(table: SessionTable) -> TrainingData:
@@ -392,9 +392,9 @@ def test_a_new_item_finds_the_sessions_of_its_kind() -> None:
     index = built(table_of([[1, 6], [4, 8]], [0, 1]))
     index.append_items(3, torch.tensor([[9, 2], [9, 1], [10, 9]]))
     settings = VoteSettings(kind_weight=1.0)
-    assert index.vote(batch_of([[9]]), settings).items.tolist() == [1, 6]
-    assert len(index.vote(batch_of([[10]]), settings)) == 0  # its only attribute is one that nothing else has
-    assert len(index.vote(batch_of([[11]]), settings)) == 0  # nothing is known about it
+    assert index.vote(batch_of([[9]]), settings)[0].items.tolist() == [1, 6]
+    assert len(index.vote(batch_of([[10]]), settings)[0]) == 0  # its only attribute is one that nothing else has
+    assert len(index.vote(batch_of([[11]]), settings)[0]) == 0  # nothing is known about it
 
 
 def test_one_sort_orders_by_row_and_falling_weight_as_two_stable_ones_do() -> None:

@@ -66,13 +66,11 @@ class SimilarSessions(nn.Module):
         """Votes, and counts n_j in their place."""
         config, num_columns = self.config, self.index.num_columns
         exclude = config.exclude if self.training else "nothing"
-        votes, counts = self.index.votes_and_counts(batch, config.settings(), exclude=exclude)
+        votes, counts = self.index.vote(batch, config.settings(), exclude=exclude)
         if self.training or config.second_hop == 0:
             return votes, counts
         rows, followers, settings = second_round(votes, config.settings())
-        more_votes, more_counts = (
-            replace(each, rows=rows[each.rows]) for each in self.index.votes_and_counts(followers, settings)
-        )
+        more_votes, more_counts = (replace(each, rows=rows[each.rows]) for each in self.index.vote(followers, settings))
         more_counts = replace(more_counts, weights=config.second_hop * more_counts.weights)
         return (
             votes.joined(more_votes, config.second_hop, len(batch), num_columns).summed(num_columns),

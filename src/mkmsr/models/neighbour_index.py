@@ -186,8 +186,9 @@ class SessionIndex(nn.Module):
         if self.kinds is not None:
             self.kinds.append_items(count, triples[:, 0], triples[:, 1])
 
-    def vote(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Votes:
-        """One weight for each (prefix, item) that a neighbour votes for, by prefix and then item.
+    def vote(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> tuple[Votes, Votes]:
+        """One weight for each (prefix, item) that a neighbour votes for, by prefix and then item; and, for the same
+        pairs, how many items those who voted share with the prefix, added up.
 
         Args:
             batch: The prefixes.
@@ -196,17 +197,8 @@ class SessionIndex(nn.Module):
                 are rows of the table that was indexed), "later" that one and all that ended after it. Needed on
                 training data, where a session would otherwise find itself; rows of -1 exclude nothing.
         """
-        return self.raw_votes(self.neighbours(batch, settings, exclude=exclude), batch, settings).summed(
-            self.num_columns
-        )
-
-    def votes_and_counts(
-        self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing"
-    ) -> tuple[Votes, Votes]:
-        """`vote`, and the same pairs with how many items those who voted share with the prefix, added up."""
         neighbours = self.neighbours(batch, settings, exclude=exclude)
-        votes = self.raw_votes(neighbours, batch, settings)
-        source, _ = self._items_of(neighbours)
+        votes, source = self.raw_votes(neighbours, batch, settings)
         both = replace(votes, weights=torch.stack([votes.weights, neighbours.shared[source]], dim=1))
         summed = both.summed(self.num_columns)
         weights, counts = summed.weights.unbind(1)
@@ -236,11 +228,12 @@ class SessionIndex(nn.Module):
             found = replace(found, similarity=similarity / lengths.float().sqrt())
         return self._selected(found, batch, settings)
 
-    def raw_votes(self, neighbours: Neighbours, batch: SessionBatch, settings: VoteSettings) -> Votes:
-        """Every vote of every neighbour: the same item may stand several times for a prefix."""
+    def raw_votes(self, neighbours: Neighbours, batch: SessionBatch, settings: VoteSettings) -> tuple[Votes, Tensor]:
+        """Every vote of every neighbour, where the same item may stand several times for a prefix; and whose it is."""
         by_match = settings.match_decay(neighbours.steps, batch.lengths[neighbours.rows])
         of_neighbour = neighbours.similarity * by_match
-        source, pair = self._items_of(neighbours)
+        offsets = self.session_offsets
+        source, pair = expand(offsets[neighbours.places], offsets[neighbours.places + 1])
         rows, items, weights = neighbours.rows[source], self.items[pair], of_neighbour[source]
         if settings.gap_decay.kind != "none":
             gap = (self.item_events[pair] - neighbours.anchors[source]).abs()
@@ -249,11 +242,7 @@ class SessionIndex(nn.Module):
             counts = self.item_offsets.diff()
             idf_V = torch.log(self.num_sessions / counts.clamp(min=1))
             weights = weights * (1 + settings.idf_weight * idf_V[items])
-        return Votes(rows, items, weights)
-
-    def _items_of(self, neighbours: Neighbours) -> tuple[Tensor, Tensor]:
-        """The items of one neighbour after the other: whose each is, and its place among `items`."""
-        return expand(self.session_offsets[neighbours.places], self.session_offsets[neighbours.places + 1])
+        return Votes(rows, items, weights), source
 
     def _sharing(
         self,

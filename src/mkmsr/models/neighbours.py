@@ -154,7 +154,8 @@ class SessionNeighbours(VotingModel):
         return first.joined(second, self.config.second_hop, len(batch), self.sizes.num_items + 1)
 
     def _round(self, batch: SessionBatch, settings: VoteSettings) -> Votes:
-        return self.index.raw_votes(self.index.neighbours(batch, settings), batch, settings)
+        votes, _ = self.index.raw_votes(self.index.neighbours(batch, settings), batch, settings)
+        return votes
 
 
 def _exponential(scale: float) -> Decay:

@@ -28,7 +28,6 @@ from mkmsr.errors import ConfigError
 from mkmsr.models.compass import Compass
 from mkmsr.models.compass_explore import explore_scores
 from mkmsr.models.compass_mixture import Mixture
-from mkmsr.models.voting import expand
 
 __all__ = ["AttributePart", "EventPart", "Explanation", "NeighbourPart", "explain"]
 
@@ -161,7 +160,8 @@ class _View:
         self.log_explore_V = explore_scores(model.vectors, self.mixture, model.candidates(self.vectors_VD).T)[0]
         self.log_p_V = model.score(batch)[0]
         self.attention = model.attention(batch, self.vectors_VD).tolist()
-        self.match_A = model.match_weights(batch)[:, 0] if model.has_matching else None
+        match_AB = self.mixture.match_weights
+        self.match_A = None if match_AB is None else match_AB[:, 0]
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else model.score(shorter)
 
@@ -249,9 +249,7 @@ class _View:
             return 0, ()
         index, settings = self.model.similar.index, self.model.config.retrieval.settings()
         neighbours = index.neighbours(self.batch, settings)
-        votes = index.raw_votes(neighbours, self.batch, settings)
-        begin, end = index.session_offsets[neighbours.places], index.session_offsets[neighbours.places + 1]
-        source, _ = expand(begin, end)  # raw_votes lists the items of one neighbour after the other, as this does
+        votes, source = index.raw_votes(neighbours, self.batch, settings)
         mine = votes.items == item
         weights, voters = votes.weights[mine], neighbours.places[source[mine]]
         order = weights.argsort(descending=True, stable=True)[:MOST_SESSIONS]

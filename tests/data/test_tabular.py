@@ -195,7 +195,14 @@ class TestBadInput:
 
     def test_a_missing_item_column_says_how_to_name_it(self, tmp_path):
         message = self.refused(tmp_path, "log.csv", CSV.replace("item", "sku"))
-        assert "no column 'item'; say which one it is with item=NAME, one of user, sku, operation, time" in message
+        assert (
+            "no column 'item'; say which one it is with --columns item=NAME, one of user, sku, operation, time"
+            in message
+        )
+
+    def test_a_file_with_other_separators_says_what_they_should_be(self, tmp_path):
+        message = self.refused(tmp_path, "log.csv", CSV.replace(",", ";"))
+        assert "no column 'item'; the header is a single field, 'user;item;operation;time': fields stand" in message
 
     def test_a_missing_mapped_column_suggests_the_nearest(self, tmp_path):
         message = self.refused(tmp_path, "log.csv", CSV, columns={"operation": "operatoin"})
@@ -207,6 +214,10 @@ class TestBadInput:
     def test_an_unparsable_time(self, tmp_path):
         message = self.refused(tmp_path, "log.csv", CSV.replace("1519862407", "soon"))
         assert "row 3, column 'time': cannot read 'soon' as a time; should be unix seconds" in message
+
+    def test_too_many_unreadable_rows_name_the_flag_that_says_how_many_may_be_left_out(self, tmp_path):
+        message = self.refused(tmp_path, "log.csv", CSV.replace("15198", "soon"))
+        assert "at most 0.01 of them may be left out (--malformed-limit)" in message
 
     @pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.tsv"])
     def test_an_empty_file(self, tmp_path, name):

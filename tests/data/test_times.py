@@ -71,6 +71,18 @@ def test_the_date_types_of_parquet_are_read():
     assert seconds(date(2018, 3, 1)) == [SECOND - 6]
 
 
+@pytest.mark.parametrize("digits", ["1" * 20, "9" * 30, "-" + "9" * 30, f"{SECOND}.5e20"])
+@pytest.mark.parametrize("unit", ["auto", "s", "ns"])
+def test_a_number_too_large_for_any_time_is_no_time(digits, unit):
+    with pytest.raises(DataError, match=rf"row 3, column 'ts': cannot read '{digits}' as a time"):
+        seconds(str(SECOND), digits, unit=unit)
+
+
+def test_nanoseconds_called_seconds_are_no_times():
+    with pytest.raises(DataError, match=r"row 2, column 'ts': cannot read .* as a time"):
+        seconds(f"{SECOND}000000000.5", unit="s")
+
+
 def test_an_unparsable_time_is_located_and_says_what_would_be_right():
     with pytest.raises(
         DataError, match=r"log.csv, row 3, column 'ts': cannot read 'yesterday' as a time; should be unix"

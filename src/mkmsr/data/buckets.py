@@ -21,9 +21,7 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _BUCKET = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 
 
-def bucketed(
-    attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequence[str], *, path: str | None
-) -> pl.LazyFrame:
+def bucketed(attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequence[str]) -> pl.LazyFrame:
     """An attribute table with the numbers of some relations replaced by their buckets.
 
     Bounds are quantiles of the values of the items that training saw, so that later prices move nothing; they are
@@ -33,7 +31,6 @@ def bucketed(
         attributes: Columns `item_id`, `relation`, `value`, `row`.
         buckets: How many buckets, by relation.
         seen: Items of the training part.
-        path: For messages.
 
     Raises:
         ConfigError: There is no such relation, or training saw no item that has it.
@@ -44,17 +41,18 @@ def bucketed(
         if not table.height:
             known = attributes.select("relation").unique().sort("relation").collect()["relation"].to_list()
             hint = nearest(relation, known) or f"; there are: {', '.join(known)}"
-            raise ConfigError(f"no relation {relation!r}{hint}", key="buckets", path=path)
+            raise ConfigError(f"no relation {relation!r}{hint}", key="buckets")
         filled = table.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
         number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
         wrong = filled.filter(number.is_null() | ~number.is_finite())
         if wrong.height:
+            item, value = wrong.select("item_id", "value").row(0)
             raise DataError(
-                f"should be a number to be put into buckets, found {wrong['value'][0]!r}", path=path, column=relation
+                f"should be a number to be put into buckets, found {value!r} (item {item!r})", column=relation
             )
         known_values = filled.filter(pl.col("item_id").is_in(seen)).select(number)["value"].to_numpy()
         if not len(known_values):
-            raise ConfigError(f"no item of the training part has a value of {relation!r}", key="buckets", path=path)
+            raise ConfigError(f"no item of the training part has a value of {relation!r}", key="buckets")
         edges = _edges(known_values, count)
         names = pl.Series(bucket_names(edges))
         place = pl.Series(np.searchsorted(edges, filled.select(number)["value"].to_numpy(), side="right"))

@@ -155,7 +155,7 @@ def _knowledge(
         if options.buckets:
             raise ConfigError("the log has no attribute table", key="buckets", path=log.path)
         return KnowledgeGraph.empty(len(items)), {}
-    attributes = bucketed(log.attributes, options.buckets, seen, path=log.path)
+    attributes = bucketed(log.attributes, options.buckets, seen)
     return encode_knowledge(engine.table(attributes), items, engine, path=log.path)
 
 

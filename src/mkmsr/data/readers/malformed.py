@@ -140,6 +140,7 @@ class MalformedRows:
             more = f" ({same} such rows)" if same > 1 else ""
             if not self._options.strict and bad > 1:
                 more += f"; {bad} of {total} rows cannot be read, and at most {limit:.4g} of them may be left out"
+                more += " (--malformed-limit)"
             raise DataError(first.text + more, path=path, row=first.row, column=first.column)
         self._count += bad
         name = path.name if isinstance(path, Path) else path.rpartition("/")[2]

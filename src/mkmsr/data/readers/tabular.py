@@ -76,14 +76,18 @@ def _mapping(table: RawPieces, wanted: Mapping[str, str]) -> dict[str, str]:
     own = {field: field for field in FIELDS if field in names and field not in wanted}
     columns = {**own, **{field: column for field, column in wanted.items() if column}}
     check_names(names, table.label, *columns.values())
-    known = ", ".join(names)
-    if "item" not in columns:
-        raise DataError(f"no column 'item'; say which one it is with item=NAME, one of {known}", path=table.label)
-    if not {"session", "user"} & set(columns):
-        raise DataError(
-            f"no column 'session' or 'user'; say which one it is with user=NAME, one of {known}", path=table.label
-        )
+    for needed in (("item",), ("session", "user")):
+        if not set(needed) & set(columns):
+            lacking = " or ".join(map(repr, needed))
+            raise DataError(f"no column {lacking}; {_way_out(needed[-1], names)}", path=table.label)
     return {field: columns[field] for field in FIELDS if field in columns}
+
+
+def _way_out(field: str, names: list[str]) -> str:
+    """What to do about a field without a column, in a file that has these."""
+    if len(names) == 1:
+        return f"the header is a single field, {names[0]!r}: fields stand between commas in .csv, tabs in .tsv and .txt"
+    return f"say which one it is with --columns {field}=NAME, one of {', '.join(names)}"
 
 
 def _attributes(

@@ -16,6 +16,9 @@ PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 LARGEST = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 10**20}
 """Numbers below a limit are of that unit or a coarser one: 10**11 s is the year 5138, 10**11 ms is 1973."""
 
+BEYOND = 2.0**63
+"""No time reaches it in any unit: in nanoseconds it is the year 2262."""
+
 ZONE = r"^(.*:\d{2}(?:\.\d+)?)\s*(Z|z|UTC|[+-]\d{2}(?::?\d{2})?)$"
 """A zone follows a time of day, so that the end of a date is not taken for one."""
 FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
@@ -77,7 +80,8 @@ def read_times(values: pl.Series, *, unit: TimeUnit, path: Path | str, rows: pl.
     text = values.cast(pl.String)
     numbers = values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
     if numbers.dtype.is_float():
-        numbers = numbers.zip_with(numbers.is_finite().fill_null(False), pl.Series([None], dtype=numbers.dtype))
+        possible = (numbers.is_finite() & (numbers.abs() < BEYOND)).fill_null(False)
+        numbers = numbers.zip_with(possible, pl.Series([None], dtype=numbers.dtype))
     count = len(values) - numbers.null_count()
     if not count or numbers.null_count() > values.null_count():
         micros, zoned = _from_text(text, path, rows)
@@ -157,7 +161,7 @@ def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path | str, rows: pl
     scale = PER_SECOND[found]
     if numbers.dtype.is_integer():
         return ParsedTimes(numbers // scale, numbers % scale, found)
-    return _from_micros((numbers / scale * 1_000_000).floor().cast(pl.Int64), found)
+    return _from_micros((numbers / scale * 1_000_000).floor().cast(pl.Int64, strict=False), found)
 
 
 def _unit_of(largest: float) -> str:

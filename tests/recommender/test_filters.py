@@ -68,6 +68,17 @@ def test_facts_are_seen_by_filters_alone(recommender: Recommender) -> None:
         ranked(recommender, where("price=8..10"))
 
 
+def test_a_range_of_what_is_no_number_is_refused(recommender: Recommender) -> None:
+    with pytest.raises(ConfigError, match="colour has no numbers that a range could hold, but texts like 'red'"):
+        ranked(recommender, where("colour=..50"))
+    recommender.set_facts({"price": {"plain": "9.50 €"}})
+    with pytest.raises(ConfigError, match=r"price has no numbers that a range could hold, but texts like '9\.50 €'"):
+        ranked(recommender, where("price=..50"))
+    recommender.set_facts({"price": {"plain": "on request", "item-03": 8}})
+    assert ranked(recommender, where("price=..50")) == ["item-03"]
+    recommender.set_facts({})
+
+
 def test_no_more_than_so_many_items_of_a_value(recommender: Recommender) -> None:
     found = ranked(recommender, Filters(at_most={"brand": 2, "colour": 3}), k=9)
     for relation, most in (("brand", 2), ("colour", 3)):

@@ -47,8 +47,7 @@ class Condition:
         """Whether one value is in the range, or among the values (also for "not in")."""
         if self.kind != "range":
             return value in self.values
-        number = number_in(value)
-        low, high = (number, number) if number is not None else bucket_bounds(value) or (math.nan, math.nan)
+        low, high = _interval(value) or (math.nan, math.nan)
         return self.low <= low and high <= self.high
 
 
@@ -100,7 +99,8 @@ def allowed_items(bundle: ModelBundle, filters: Filters, facts: Facts) -> NDArra
     """Whether each item may be recommended. Shape [V]; entry 0, padding, is False.
 
     Raises:
-        ConfigError: A condition names a relation that neither the model nor the facts have.
+        ConfigError: A condition names a relation that neither the model nor the facts have, or asks for a range of
+            one that has no number.
     """
     allowed = np.ones(len(bundle.items) + 1, np.bool_)
     if filters.only is not None:
@@ -108,6 +108,10 @@ def allowed_items(bundle: ModelBundle, filters: Filters, facts: Facts) -> NDArra
         allowed[bundle.items.indexes(map(str, filters.only), missing="zero")] = True
     for condition in filters.where:
         items, values, names = _values(bundle, facts, condition.relation)
+        if condition.kind == "range" and names and not any(_interval(name) for name in names):
+            raise ConfigError(
+                f"{condition.relation} has no numbers that a range could hold, but texts like {names[0]!r}", key="where"
+            )
         accepted = np.array([condition.accepts(name) for name in names], np.bool_)
         having = np.zeros(len(allowed), np.bool_)
         having[items[accepted[values]]] = True
@@ -115,6 +119,12 @@ def allowed_items(bundle: ModelBundle, filters: Filters, facts: Facts) -> NDArra
     allowed[bundle.items.indexes([*map(str, filters.exclude), *bundle.retired], missing="zero")] = False
     allowed[0] = False
     return allowed
+
+
+def _interval(value: str) -> tuple[float, float] | None:
+    """A number as both bounds, or the bounds of a bucket; None for any other text."""
+    number = number_in(value)
+    return (number, number) if number is not None else bucket_bounds(value)
 
 
 def capped_values(bundle: ModelBundle, filters: Filters, facts: Facts) -> list[tuple[int, dict[int, list[int]]]]:

@@ -110,7 +110,8 @@ def write_header(folder: Path, header: Mapping[str, Any]) -> None:
 def read_header(path: Path) -> dict[str, Any]:
     file = path / HEADER
     if not file.is_file():
-        raise BundleError("not a bundle: there is no bundle.json in this folder", path=path)
+        hint = f"; that of this run is {path / 'bundle'}" if (path / "bundle" / HEADER).is_file() else ""
+        raise BundleError(f"not a bundle: there is no bundle.json in this folder{hint}", path=path)
     content = file.read_bytes()
     try:
         header = json.loads(content)

@@ -230,6 +230,11 @@ def test_prepare_does_not_replace_a_folder_of_something_else(call: Any, shop: Pa
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_the_command_that_comes_next_can_be_pasted_into_a_shell(call: Any, shop: Path, tmp_path: Path) -> None:
+    shown = call("prepare", "events", shop / "events.parquet", "--out", tmp_path / "my shop")
+    assert f"Next: mkmsr train '{tmp_path}/my shop' --model mkm-sr --out 'runs/my shop'" in shown.out
+
+
 def test_models_lists_names_summaries_and_sources(call: Any) -> None:
     found = call("models", "--json").document
     assert {"mkm-sr", "km-sr", "m-sr", "pop", "s-pop", "recency"} <= {each["name"] for each in found}
@@ -251,6 +256,12 @@ def test_train_with_json_prints_the_metrics_of_the_run_and_nothing_else(call: An
     assert shown.status == 0
     assert shown.document == json.loads((tmp_path / "pop" / "metrics.json").read_text())
     assert shown.document["model"] == "pop"
+
+
+def test_a_model_without_epochs_has_no_best_epoch_to_name(call: Any, data: Path, tmp_path: Path) -> None:
+    shown = call("train", data, "--model", "pop", "--out", tmp_path / "pop")
+    assert "best epoch" not in shown.out
+    assert "mrr@20 on validation: " in shown.out
 
 
 def test_train_reads_a_settings_file_which_flags_override(call: Any, data: Path, tmp_path: Path) -> None:
@@ -390,7 +401,7 @@ def test_recommend_prints_one_json_line_a_session(call: Any, runs: Path, tmp_pat
 
 
 def test_recommend_reads_standard_input(call: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO('{"events": [{"item": "item-00007"}]}\n'))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"events": [{"item": "item-00007"}]}\n')))
     shown = call("recommend", runs / "recency" / "bundle", "--session", "-", "--k", 2, "--json")
     assert shown.document["items"][0]["item"] == "item-00007"
 
@@ -401,6 +412,21 @@ def test_recommend_for_people_shows_attributes(call: Any, runs: Path, tmp_path: 
     assert "brand: brand-" in shown.out
     assert "[ghost]" in shown.out
     assert "1 events of unknown items skipped" in shown.out
+
+
+def test_an_id_that_no_terminal_can_show_ends_no_command(call: Any, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"events": ["item-00007", "half of a pair: \\ud83d"]}')
+    shown = call("recommend", runs / "recency" / "bundle", "--session", tmp_path / "odd.jsonl", "-k", 3)
+    assert shown.status == 0
+    assert "half of a pair: \\ud83d" in shown.out
+
+
+def test_a_run_folder_in_place_of_its_bundle_is_told_where_the_bundle_is(call: Any, runs: Path, data: Path) -> None:
+    shown = call("evaluate", runs / "recency", data)
+    assert shown.status == 1
+    assert (
+        f"not a bundle: there is no bundle.json in this folder; that of this run is {runs}/recency/bundle" in shown.err
+    )
 
 
 def test_recommend_leaves_excluded_items_out(call: Any, runs: Path, tmp_path: Path) -> None:
@@ -414,14 +440,18 @@ def test_recommend_leaves_excluded_items_out(call: Any, runs: Path, tmp_path: Pa
     ("line", "message"),
     [
         ("{not json", "row 2: not JSON"),
+        (b'{"events": ["caf\xe9"]}', "row 2: not JSON"),
+        ("[" * 100_000, "row 2: not JSON"),
         ('["a"]', "row 2: should be"),
         ('{"events": "a"}', "row 2: should be"),
         ('{"events": [{"sku": "a"}]}', "row 2: should be"),
+        ('{"events": [true]}', "row 2: should be"),
+        ('{"events": ["a"], "earlier": 3}', "row 2: should be"),
     ],
 )
-def test_a_bad_line_is_named(line: str, message: str, call: Any, runs: Path, tmp_path: Path) -> None:
+def test_a_bad_line_is_named(line: str | bytes, message: str, call: Any, runs: Path, tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
-    path.write_text('{"events": ["item-00007"]}\n' + line + "\n")
+    path.write_bytes(b'{"events": ["item-00007"]}\r\n' + (line.encode() if isinstance(line, str) else line) + b"\n")
     shown = call("recommend", runs / "recency" / "bundle", "--session", path, "--json")
     assert shown.status == 1
     assert message in shown.err

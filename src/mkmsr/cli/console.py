@@ -7,6 +7,7 @@ else: whatever a library prints meanwhile goes to standard error.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -96,6 +97,10 @@ class Terminal:
     def say(self, text: str = "") -> None:
         """Print a line for people; square brackets are text."""
         self._people.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def next(self, *words: object) -> None:
+        """Print the command that comes next, as a shell takes it."""
+        self.say(f"Next: mkmsr {shlex.join(map(str, words))}")
 
     def show(self, what: RenderableType) -> None:
         """Print a table for people, unless `--json` was given."""

@@ -60,8 +60,8 @@ def simulate(
         screen.document({"out": str(out), "seed": seed, **counts, "seconds": seconds})
         screen.say(f"{counts['events']:,} events of {sessions:,} sessions in {duration(seconds)}: {out}/events.parquet")
         screen.say(f"{counts['triples']:,} attribute values of {items:,} items: {out}/attributes.parquet")
-        files = f"{out}/events.parquet --attributes {out}/attributes.parquet"
-        screen.say(f"Next: mkmsr prepare events {files} --out {out}/prepared")
+        files = (f"{out}/events.parquet", "--attributes", f"{out}/attributes.parquet")
+        screen.next("prepare", "events", *files, "--out", f"{out}/prepared")
 
 
 def prepare(
@@ -143,7 +143,7 @@ def prepare(
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
-        screen.say(f"Next: mkmsr train {out} --model mkm-sr --out runs/{dataset.name}")
+        screen.next("train", out, "--model", "mkm-sr", "--out", f"runs/{dataset.name}")
 
 
 def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = False, common: Common = COMMON) -> None:
@@ -213,4 +213,4 @@ def _plain(note: Any) -> str:
     """What a reader noticed, as people write it."""
     if isinstance(note, Mapping):
         return ", ".join(f"{key}={value}" for key, value in note.items())
-    return str(note)
+    return "; ".join(map(str, note)) if isinstance(note, list) else str(note)

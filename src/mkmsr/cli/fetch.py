@@ -98,7 +98,7 @@ def _verify(screen: Terminal, dataset: PublicDataset, folder: Path) -> None:
         raise DataError("holds none of the files", path=folder)
     if wrong:
         raise DataError(f"{len(wrong)} of {len(checks)} files are not as they should be", path=folder)
-    screen.say(f"Next: mkmsr prepare {dataset.name} {folder} --out data/{dataset.name}")
+    screen.next("prepare", dataset.name, folder, "--out", f"data/{dataset.name}")
 
 
 def _verdict(check: FileCheck) -> str:
@@ -131,7 +131,7 @@ def _download(screen: Terminal, dataset: PublicDataset, folder: Path, mirror: st
             )
     screen.document({"name": dataset.name, "folder": str(folder), "files": len(dataset.files), "fetched": fetched})
     screen.say(f"{len(dataset.files)} files, {fetched} of them fetched now, all checked: {folder}")
-    screen.say(f"Next: mkmsr prepare {dataset.name} {folder} --out data/{dataset.name}")
+    screen.next("prepare", dataset.name, folder, "--out", f"data/{dataset.name}")
 
 
 def _bar(screen: Terminal) -> Progress:

@@ -147,17 +147,18 @@ def _lines(session: str) -> Iterator[dict[str, Any]]:
     name = "standard input" if session == "-" else session
     if session != "-" and not Path(session).is_file():
         raise DataError("no such file", path=session)
-    with nullcontext(sys.stdin) if session == "-" else Path(session).open(encoding="utf-8") as file:
+    with nullcontext(sys.stdin.buffer) if session == "-" else Path(session).open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 value = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"not JSON: {error}", path=name, row=number) from None
             if not _is_session(value):
                 raise DataError(
-                    f'should be {{"events": [{{"item": .., "operation": ..}}, ...]}}; found {line.strip():.100}',
+                    'should be {"events": [{"item": .., "operation": ..}, ...]}, perhaps with "earlier" of that form; '
+                    f"found {line.decode(errors='replace').strip():.100}",
                     path=name,
                     row=number,
                 )
@@ -165,7 +166,10 @@ def _lines(session: str) -> Iterator[dict[str, Any]]:
 
 
 def _is_session(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("events"), list):
+    if not isinstance(value, dict):
         return False
-    items = [event.get("item") if isinstance(event, dict) else event for event in value["events"]]
-    return all(isinstance(item, str | int) for item in items)
+    events, earlier = value.get("events"), value.get("earlier", [])
+    if not isinstance(events, list) or not isinstance(earlier, list):
+        return False
+    items = [event.get("item") if isinstance(event, dict) else event for event in (*events, *earlier)]
+    return all(isinstance(item, str | int) and not isinstance(item, bool) for item in items)

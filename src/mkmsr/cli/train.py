@@ -106,11 +106,12 @@ def train(
         screen.document(result.metrics)
         chosen = {name: f"{100 * value:.2f} %" for name, value in result.metrics["validation"]["metrics"].items()}
         select = settings.training.select
-        screen.say(f"best epoch {result.metrics['best_epoch']}, by {select} on validation: {chosen.get(select, '-')}")
+        epoch = result.metrics["best_epoch"]  # 0: nothing was trained epoch by epoch
+        screen.say(f"{f'best epoch {epoch}, by ' if epoch else ''}{select} on validation: {chosen.get(select, '-')}")
         show_evaluation(screen, [result.metrics["test"]])
         screen.say(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
         screen.say(f"model: {out}/bundle; report: {out}/report.html")
-        screen.say(f"Next: mkmsr evaluate {out}/bundle {data}")
+        screen.next("evaluate", f"{out}/bundle", data)
 
 
 def train_into(

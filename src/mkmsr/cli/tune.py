@@ -93,7 +93,7 @@ def tune(
         title = f"{result.config.name}: the best of {len(result.trials)} trials"
         screen.show(text_table(title, ["", "first trial", "chosen"], rows))
         screen.say(f"settings: {result.path}; all trials: {out}/trials.csv")
-        screen.say(f"Next: mkmsr train {data} --config {result.path} --out runs/{result.config.name} --refit")
+        screen.next("train", data, "--config", result.path, "--out", f"runs/{result.config.name}", "--refit")
 
 
 def _percent(value: float | None) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import tomllib
+from functools import reduce
 from pathlib import Path
 
 import pytest
 from cyclopts import CycloptsError
 
 from mkmsr.cli.app import app
+from mkmsr.config import validate
+from mkmsr.experiments import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -54,6 +59,24 @@ def test_every_command_of_the_documents_is_one_that_the_program_takes(name: str,
 def test_a_wrong_command_in_a_document_would_be_noticed(call: str) -> None:
     with pytest.raises(CycloptsError):
         app().parse_args(call.split(), exit_on_error=False, print_error=False)
+
+
+def test_the_model_page_states_the_defaults_as_they_are() -> None:
+    defaults = validate(ExperimentConfig, {"model": {"name": "mkm-sr"}}).model_dump()
+    stated = re.findall(
+        r"^\| `([a-z_.]+)`.*\| `([^`]+)`[^|]*\|$", (ROOT / "docs/model.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert len(stated) > 15
+    for key, value in stated:
+        found = reduce(lambda table, part: table[part], key.split("."), defaults)
+        assert json.loads(value) == found, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_settings_file_of_the_documents_is_one_that_training_takes(name: str) -> None:
+    for label, block in FENCE.findall((ROOT / name).read_text("utf-8")):
+        if label == "toml":
+            validate(ExperimentConfig, tomllib.loads(block))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -132,6 +132,20 @@ def test_a_new_item_is_explained_by_the_attribute_that_places_it(series: Recomme
     assert found.sentence.startswith("fresh: it has series 2 in common with item-2-3 (explore 100%")
 
 
+def test_no_item_is_recommended_for_standing_beside_itself(rough: Recommender) -> None:
+    said = 0
+    for session in SESSIONS:
+        for found in rough.explain(session, rough.bundle.items.ids):
+            match = re.search(
+                r": \d+ similar sessions? holds? it(?:, the most similar one together with (.+))? \(", found.sentence
+            )
+            if match is not None:
+                said += 1
+                assert found.item not in (match[1] or "").split(" and "), found.sentence
+                assert match[1] or set(found.sessions[0].shared_items) == {found.item}
+    assert said > 10
+
+
 def test_a_sentence_names_attributes_that_the_named_item_has(rough: Recommender) -> None:
     bundle, named = rough.bundle, 0
     for first, second in pairwise(bundle.items.ids):

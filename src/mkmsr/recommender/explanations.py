@@ -300,10 +300,11 @@ def _neighbour_reason(found: Explanation) -> str:
     if not found.sessions:
         return "sessions with the items of similar sessions hold it"
     most_similar = found.sessions[0]
-    items = most_similar.shared_items or [f"{each}, which is of the same kind" for each in most_similar.alike_items[:1]]
-    shared = " and ".join(items[:2])
+    items = [each for each in most_similar.shared_items if each != found.item]
+    alike = [each for each in most_similar.alike_items if each != found.item]
+    items = items or [f"{each}, which is of the same kind" for each in alike[:1]]
     sessions = "1 similar session holds it" if found.voters == 1 else f"{found.voters} similar sessions hold it"
-    return f"{sessions}, the most similar one together with {shared}"
+    return f"{sessions}, the most similar one together with {' and '.join(items[:2])}" if items else sessions
 
 
 def _explore_reason(found: Explanation) -> str:

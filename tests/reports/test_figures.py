@@ -29,6 +29,13 @@ def test_metrics_are_drawn_with_labels_values_and_units() -> None:
     assert {"mkm-sr", "pop $x_1$ <b>", "Hit@20", "per cent", "40.0", "10.0"} <= set(shown)
 
 
+def test_no_axis_goes_beyond_all_there_is() -> None:
+    pytest.importorskip("matplotlib")
+    shown = texts(draw_metrics([FigureRow("recency", {"hit@20": 0.99}, {"hit@20": (0.97, 1.0)})], ["hit@20"]))
+    assert {"0", "20", "40", "60", "80", "100"} <= set(shown)
+    assert "120" not in shown
+
+
 def test_slices_without_examples_are_left_out() -> None:
     pytest.importorskip("matplotlib")
     shown = texts(draw_slices(ROWS, "mrr@20"))

@@ -80,6 +80,21 @@ def test_the_headline_has_intervals_and_the_baselines_stand_beside_it(page: Page
     assert {"mkm-sr (reference)", "pop", "recency", "repeat (60)", "new item (48)", "seen (144)"} <= set(rows)
 
 
+def test_a_run_by_itself_is_compared_with_nothing(make_run: Any) -> None:
+    words = Page(write_run_report(make_run("lonely"), samples=100).read_text("utf-8")).words()
+    assert "Metrics, per cent [95 % interval over sessions] model Hit@20 MRR@20" in words
+    assert not {"difference", "Difference:", "(reference)", "Holm"} & set(words.split())
+
+
+def test_a_continued_run_is_run_again_from_its_bundle(make_run: Any) -> None:
+    folder = make_run("next week")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "continued_from": {"name": "shop"}}))
+    words = Page(write_run_report(folder, samples=100).read_text("utf-8")).words()
+    assert "fingerprint above, BUNDLE the model that this training went on from" in words
+    assert "--config 'next week/config.toml' --seed 7 --from BUNDLE --refit --out 'next week-again'" in words
+
+
 def test_the_example_session_shows_events_recommendations_and_what_came_next(page: Page) -> None:
     words = page.words()
     assert "Missed: the next item is not among the recommendations" in words

@@ -129,7 +129,10 @@ def _draw_dots(axes: Axes, rows: Sequence[FigureRow], name: str) -> None:
     ends = [max(row.intervals.get(name, (0.0, 0.0))[1], row.values.get(name, 0.0)) for row in rows]
     axes.set_yticks(list(places), [row.label for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlim(0, max(100 * max(ends) * 1.22, 1.0))  # the rest is room for the numbers
+    right = max(100 * max(ends) * 1.22, 1.0)  # the rest is room for the numbers
+    axes.set_xlim(0, right)
+    if right > 100:
+        axes.set_xticks(range(0, 101, 20))
     axes.grid(axis="x", linewidth=0.6)
     axes.tick_params(length=0)
     axes.spines["left"].set_visible(False)

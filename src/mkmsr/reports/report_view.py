@@ -62,6 +62,7 @@ def report_view(run: RunFolder, comparison: Comparison, figures: Mapping[str, st
         "rule": str(run.examples.get("rule", "")),
         "config": run.config.strip(),
         "command": _command(run),
+        "is_continued": bool(run.metrics.get("continued_from")),
     }
 
 
@@ -210,12 +211,13 @@ def _attributes(attributes: Mapping[str, Sequence[str]], known: set[tuple[str, s
 
 
 def _command(run: RunFolder) -> str:
-    """The call that trains the run again; DATA stands for the prepared dataset, whose place a run does not know."""
+    """The call that trains the run again; DATA and BUNDLE stand for folders whose place a run does not know."""
     if isinstance(run.metrics.get("command"), str):
         return str(run.metrics["command"])
     model, folder = str(run.run.document["model"]), run.folder.resolve().name
     words = ["mkmsr", "train", "DATA", "--model", model]
     words += ["--config", f"{folder}/config.toml"] if run.config else []
     words += ["--seed", str(run.metrics["seed"])] if "seed" in run.metrics else []
+    words += ["--from", "BUNDLE"] if run.metrics.get("continued_from") else []
     words += ["--refit"] if run.metrics.get("refit") else []
     return shlex.join([*words, "--out", f"{folder}-again"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mkmsr.evaluation.ranks import SLICES
 from mkmsr.evaluation.significance import PairedDifference
@@ -72,7 +72,13 @@ def slices_table(runs: Sequence[EvaluatedRun], metric: str) -> TextTable:
 
 
 def comparison_table(comparison: Comparison) -> TextTable:
-    """Runs with their metrics and their differences from the reference, per cent and percentage points."""
+    """Runs with their metrics and their differences from the reference, per cent and percentage points.
+
+    A run by itself has its metrics alone.
+    """
+    intervals = f"Split: {comparison.split}. Intervals hold 95 % of resamples of whole sessions."
+    if len(comparison.rows) == 1:
+        return replace(metrics_table([comparison.rows[0].run], comparison.metrics), notes=(intervals,))
     header = ["model"]
     for name in comparison.metrics:
         header += [metric_title(name), "difference", "p"]
@@ -88,7 +94,7 @@ def comparison_table(comparison: Comparison) -> TextTable:
             ]
         rows.append(tuple(cells))
     notes = [
-        f"Split: {comparison.split}. Intervals hold 95 % of resamples of whole sessions.",
+        intervals,
         f"Difference: percentage points from {comparison.reference} on the same examples [95 % interval]; "
         "p: two-sided paired bootstrap over sessions, corrected by Holm for all tests of the table.",
     ]

@@ -200,7 +200,7 @@ def test_the_test_sessions_have_no_say(data: Path, searched: Any, tmp_path: Path
 
 def test_a_folder_of_another_search_is_refused(data: Path, searched: Any) -> None:
     _, folder = searched
-    with pytest.raises(ConfigError, match="holds a search with another seed; choose another folder"):
+    with pytest.raises(ConfigError, match="holds a search that differs in seed; choose another folder"):
         tune(data, SMALL, folder, trials=4, seed=3)
 
 
@@ -232,5 +232,5 @@ def test_more_spans_judge_by_their_mean(data: Path, tmp_path: Path) -> None:
     assert alone.value == pytest.approx(values[0])
     assert steady.value == pytest.approx(np.mean(values))
     assert "mean over 3 spans" in (tmp_path / "three" / "chosen.toml").read_text(encoding="utf-8")
-    with pytest.raises(ConfigError, match="another windows"):
+    with pytest.raises(ConfigError, match="differs in windows"):
         tune(data, base, tmp_path / "three", trials=2, windows=2)

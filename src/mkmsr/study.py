@@ -149,6 +149,10 @@ class Study:
             self._study.enqueue_trial(dict(defaults))
 
 
+_SAID = {"base": "model or settings", "space": "search space"}
+"""What messages call an entry of a search's identity, where its name says too little."""
+
+
 def _open(folder: Path, identity: Mapping[str, Any], warmup: int) -> optuna.Study:
     try:
         import optuna
@@ -168,8 +172,8 @@ def _open(folder: Path, identity: Mapping[str, Any], warmup: int) -> optuna.Stud
     if old is None:
         study.set_user_attr("identity", new)
     elif old != new:
-        different = ", ".join(key for key in new if old.get(key) != new[key])
-        raise ConfigError(f"holds a search with another {different}; choose another folder", path=folder)
+        different = ", ".join(_SAID.get(key, key) for key in new if old.get(key) != new[key])
+        raise ConfigError(f"holds a search that differs in {different}; choose another folder", path=folder)
     return study
 
 

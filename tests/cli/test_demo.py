@@ -17,7 +17,7 @@ from mkmsr.cli.app import run
 def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "demo"
+    out = tmp_path / "my demo"
     assert run(["demo", "--out", str(out), "--sessions", "600", "--items", "80", "--epochs", "1"]) == 0
     shown = capfd.readouterr()
     for name in ("mkm-sr", "pop", "s-pop", "recency"):
@@ -25,7 +25,7 @@ def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
         assert name in shown.out
     assert f"{out}/mkm-sr/report.html" in shown.out
     assert "What came next:" in shown.out
-    assert f"mkmsr evaluate {out}/mkm-sr/bundle {out}/data" in shown.out
+    assert f"mkmsr evaluate '{out}'/mkm-sr/bundle '{out}'/data" in shown.out
     page = (out / "mkm-sr" / "report.html").read_text(encoding="utf-8")
     assert "recency" in page
     assert json.loads((out / "mkm-sr" / "metrics.json").read_text())["refit"] is True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -116,19 +117,20 @@ def _show_example(screen: Terminal, out: Path) -> None:
 
 
 def _say_what_next(screen: Terminal, out: Path, report: Path, seconds: float) -> None:
-    run = out / MODEL
+    shop = shlex.quote(str(out))
+    run = f"{shop}/{MODEL}"
     line = '{"events": [{"item": "item-00042", "operation": "click"}, {"item": "item-00007", "operation": "cart"}]}'
     screen.say(
         f"""
 Done in {duration(seconds)}. Where to look:
   {report}   the report: open it in a browser
-  {run}/   settings, history, metrics, ranks of every example
-  {run}/bundle/   the model, ready to recommend
+  {out / MODEL}/   settings, history, metrics, ranks of every example
+  {out / MODEL}/bundle/   the model, ready to recommend
 What to type next{_activation()}:
   echo '{line}' | mkmsr recommend {run}/bundle --session - -k 5
-  mkmsr evaluate {run}/bundle {out}/data --split test
-  mkmsr compare {run} {" ".join(str(out / name) for name in BASELINES)}
-  mkmsr train {out}/data --model m-sr --out {out}/m-sr
+  mkmsr evaluate {run}/bundle {shop}/data --split test
+  mkmsr compare {run} {" ".join(f"{shop}/{name}" for name in BASELINES)}
+  mkmsr train {shop}/data --model m-sr --out {shop}/m-sr
   mkmsr prepare events YOUR_LOG.csv --columns item=sku,operation=type,time=ts,user=uid --out data/yours"""
     )
 

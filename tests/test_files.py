@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mkmsr.files import atomic_folder, atomic_write, sha256
+from mkmsr.files import atomic_folder, atomic_write, may_replace, sha256
 
 
 def names(folder: Path) -> list[str]:
@@ -64,6 +64,18 @@ def test_content_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> N
         atomic_write(tmp_path / "file", "\ud800")
     assert (tmp_path / "file").read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+def test_only_what_is_ours_or_empty_may_be_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    assert may_replace(folder, "marker")
+    folder.mkdir()
+    assert may_replace(folder, "marker")
+    (folder / "other").touch()
+    assert not may_replace(folder, "marker")
+    assert not may_replace(folder / "other", "marker")
+    (folder / "marker").touch()
+    assert may_replace(folder, "marker")
 
 
 def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> None:

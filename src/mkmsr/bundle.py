@@ -46,7 +46,7 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, MkmsrError
-from mkmsr.files import atomic_folder
+from mkmsr.files import atomic_folder, may_replace
 from mkmsr.model_card import model_card
 from mkmsr.models import model_entry
 from mkmsr.models.base import ModelSizes, SessionModel
@@ -193,7 +193,7 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
 
 
 def _write(path: Path, header: dict[str, Any], model: SessionModel, names: Vocabularies) -> None:
-    if path.exists() and not (path / HEADER).is_file() and not (path.is_dir() and not any(path.iterdir())):
+    if not may_replace(path, HEADER):
         raise BundleError("something else is here, and it is not overwritten; choose another folder", path=path)
     try:
         with atomic_folder(path) as folder:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_file", "atomic_folder", "atomic_write", "flush", "sha256"]
+__all__ = ["atomic_file", "atomic_folder", "atomic_write", "flush", "may_replace", "sha256"]
 
 
 def sha256(path: str | Path) -> str:
@@ -23,6 +23,12 @@ def flush(path: str | Path) -> None:
     """Wait until a file is on its disk."""
     with Path(path).open("rb") as file:
         os.fsync(file.fileno())
+
+
+def may_replace(path: str | Path, marker: str) -> bool:
+    """Whether a folder may take the place of what is there: nothing, an empty folder, or one with the marker file."""
+    path = Path(path)
+    return not path.exists() or (path / marker).is_file() or (path.is_dir() and not any(path.iterdir()))
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:

@@ -114,6 +114,16 @@ def test_saving_again_replaces_the_folder_whole(dataset, tmp_path):
     assert not (tmp_path / "data" / "stray.txt").exists()
 
 
+@pytest.mark.parametrize("name", ["data/precious.csv", "data"])
+def test_what_is_no_dataset_is_not_overwritten(dataset, tmp_path, name):
+    precious = tmp_path / name
+    precious.parent.mkdir(exist_ok=True)
+    precious.write_text("years of work")
+    with pytest.raises(DataError, match="something else is here, and it is not overwritten"):
+        dataset.save(tmp_path / "data")
+    assert precious.read_text() == "years of work"
+
+
 def test_the_fingerprint_ignores_where_data_came_from_and_sees_every_content(dataset):
     assert dataclasses.replace(dataset, name="x", metadata={}).fingerprint == dataset.fingerprint
     times = dataclasses.replace(dataset.test, times=dataset.test.times + 1)

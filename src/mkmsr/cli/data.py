@@ -15,6 +15,7 @@ from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.cli.running import RUNNING, Running
 from mkmsr.errors import DataError
+from mkmsr.files import may_replace
 
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit
@@ -203,10 +204,10 @@ def check_output(path: Path, marker: str) -> None:
     Raises:
         DataError: It exists, is not empty and does not hold the marker file.
     """
-    if path.is_dir() and not (path / marker).exists() and any(path.iterdir()):
-        raise DataError(f"holds other files and no {marker}; it is not overwritten, choose another folder", path=path)
     if path.exists() and not path.is_dir():
         raise DataError("is a file; choose a folder", path=path)
+    if not may_replace(path, marker):
+        raise DataError(f"holds other files and no {marker}; it is not overwritten, choose another folder", path=path)
 
 
 def _plain(note: Any) -> str:

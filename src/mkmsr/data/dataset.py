@@ -132,7 +132,7 @@ class PreparedDataset:
         """Writes a folder of JSON and Parquet with checksums; an old one is replaced whole or left untouched.
 
         Raises:
-            DataError: The folder cannot be written.
+            DataError: Something else than a prepared dataset is at that place, or the folder cannot be written.
         """
         from mkmsr.data.storage import save_dataset
 

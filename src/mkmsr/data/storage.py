@@ -20,7 +20,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.data.statistics import statistics
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
-from mkmsr.files import atomic_folder, atomic_write, flush, sha256
+from mkmsr.files import atomic_folder, atomic_write, flush, may_replace, sha256
 
 __all__ = ["FORMAT_VERSION", "content_fingerprint", "load_dataset", "save_dataset"]
 
@@ -40,8 +40,11 @@ def save_dataset(dataset: PreparedDataset, path: str | Path) -> None:
     """Writes the folder, or leaves an old one untouched.
 
     Raises:
-        DataError: The folder cannot be written (a full disk, no permission).
+        DataError: Something else than a prepared dataset is at that place, or the folder cannot be written (a full
+            disk, no permission).
     """
+    if not may_replace(path, DESCRIPTION):
+        raise DataError("something else is here, and it is not overwritten; choose another folder", path=path)
     description: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -31,6 +31,19 @@ def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
     assert json.loads((out / "mkm-sr" / "metrics.json").read_text())["refit"] is True
 
 
+@pytest.mark.parametrize("name", ["data", "mkm-sr", "pop"])
+def test_the_demo_leaves_folders_alone_that_are_none_of_its_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    precious = tmp_path / name / "figures" / "precious.svg"
+    precious.parent.mkdir(parents=True)
+    precious.touch()
+    assert run(["demo", "--out", str(tmp_path), "--sessions", "200", "--items", "50", "--epochs", "1"]) == 1
+    assert "it is not overwritten, choose another folder" in capfd.readouterr().err
+    assert precious.exists()
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
 def test_a_terminal_sees_a_bar_with_loss_speed_and_time_left(tmp_path: Path) -> None:
     data = tmp_path / "shop"
     assert run(["simulate", "--out", str(data), "--sessions", "300", "--items", "60"]) == 0

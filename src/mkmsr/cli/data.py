@@ -20,7 +20,7 @@ from mkmsr.files import may_replace
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit
 
-__all__ = ["describe", "prepare", "show_statistics", "simulate"]
+__all__ = ["check_output", "describe", "prepare", "show_statistics", "simulate"]
 
 _AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gte=0, lt=1))

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Terminal, terminal
-from mkmsr.cli.data import show_statistics
+from mkmsr.cli.data import check_output, show_statistics
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.recommend import show_recommendations
@@ -53,6 +53,9 @@ def demo(
         seed: Of the shop and of the model.
     """
     with terminal(common) as screen:
+        check_output(out / "data", "dataset.json")
+        for name in (MODEL, *BASELINES):
+            check_output(out / name, "config.toml")
         began = time.perf_counter()
         dataset = _prepared_shop(screen, out, sessions=sessions, items=items, seed=seed)
         documents = {}

@@ -20,6 +20,7 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.experiments import ExperimentConfig, run_experiment
 from mkmsr.models import MODELS
+from mkmsr.reports.run_folder import read_run_folder
 from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, TrainingEstimate, read_history
 from tests.small_shop import small_shop
 
@@ -188,6 +189,30 @@ def test_without_resume_an_old_run_is_replaced(shop: PreparedDataset, tmp_path: 
     assert not (tmp_path / "refit").exists()
     assert load_bundle(tmp_path / "bundle").name == "pop"
     assert 'name = "pop"' in (tmp_path / "config.toml").read_text()
+
+
+def test_the_epochs_of_a_replaced_run_are_not_those_of_a_model_that_has_none(
+    shop: PreparedDataset, tmp_path: Path
+) -> None:
+    run_experiment(shop, settings(), tmp_path, seed=1)
+    assert (tmp_path / "figures" / "curves.svg").is_file()
+    run_experiment(shop, settings("pop"), tmp_path, seed=1)
+    assert read_run_folder(tmp_path).history == ()
+    assert not (tmp_path / "figures" / "curves.svg").exists()
+
+
+def test_a_finished_run_that_went_on_from_another_model_is_not_one_that_did_not(
+    shop: PreparedDataset, tmp_path: Path
+) -> None:
+    run_experiment(shop, settings(), tmp_path / "first", seed=1, report=False)
+    earlier = load_bundle(tmp_path / "first" / "bundle")
+    run_experiment(shop, settings(), tmp_path / "on", seed=1, report=False, start_from=earlier)
+    with pytest.raises(TrainingError, match=r"another finished run: continued_from\.name is .* there, None now"):
+        run_experiment(shop, settings(), tmp_path / "on", seed=1, report=False, resume=True)
+    with pytest.raises(TrainingError, match=r"another finished run: continued_from\.name is None there"):
+        run_experiment(shop, settings(), tmp_path / "first", seed=1, report=False, resume=True, start_from=earlier)
+    again = run_experiment(shop, settings(), tmp_path / "on", seed=1, report=False, resume=True, start_from=earlier)
+    assert again.skipped
 
 
 def test_the_models_recommended_training_stands_under_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -374,7 +374,8 @@ def _finished(folder: Path, identity: Mapping[str, Any], *, report: bool) -> Run
     path = folder / METRICS_FILE
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-        found = {key: metrics[key] for key in identity}
+        seldom = ("continued_from", "chosen_epochs")
+        found = {key: metrics[key] for key in (*identity, *seldom) if key in metrics or key not in seldom}
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{path}: not the metrics of a run ({error!r}); start over without resume") from None
     # How often a run saves itself changes nothing of what comes out.
@@ -391,8 +392,8 @@ def _finished(folder: Path, identity: Mapping[str, Any], *, report: bool) -> Run
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier run left, so that nothing of it can be taken for this one's."""
-    for name in (METRICS_FILE, "ranks.parquet", "examples.json", "report.html"):
+    """Remove what an earlier run left and could be taken for this one's; its bundle stays until there is a new one."""
+    for name in (METRICS_FILE, "history.jsonl", "ranks.parquet", "examples.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
     for name in ("refit", "figures", "checkpoint"):
         shutil.rmtree(folder / name, ignore_errors=True)

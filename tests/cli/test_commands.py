@@ -110,6 +110,10 @@ def test_help_starts_in_half_a_second_of_processor_time() -> None:
         (["train", "x", "--out", "y", "--model", "mkm-rs"], "no model 'mkm-rs', did you mean 'mkm-sr'?"),
         (["train", "x", "--out", "y"], "give --model NAME"),
         (["evaluate", "a", "b", "--device", "abacus"], "no device 'abacus'; for example cpu"),
+        (["tune", "a", "--out", "b", "--device", "abacus"], "no device 'abacus'; for example cpu"),
+        (["bench", "training", "--data", "a", "--device", "abacus"], "no device 'abacus'; for example cpu"),
+        (["reproduce", "table2", "a", "--out", "b", "--device", "abacus"], "no device 'abacus'; for example cpu"),
+        (["compare", "a", "b", "--samples", "0"], "samples"),
     ],
 )
 def test_a_wrong_call_is_status_2_with_a_message_and_no_output(arguments: list[str], message: str, call: Any) -> None:
@@ -441,6 +445,7 @@ def test_recommend_leaves_excluded_items_out(call: Any, runs: Path, tmp_path: Pa
     [
         ("{not json", "row 2: not JSON"),
         (b'{"events": ["caf\xe9"]}', "row 2: not JSON"),
+        ('{"events": [%s]}' % ("7" * 5000), "row 2: not JSON"),
         ("[" * 100_000, "row 2: not JSON"),
         ('["a"]', "row 2: should be"),
         ('{"events": "a"}', "row 2: should be"),

@@ -58,6 +58,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 # --- settings
 
 
+def test_a_folder_of_settings_that_is_not_there_is_refused(folder: Path, call: Any, tmp_path: Path) -> None:
+    arguments = ["table2", folder / "shop", "--out", tmp_path, "--models", "pop"]
+    shown = call("reproduce", *arguments, "--settings", tmp_path / "setings")
+    assert shown.status == 2
+    assert f"--settings: there is no folder {tmp_path / 'setings'}" in shown.err
+
+
 def test_settings_of_the_data_come_before_those_of_the_model_and_these_before_defaults(folder: Path) -> None:
     def dim(data: Path, model: str, settings: Path | None) -> Any:
         return experiment_settings(data, model, settings).model["dim"]

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.bench_large import growth, large
-from mkmsr.cli.console import COMMON, Common, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, terminal, text_table
 from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.running import RUNNING, Running
@@ -36,7 +36,7 @@ def training(
     set_: Annotated[tuple[str, ...], _SET] = (),
     repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
     share: Annotated[float, _SHARE] = 1.0,
-    device: str = "cpu",
+    device: Device = "cpu",
     out: Path | None = None,
     common: Common = COMMON,
 ) -> None:
@@ -88,7 +88,7 @@ def evaluation(
     examples: Annotated[int | None, _AT_LEAST_ONE] = None,
     set_: Annotated[tuple[str, ...], _SET] = (),
     repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
-    device: str = "cpu",
+    device: Device = "cpu",
     out: Path | None = None,
     common: Common = COMMON,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal
+from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
 from mkmsr.cli.job_progress import JobProgress, many_bars
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def table2(
     keep: Path | None = None,
     train: bool = True,
     workers: Annotated[int, _AT_LEAST_ONE] = 2,
-    device: str = "cpu",
+    device: Device = "cpu",
     docs: _DOCS = None,
     readme: _DOCS = None,
     common: Common = COMMON,
@@ -101,7 +101,7 @@ def table2(
                 command=command,
                 models=names,
                 seeds=seeds,
-                settings=settings if settings.is_dir() else None,
+                settings=_settings_folder(settings),
                 epochs=epochs,
                 refit=refit,
                 choose_epochs=choose_epochs,
@@ -127,7 +127,7 @@ def ablation(
     keep: Path | None = None,
     train: bool = True,
     workers: Annotated[int, _AT_LEAST_ONE] = 2,
-    device: str = "cpu",
+    device: Device = "cpu",
     docs: _DOCS = None,
     common: Common = COMMON,
 ) -> None:
@@ -159,7 +159,7 @@ def ablation(
                 out,
                 command=_command("ablation", data, given),
                 seeds=seeds,
-                settings=settings if settings.is_dir() else None,
+                settings=_settings_folder(settings),
                 epochs=epochs,
                 taken_from=from_,
                 keep=keep,
@@ -180,7 +180,7 @@ def figure3(
     settings: Path = _SETTINGS,
     epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
     workers: Annotated[int, _AT_LEAST_ONE] = 2,
-    device: str = "cpu",
+    device: Device = "cpu",
     docs: _DOCS = None,
     common: Common = COMMON,
 ) -> None:
@@ -208,7 +208,7 @@ def figure3(
                 out,
                 command=command,
                 seeds=seeds,
-                settings=settings if settings.is_dir() else None,
+                settings=_settings_folder(settings),
                 epochs=epochs,
                 workers=workers,
                 device=device,
@@ -228,7 +228,7 @@ def figure4(
     epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     workers: Annotated[int, _AT_LEAST_ONE] = 2,
-    device: str = "cpu",
+    device: Device = "cpu",
     docs: _DOCS = None,
     common: Common = COMMON,
 ) -> None:
@@ -258,7 +258,7 @@ def figure4(
                 command=_command("figure4", data, {**given, "docs": docs}),
                 attribute=attribute,
                 min_events=min_events,
-                settings=settings if settings.is_dir() else None,
+                settings=_settings_folder(settings),
                 epochs=epochs,
                 seed=seed,
                 workers=workers,
@@ -301,6 +301,17 @@ def _watching(screen: Terminal, workers: int) -> Iterator[JobProgress]:
 def _check_data(data: tuple[Path, ...]) -> None:
     if not data:
         raise WrongCall("give at least one folder of prepared data")
+
+
+def _settings_folder(given: Path) -> Path | None:
+    """The folder of settings files; None where the usual one is not there, and then models get their defaults.
+
+    Raises:
+        WrongCall: Another one is named, and there is no such folder.
+    """
+    if given != _SETTINGS and not given.is_dir():
+        raise WrongCall(f"--settings: there is no folder {given}")
+    return given if given.is_dir() else None
 
 
 def _command(name: str, data: tuple[Path, ...], options: Mapping[str, Any]) -> str:

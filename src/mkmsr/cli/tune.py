@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, WrongCall, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, WrongCall, terminal, text_table
 from mkmsr.cli.data import check_output
 from mkmsr.cli.job_progress import TrialProgress, many_bars
 from mkmsr.cli.train import known_model
@@ -32,7 +32,7 @@ def tune(
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     windows: Annotated[int, _AT_LEAST_ONE] = 1,
     workers: Annotated[int, _AT_LEAST_ONE] = 1,
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
     """Search a model's settings: fitted on train, judged on validation; the test is not read.

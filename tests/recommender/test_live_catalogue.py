@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -115,6 +116,21 @@ def test_adding_one_by_one_equals_adding_all_at_once(saved: Path) -> None:
         apart.add_items({item: attributes})
     session = ["item-5-1", "new-5"]
     assert together.recommend(session, k=1000) == apart.recommend(session, k=1000)
+
+
+def test_a_change_in_another_thread_waits_for_the_one_under_way(recommender: Recommender) -> None:
+    other = Thread(target=recommender.retire_items, args=(["item-2-0"],))
+
+    class Items(dict[str, Any]):
+        def items(self) -> Any:
+            other.start()
+            other.join(timeout=0.3)  # It would be done at once, did it not wait.
+            return super().items()
+
+    recommender.add_items(Items({NEW: {"series": "2"}}))
+    other.join()
+    assert recommender.bundle.retired == {"item-2-0"}
+    assert len(recommender.recommend(["item-2-1"], k=1000).items) == len(recommender.bundle.items) - 1
 
 
 def test_what_is_in_the_catalogue_cannot_be_added(recommender: Recommender) -> None:

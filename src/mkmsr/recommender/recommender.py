@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Literal, cast, overload
 
 import torch
@@ -83,6 +84,8 @@ class Recommender:
     training, and so does a missing one. Of the events left the newest `max_events` are used. A session of which none
     is left gets the items that training saw most often. Equal scores keep the order of the catalogue.
 
+    Threads may share one: a call sees the catalogue before a change or after it, and changes follow one another.
+
     Args:
         bundle: The model with its vocabularies.
         device: Where it computes.
@@ -92,6 +95,7 @@ class Recommender:
         self.device = torch.device(device)
         self._serving: tuple[ModelBundle, Scorer]
         self._facts: Facts = {}
+        self._changing = Lock()
         self._use(bundle)
 
     @classmethod
@@ -164,11 +168,11 @@ class Recommender:
             raise ConfigError(f"must be at least 1, found {k}", key="k")
         many = is_many(session)
         sessions = cast(Sequence[Session], session) if many else [cast(Session, session)]
-        bundle, score = self._serving
+        (bundle, score), facts = self._serving, self._facts
         read = [read_session(bundle, each, row) for row, each in enumerate(sessions)]
         filters = replace(filters, exclude=[*filters.exclude, *exclude])
-        forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, self._facts)).to(self.device)
-        caps = capped_values(bundle, filters, self._facts)
+        forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, facts)).to(self.device)
+        caps = capped_values(bundle, filters, facts)
         wanted = wanted_operation(bundle, operation)
         popular_1V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1))[None].to(self.device)
         found: list[Recommendations] = [Recommendations(())] * len(read)
@@ -243,8 +247,9 @@ class Recommender:
             ConfigError: The model knows items by their ids alone.
             DataError: An item is in the catalogue already, or its attributes are of another form.
         """
-        bundle, change = with_items(self.bundle, items)
-        self._use(bundle)
+        with self._changing:
+            bundle, change = with_items(self.bundle, items)
+            self._use(bundle)
         return change
 
     def retire_items(self, ids: Iterable[str]) -> None:
@@ -253,7 +258,8 @@ class Recommender:
         Raises:
             UnknownIdError: An item is not in the catalogue.
         """
-        self._serving = (with_retired(self.bundle, ids), self._serving[1])
+        with self._changing:
+            self._serving = (with_retired(self.bundle, ids), self._serving[1])
 
     def restore_items(self, ids: Iterable[str]) -> None:
         """Let retired items appear again.
@@ -261,7 +267,8 @@ class Recommender:
         Raises:
             UnknownIdError: An item is not in the catalogue.
         """
-        self._serving = (without_retired(self.bundle, ids), self._serving[1])
+        with self._changing:
+            self._serving = (without_retired(self.bundle, ids), self._serving[1])
 
     def set_facts(self, facts: Mapping[str, Mapping[str, Values]]) -> None:
         """State what filters see and the model does not, such as today's prices; earlier facts are forgotten.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,17 @@ def test_memory_counts_the_processes_below(child: None) -> None:
     assert alone is not None
     assert together is not None
     assert together > alone + 60
+
+
+def test_a_process_that_ends_while_it_is_looked_at_counts_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children = tmp_path / str(os.getpid()) / "task" / "1" / "children"
+    children.parent.mkdir(parents=True)
+    children.write_text("12 34 ")  # Nothing else is left of them.
+    monkeypatch.setattr("mkmsr.environment._PROCESSES", tmp_path)
+    assert tree_peak_mib() == pytest.approx(peak_mib(), abs=1)
+    assert tree_cpu_seconds() > 0
 
 
 def test_time_counts_the_processes_below() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def tree_peak_mib() -> float | None:
 def tree_cpu_seconds() -> float:
     """Processor time so far of this process, of those that it waited for, and of those below it that still run."""
     own = sum(os.times()[:4])
-    fields = [(_PROCESSES / pid / "stat").read_text().rpartition(")")[2].split() for pid in _below(str(os.getpid()))]
+    stats = [_read(_PROCESSES / pid / "stat") for pid in _below(str(os.getpid()))]
+    fields = [each.rpartition(")")[2].split() for each in stats if each]
     ticks = sum(int(each[11]) + int(each[12]) for each in fields)
     return own + ticks / os.sysconf("SC_CLK_TCK") if ticks else own
 
@@ -50,14 +52,21 @@ def _below(parent: str) -> list[str]:
         return []
     children: list[str] = []
     for task in (_PROCESSES / parent / "task").glob("*/children"):
-        children += task.read_text().split()
+        children += _read(task).split()
     return [*children, *(each for child in children for each in _below(child))]
 
 
 def _peak_of(status: Path) -> int:
     """Largest resident memory of a process in KiB, from its status file."""
-    lines = status.read_text().splitlines() if status.is_file() else []
+    lines = _read(status).splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _read(file: Path) -> str:
+    """What the system says of a process; nothing if that has ended meanwhile."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return file.read_text()
+    return ""
 
 
 def environment() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -114,7 +115,7 @@ def _from_sqlite(parts: SplitResult, named: dict[str, str], path: Path, *, label
         raise DataError("no such file", path=file)
     try:
         with (
-            sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True) as connection,
+            closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection,
             path.open("w", newline="", encoding="utf-8") as out,
         ):
             query = named.get("query")

@@ -180,6 +180,14 @@ def test_forged_settings_are_refused_before_memory_is_taken(bundle: Path) -> Non
         load_bundle(bundle)
 
 
+@pytest.mark.parametrize("longest", [1, 0, -5])
+def test_a_forged_length_of_sessions_is_refused(longest: int, bundle: Path) -> None:
+    data = json.loads((bundle / "bundle.json").read_text())["data"]
+    resign(bundle, data={**data, "max_session_events": longest})
+    with pytest.raises(BundleError, match=f"too short for a next event \\(expected 2 or more, found {longest}\\)"):
+        load_bundle(bundle)
+
+
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "notes.txt"])
 def test_a_bundle_cannot_make_us_read_other_files(name: str, bundle: Path) -> None:
     files = json.loads((bundle / "bundle.json").read_text())["files"]

@@ -175,6 +175,11 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
     names = read_vocabularies(read, header, path)
     sizes = ModelSizes(**{key: entry(header["sizes"], key, int, path / HEADER) for key in _SIZES})
     _check_sizes(sizes, names.items, names.operations, names.knowledge, path)
+    longest = entry(header["data"], "max_session_events", int, path / HEADER)
+    if longest < 2:
+        raise BundleError(
+            "sessions too short for a next event", path=path / HEADER, expected="2 or more", found=longest
+        )
     config, model = _restore(header, sizes, read(WEIGHTS), path)
     return ModelBundle(
         name=header["model"],
@@ -185,7 +190,7 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
         knowledge=names.knowledge,
         item_counts=names.item_counts,
         operation_counts=names.operation_counts,
-        max_session_events=entry(header["data"], "max_session_events", int, path / HEADER),
+        max_session_events=longest,
         metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version")},
         added=_catalogue_entry(header, "added", names.items, path),
         retired=frozenset(_catalogue_entry(header, "retired", names.items, path)),

@@ -116,6 +116,15 @@ def test_filters_hold_for_every_list(bundles: dict[str, Path], file: Path, tmp_p
     agree(as_lists(lists(tmp_path / "out")), one_by_one(bundles["compass"], events(), filters=filters))
 
 
+def test_facts_are_one_value_or_several_as_the_recommender_takes_them(
+    bundles: dict[str, Path], file: Path, tmp_path: Path
+) -> None:
+    facts = {"price": {"plain": 12.5, "item-07": 9}, "in_stock": {"plain": "yes", "item-07": ["no", "soon"]}}
+    filters = Filters(where=[parse_condition("price=10..20"), parse_condition("in_stock=yes")])
+    recommend_in_bulk(job(bundles["v-sknn"], file, tmp_path / "out", filters=filters, facts=facts))
+    assert lists(tmp_path / "out")["item"].unique().to_list() == ["plain"]
+
+
 def test_processes_and_shards_change_nothing(bundles: dict[str, Path], file: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     one, two = tmp_path / "one", tmp_path / "two"

@@ -22,13 +22,14 @@ from mkmsr.errors import ConfigError, EvaluationError
 from mkmsr.files import sha256
 from mkmsr.recommender import Filters, Recommender
 from mkmsr.recommender.filters import NO_FILTERS
+from mkmsr.recommender.live_catalogue import Values, values_of
 from mkmsr.workers import Line, Task, run_tasks
 
 __all__ = ["BulkJob", "BulkResult", "recommend_in_bulk"]
 
 FORMAT_VERSION = 1
 
-Facts = Mapping[str, Mapping[str, Sequence[str]]]
+Facts = Mapping[str, Mapping[str, Values]]
 Told = Callable[[int], None]
 
 
@@ -268,5 +269,5 @@ def _work(line: Line, job: BulkJob, source: SessionFile) -> float | None:
 
 
 def _digest(facts: Facts) -> str:
-    values = {name: {item: list(each) for item, each in of_item.items()} for name, of_item in facts.items()}
+    values = {name: {item: list(values_of(each)) for item, each in of_item.items()} for name, of_item in facts.items()}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 
 from mkmsr.cli.progress import duration
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from mkmsr.study import TrialRecord
     from mkmsr.training import EpochRecord
 
-__all__ = ["JobProgress", "TrialProgress", "many_bars"]
+__all__ = ["JobProgress", "TrialProgress"]
 
 
 class JobProgress:
@@ -113,17 +112,3 @@ class TrialProgress:
 
 def _shown(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def many_bars(console: Console) -> Iterator[Progress]:
-    """Bars that disappear at the end; none where standard error is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[details]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield bars

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from mkmsr.training import EpochRecord, TrainingEstimate
 
-__all__ = ["RunProgress", "running", "waiting"]
+__all__ = ["RunProgress", "duration", "running", "transient_bars", "waiting"]
 
 _MINUTE = 60.0
 
@@ -103,7 +103,14 @@ class RunProgress:
 
 @contextmanager
 def running(console: Console, *, announce: bool = True) -> Iterator[RunProgress]:
-    """A watcher for one experiment; its bars disappear at the end."""
+    """A watcher for one experiment."""
+    with transient_bars(console) as bars:
+        yield RunProgress(console, bars, announce=announce)
+
+
+@contextmanager
+def transient_bars(console: Console) -> Iterator[Progress]:
+    """Bars that disappear at the end; none where standard error is no terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -112,7 +119,7 @@ def running(console: Console, *, announce: bool = True) -> Iterator[RunProgress]
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield RunProgress(console, bars, announce=announce)
+        yield bars
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
-from mkmsr.cli.job_progress import JobProgress, many_bars
+from mkmsr.cli.job_progress import JobProgress
+from mkmsr.cli.progress import transient_bars
 
 if TYPE_CHECKING:
     from mkmsr.reproduction import Reproduction
@@ -294,7 +295,7 @@ def reproduce_app() -> App:
 
 @contextmanager
 def _watching(screen: Terminal, workers: int) -> Iterator[JobProgress]:
-    with many_bars(screen.progress) as bars:
+    with transient_bars(screen.progress) as bars:
         yield JobProgress(screen.progress, bars, workers=workers)
 
 

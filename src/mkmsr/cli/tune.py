@@ -10,7 +10,8 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, WrongCall, terminal, text_table
 from mkmsr.cli.data import check_output
-from mkmsr.cli.job_progress import TrialProgress, many_bars
+from mkmsr.cli.job_progress import TrialProgress
+from mkmsr.cli.progress import transient_bars
 from mkmsr.cli.train import known_model
 
 __all__ = ["tune"]
@@ -60,7 +61,7 @@ def tune(
         from mkmsr.config import read_toml
         from mkmsr.tune import tune as search
 
-        with many_bars(screen.progress) as bars:
+        with transient_bars(screen.progress) as bars:
             watcher = TrialProgress(screen.progress, bars)
             result = search(
                 data,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from logs import log_of
 
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.engines import ENGINES, Engine, EngineOptions, PolarsEngine, open_engine
+from mkmsr.data.engines import Engine, EngineOptions, PolarsEngine, open_engine
 from mkmsr.data.engines.spark_engine import java_is_missing
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
@@ -174,11 +174,6 @@ def test_spark_without_java_says_so(monkeypatch, tmp_path):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     with pytest.raises(ConfigError, match=r"Spark needs Java 17 or newer"):
         open_engine(EngineOptions(engine="spark"))
-
-
-def test_every_engine_says_where_it_works():
-    assert set(ENGINES) == {"polars", "duckdb", "spark"}
-    assert all(ENGINES.values())
 
 
 def test_a_scratch_folder_that_is_missing_is_named(tmp_path):

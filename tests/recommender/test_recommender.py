@@ -17,6 +17,7 @@ from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.recommender import Recommendations, Recommender
 from mkmsr.recommender.ranking import top
+from mkmsr.recommender.session_input import default_operation
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_it_ranks_twenty_known_items_best_first(recommender: Recommender) -> Non
 
 
 def test_the_forms_of_an_event_mean_the_same(recommender: Recommender) -> None:
-    common = recommender.bundle.operations.id(recommender.default_operation)
+    common = recommender.bundle.operations.id(default_operation(recommender.bundle))
     assert common == "click"
     forms: list[Any] = [
         [("コーヒー", "click"), ("plain", "click")],

@@ -36,11 +36,6 @@ class KnowledgeGraph:
     def __len__(self) -> int:
         return len(self.triples)
 
-    @property
-    def num_entities(self) -> int:
-        """E - 1: items and attributes together."""
-        return self.num_items + len(self.attributes)
-
     @cached_property
     def item_offsets(self) -> NDArray[np.int64]:
         """Triples of item i are rows `item_offsets[i]:item_offsets[i + 1]`. Shape [V + 1]."""

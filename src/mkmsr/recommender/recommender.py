@@ -34,7 +34,6 @@ from mkmsr.recommender.session_input import (
     ReadSession,
     Session,
     as_batch,
-    default_operation,
     is_many,
     read_session,
     wanted_operation,
@@ -294,11 +293,6 @@ class Recommender:
         """Serve from this bundle. One assignment: a call in another thread sees the old pair or the new one."""
         with torch.inference_mode():
             self._serving = (bundle, bundle.model.to(self.device).eval().scorer())
-
-    @property
-    def default_operation(self) -> int:
-        """Index of the operation that stands in for unknown and missing ones."""
-        return default_operation(self.bundle)
 
 
 def _named(bundle: ModelBundle, columns: Sequence[int], scores_V: Tensor, read: ReadSession) -> Recommendations:

@@ -13,16 +13,9 @@ from mkmsr.data.engines.polars_engine import PolarsEngine
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError
 
-__all__ = ["ENGINES", "Engine", "EngineName", "EngineOptions", "PolarsEngine", "Query", "open_engine"]
+__all__ = ["Engine", "EngineName", "EngineOptions", "PolarsEngine", "Query", "open_engine"]
 
 EngineName = Literal["polars", "duckdb", "spark"]
-
-ENGINES: dict[EngineName, str] = {
-    "polars": "in this process's memory; the fastest",
-    "duckdb": "in this process, within a stated memory, the rest on disk",
-    "spark": "Apache Spark, on this machine or a cluster",
-}
-"""Every engine, and where it works."""
 
 
 class EngineOptions(StrictModel):

@@ -19,10 +19,7 @@ from mkmsr.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["LOCAL", "SparkEngine", "java_is_missing"]
-
-LOCAL = "local[*]"
-"""The cluster address that means this machine, all cores."""
+__all__ = ["SparkEngine", "java_is_missing"]
 
 
 class SparkEngine(Engine):

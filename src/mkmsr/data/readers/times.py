@@ -10,7 +10,7 @@ import polars as pl
 from mkmsr.data.readers.options import TimeUnit
 from mkmsr.errors import DataError
 
-__all__ = ["RIGHT", "ParsedTimes", "TimeColumn", "parse_times", "read_times"]
+__all__ = ["RIGHT", "ParsedTimes", "TimeColumn", "read_times"]
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 LARGEST = {"s": 10**11, "ms": 10**14, "us": 10**17, "ns": 10**20}
@@ -42,28 +42,11 @@ class ParsedTimes:
     zoned: bool | None = None
 
 
-def parse_times(values: pl.Series, *, unit: TimeUnit, path: Path | str) -> ParsedTimes:
+def read_times(values: pl.Series, *, unit: TimeUnit, path: Path | str, rows: pl.Series | None = None) -> ParsedTimes:
     """Times from a raw column: numbers, ISO 8601 text, "YYYY-MM-DD HH:MM:SS" text, or the date types of Parquet.
 
-    Text without a zone is taken as UTC. The unit "auto" is told from the size of the numbers.
-
-    Raises:
-        DataError: A time is missing or cannot be read; units or zones are mixed.
-    """
-    if values.null_count():
-        row = _first(values.is_null())
-        raise DataError("the time is missing", path=path, row=row + 2, column=values.name)
-    parsed = read_times(values, unit=unit, path=path)
-    if parsed.seconds.null_count():
-        row = _first(parsed.seconds.is_null())
-        raise DataError(f"cannot read {values[row]!r} as a time; {RIGHT}", path=path, row=row + 2, column=values.name)
-    return parsed
-
-
-def read_times(values: pl.Series, *, unit: TimeUnit, path: Path | str, rows: pl.Series | None = None) -> ParsedTimes:
-    """The same, with null where a time is missing or cannot be read.
-
-    Where some values are numbers and others dates, those of the rarer form cannot be read.
+    Null where a time is missing or cannot be read; where some values are numbers and others dates, those of the rarer
+    form. Text without a zone is taken as UTC. The unit "auto" is told from the size of the numbers.
 
     Args:
         values: The raw column.

@@ -108,6 +108,11 @@ def write_header(folder: Path, header: Mapping[str, Any]) -> None:
 
 
 def read_header(path: Path) -> dict[str, Any]:
+    """The entries of `bundle.json`, which is what its own SHA-256 says and has all that a bundle needs.
+
+    Raises:
+        BundleError: It is missing, altered or of another format.
+    """
     file = path / HEADER
     if not file.is_file():
         hint = f"; that of this run is {path / 'bundle'}" if (path / "bundle" / HEADER).is_file() else ""
@@ -117,9 +122,9 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"not JSON any more: {error}", path=file) from None
-    if not isinstance(header, dict) or header.get("format") != "mkmsr-bundle":
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
         found = header.get("format") if isinstance(header, dict) else type(header).__name__
-        raise BundleError("of another format", path=file, expected="mkmsr-bundle", found=found)
+        raise BundleError("of another format", path=file, expected=_FORMAT, found=found)
     if header.get("format_version") != FORMAT_VERSION:
         raise BundleError(
             "another format version: use the release of mkmsr that wrote it, or train again",
@@ -169,6 +174,11 @@ def verified_files(path: Path, header: Mapping[str, Any]) -> Callable[[str], byt
 
 
 def entry(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
+    """An entry of a table in `bundle.json`.
+
+    Raises:
+        BundleError: It is missing or of another type.
+    """
     value = values.get(key)
     if not isinstance(value, kind):
         raise BundleError(f"entry {key!r} is wrong", path=path, expected=kind.__name__, found=repr(value))

@@ -28,7 +28,7 @@ class TrialRecord:
     """One trial that is over.
 
     Args:
-        number: From 0; 0 has the model's defaults.
+        number: From 0; 0 has the settings that the search begins with.
         state: "complete", "pruned" (stopped early, since it was below the median of the others), or "failed".
         settings: What was tried, by dotted key.
         value: The selection metric on validation at its best epoch, 0..1; None for a failed trial.

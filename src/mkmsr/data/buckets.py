@@ -69,7 +69,7 @@ def _edges(values: np.typing.NDArray[np.float64], count: int) -> list[float]:
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:
-    """Names of the len(edges) + 1 buckets that rising inner edges cut the line into.; six digits of an edge count."""
+    """Names of the len(edges) + 1 buckets that rising inner edges cut the line into; six digits of an edge count."""
     texts = ["", *(f"{edge:g}" for edge in edges), ""]
     return [f"{low}..{high}" for low, high in pairwise(texts)]
 

@@ -34,7 +34,7 @@ class PairedDifference:
         difference: First minus second, -1..1.
         low: Lower end of the interval of the difference.
         high: Upper end.
-        p_value: Two-sided: how often, if the difference were zero, resampling would show one at least as large.
+        p_value: Two-sided: the smallest share outside of an interval that does not hold zero.
     """
 
     metric: str

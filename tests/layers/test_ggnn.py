@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from mkmsr.data.session_graph import SessionGraph, build_session_graph
-from mkmsr.layers.ggnn import GGNN, Aggregation, Gate, Transitions
+from mkmsr.data.session_graph import Messages, SessionGraph, build_session_graph, merge_equal_nodes
+from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
 from tests.oracles import ggnn as literal
 
 DIM = 5
@@ -20,11 +22,15 @@ def graph_of(sessions: list[list[int]]) -> SessionGraph:
     return build_session_graph(values, torch.repeat_interleave(torch.arange(len(sessions)), lengths))
 
 
+def exactly(messages: Messages) -> Messages:
+    """With weights of 64 bits."""
+    return messages._replace(weight=messages.weight.double())
+
+
 def run(layer: GGNN, table: torch.Tensor, sessions: list[list[int]]) -> torch.Tensor:
     """One vector an event. Shape [P, D]."""
     graph = graph_of(sessions)
-    transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
-    states: torch.Tensor = layer(table[graph.distinct], graph.node_value, transitions)
+    states: torch.Tensor = layer(table[graph.distinct], graph)
     return states[graph.alias]
 
 
@@ -42,6 +48,24 @@ def test_every_event_gets_what_the_formulae_give(aggregation: Aggregation, gate:
 
 @pytest.mark.parametrize("gate", ["slides", "gru"])
 @pytest.mark.parametrize("aggregation", ["sum", "concat"])
+def test_one_step_over_merged_nodes_gives_every_prefix_what_the_formulae_give(
+    aggregation: Aggregation, gate: Gate
+) -> None:
+    torch.manual_seed(0)
+    layer = GGNN(DIM, aggregation=aggregation, gate=gate).double()
+    table = torch.randn(5, DIM, dtype=torch.float64)
+    prefixes = [session[:end] for session in SESSIONS for end in range(1, len(session) + 1)]
+    cut_from = torch.tensor([number for number, session in enumerate(SESSIONS) for _ in session])
+    plain = graph_of(prefixes)
+    graph = merge_equal_nodes(plain, cut_from)
+    assert graph.num_nodes < plain.num_nodes
+    states = layer(table[graph.distinct], graph)
+    expected = np.concatenate([literal(layer, table.numpy(), prefix) for prefix in prefixes])
+    np.testing.assert_allclose(states[graph.alias].detach().numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("gate", ["slides", "gru"])
+@pytest.mark.parametrize("aggregation", ["sum", "concat"])
 def test_gradients_are_those_of_finite_differences(aggregation: Aggregation, gate: Gate) -> None:
     torch.manual_seed(0)
     layer = GGNN(2, steps=2, aggregation=aggregation, gate=gate).double()
@@ -50,8 +74,8 @@ def test_gradients_are_those_of_finite_differences(aggregation: Aggregation, gat
 
     def states(vectors: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         graph = graph_of([[0, 1, 0, 2], [3], [2, 3]])
-        transitions = Transitions(graph.source, graph.destination, graph.in_weight.double(), graph.out_weight.double())
-        arguments = (vectors[graph.distinct], graph.node_value, transitions)
+        exact = replace(graph, incoming=exactly(graph.incoming), outgoing=exactly(graph.outgoing))
+        arguments = (vectors[graph.distinct], exact)
         return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), arguments)
 
     assert torch.autograd.gradcheck(states, (table, *layer.parameters()))

@@ -19,7 +19,7 @@ from torch import Tensor
 from mkmsr.data.earlier_visits import EarlierItems
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph
+from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph, merge_equal_nodes
 from mkmsr.errors import DataError
 
 __all__ = [
@@ -155,6 +155,15 @@ class SessionBatch:
     def graph(self) -> SessionGraph:
         """The item-transition graph of every prefix."""
         return build_session_graph(self.items, self.rows)
+
+    @cached_property
+    def merged_graph(self) -> SessionGraph:
+        """The same with equal nodes of prefixes of one session merged, which is for one step of a graph network."""
+        return merge_equal_nodes(self.graph, self.sessions)
+
+    def graph_for(self, steps: int) -> SessionGraph:
+        """The smallest graph over which a graph network can take so many steps."""
+        return self.merged_graph if steps <= 1 else self.graph
 
     @cached_property
     def operation_tree(self) -> PrefixTree:

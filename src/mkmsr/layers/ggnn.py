@@ -1,6 +1,6 @@
 """Gated graph neural network over the ragged transition graphs of a batch.
 
-Dimension letters: S input states, N nodes, M transitions, D embedding size.
+Dimension letters: S input states, N nodes, M messages, D embedding size.
 """
 
 from __future__ import annotations
@@ -12,29 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mkmsr.data.session_graph import Messages, SessionGraph
 from mkmsr.layers.gates import gate_derivatives, tanh_
 from mkmsr.layers.products import padded_rows, product
 
-__all__ = ["GGNN", "Aggregation", "Gate", "Transitions"]
+__all__ = ["GGNN", "Aggregation", "Gate"]
 
 Aggregation = Literal["sum", "concat"]
 Gate = Literal["slides", "gru"]
-
-
-class Transitions(NamedTuple):
-    """The edges of a batch of graphs; one that recurs stands as often as it occurs.
-
-    Args:
-        source: Node that each transition leaves. Shape [M].
-        destination: Node that each transition enters. Shape [M].
-        in_weight: 1 / in-degree of the destination. Shape [M].
-        out_weight: 1 / out-degree of the source. Shape [M].
-    """
-
-    source: Tensor
-    destination: Tensor
-    in_weight: Tensor
-    out_weight: Tensor
 
 
 class GGNN(nn.Module):
@@ -61,7 +46,7 @@ class GGNN(nn.Module):
         gate: Order of the gate and whether there are biases.
 
     Shapes:
-        states [S, D], state_of_node [N], transitions over N nodes -> [N', D], where N' is N or somewhat more.
+        states [S, D] of the graph's distinct values, graph of N nodes -> [N', D], where N' is N or somewhat more.
 
     Source: Li et al., Gated Graph Sequence Neural Networks, ICLR 2016; "sum" and "slides" as in the MKM-SR talk,
     "concat" and "gru" as in SR-GNN (Wu et al., AAAI 2019).
@@ -86,13 +71,17 @@ class GGNN(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
-    def forward(self, states: Tensor, state_of_node: Tensor, transitions: Transitions) -> Tensor:
-        """Node states after H steps. Shape [N', D]: the rows below N, if there are any, mean nothing."""
+    def forward(self, states: Tensor, graph: SessionGraph) -> Tensor:
+        """Node states after H steps. Shape [N', D]: the rows below N, if there are any, mean nothing.
+
+        A graph whose equal nodes are merged is for one step at most.
+        """
+        state_of_node = graph.node_value
         for _ in range(self.steps):
             if self.gate == "gru":
-                states = _gated_step(states, state_of_node, transitions, self._maps())
+                states = _gated_step(states, state_of_node, graph, self._maps())
             else:
-                states = self._step_of_the_slides(states, state_of_node, transitions)
+                states = self._step_of_the_slides(states, state_of_node, graph)
             state_of_node = torch.arange(len(states), device=states.device)
         return states if self.steps else states.index_select(0, state_of_node)
 
@@ -121,8 +110,8 @@ class GGNN(nn.Module):
         gates_in, gates_out = torch.split(weight, self.dim, dim=1)
         return gates_in, gates_out
 
-    def _step_of_the_slides(self, states: Tensor, state_of_node: Tensor, transitions: Transitions) -> Tensor:
-        reset_a, update_a, candidate_a = self._messages(states, state_of_node, transitions).chunk(3, dim=1)
+    def _step_of_the_slides(self, states: Tensor, state_of_node: Tensor, graph: SessionGraph) -> Tensor:
+        reset_a, update_a, candidate_a = self._messages(states, state_of_node, graph).chunk(3, dim=1)
         h_ND = states.index_select(0, state_of_node)
         gates_weight, candidate_weight = torch.split(self.from_state.weight, [2 * self.dim, self.dim])
         reset_h, update_h = F.linear(states, gates_weight).index_select(0, state_of_node).chunk(2, dim=1)
@@ -130,9 +119,8 @@ class GGNN(nn.Module):
         candidate = torch.tanh(candidate_a + F.linear(r * h_ND, candidate_weight))
         return h_ND + z * (candidate - h_ND)
 
-    def _messages(self, states: Tensor, state_of_node: Tensor, transitions: Transitions) -> Tensor:
+    def _messages(self, states: Tensor, state_of_node: Tensor, graph: SessionGraph) -> Tensor:
         """W_a a for the three gates. Shape [N, 3D]."""
-        source, destination, in_weight, out_weight = transitions
         weight = self.from_message.weight
         if self.aggregation == "sum":
             along = against = F.linear(states, weight)
@@ -140,9 +128,9 @@ class GGNN(nn.Module):
             along = F.linear(self.message_in(states), weight[:, : self.dim])
             against = F.linear(self.message_out(states), weight[:, self.dim :])
         gates = F.linear(self.message_bias, weight, self.from_message.bias).expand(len(state_of_node), -1)
-        incoming = along.index_select(0, state_of_node[source]) * in_weight[:, None]
-        outgoing = against.index_select(0, state_of_node[destination]) * out_weight[:, None]
-        return gates.index_add(0, destination, incoming).index_add_(0, source, outgoing)
+        for sent, (sender, receiver, share) in ((along, graph.incoming), (against, graph.outgoing)):
+            gates = gates.index_add(0, receiver, sent.index_select(0, state_of_node[sender]) * share[:, None])
+        return gates
 
 
 class _Maps(NamedTuple):
@@ -167,11 +155,12 @@ class _Maps(NamedTuple):
     state_bias: Tensor
 
 
-def _gated_step(states: Tensor, state_of_node: Tensor, transitions: Transitions, maps: _Maps) -> Tensor:
+def _gated_step(states: Tensor, state_of_node: Tensor, graph: SessionGraph, maps: _Maps) -> Tensor:
     """A step with the gate "gru". Shape [N', D]."""
+    ways = (graph.incoming, graph.outgoing)
     if not torch.is_grad_enabled():
-        return _step(states, state_of_node, transitions, maps).after
-    result: Tensor = _GatedStep.apply(states, state_of_node, *transitions, *maps)  # type: ignore[no-untyped-call]
+        return _step(states, state_of_node, *ways, maps).after
+    result: Tensor = _GatedStep.apply(states, state_of_node, *ways, *maps)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -195,12 +184,12 @@ class _Step(NamedTuple):
     after: Tensor
 
 
-def _step(states_SD: Tensor, state_of_node: Tensor, transitions: Transitions, maps: _Maps) -> _Step:
+def _step(states_SD: Tensor, state_of_node: Tensor, incoming: Messages, outgoing: Messages, maps: _Maps) -> _Step:
     """Rows of A+ and A- sum to 1, or to 0 at a node that nothing enters or leaves: there b_in or b_out do not count."""
     nodes, dim = len(state_of_node), states_SD.shape[1]
     before = states_SD.new_zeros(padded_rows(nodes), dim)
     torch.index_select(states_SD, 0, state_of_node, out=before[:nodes])
-    heard = _heard(before, nodes, transitions)
+    heard = _heard(before, nodes, incoming, outgoing)
     heard_map = torch.cat([product(maps.gates_in, maps.way_in), product(maps.gates_out, maps.way_out)], dim=1)
     gates = product(before, maps.state.T).add_(maps.state_bias)
     by_heard = product(heard, heard_map.T).add_(maps.bias)
@@ -210,18 +199,16 @@ def _step(states_SD: Tensor, state_of_node: Tensor, transitions: Transitions, ma
     return _Step(heard_map, before, heard, gates, candidate, torch.lerp(candidate, before, update))
 
 
-def _heard(before: Tensor, nodes: int, transitions: Transitions) -> Tensor:
-    source, destination, in_weight, out_weight = transitions
+def _heard(before: Tensor, nodes: int, incoming: Messages, outgoing: Messages) -> Tensor:
     dim = before.shape[1]
-    entered, left = before.new_zeros(2, nodes, dim)
-    entered.index_add_(0, destination, before.index_select(0, source).mul_(in_weight[:, None]))
-    left.index_add_(0, source, before.index_select(0, destination).mul_(out_weight[:, None]))
-    sums = before.new_zeros(2, nodes, 1)
-    sums[0, :, 0].index_add_(0, destination, in_weight.to(sums))
-    sums[1, :, 0].index_add_(0, source, out_weight.to(sums))
-    ones = before.new_ones(nodes, 1)
+    columns, ones = [], before.new_ones(nodes, 1)
+    for sender, receiver, weight in (incoming, outgoing):
+        sums, total = before.new_zeros(nodes, dim), before.new_zeros(nodes)
+        sums.index_add_(0, receiver, before.index_select(0, sender).mul_(weight[:, None]))
+        total.index_add_(0, receiver, weight.to(total))
+        columns += [sums, total[:, None], ones]
     heard = before.new_zeros(len(before), 2 * dim + 4)
-    torch.cat([entered, sums[0], ones, left, sums[1], ones], dim=1, out=heard[:nodes])
+    torch.cat(columns, dim=1, out=heard[:nodes])
     return heard
 
 
@@ -233,18 +220,21 @@ class _GatedStep(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states_SD: Tensor, state_of_node: Tensor, *transitions_and_maps: Tensor) -> Tensor:
-        transitions, maps = Transitions(*transitions_and_maps[:4]), _Maps(*transitions_and_maps[4:])
-        step = _step(states_SD, state_of_node, transitions, maps)
-        ctx.save_for_backward(state_of_node, *transitions, *maps, *step[:-1])
+    def forward(
+        ctx: Any, states_SD: Tensor, state_of_node: Tensor, incoming: Messages, outgoing: Messages, *given: Tensor
+    ) -> Tensor:
+        maps = _Maps(*given)
+        step = _step(states_SD, state_of_node, incoming, outgoing, maps)
+        ctx.save_for_backward(state_of_node, *incoming, *outgoing, *maps, *step[:-1])
         ctx.num_states = len(states_SD)
         return step.after
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        state_of_node, source, destination, in_weight, out_weight, *rest = ctx.saved_tensors
-        maps, (heard_map, before, heard, gates, candidate) = _Maps(*rest[:7]), rest[7:]
+        state_of_node, *rest = ctx.saved_tensors
+        incoming, outgoing, maps = Messages(*rest[:3]), Messages(*rest[3:6]), _Maps(*rest[6:13])
+        heard_map, before, heard, gates, candidate = rest[13:]
         of_after, (nodes, dim) = gradients[0], (len(state_of_node), before.shape[1])
         by_reset, by_update, by_new = gate_derivatives(gates, candidate, before)
         by_heard = torch.cat([by_reset, by_update, by_new], dim=1)
@@ -252,12 +242,12 @@ class _GatedStep(torch.autograd.Function):
         by_state = by_heard.clone()
         by_state[:, 2 * dim :].mul_(gates[:, :dim])
         of_h = product(by_state, maps.state).addcmul_(of_after, gates[:, dim : 2 * dim])
-        of_entered, of_left = torch.split(product(by_heard, heard_map), dim + 2, dim=1)
-        of_h.index_add_(0, source, of_entered[:, :dim].index_select(0, destination).mul_(in_weight[:, None]))
-        of_h.index_add_(0, destination, of_left[:, :dim].index_select(0, source).mul_(out_weight[:, None]))
+        of_ways = torch.split(product(by_heard, heard_map), dim + 2, dim=1)
+        for of_heard, (sender, receiver, weight) in zip(of_ways, (incoming, outgoing), strict=True):
+            of_h.index_add_(0, sender, of_heard[:, :dim].index_select(0, receiver).mul_(weight[:, None]))
         of_states = of_h.new_zeros(ctx.num_states, dim).index_add_(0, state_of_node, of_h[:nodes])
         of_map_in, of_map_out = torch.split(product(by_heard.T, heard), dim + 2, dim=1)
         of_gates = (product(of_map_in, maps.way_in.T), product(of_map_out, maps.way_out.T))
-        of_ways = (product(maps.gates_in.T, of_map_in), product(maps.gates_out.T, of_map_out))
+        of_messages = (product(maps.gates_in.T, of_map_in), product(maps.gates_out.T, of_map_out))
         of_state_map = (product(by_state.T, before), by_state.sum(0))
-        return of_states, *[None] * 5, *of_gates, *of_ways, by_heard.sum(0), *of_state_map
+        return of_states, None, None, None, *of_gates, *of_messages, by_heard.sum(0), *of_state_map

@@ -24,7 +24,7 @@ from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention, repeat_likelihood
 from mkmsr.layers.dropout import dropout, fixed_masks
-from mkmsr.layers.ggnn import GGNN, Transitions
+from mkmsr.layers.ggnn import GGNN
 from mkmsr.layers.matching import AttributeMatch
 from mkmsr.layers.rows import unit_rows
 from mkmsr.layers.segments import segment_log_softmax
@@ -287,9 +287,8 @@ class Compass(SessionModel):
         return torch.cat([unit_rows(vectors_VD), popularity[:, None]], dim=1)
 
     def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> list[Part]:
-        graph = batch.graph
-        transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
-        states_ND = self.item_ggnn(self._drop(vectors_VD[graph.distinct]), graph.node_value, transitions)
+        graph = batch.graph_for(self.item_ggnn.steps)
+        states_ND = self.item_ggnn(self._drop(vectors_VD[graph.distinct]), graph)
         parts = [Part(states_ND, graph.alias)]
         if self.config.operations:
             tree = batch.operation_tree

@@ -78,14 +78,13 @@ class ItemNetwork(FactorisedModel):
         return self.items.weight
 
     def queries(self, batch: SessionBatch) -> Tensor:
-        s_BD = self.session_vectors(batch)
-        return unit_rows(s_BD) * self.log_scale.exp() if self.network_config.scorer == "cosine" else s_BD
+        return self.scaled(self.session_vectors(batch))
 
     def catalogue(self) -> Tensor:
-        return self._matched(self.output_table())
+        return self.matched(self.output_table())
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        return self._matched(F.embedding(items, self.output_table(), sparse=self.items.sparse))
+        return self.matched(F.embedding(items, self.output_table(), sparse=self.items.sparse))
 
     def distinct_items(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         """Vectors of the batch's distinct items [U, D], after dropout, and the row of each event in them [P]."""
@@ -100,5 +99,10 @@ class ItemNetwork(FactorisedModel):
         """Dropout of session vectors, in training; a network calls it where its paper puts it."""
         return dropout(vectors, self.network_config.session_dropout, self.training)
 
-    def _matched(self, vectors: Tensor) -> Tensor:
+    def scaled(self, sessions: Tensor) -> Tensor:
+        """Session vectors as the score takes them: with "cosine", of the learnt length."""
+        return unit_rows(sessions) * self.log_scale.exp() if self.network_config.scorer == "cosine" else sessions
+
+    def matched(self, vectors: Tensor) -> Tensor:
+        """Item vectors as the score takes them: with "cosine", of length 1."""
         return unit_rows(vectors) if self.network_config.scorer == "cosine" else vectors

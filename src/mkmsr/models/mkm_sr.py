@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
-from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
+from mkmsr.data.session_graph import build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.dropout import dropout
-from mkmsr.layers.ggnn import GGNN, Aggregation, Gate, Transitions
+from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
 from mkmsr.layers.rows import rows_and_table, table_rows, unit_rows
 from mkmsr.layers.scoring import PairScorer
 from mkmsr.layers.transh import TransH
@@ -143,17 +143,17 @@ class MKMSR(FactorisedModel):
         """
         parts = []
         if self.config.item_encoder == "ggnn":
-            graph = batch.graph
+            graph = batch.graph_for(self.config.steps)
             if entering is None:
                 entering = table_rows(self.items, graph.distinct)
-            parts.append(Part(_run(self.item_ggnn, self._drop(entering), graph), graph.alias))
+            parts.append(Part(self.item_ggnn(self._drop(entering), graph), graph.alias))
         if self.config.operation_encoder == "gru":
             tree = batch.operation_tree
             states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
             parts.append(Part(states, tree.alias))
         elif self.config.operation_encoder == "ggnn":
             graph = build_session_graph(batch.operations, batch.rows)
-            parts.append(Part(_run(self.operation_ggnn, self.operations(graph.distinct), graph), graph.alias))
+            parts.append(Part(self.operation_ggnn(self.operations(graph.distinct), graph), graph.alias))
         if self.config.pair_encoder != "none":
             parts.append(self._pairs(batch))
         return parts
@@ -171,7 +171,7 @@ class MKMSR(FactorisedModel):
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         if self.config.item_encoder == "none":
             return super().both_sides(batch)
-        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph.distinct)
+        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph_for(self.config.steps).distinct)
         return self._scaled(self.session_vectors(batch, entering_UD)), self._matched(table_VD)
 
     def item_vectors(self, items: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class MKMSR(FactorisedModel):
         values = batch.items * (self.sizes.num_operations + 1) + batch.operations
         if self.config.pair_encoder == "ggnn":
             graph = build_session_graph(values, batch.rows)
-            return Part(_run(self.pair_ggnn, self._drop(self.pairs(graph.distinct)), graph), graph.alias)
+            return Part(self.pair_ggnn(self._drop(self.pairs(graph.distinct)), graph), graph.alias)
         distinct, value = torch.unique(values, return_inverse=True)
         tree = build_prefix_tree(value, batch.offsets)
         states = self.pair_gru(self._drop(self.pairs(distinct)), tree.value, tree.parent, tree.level_sizes)
@@ -213,12 +213,6 @@ class MKMSR(FactorisedModel):
 
 def _ggnn(config: MKMSRConfig) -> GGNN:
     return GGNN(config.dim, steps=config.steps, aggregation=config.aggregation, gate=config.gate)
-
-
-def _run(ggnn: GGNN, vectors: Tensor, graph: SessionGraph) -> Tensor:
-    transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
-    states: Tensor = ggnn(vectors, graph.node_value, transitions)
-    return states
 
 
 def _tables(module: nn.Module) -> Iterable[nn.Embedding]:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.attention import Part, SoftAttention
-from mkmsr.layers.ggnn import GGNN, Transitions
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.ggnn import GGNN
+from mkmsr.layers.rows import rows_and_table, table_rows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
@@ -47,9 +47,16 @@ class SRGNN(ItemNetwork):
         self.readout = SoftAttention([config.dim], config.dim)
         self.reset_parameters()
 
-    def session_vectors(self, batch: SessionBatch) -> Tensor:
-        graph = batch.graph
-        x_UD = self.drop_items(table_rows(self.items, graph.distinct))
-        transitions = Transitions(graph.source, graph.destination, graph.in_weight, graph.out_weight)
-        v_ND = self.ggnn(x_UD, graph.node_value, transitions)
+    def session_vectors(self, batch: SessionBatch, entering: Tensor | None = None) -> Tensor:
+        """What the network makes of each prefix, [B, D].
+
+        `entering` are the vectors of the batch's distinct items [U, D], where they have been taken from the table.
+        """
+        graph = batch.graph_for(self.ggnn.steps)
+        x_UD = table_rows(self.items, graph.distinct) if entering is None else entering
+        v_ND = self.ggnn(self.drop_items(x_UD), graph)
         return self.drop_session(self.readout([Part(v_ND, graph.alias)], batch.rows, batch.last))
+
+    def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
+        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph_for(self.ggnn.steps).distinct)
+        return self.scaled(self.session_vectors(batch, entering_UD)), self.matched(table_VD)

@@ -15,7 +15,12 @@ from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
-from mkmsr.layers.softmax import blockwise_target_log_softmax, row_blocks, target_log_softmax
+from mkmsr.layers.softmax import (
+    blockwise_target_log_softmax,
+    rounded_target_log_softmax,
+    row_blocks,
+    target_log_softmax,
+)
 from mkmsr.models.base import FactorisedModel, SessionModel
 from mkmsr.training.config import SessionLoss
 
@@ -26,7 +31,9 @@ __all__ = [
 ]
 
 
-def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0) -> Tensor:
+def session_loss(
+    model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0, rounded: bool = False
+) -> Tensor:
     """How surprising the batch's targets were, the mean over the batch. Shape [].
 
     A model that defines its own `log_likelihood` is trained on the negative mean of that.
@@ -36,6 +43,7 @@ def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *,
         batch: Prefixes with their targets.
         kind: "cross-entropy", or "bce", see `binary_cross_entropy`.
         block: Items scored at a time, see `LossConfig.catalogue_block`; 0 for all.
+        rounded: See `LossConfig.products`.
 
     Raises:
         ConfigError: "bce" with a model that defines its own likelihood, or in blocks.
@@ -56,7 +64,8 @@ def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *,
         queries_BD, items_VD = model.both_sides(batch)
         if 0 < block < len(items_VD):
             return -blockwise_target_log_softmax(queries_BD, items_VD, batch.targets, block).mean()
-        return -target_log_softmax(queries_BD, items_VD, batch.targets).mean()
+        likelihood = rounded_target_log_softmax if rounded else target_log_softmax
+        return -likelihood(queries_BD, items_VD, batch.targets).mean()
     return F.cross_entropy(model.score(batch), batch.targets)
 
 

@@ -110,7 +110,8 @@ def _add_up(processes: Processes, model: SessionModel, step: Step, own: StepLoss
 
 def _session_loss(model: SessionModel, sessions: SessionBatch, negatives: Negatives | None, loss: LossConfig) -> Tensor:
     if not is_sampled(loss.session):
-        return session_loss(model, sessions, loss.session, block=loss.catalogue_block)
+        rounded = loss.products == "bfloat16"
+        return session_loss(model, sessions, loss.session, block=loss.catalogue_block, rounded=rounded)
     assert negatives is not None
     return sampled_session_loss(
         model,

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mkmsr.layers.softmax import SparseScores, blockwise_target_log_softmax, target_log_softmax
+from mkmsr.layers.softmax import (
+    SparseScores,
+    blockwise_target_log_softmax,
+    rounded_target_log_softmax,
+    target_log_softmax,
+)
 
 _SESSIONS, _ITEMS, _DIM = 6, 40, 5
 
@@ -77,3 +82,27 @@ def test_a_score_that_is_no_number_shows_in_the_result() -> None:
     with torch.no_grad():
         queries[1, 0] = float("nan")
     assert target_log_softmax(queries, items, targets).isnan().tolist() == [False, True, False, False, False, False]
+
+
+def test_rounded_products_give_the_softmax_of_rounded_numbers_and_its_gradients() -> None:
+    queries, items, targets, _ = planted(1.0)
+    # What can be known exactly: the softmax of inner products of rounded vectors, its gradients taken by hand.
+    rounded_items, rounded_queries = (each.detach().bfloat16().float() for each in (items, queries))
+    scores = rounded_queries @ rounded_items.T
+    scores[:, 0] = float("-inf")
+    shares = scores.softmax(1)
+    found = rounded_target_log_softmax(queries, items, targets)
+    torch.testing.assert_close(found, shares.gather(1, targets[:, None])[:, 0].log(), rtol=0, atol=0.03)
+    assert found.dtype == torch.float32
+    residual = shares.scatter_add(1, targets[:, None], -torch.ones(_SESSIONS, 1))
+    of_queries, of_items = torch.autograd.grad(-found.sum(), [queries, items])
+    torch.testing.assert_close(of_queries, residual @ rounded_items, rtol=0.03, atol=0.03)
+    torch.testing.assert_close(of_items, residual.T @ rounded_queries, rtol=0.03, atol=0.03)
+    assert of_items[0].eq(0).all()
+
+
+def test_rounded_products_stay_finite_where_a_target_is_all_but_impossible() -> None:
+    queries, items, targets, _ = planted(100.0)
+    found = rounded_target_log_softmax(queries, items, targets)
+    assert found.isfinite().all()
+    assert all(each.isfinite().all() for each in torch.autograd.grad(found.sum(), [queries, items]))

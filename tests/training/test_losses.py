@@ -1,6 +1,7 @@
 """The losses against their formulae, in float64 and at the edges of float32."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mkmsr.config import validate
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
 from mkmsr.layers.softmax import blockwise_target_log_softmax, target_log_softmax
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, mask_padding
+from mkmsr.training.config import LossConfig
 from mkmsr.training.losses import (
     binary_cross_entropy,
     knowledge_loss,
@@ -201,6 +204,23 @@ def test_a_model_with_its_own_likelihood_is_trained_on_its_negative_mean() -> No
 def test_bce_in_blocks_is_refused() -> None:
     with pytest.raises(ConfigError, match="catalogue_block"):
         session_loss(TinyModel(), batch_of(torch.tensor([3])), "bce", block=4)
+
+
+def test_rounded_products_come_close_and_are_refused_where_scores_are_more_than_products() -> None:
+    batch = batch_of(torch.tensor([3, 8, 1]))
+    exact = session_loss(TinyModel(), batch, "cross-entropy")
+    torch.testing.assert_close(
+        session_loss(TinyModel(), batch, "cross-entropy", rounded=True), exact, rtol=0.02, atol=0
+    )
+    for model in (LikelihoodModel(), TinyModel(factorised=False)):
+        with pytest.raises(ConfigError, match=r"'bfloat16' is for models whose scores are inner products"):
+            session_loss(model, batch, "cross-entropy", rounded=True)
+
+
+@pytest.mark.parametrize("other", [{"session": "bpr"}, {"catalogue_block": 4}])
+def test_rounded_products_of_a_loss_without_them_are_refused(other: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="needs session = 'cross-entropy' and catalogue_block = 0"):
+        validate(LossConfig, {"products": "bfloat16", **other}, prefix="training.loss")
 
 
 def test_knowledge_loss_is_a_mean_and_the_margin_stops_at_zero() -> None:

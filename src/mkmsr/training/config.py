@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import Shuffle
@@ -75,7 +75,8 @@ class LossConfig(StrictModel):
     third more work; 0 scores all at once. Only where scores are inner products and the loss is "cross-entropy"."""
     products: Literal["float32", "bfloat16"] = "float32"
     """Of which numbers "cross-entropy" takes its products with the catalogue, where scores are inner products:
-    "bfloat16" halves their time on processors with instructions for it, and rounds scores and gradients to 8 bits."""
+    "bfloat16" halves their time on processors with instructions for it, and rounds scores and gradients to 8 bits. Only
+    without `catalogue_block`."""
     knowledge: KnowledgeLoss = "squared"
     """"squared" distances of true triples alone, as in the talk; "margin" ranks each below a corrupted one."""
     knowledge_weight: Annotated[float, Field(ge=0)] = 0.025
@@ -83,6 +84,12 @@ class LossConfig(StrictModel):
     with 1e-4, which is 0.0256 times their mean."""
     margin: Annotated[float, Field(gt=0)] = 1.0
     """How far a corrupted triple must be above the true one, in squared distance. Only for "margin"."""
+
+    @model_validator(mode="after")
+    def _products_fit(self) -> Self:
+        if self.products == "bfloat16" and (self.session != "cross-entropy" or self.catalogue_block):
+            raise ValueError("products = 'bfloat16' needs session = 'cross-entropy' and catalogue_block = 0")
+        return self
 
 
 class TrainingConfig(StrictModel):

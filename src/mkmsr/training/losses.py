@@ -46,9 +46,15 @@ def session_loss(
         rounded: See `LossConfig.products`.
 
     Raises:
-        ConfigError: "bce" with a model that defines its own likelihood, or in blocks.
+        ConfigError: "bce" with a model that defines its own likelihood, or in blocks; `rounded` where a score is not
+            an inner product alone.
     """
     likelihood_B = model.log_likelihood(batch, block=block)
+    if rounded and not (likelihood_B is None and model.is_factorised):
+        raise ConfigError(
+            f"'bfloat16' is for models whose scores are inner products; {type(model).__name__} needs 'float32'",
+            key="training.loss.products",
+        )
     if likelihood_B is not None:
         if kind != "cross-entropy":
             raise ConfigError(

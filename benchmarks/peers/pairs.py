@@ -11,10 +11,10 @@ __all__ = ["PAIRS", "Pair"]
 _SAME_PLAN: dict[str, Any] = {
     "batch_size": 128,
     "epochs": 30,
-    "shuffle": "examples",
     "optimiser": {"name": "adam", "learning_rate": 1e-3, "schedule": "constant"},
 }
-"""Both sides: Adam at 0.001, batches of 128 examples shuffled one by one, at most 30 epochs."""
+"""Both sides: Adam at 0.001, batches of 128 examples, at most 30 epochs. Ours shuffles whole sessions where that is the
+model's default, the other examples."""
 
 _HOPWISE: dict[str, Any] = {
     "train_batch_size": 128,
@@ -56,6 +56,14 @@ class Pair:
 PAIRS: dict[str, Pair] = {
     "hopwise-sr-gnn": Pair(
         "SR-GNN", "hopwise", "SRGNN", {**_HOPWISE, "step": 1}, "sr-gnn", training={**_SAME_PLAN, "epochs": 8}
+    ),
+    "hopwise-sr-gnn-bfloat16": Pair(
+        "SR-GNN, products in bfloat16",
+        "hopwise",
+        "SRGNN",
+        {**_HOPWISE, "step": 1},
+        "sr-gnn",
+        training={**_SAME_PLAN, "epochs": 8, "loss": {"products": "bfloat16"}},
     ),
     "hopwise-narm": Pair(
         "NARM",

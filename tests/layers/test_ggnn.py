@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -30,7 +28,7 @@ def exactly(messages: Messages) -> Messages:
 def run(layer: GGNN, table: torch.Tensor, sessions: list[list[int]]) -> torch.Tensor:
     """One vector an event. Shape [P, D]."""
     graph = graph_of(sessions)
-    states: torch.Tensor = layer(table[graph.distinct], graph)
+    states: torch.Tensor = layer(table[graph.distinct], graph.node_value, graph.incoming, graph.outgoing)
     return states[graph.alias]
 
 
@@ -59,7 +57,7 @@ def test_one_step_over_merged_nodes_gives_every_prefix_what_the_formulae_give(
     plain = graph_of(prefixes)
     graph = merge_equal_nodes(plain, cut_from)
     assert graph.num_nodes < plain.num_nodes
-    states = layer(table[graph.distinct], graph)
+    states = layer(table[graph.distinct], graph.node_value, graph.incoming, graph.outgoing)
     expected = np.concatenate([literal(layer, table.numpy(), prefix) for prefix in prefixes])
     np.testing.assert_allclose(states[graph.alias].detach().numpy(), expected, rtol=1e-6, atol=1e-9)
 
@@ -74,8 +72,7 @@ def test_gradients_are_those_of_finite_differences(aggregation: Aggregation, gat
 
     def states(vectors: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         graph = graph_of([[0, 1, 0, 2], [3], [2, 3]])
-        exact = replace(graph, incoming=exactly(graph.incoming), outgoing=exactly(graph.outgoing))
-        arguments = (vectors[graph.distinct], exact)
+        arguments = (vectors[graph.distinct], graph.node_value, exactly(graph.incoming), exactly(graph.outgoing))
         return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), arguments)
 
     assert torch.autograd.gradcheck(states, (table, *layer.parameters()))

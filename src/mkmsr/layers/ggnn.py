@@ -12,14 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mkmsr.data.session_graph import Messages, SessionGraph
 from mkmsr.layers.gates import gate_derivatives, tanh_
 from mkmsr.layers.products import padded_rows, product
 
-__all__ = ["GGNN", "Aggregation", "Gate"]
+__all__ = ["GGNN", "Aggregation", "Gate", "Messages"]
 
 Aggregation = Literal["sum", "concat"]
 Gate = Literal["slides", "gru"]
+
+
+Messages = tuple[Tensor, Tensor, Tensor]
+"""One way along the transitions: the node that is heard, the node that hears, and 1 / number of messages to it, each of
+shape [M]. A transition that recurs stands as often as it occurs."""
 
 
 class GGNN(nn.Module):
@@ -46,7 +50,7 @@ class GGNN(nn.Module):
         gate: Order of the gate and whether there are biases.
 
     Shapes:
-        states [S, D] of the graph's distinct values, graph of N nodes -> [N', D], where N' is N or somewhat more.
+        states [S, D], state_of_node [N], messages between N nodes -> [N', D], where N' is N or somewhat more.
 
     Source: Li et al., Gated Graph Sequence Neural Networks, ICLR 2016; "sum" and "slides" as in the MKM-SR talk,
     "concat" and "gru" as in SR-GNN (Wu et al., AAAI 2019).
@@ -71,17 +75,20 @@ class GGNN(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
-    def forward(self, states: Tensor, graph: SessionGraph) -> Tensor:
+    def forward(self, states: Tensor, state_of_node: Tensor, incoming: Messages, outgoing: Messages) -> Tensor:
         """Node states after H steps. Shape [N', D]: the rows below N, if there are any, mean nothing.
 
-        A graph whose equal nodes are merged is for one step at most.
+        Args:
+            states: What nodes begin with. Shape [S, D].
+            state_of_node: Shape [N].
+            incoming: Along transitions, A+.
+            outgoing: Against them, A-.
         """
-        state_of_node = graph.node_value
         for _ in range(self.steps):
             if self.gate == "gru":
-                states = _gated_step(states, state_of_node, graph, self._maps())
+                states = _gated_step(states, state_of_node, incoming, outgoing, self._maps())
             else:
-                states = self._step_of_the_slides(states, state_of_node, graph)
+                states = self._step_of_the_slides(states, state_of_node, incoming, outgoing)
             state_of_node = torch.arange(len(states), device=states.device)
         return states if self.steps else states.index_select(0, state_of_node)
 
@@ -110,8 +117,10 @@ class GGNN(nn.Module):
         gates_in, gates_out = torch.split(weight, self.dim, dim=1)
         return gates_in, gates_out
 
-    def _step_of_the_slides(self, states: Tensor, state_of_node: Tensor, graph: SessionGraph) -> Tensor:
-        reset_a, update_a, candidate_a = self._messages(states, state_of_node, graph).chunk(3, dim=1)
+    def _step_of_the_slides(
+        self, states: Tensor, state_of_node: Tensor, incoming: Messages, outgoing: Messages
+    ) -> Tensor:
+        reset_a, update_a, candidate_a = self._messages(states, state_of_node, incoming, outgoing).chunk(3, dim=1)
         h_ND = states.index_select(0, state_of_node)
         gates_weight, candidate_weight = torch.split(self.from_state.weight, [2 * self.dim, self.dim])
         reset_h, update_h = F.linear(states, gates_weight).index_select(0, state_of_node).chunk(2, dim=1)
@@ -119,7 +128,7 @@ class GGNN(nn.Module):
         candidate = torch.tanh(candidate_a + F.linear(r * h_ND, candidate_weight))
         return h_ND + z * (candidate - h_ND)
 
-    def _messages(self, states: Tensor, state_of_node: Tensor, graph: SessionGraph) -> Tensor:
+    def _messages(self, states: Tensor, state_of_node: Tensor, incoming: Messages, outgoing: Messages) -> Tensor:
         """W_a a for the three gates. Shape [N, 3D]."""
         weight = self.from_message.weight
         if self.aggregation == "sum":
@@ -128,7 +137,7 @@ class GGNN(nn.Module):
             along = F.linear(self.message_in(states), weight[:, : self.dim])
             against = F.linear(self.message_out(states), weight[:, self.dim :])
         gates = F.linear(self.message_bias, weight, self.from_message.bias).expand(len(state_of_node), -1)
-        for sent, (sender, receiver, share) in ((along, graph.incoming), (against, graph.outgoing)):
+        for sent, (sender, receiver, share) in ((along, incoming), (against, outgoing)):
             gates = gates.index_add(0, receiver, sent.index_select(0, state_of_node[sender]) * share[:, None])
         return gates
 
@@ -155,12 +164,11 @@ class _Maps(NamedTuple):
     state_bias: Tensor
 
 
-def _gated_step(states: Tensor, state_of_node: Tensor, graph: SessionGraph, maps: _Maps) -> Tensor:
+def _gated_step(states: Tensor, state_of_node: Tensor, incoming: Messages, outgoing: Messages, maps: _Maps) -> Tensor:
     """A step with the gate "gru". Shape [N', D]."""
-    ways = (graph.incoming, graph.outgoing)
     if not torch.is_grad_enabled():
-        return _step(states, state_of_node, *ways, maps).after
-    result: Tensor = _GatedStep.apply(states, state_of_node, *ways, *maps)  # type: ignore[no-untyped-call]
+        return _step(states, state_of_node, incoming, outgoing, maps).after
+    result: Tensor = _GatedStep.apply(states, state_of_node, incoming, outgoing, *maps)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -233,7 +241,7 @@ class _GatedStep(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         state_of_node, *rest = ctx.saved_tensors
-        incoming, outgoing, maps = Messages(*rest[:3]), Messages(*rest[3:6]), _Maps(*rest[6:13])
+        incoming, outgoing, maps = rest[:3], rest[3:6], _Maps(*rest[6:13])
         heard_map, before, heard, gates, candidate = rest[13:]
         of_after, (nodes, dim) = gradients[0], (len(state_of_node), before.shape[1])
         by_reset, by_update, by_new = gate_derivatives(gates, candidate, before)

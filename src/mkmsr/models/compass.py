@@ -288,7 +288,8 @@ class Compass(SessionModel):
 
     def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> list[Part]:
         graph = batch.graph_for(self.item_ggnn.steps)
-        states_ND = self.item_ggnn(self._drop(vectors_VD[graph.distinct]), graph)
+        entering_UD = self._drop(vectors_VD[graph.distinct])
+        states_ND = self.item_ggnn(entering_UD, graph.node_value, graph.incoming, graph.outgoing)
         parts = [Part(states_ND, graph.alias)]
         if self.config.operations:
             tree = batch.operation_tree

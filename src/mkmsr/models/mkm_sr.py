@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
-from mkmsr.data.session_graph import build_prefix_tree, build_session_graph
+from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.dropout import dropout
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
@@ -146,14 +146,14 @@ class MKMSR(FactorisedModel):
             graph = batch.graph_for(self.config.steps)
             if entering is None:
                 entering = table_rows(self.items, graph.distinct)
-            parts.append(Part(self.item_ggnn(self._drop(entering), graph), graph.alias))
+            parts.append(Part(_run(self.item_ggnn, self._drop(entering), graph), graph.alias))
         if self.config.operation_encoder == "gru":
             tree = batch.operation_tree
             states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
             parts.append(Part(states, tree.alias))
         elif self.config.operation_encoder == "ggnn":
             graph = build_session_graph(batch.operations, batch.rows)
-            parts.append(Part(self.operation_ggnn(self.operations(graph.distinct), graph), graph.alias))
+            parts.append(Part(_run(self.operation_ggnn, self.operations(graph.distinct), graph), graph.alias))
         if self.config.pair_encoder != "none":
             parts.append(self._pairs(batch))
         return parts
@@ -195,7 +195,7 @@ class MKMSR(FactorisedModel):
         values = batch.items * (self.sizes.num_operations + 1) + batch.operations
         if self.config.pair_encoder == "ggnn":
             graph = build_session_graph(values, batch.rows)
-            return Part(self.pair_ggnn(self._drop(self.pairs(graph.distinct)), graph), graph.alias)
+            return Part(_run(self.pair_ggnn, self._drop(self.pairs(graph.distinct)), graph), graph.alias)
         distinct, value = torch.unique(values, return_inverse=True)
         tree = build_prefix_tree(value, batch.offsets)
         states = self.pair_gru(self._drop(self.pairs(distinct)), tree.value, tree.parent, tree.level_sizes)
@@ -213,6 +213,11 @@ class MKMSR(FactorisedModel):
 
 def _ggnn(config: MKMSRConfig) -> GGNN:
     return GGNN(config.dim, steps=config.steps, aggregation=config.aggregation, gate=config.gate)
+
+
+def _run(ggnn: GGNN, vectors: Tensor, graph: SessionGraph) -> Tensor:
+    states: Tensor = ggnn(vectors, graph.node_value, graph.incoming, graph.outgoing)
+    return states
 
 
 def _tables(module: nn.Module) -> Iterable[nn.Embedding]:

@@ -54,7 +54,7 @@ class SRGNN(ItemNetwork):
         """
         graph = batch.graph_for(self.ggnn.steps)
         x_UD = table_rows(self.items, graph.distinct) if entering is None else entering
-        v_ND = self.ggnn(self.drop_items(x_UD), graph)
+        v_ND = self.ggnn(self.drop_items(x_UD), graph.node_value, graph.incoming, graph.outgoing)
         return self.drop_session(self.readout([Part(v_ND, graph.alias)], batch.rows, batch.last))
 
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,13 @@ def test_an_allow_list_and_exclusions_hold_together(recommender: Recommender) ->
     assert [each.item for each in found.items] == ["item-07"]
 
 
+def test_one_id_in_place_of_several_is_an_error(recommender: Recommender) -> None:
+    with pytest.raises(ConfigError, match=r"exclude: should be a list of item ids, such as \['plain'\]"):
+        recommender.recommend([], exclude="plain")
+    with pytest.raises(ConfigError, match=r"only: should be a list of item ids"):
+        Filters(only="plain")
+
+
 def test_facts_are_seen_by_filters_alone(recommender: Recommender) -> None:
     before = ranked(recommender)
     recommender.set_facts({"price": {"plain": 9.5, "item-03": [30, 8], "item-04": 50}, "in_stock": {"item-04": "no"}})

@@ -18,7 +18,16 @@ from mkmsr.bundle import ModelBundle
 from mkmsr.data.buckets import bucket_bounds, number_in
 from mkmsr.errors import ConfigError, nearest
 
-__all__ = ["NO_FILTERS", "Condition", "Facts", "Filters", "allowed_items", "capped_values", "parse_condition"]
+__all__ = [
+    "NO_FILTERS",
+    "Condition",
+    "Facts",
+    "Filters",
+    "allowed_items",
+    "capped_values",
+    "item_ids",
+    "parse_condition",
+]
 
 Facts = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Values of items by relation and item id: `facts["price"]["sku-1"] == ("12.5",)`."""
@@ -51,6 +60,17 @@ class Condition:
         return self.low <= low and high <= self.high
 
 
+def item_ids(ids: Iterable[str], key: str) -> list[str]:
+    """Several ids; a single text would be taken for its letters, none of which is an item.
+
+    Raises:
+        ConfigError: It is a single text.
+    """
+    if isinstance(ids, str):
+        raise ConfigError(f"should be a list of item ids, such as [{ids!r}]", key=key)
+    return list(ids)
+
+
 @dataclass(frozen=True)
 class Filters:
     """What the lists of one call may hold.
@@ -61,12 +81,19 @@ class Filters:
         where: Conditions that every item must meet.
         at_most: By relation, how many items of a list may share one of its values. From the best item down, an item
             that would be one too many is passed over; one with several values counts for each, one without for none.
+
+    Raises:
+        ConfigError: A single text stands where several ids should.
     """
 
     exclude: Collection[str] = ()
     only: Collection[str] | None = None
     where: Sequence[Condition] = ()
     at_most: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        item_ids(self.exclude, "exclude")
+        item_ids(self.only or (), "only")
 
 
 NO_FILTERS = Filters()

@@ -19,7 +19,7 @@ from mkmsr.errors import ConfigError, DataError
 from mkmsr.models.base import Scorer
 from mkmsr.recommender.batch_ranker import BatchRanker, model_scores, sessions_at_once
 from mkmsr.recommender.explanations import Explanation, explain
-from mkmsr.recommender.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values
+from mkmsr.recommender.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values, item_ids
 from mkmsr.recommender.live_catalogue import (
     Attributes,
     CatalogueChange,
@@ -158,7 +158,8 @@ class Recommender:
             operation: Operation that the next event is to have, as in "what will be ordered next"; None is any.
 
         Raises:
-            ConfigError: k is below 1, a filter names what is not known, or the model takes no wanted operation.
+            ConfigError: k is below 1, `exclude` is a single text, a filter names what is not known, or the model takes
+                no wanted operation.
             UnknownIdError: There is no such operation.
             DataError: A session or an event is of another form.
             EvaluationError: The model gave scores that are not numbers.
@@ -169,7 +170,7 @@ class Recommender:
         sessions = cast(Sequence[Session], session) if many else [cast(Session, session)]
         (bundle, score), facts = self._serving, self._facts
         read = [read_session(bundle, each, row) for row, each in enumerate(sessions)]
-        filters = replace(filters, exclude=[*filters.exclude, *exclude])
+        filters = replace(filters, exclude=[*filters.exclude, *item_ids(exclude, "exclude")])
         forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, facts)).to(self.device)
         caps = capped_values(bundle, filters, facts)
         wanted = wanted_operation(bundle, operation)

@@ -191,6 +191,22 @@ def test_without_resume_an_old_run_is_replaced(shop: PreparedDataset, tmp_path: 
     assert 'name = "pop"' in (tmp_path / "config.toml").read_text()
 
 
+def test_resuming_what_never_came_to_a_checkpoint_states_the_settings_of_now(
+    shop: PreparedDataset, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text("# what another run wrote before it was killed\n")
+    config = settings(epochs=1)
+    run_experiment(shop, config, tmp_path, seed=1, resume=True, report=False)
+    assert validate(ExperimentConfig, read_toml(tmp_path / "config.toml")) == config
+    written = (tmp_path / "config.toml").read_text()
+    with pytest.raises(TrainingError, match="another finished run"):
+        run_experiment(shop, settings(epochs=2), tmp_path, seed=1, resume=True, report=False)
+    (tmp_path / "metrics.json").unlink()
+    with pytest.raises(TrainingError, match="checkpoint of another run"):
+        run_experiment(shop, settings(epochs=2), tmp_path, seed=1, resume=True, report=False)
+    assert (tmp_path / "config.toml").read_text() == written
+
+
 def test_the_epochs_of_a_replaced_run_are_not_those_of_a_model_that_has_none(
     shop: PreparedDataset, tmp_path: Path
 ) -> None:

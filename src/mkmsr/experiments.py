@@ -183,7 +183,7 @@ def run_experiment(
     if processes.is_first:
         if not resume:
             _clear(folder)
-        if not (resume and (folder / "config.toml").is_file()):
+        if not (resume and any(folder.glob("**/checkpoint.json"))):  # Of another run, they are an error further on.
             atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)

@@ -229,6 +229,27 @@ def test_a_file_of_another_form_is_an_error_that_says_where(
         recommend_in_bulk(job(bundles["v-sknn"], file, tmp_path / "out"))
 
 
+def test_a_folder_is_no_longer_finished_before_its_lists_go(
+    bundles: dict[str, Path], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    recommend_in_bulk(job(bundles["v-sknn"], file, out))
+    real, gone = Path.unlink, list[str]()
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if gone:
+            raise KeyboardInterrupt
+        gone.append(self.name)
+        real(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            recommend_in_bulk(job(bundles["v-sknn"], file, out))
+    assert gone == ["_summary.json"]
+    assert len(list(out.glob("part-*.parquet"))) == 4
+
+
 def test_no_file_no_parquet_and_no_shared_device(bundles: dict[str, Path], file: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nothing\.parquet: no such file"):
         find_columns(tmp_path / "nothing.parquet", {})

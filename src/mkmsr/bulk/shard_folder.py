@@ -72,7 +72,7 @@ class ShardFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         done = self._finished() if resume and (self.path / JOB_FILE).is_file() else {}
         kept = {self.shard_path(each).name for each in done}
-        for pattern in ("part-*.parquet", ".*.part", SUMMARY_FILE):
+        for pattern in (SUMMARY_FILE, "part-*.parquet", ".*.part"):  # First of all the folder is no longer finished.
             for file in self.path.glob(pattern):
                 if file.name not in kept:
                     file.unlink()

@@ -222,8 +222,9 @@ def test_loading_leaves_the_random_state_alone(bundle: Path) -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
+@pytest.mark.parametrize("late", [False, True])
 def test_a_full_disk_leaves_the_old_bundle_intact(
-    bundle: Path, shop: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+    late: bool, bundle: Path, shop: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {each.name: each.read_bytes() for each in bundle.iterdir()}
     real = Path.write_text
@@ -233,7 +234,13 @@ def test_a_full_disk_leaves_the_old_bundle_intact(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(self, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Path, "write_text", full)
+    def full_after_all(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if late:
+        monkeypatch.setattr(os, "fsync", full_after_all)
+    else:
+        monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(BundleError, match="cannot write the bundle: No space left on device"):
         save(bundle, shop, dim=4)
     assert {each.name: each.read_bytes() for each in bundle.iterdir()} == before

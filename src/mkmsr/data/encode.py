@@ -31,6 +31,7 @@ def index_ids(events: Query, raw: Query, engine: Engine, *, number: str, externa
     Args:
         events: Columns `rank`, `time` and the number column.
         raw: The log, with columns `row` and the external id; a number is the row where its id first stands.
+        engine: What runs the queries.
         number: Name of the number column.
         external: Name of the id column.
     """

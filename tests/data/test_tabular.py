@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -285,6 +286,18 @@ class TestBadInput:
     def test_an_unknown_kind_of_log(self, tmp_path):
         with pytest.raises(ConfigError, match=r"unknown kind of log 'jdata_demo', did you mean 'jdata-demo'\?"):
             read_log("jdata_demo", tmp_path)
+
+    @pytest.mark.parametrize("option", [{"relations": ("brand",)}, {"attributes_at": datetime(2018, 3, 1)}])
+    def test_an_option_for_public_data_sets(self, tmp_path, option):
+        with pytest.raises(ConfigError, match=rf"{next(iter(option))}: the reader 'events' has no use for this option"):
+            read_log("events", written(tmp_path, "log.csv", CSV), ReadOptions.model_validate(option))
+
+    def test_a_database_of_another_kind(self):
+        with pytest.raises(
+            ConfigError, match=r"^mysql://.*db/shop\?table=e: no database .* begin with postgresql://"
+        ) as caught:
+            read_log("events", "mysql://me:secret@db/shop?table=e")
+        assert "secret" not in str(caught.value)
 
     def test_a_splitter_without_an_attribute_table(self, tmp_path):
         with pytest.raises(ConfigError, match=r"multi: splits cells of an attribute table, but none is given"):

@@ -55,8 +55,8 @@ def read_log(kind: str, source: str | Path, options: ReadOptions | None = None) 
     """
     if kind not in READERS:
         raise ConfigError(f"unknown kind of log {kind!r}{nearest(kind, READERS)}; known: {', '.join(READERS)}")
-    if is_address(source):
-        if kind != "events":
-            raise ConfigError(f"a table of a database is of the kind 'events', not {kind!r}", path=masked(str(source)))
+    if kind == "events":
         return read_events(source, options or ReadOptions())
+    if is_address(source):
+        raise ConfigError(f"a table of a database is of the kind 'events', not {kind!r}", path=masked(str(source)))
     return READERS[kind].read(Path(source), options or ReadOptions())

@@ -13,10 +13,10 @@ from mkmsr.data.readers.malformed import MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.raw_bytes import is_gzip, pieces
 from mkmsr.data.readers.scan import EXTRA, scan_text
-from mkmsr.data.readers.sql import extract, is_address, masked
+from mkmsr.data.readers.sql import SCHEMES, extract, is_address, masked
 from mkmsr.data.readers.table import ROW, header_names, parquet_files, read_table, separator_of
 from mkmsr.data.scratch import Scratch
-from mkmsr.errors import DataError
+from mkmsr.errors import ConfigError, DataError
 from mkmsr.files import sha256
 
 __all__ = ["RawPieces", "open_table"]
@@ -77,12 +77,15 @@ def open_table(source: str | Path, options: ReadOptions, malformed: MalformedRow
 
     Raises:
         DataError: It is missing or not as it should be.
-        ConfigError: The address of a database does not say enough.
+        ConfigError: The address of a database does not say enough, or is of another kind of database.
     """
     if is_address(source):
         content, label = extract(str(source), scratch), masked(str(source))
         sources = (LogSource(label, sha256(content)),)
         return _open_text(content, options, malformed, scratch, label=label, sources=sources)
+    if "://" in str(source):
+        known = " or ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ConfigError(f"no database that can be read; addresses begin with {known}", path=masked(str(source)))
     path = Path(source)
     if not path.exists():
         raise DataError("no such file", path=path)

@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
 
-__all__ = ["extract", "is_address", "masked"]
+__all__ = ["SCHEMES", "extract", "is_address", "masked"]
 
 SCHEMES = ("postgresql", "postgres", "sqlite")
 OWN = ("table", "query", "order")

@@ -22,6 +22,9 @@ __all__ = ["read_events"]
 RELATION_BITS = 40
 """Rows of a wide attribute table are numbered relation by relation; one has fewer than 2^40."""
 
+_PUBLIC_ONLY = {"relations", "attributes_at"}
+"""Options that say what to take from the files of a public data set."""
+
 
 def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
     """The log in one event table, with the attributes in another if there is one.
@@ -35,8 +38,9 @@ def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
 
     Raises:
         DataError: A file or column is missing or not as it should be; names the file, row and column.
-        ConfigError: The column mapping names an unknown field.
+        ConfigError: The column mapping names an unknown field, or an option is for public data sets.
     """
+    options.refuse("events", allowed=tuple(type(options).model_fields.keys() - _PUBLIC_ONLY))
     malformed, scratch = MalformedRows(options), Scratch(options.scratch)
     table = open_table(source, options, malformed, scratch)
     columns = _mapping(table, options.columns)

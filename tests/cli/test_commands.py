@@ -106,6 +106,10 @@ def test_help_starts_in_half_a_second_of_processor_time() -> None:
         (["prepare", "events", "a", "--out", "y", "--columns", "sku"], "'sku' should read field=column"),
         (["prepare", "events", "a", "--out", "y", "--columns", "itm=sku"], "did you mean 'item'?"),
         (["prepare", "events", "a", "--out", "y", "--memory-limit", "much"], "'much' should read like 2GB or 512MiB"),
+        (["prepare", "events", "a", "--out", "y", "--memory-limit", "1MB"], "'1MB' is too little, 256MiB is the least"),
+        (["prepare", "events", "a", "--out", "y", "--columns", "item=a,item=b"], "the field 'item' is named twice"),
+        (["simulate", "--out", "x", "--items", "49"], 'Invalid value "49" for --items. Must be >= 50'),
+        (["simulate", "--out", "x", "--sessions", "9"], 'Invalid value "9" for --sessions. Must be >= 10'),
         (["prepare", "events", "a", "--out", "y", "--engine", "dask"], 'Choose from: "polars", "duckdb", "spark"'),
         (["train", "x", "--out", "y", "--model", "mkm-rs"], "no model 'mkm-rs', did you mean 'mkm-sr'?"),
         (["train", "x", "--out", "y"], "give --model NAME"),
@@ -382,7 +386,7 @@ def test_an_interrupted_training_says_so_and_goes_on_with_resume(data: Path, cal
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert "interrupted; `mkmsr train` goes on from its last checkpoint with --resume" in rest
+    assert "mkmsr: interrupted; with --resume the same call goes on from its last checkpoint\n" in rest
     assert "Traceback" not in rest
     shown = call(*arguments, "--epochs", 501, "--resume")
     assert shown.status == 1

@@ -59,6 +59,15 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
 )
 """Name, function and an example of each command."""
 
+_GOING_ON = {
+    "train": "with --resume the same call goes on from its last checkpoint",
+    "recommend": "with --resume the same call goes on after the last file of --sessions",
+    "tune": "the same call again goes on after its last trial",
+    "reproduce": "the same call again goes on where this one stopped",
+    "fetch": "the same call again goes on where this one stopped",
+}
+"""What to do after an interruption, for commands that need not begin again."""
+
 
 def app() -> App:
     """The program with all its commands."""
@@ -99,10 +108,8 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain(
-            "interrupted; `mkmsr train` goes on from its last checkpoint with --resume, "
-            "and so does `mkmsr recommend --sessions` after its last file"
-        )
+        way_on = _GOING_ON.get(arguments[0] if arguments else "")
+        _complain(f"interrupted; {way_on}" if way_on else "interrupted")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

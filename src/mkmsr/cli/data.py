@@ -29,10 +29,10 @@ _SHARE = Parameter(validator=Number(gte=0, lt=1))
 def simulate(
     *,
     out: Path,
-    sessions: Annotated[int, _AT_LEAST_ONE] = 20_000,
-    items: Annotated[int, _AT_LEAST_ONE] = 5_000,
+    sessions: Annotated[int, Parameter(validator=Number(gte=10))] = 20_000,
+    items: Annotated[int, Parameter(validator=Number(gte=50))] = 5_000,
     events_per_session: Annotated[float, Parameter(validator=Number(gte=3, lte=20))] = 5.19,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     common: Common = COMMON,
 ) -> None:
     """Write a realistic simulated shop log: events.parquet and attributes.parquet.
@@ -112,11 +112,11 @@ def prepare(
         from mkmsr.data.prepare import PrepareOptions
         from mkmsr.data.prepare import prepare as prepare_log
         from mkmsr.data.readers import read_log
-        from mkmsr.data.readers.sql import is_address, masked
+        from mkmsr.data.readers.sql import masked
         from mkmsr.data.statistics import statistics
 
         path = reading.source(source)
-        shown = masked(path) if is_address(path) else path
+        shown = masked(path) if "://" in path else path
         check_output(out, "dataset.json")
         began = time.perf_counter()
         options = PrepareOptions(

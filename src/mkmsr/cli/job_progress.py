@@ -100,7 +100,8 @@ class TrialProgress:
         value = "failed: " + record.reason if record.value is None else f"{100 * record.value:.2f} %"
         state = f", {record.state}" if record.state == "pruned" else ""
         tried = ", ".join(f"{key.rpartition('.')[2]} {_shown(value)}" for key, value in record.settings.items())
-        self._say(f"[{self._done}/{self._total}] {value}{state} after {record.epochs} epochs: {tried}")
+        epochs = f" after {record.epochs} epochs" if record.epochs else ""
+        self._say(f"[{self._done}/{self._total}] {value}{state}{epochs}: {tried}")
         left = (time.monotonic() - self._began) / (self._done - self._before) * (self._total - self._done)
         found = f"best {100 * (best.value or 0):.2f} %, " if best else ""
         if self._task is not None:

@@ -125,6 +125,8 @@ def _column_names(text: str) -> dict[str, str]:
             raise WrongCall(f"--columns: {part!r} should read field=column, for example item=sku,time=ts")
         if field.strip() not in _FIELDS:
             raise WrongCall(f"--columns: no field {field!r}{nearest(field, _FIELDS)} (fields: {', '.join(_FIELDS)})")
+        if field.strip() in names:
+            raise WrongCall(f"--columns: the field {field.strip()!r} is named twice")
         names[field.strip()] = column.strip()
     return names
 

@@ -43,12 +43,20 @@ class Running:
 
         Args:
             scratch: Folder for temporary files.
-        """
-        from mkmsr.data.engines import EngineOptions
 
+        Raises:
+            WrongCall: The memory limit is no size, or too small for any preparation.
+        """
+        from mkmsr.data.engines import LEAST_MEMORY, EngineOptions
+
+        memory = None if self.memory_limit is None else byte_count(self.memory_limit)
+        if memory is not None and memory < LEAST_MEMORY:
+            raise WrongCall(
+                f"--memory-limit: {self.memory_limit!r} is too little, {LEAST_MEMORY >> 20}MiB is the least"
+            )
         return EngineOptions(
             engine=self.engine,
-            memory_limit=None if self.memory_limit is None else byte_count(self.memory_limit),
+            memory_limit=memory,
             threads=self.threads,
             spark_master=self.spark_master,
             scratch=scratch,

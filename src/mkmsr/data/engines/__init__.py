@@ -13,9 +13,13 @@ from mkmsr.data.engines.polars_engine import PolarsEngine
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError
 
-__all__ = ["Engine", "EngineName", "EngineOptions", "PolarsEngine", "Query", "open_engine"]
+__all__ = ["LEAST_MEMORY", "Engine", "EngineName", "EngineOptions", "PolarsEngine", "Query", "open_engine"]
 
 EngineName = Literal["polars", "duckdb", "spark"]
+
+
+LEAST_MEMORY = 256 << 20
+"""Bytes below which a memory limit is refused."""
 
 
 class EngineOptions(StrictModel):
@@ -23,7 +27,7 @@ class EngineOptions(StrictModel):
 
     engine: EngineName = "polars"
     """Polars in memory, DuckDB within a memory limit, or Spark on a cluster."""
-    memory_limit: int | None = Field(default=None, ge=256 << 20)
+    memory_limit: int | None = Field(default=None, ge=LEAST_MEMORY)
     """Bytes that the whole process should stay below (DuckDB: half of them are for its work, half for the libraries,
     reading and the result), or of the driver's heap (Spark)."""
     threads: int | None = Field(default=None, ge=1)

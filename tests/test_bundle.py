@@ -92,6 +92,7 @@ def test_a_bundle_holds_the_documented_files_and_a_readable_card(bundle: Path) -
     assert sorted(each.name for each in bundle.iterdir()) == sorted(FILES)
     card = (bundle / "README.md").read_text(encoding="utf-8")
     assert "# mkm-sr on small shop" in card
+    assert "as a second task. Source: Meng, Yang, Xiao, SIGIR 2020." in card
     assert "| test | 50.00 | 25.00 |" in card
     assert "Recommender.load" in card
 

@@ -22,7 +22,7 @@ def model_card(header: Mapping[str, Any], entry: ModelEntry) -> str:
     lines = [
         f"# {header['model']} on {data['name']}",
         "",
-        f"{entry.summary} Source: {entry.source}.",
+        f"{entry.summary}. Source: {entry.source}.",
         "",
         "## What it learnt from",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mkmsr.reports.growth import draw_growth
@@ -11,6 +12,13 @@ MEASURES = ("epoch_seconds", "training_mib", "evaluation_seconds", "evaluation_m
 
 def row(curve: str, size: int) -> dict[str, Any]:
     return {"curve": curve, "model": "compass", "sessions": size, "items": size, **dict.fromkeys(MEASURES, float(size))}
+
+
+def test_memory_within_a_decade_still_has_a_scale_that_can_be_read() -> None:
+    points = [row("catalogue", size) for size in (330, 700, 2600)]
+    exponents = [{"curve": "catalogue", "model": "compass", **dict.fromkeys(MEASURES, 0.3)}]
+    words = re.findall(r"<text[^>]*>([^<]+)</text>", draw_growth(points, exponents, "catalogue").decode())
+    assert {"500", "1,000", "2,000"} <= set(words)
 
 
 def test_the_curve_asked_for_is_drawn_with_its_exponents_and_the_same_bytes_again() -> None:

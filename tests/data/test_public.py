@@ -53,7 +53,7 @@ def test_the_last_line_may_lack_its_end(tmp_path):
         ("a,b\n1,2\n", ["8 bytes, should be 12", "1 rows, should be 2"]),
         ("a,c\n1,2\n3,4\n", ["lacks the column 'b'"]),
         ("a,b\n1,2\n3,5\n", ["other content than the owner's file (SHA-256 differs)"]),
-        ("", ["the file is empty", "0 bytes, should be 12", "-1 rows, should be 2"]),
+        ("", ["the file is empty", "0 bytes, should be 12", "0 rows, should be 2"]),
     ],
 )
 def test_a_wrong_copy_says_what_is_wrong(tmp_path, content, message):
@@ -80,7 +80,8 @@ def test_files_without_a_header_are_told_by_their_fields(tmp_path):
 def test_json_lines_are_told_by_their_keys(tmp_path):
     file = PublicFile("x.jsonl", ("session", "events"), "", header=False)
     assert problems(write(tmp_path, {"x.jsonl": '{"session": 1}\n'}), file) == ["the first line lacks 'events'"]
-    assert problems(write(tmp_path, {"x.jsonl": "session\n"}), file) == ["the first line is not JSON"]
+    for line in ("session", "5", '["session"]'):
+        assert problems(write(tmp_path, {"x.jsonl": f"{line}\n"}), file) == ["the first line is no JSON object"]
     assert problems(write(tmp_path, {"x.jsonl": '{"session": 1, "events": []}\n'}), file) == []
 
 

@@ -73,7 +73,7 @@ def _check(file: PublicFile, path: Path, progress: Callable[[int], None] | None)
     except DataError as error:
         return FileCheck(file, path, size, lines, (str(error),))
     lines += last not in {b"\n", b""}
-    rows = lines - file.header
+    rows = max(lines - file.header, 0)
     for what, wanted, found in (("bytes", file.bytes, size), ("rows", file.rows, rows)):
         if wanted is not None and wanted != found:
             problems.append(f"{found:,} {what}, should be {wanted:,}")
@@ -89,9 +89,9 @@ def _wrong_start(file: PublicFile, start: bytes, path: Path) -> list[str]:
     line = start.partition(b"\n")[0]
     if not file.separator:
         try:
-            keys = json.loads(line)
-        except ValueError:
-            return ["the first line is not JSON"]
+            keys = dict(json.loads(line))
+        except (ValueError, TypeError):
+            return ["the first line is no JSON object"]
         return [f"the first line lacks {key!r}" for key in file.columns if key not in keys]
     if not file.header:
         fields = line.count(file.separator.encode()) + 1

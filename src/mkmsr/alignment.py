@@ -12,7 +12,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import EvaluationError
 
-__all__ = ["aligned_split"]
+__all__ = ["aligned_split", "has_learnt_from"]
 
 
 def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitName) -> EvaluationSplit:
@@ -42,6 +42,13 @@ def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitNam
     seen[0] = False
     examples = ExampleTable.from_sessions(mapped, max_events=bundle.max_session_events)
     return EvaluationSplit(split, examples, seen)
+
+
+def has_learnt_from(bundle: ModelBundle, dataset: PreparedDataset, split: SplitName) -> bool:
+    """Whether the bundle's model was fitted on the sessions of a split: on validation, after a refit on these data."""
+    learnt = bundle.metadata["data"]
+    refitted = (learnt.get("fitted_on"), learnt.get("fingerprint")) == ("train and validation", dataset.fingerprint)
+    return refitted and split == "validation"
 
 
 def _mapping(source: Vocabulary, target: Vocabulary, used: NDArray[np.integer]) -> NDArray[np.int64]:

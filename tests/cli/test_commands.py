@@ -339,6 +339,16 @@ def test_evaluate_takes_list_lengths_and_split(call: Any, data: Path, runs: Path
     assert "Hit@3" in call("evaluate", runs / "recency" / "bundle", data, "--k", "3").out
 
 
+@pytest.mark.parametrize(("refit", "split"), [(True, "validation"), (True, "test"), (False, "validation")])
+def test_evaluate_says_when_a_refit_has_read_the_sessions(
+    call: Any, data: Path, tmp_path: Path, refit: bool, split: str
+) -> None:
+    call("train", data, "--model", "pop", "--out", tmp_path / "run", *(["--refit"] if refit else []))
+    shown = call("evaluate", tmp_path / "run" / "bundle", data, "--split", split)
+    assert shown.status == 0
+    assert ("the model learnt from these sessions" in shown.err) == (refit and split == "validation")
+
+
 def test_evaluate_refuses_data_of_unknown_items(call: Any, runs: Path, tmp_path: Path) -> None:
     rows = [f"s{n // 3},other-{n % 4}" for n in range(90)]
     (tmp_path / "log.csv").write_text("\n".join(["session,item", *rows]))

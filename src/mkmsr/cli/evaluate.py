@@ -58,14 +58,18 @@ def evaluate(
         device: Where the model computes: cpu, cuda.
     """
     with terminal(common) as screen:
-        from mkmsr.alignment import aligned_split
+        from mkmsr.alignment import aligned_split, has_learnt_from
         from mkmsr.bundle import load_bundle
         from mkmsr.data.dataset import PreparedDataset
         from mkmsr.evaluation.document import evaluation_document
         from mkmsr.evaluation.evaluator import evaluate as rank_split
 
-        loaded = load_bundle(bundle, device=device)
-        examples = aligned_split(loaded, PreparedDataset.load(data), split)
+        loaded, dataset = load_bundle(bundle, device=device), PreparedDataset.load(data)
+        examples = aligned_split(loaded, dataset, split)
+        if has_learnt_from(loaded, dataset, split):
+            screen.note(
+                "the model learnt from these sessions (--refit): what it reaches on them says nothing of others"
+            )
         began = time.perf_counter()
         with running(screen.progress) as watcher:
             ranks = rank_split(loaded.model, examples, workers=workers, listener=watcher)

@@ -64,3 +64,15 @@ def test_an_empty_value_is_located_by_file_row_and_the_column_of_the_file(tmp_pa
 def test_an_unknown_split_is_refused_with_the_known_ones():
     with pytest.raises(DataError, match=r"found 'dev', should be one of \('train', 'validation', 'test'\)"):
         InteractionLog(EVENTS.with_columns(split=pl.Series(["train", "dev"])).lazy())
+
+
+@pytest.mark.parametrize("name", ["item_id", "relation"])
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_attribute_of_no_item_or_no_relation_is_refused(name, empty):
+    attributes = pl.DataFrame(
+        {"item_id": ["x", "y"], "relation": ["brand", "brand"], "value": ["", None], "row": [0, 1]}
+    )
+    InteractionLog(EVENTS.lazy(), attributes.lazy())
+    broken = attributes.with_columns(pl.Series(name, ["x", empty]))
+    with pytest.raises(DataError, match=f"column '{name}': 1 rows of the attribute table are empty there"):
+        InteractionLog(EVENTS.lazy(), broken.lazy())

@@ -57,7 +57,7 @@ class InteractionLog:
         events: Required columns: `item_id`, `operation`, `row`, and one of `session_id` and `user_id`. Optional: `time`
             (seconds since 1970, UTC; without it `row` is the order) and `split` ("train", "validation", "test") for a
             log that comes already split. `row` is the distinct number of the event in its file and breaks ties of time.
-        attributes: Columns `item_id`, `relation`, `value`, `row`; or None.
+        attributes: Columns `item_id`, `relation`, `value` (the one that may be empty), `row`; or None.
         name: For tables and reports.
         sources: The files read.
         column_names: What the file calls a canonical column, for messages.
@@ -87,6 +87,7 @@ class InteractionLog:
             raise DataError("needs a session or a user column to know which events belong together", path=self.path)
         if self.attributes is not None:
             self._check_schema(self.attributes, ATTRIBUTE_COLUMNS, required=set(ATTRIBUTE_COLUMNS))
+            self._check_attributes(self.attributes)
         self._check_values()
 
     @property
@@ -119,6 +120,13 @@ class InteractionLog:
                 raise DataError(f"unknown column; canonical ones are {', '.join(known)}", path=self.path, column=name)
             if found != known[name]:
                 raise DataError(f"has type {found}, should be {known[name]}", path=self.path, column=name)
+
+    def _check_attributes(self, attributes: pl.LazyFrame) -> None:
+        """Every attribute says whose it is and of which relation; its value may be empty."""
+        for name in ("item_id", "relation"):
+            bad = attributes.filter(pl.col(name).is_null() | (pl.col(name) == "")).select(pl.len())
+            if count := bad.collect(engine="streaming").item():
+                raise DataError(f"{count} rows of the attribute table are empty there", path=self.path, column=name)
 
     def _check_values(self) -> None:
         """One pass over the events: not empty, no empty value, only known splits."""

@@ -14,6 +14,7 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import holm, paired_differences
 from mkmsr.reports.comparison import compare_runs, read_runs
 from mkmsr.reports.run_folder import read_evaluated_run, read_run_folder
+from mkmsr.reports.run_report import write_run_report
 from mkmsr.reports.tables import comparison_table, metrics_table, percent, slices_table
 
 
@@ -64,6 +65,20 @@ def test_printed_metrics_can_be_compared_too_but_only_tested_with_their_ranks(ma
     assert "Not tested, since ranks are missing on one side: pop." in comparison_table(comparison).notes
     (poor / "ranks.parquet").rename(tmp_path / "pop.parquet")
     assert compare_runs([good, printed], samples=100).rows[1].differences
+
+
+def test_a_table_says_which_models_read_more_than_others(make_run: Any) -> None:
+    folders = [make_run(name, name, quality) for name, quality in (("a", 0.6), ("b", 0.55), ("c", 0.5))]
+    for folder, fitted_on in zip(folders, ("train and validation", "train", "train and validation"), strict=True):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**metrics, "fitted_on": fitted_on}))
+    note = "Not fitted alike, which favours those that read more: a, c on train and validation; b on train."
+    assert note in comparison_table(compare_runs(folders, samples=100)).notes
+    alike = comparison_table(compare_runs([folders[0], folders[2]], samples=100))
+    assert not any("fitted" in each for each in alike.notes)
+    write_run_report(folders[0], baselines=folders[1:], samples=100)
+    again = write_run_report(folders[0], samples=100).read_text(encoding="utf-8")  # From what was copied of them.
+    assert note in again
 
 
 def test_runs_over_other_data_cannot_be_compared(make_run: Any) -> None:

@@ -26,12 +26,14 @@ class EvaluatedRun:
         document: The evaluation document, see `mkmsr.evaluation.document`.
         ranks: Its ranks, or None where only the document was kept; such a run takes no part in paired tests.
         path: Where it was read from; None for a document given as data.
+        fitted_on: What the model learnt from, "train" or "train and validation"; None where nobody says.
     """
 
     label: str
     document: Mapping[str, Any]
     ranks: RankTable | None = None
     path: Path | None = None
+    fitted_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def read_evaluated_run(path: str | Path) -> EvaluatedRun:
             f"the ranks beside it are of another evaluation: {len(table)} examples, not {document['examples']}",
             path=file,
         )
-    return EvaluatedRun(str(document["model"]), document, table, path)
+    return EvaluatedRun(str(document["model"]), document, table, path, content.get("fitted_on"))
 
 
 def evaluation_of(content: Mapping[str, Any], path: Path | None = None) -> Mapping[str, Any]:

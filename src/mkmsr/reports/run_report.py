@@ -100,7 +100,8 @@ def _remember(folder: Path, baselines: Sequence[EvaluatedRun]) -> None:
         old.unlink()
     for number, each in enumerate(baselines, start=1):
         name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', each.label.lower()).strip('-')}"
-        atomic_write(target / f"{name}.json", json.dumps(each.document, ensure_ascii=False, indent=2) + "\n")
+        document = {**each.document, "fitted_on": each.fitted_on}
+        atomic_write(target / f"{name}.json", json.dumps(document, ensure_ascii=False, indent=2) + "\n")
         if each.ranks is not None:
             each.ranks.save(target / f"{name}.parquet")
 

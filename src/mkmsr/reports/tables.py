@@ -101,7 +101,20 @@ def comparison_table(comparison: Comparison) -> TextTable:
     without = [row.run.label for row in comparison.rows if not row.is_reference and not row.differences]
     if without:
         notes.append(f"Not tested, since ranks are missing on one side: {', '.join(without)}.")
+    notes += _unlike(comparison)
     return TextTable("Runs on the same examples, per cent", tuple(header), tuple(rows), tuple(notes))
+
+
+def _unlike(comparison: Comparison) -> list[str]:
+    """Which models learnt from what, if not all from the same splits; nothing otherwise."""
+    labels: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        if row.run.fitted_on is not None:
+            labels.setdefault(row.run.fitted_on, []).append(row.run.label)
+    if len(labels) < 2:
+        return []
+    parts = (f"{', '.join(each)} on {fitted_on}" for fitted_on, each in labels.items())
+    return [f"Not fitted alike, which favours those that read more: {'; '.join(parts)}."]
 
 
 def percent(share: float | None) -> str:

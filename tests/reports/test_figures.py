@@ -61,6 +61,15 @@ def test_equal_input_gives_equal_bytes_and_png_is_png() -> None:
     assert draw_metrics(ROWS, ["hit@20"], "png").startswith(b"\x89PNG")
 
 
+def test_an_inlined_figure_of_one_panel_is_narrower_than_one_of_three() -> None:
+    pytest.importorskip("matplotlib")
+    widths = []
+    for metrics in (["hit@20"], ["hit@20", "mrr@20", "ndcg@20"]):
+        markup = inline_svg(draw_metrics(ROWS, metrics), name="metrics", description="")
+        widths.append(float(markup.partition("--natural: ")[2].partition("rem")[0]))
+    assert widths == pytest.approx([24.6, 58.3], abs=0.1)
+
+
 def test_an_inlined_figure_takes_the_colours_of_the_page_and_has_ids_of_its_own() -> None:
     pytest.importorskip("matplotlib")
     markup = inline_svg(draw_metrics(ROWS, ["hit@20"]), name="metrics", description='per "cent"')

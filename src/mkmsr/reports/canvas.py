@@ -34,6 +34,10 @@ INKS: Mapping[str, str] = {
 """Every colour that a figure uses, by name. All but `line` have a contrast of at least 4.5 on white."""
 
 
+REM_PER_POINT = 0.09
+"""Widest that a page shows a figure: its text is then about as large as the page's notes."""
+
+
 class MissingMatplotlibError(ConfigError):
     """Figures were asked for, but matplotlib is not installed."""
 
@@ -56,7 +60,9 @@ def inline_svg(svg: bytes, *, name: str, description: str) -> str:
         text = text.replace(colour, f"var(--{ink})")
     box = re.search(r'viewBox="([^"]+)"', text)
     assert box is not None
-    opening = f'<svg class="figure" role="img" aria-label="{html.escape(description)}" viewBox="{box.group(1)}">'
+    natural = f"--natural: {float(box.group(1).split()[2]) * REM_PER_POINT:.1f}rem"  # else few panels grow to giants
+    words = f'role="img" aria-label="{html.escape(description)}"'
+    opening = f'<svg class="figure" style="{natural}" {words} viewBox="{box.group(1)}">'
     return re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
 
 

@@ -150,6 +150,7 @@ def _draw_curves(axes: Axes, lines: Sequence[Curve], best_epoch: int | None) -> 
             epochs, values = zip(*points, strict=True)
             axes.plot(epochs, values, style, color=INKS[ink], linewidth=1.8, marker="o", markersize=3, label=label)
     if best_epoch:
+        axes.margins(y=0.12)  # room for the name of the epoch
         axes.axvline(best_epoch, color=INKS["muted"], linewidth=1, linestyle=":")
         late = best_epoch > sum(axes.get_xlim()) / 2
         axes.annotate(

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -203,6 +204,38 @@ def test_forged_weights_that_are_not_numbers_are_refused(bundle: Path) -> None:
     (bundle / "weights.safetensors").write_bytes(safetensors.torch.save(tensors))
     resign(bundle)
     with pytest.raises(BundleError, match=r"items\.weight holds values that are not finite"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "forge", "message"),
+    [
+        ("compass", "vectors.rows", lambda rows: rows.index_fill(0, torch.tensor(3), -(2**40)), "do not rise from 0"),
+        ("compass", "vectors.by_attribute_rows", lambda rows: rows + 1, "do not rise from 0"),
+        ("compass", "vectors.rows", lambda rows: rows[:-1].clone(), "its rows end at"),
+        ("compass", "vectors.columns", lambda columns: columns + 10**6, "columns of attributes by item must be"),
+        ("compass", "vectors.values", lambda values: values.double(), "is of another type"),
+        ("compass", "vectors.relation_of", lambda relations: relations - 1, "relations of attributes must be"),
+        ("compass", "vectors.seen", lambda seen: seen[:-1].clone(), "buffers for other items and attributes"),
+        ("compass", "similar.index.session_offsets", lambda offsets: offsets * 2**40, "its rows end at"),
+        ("compass", "similar.index.postings", lambda postings: postings + 1, "sessions by item must be"),
+        ("compass", "similar.index.ages", lambda ages: ages[:-1].clone(), "buffers for other sessions"),
+        ("compass", "similar.index.kinds.of_item", lambda kinds: kinds - 1, "kinds of items must be"),
+        ("compass", "similar.index.kinds.of_item", lambda kinds: kinds[:-1].clone(), "kinds of 36 items, not 37"),
+        ("sr", "rules.offsets", lambda offsets: offsets.flip(0), "do not rise from 0"),
+        ("sr", "rules.consequents", lambda items: items + 40, "items that rules name must be"),
+    ],
+)
+def test_forged_buffers_that_read_elsewhere_are_refused(
+    shop: PreparedDataset, tmp_path: Path, model: str, name: str, forge: Any, message: str
+) -> None:
+    bundle = tmp_path / "bundle"
+    save(bundle, shop, model)
+    weights = bundle / "weights.safetensors"
+    tensors = safetensors.torch.load(weights.read_bytes())
+    weights.write_bytes(safetensors.torch.save({**tensors, name: forge(tensors[name])}))
+    resign(bundle)
+    with pytest.raises(BundleError, match=message):
         load_bundle(bundle)
 
 

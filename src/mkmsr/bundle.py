@@ -45,11 +45,11 @@ from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.errors import BundleError, MkmsrError
+from mkmsr.errors import BundleError, DataError, MkmsrError
 from mkmsr.files import atomic_folder, flush, may_replace
 from mkmsr.model_card import model_card
 from mkmsr.models import model_entry
-from mkmsr.models.base import ModelSizes, SessionModel
+from mkmsr.models.base import ChecksBuffers, ModelSizes, SessionModel
 
 __all__ = ["ModelBundle", "load_bundle", "resave_bundle", "save_bundle"]
 
@@ -271,18 +271,28 @@ def _restore(
         owner, _, buffer = name.rpartition(".")
         model.get_submodule(owner)._buffers[buffer] = tensors[name]
     model.load_state_dict(tensors)
+    for part in model.modules():
+        if isinstance(part, ChecksBuffers):
+            try:
+                part.check_buffers()
+            except DataError as error:
+                raise BundleError(f"buffers that do not fit each other: {error}", path=file) from None
     return config, model
 
 
 def _check_tensors(model: SessionModel, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Compare names and shapes with a model that has no memory yet, so that a forged size cannot exhaust the machine.
 
-    Only parameters have shapes known in advance: buffers hold what was read off the training log.
+    Only parameters have shapes known in advance: buffers hold what was read off the training log, see `ChecksBuffers`.
     """
     expected = model.state_dict()
     if set(tensors) != set(expected):
         difference = ", ".join(sorted(set(tensors) ^ set(expected)))
         raise BundleError(f"other tensors than this model has: {difference}", path=path)
+    for name, buffer in model.named_buffers():
+        if name in tensors and tensors[name].dtype != buffer.dtype:
+            kinds = {"expected": buffer.dtype, "found": tensors[name].dtype}
+            raise BundleError(f"tensor {name} is of another type", path=path, **kinds)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if tensors[name].shape != parameter.shape:
             shapes = {"expected": tuple(parameter.shape), "found": tuple(tensors[name].shape)}

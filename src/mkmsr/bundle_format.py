@@ -120,7 +120,7 @@ def read_header(path: Path) -> dict[str, Any]:
     content = file.read_bytes()
     try:
         header = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"not JSON any more: {error}", path=file) from None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         found = header.get("format") if isinstance(header, dict) else type(header).__name__
@@ -239,7 +239,7 @@ def _read_operations(content: bytes, path: Path) -> tuple[Vocabulary, NDArray[np
         ids = [str(each["operation"]) for each in values["operations"]]
         counts = np.array([int(each["count"]) for each in values["operations"]], dtype=np.int64)
         relations = [str(each) for each in values["relations"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BundleError(f"not a list of operations and relations: {error}", path=path) from None
     return _vocabulary(ids, "operation", path), _with_padding(counts), _vocabulary(relations, "relation", path)
 

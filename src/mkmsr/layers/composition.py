@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mkmsr.errors import DataError
+from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 from mkmsr.layers.rows import table_rows
 
 __all__ = ["ComposedVectors"]
@@ -101,6 +103,25 @@ class ComposedVectors(nn.Module):
         self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values = _compressed(
             attributes, items, share, (size[1], size[0])
         )
+
+    def check_buffers(self) -> None:
+        """Make sure that buffers from a file fit each other.
+
+        Raises:
+            DataError: They do not.
+        """
+        num_rows, num_columns = self.num_items + 1, 1 if self.attributes is None else self.attributes.num_embeddings
+        check_compressed_rows("attributes by item", self.rows, self.columns, self.values)
+        check_compressed_rows(
+            "items by attribute", self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values
+        )
+        check_indexes("columns of attributes by item", self.columns, 0, num_columns)
+        check_indexes("columns of items by attribute", self.by_attribute_columns, 0, num_rows)
+        num_relations = 1 if self.attributes is None else len(self.relation_weight)
+        check_indexes("relations of attributes", self.relation_of, 0, num_relations)
+        found = (len(self.seen), len(self.rows) - 1, len(self.by_attribute_rows) - 1, len(self.relation_of))
+        if found != (num_rows, num_rows, num_columns, num_columns):
+            raise DataError(f"buffers for other items and attributes than {num_rows} and {num_columns}: {found}")
 
     def remember(self, items: Tensor) -> None:
         """Say which items have id vectors from an earlier training, 1 or 0 each, [V]: they count as seen."""

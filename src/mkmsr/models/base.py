@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,16 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.products import product
 
-__all__ = ["FactorisedModel", "ModelSizes", "Negatives", "Scorer", "SessionModel", "TrainingData", "mask_padding"]
+__all__ = [
+    "ChecksBuffers",
+    "FactorisedModel",
+    "ModelSizes",
+    "Negatives",
+    "Scorer",
+    "SessionModel",
+    "TrainingData",
+    "mask_padding",
+]
 
 Scorer = Callable[[SessionBatch], Tensor]
 
@@ -66,6 +76,14 @@ class Negatives:
     def to(self, device: torch.device | str) -> Negatives:
         """The same items on another device."""
         return Negatives(self.items.to(device), self.log_counts.to(device))
+
+
+@runtime_checkable
+class ChecksBuffers(Protocol):
+    """A part of a model whose buffers say where others are read, so that those of a file are not to be trusted."""
+
+    def check_buffers(self) -> None:
+        """Make sure that they fit each other; a `DataError` says what does not."""
 
 
 class SessionModel(nn.Module):

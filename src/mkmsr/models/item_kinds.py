@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.sessions import SessionTable
+from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 
 __all__ = ["ItemKinds", "PostingLists"]
 
@@ -95,6 +96,15 @@ class ItemKinds(nn.Module):
         self.postings = torch.from_numpy(pairs).to(device)
         self.posting_events = torch.from_numpy(event[of_a_kind][at]).to(device)
         self.offsets = torch.from_numpy(offsets).to(device)
+
+    def check_buffers(self) -> None:
+        """Make sure that buffers from a file fit each other.
+
+        Raises:
+            DataError: They do not.
+        """
+        check_compressed_rows("sessions by kind", self.offsets, self.postings, self.posting_events)
+        check_indexes("kinds of items", self.of_item, 0, self.num_kinds)
 
     def alike(self, items: Tensor) -> Tensor:
         """All items that are of a kind with one of these, these included if they have a kind. Rising."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
+from mkmsr.errors import DataError
+from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 from mkmsr.models.item_kinds import ItemKinds, PostingLists
 from mkmsr.models.voting import NO_DECAY, Decay, PrefixItems, Votes, expand, heaviest_first, prefix_values
 
@@ -180,6 +182,24 @@ class SessionIndex(nn.Module):
             assert triples is not None
             self.kinds.build(sessions, self.places, triples[:, 0], triples[:, 1])
 
+    def check_buffers(self) -> None:
+        """Make sure that buffers from a file fit each other.
+
+        Raises:
+            DataError: They do not.
+        """
+        check_compressed_rows("sessions by item", self.item_offsets, self.postings, self.posting_events)
+        check_compressed_rows("items by session", self.session_offsets, self.items, self.item_events)
+        check_indexes("items of sessions", self.items, 0, self.num_columns)
+        check_indexes("places of sessions", self.places, -1, max(self.num_sessions, 1))
+        if not len(self.session_offsets) - 1 == len(self.ages) == self.num_sessions:
+            raise DataError(f"buffers for other sessions than {self.num_sessions}")
+        for lists in self._posting_lists():
+            owner = torch.repeat_interleave(lists.counts)
+            check_indexes("sessions by item", lists.postings - owner * self.num_sessions, 0, self.num_sessions)
+        if self.kinds is not None and len(self.kinds.of_item) != self.num_columns:
+            raise DataError(f"kinds of {len(self.kinds.of_item)} items, not {self.num_columns}")
+
     def append_items(self, count: int, triples: Tensor) -> None:
         """Make room for items that stand in no indexed session; `triples` as in `build`."""
         self.item_offsets = torch.cat([self.item_offsets, self.item_offsets[-1:].expand(count)])
@@ -276,6 +296,11 @@ class SessionIndex(nn.Module):
         things = prefix_values(batch, kinds.of_item[batch.items], kinds.num_kinds, settings.prefix_decay)
         rarity_K = torch.log(self.num_sessions / kinds.lists.counts.clamp(min=1))
         return things.chosen(things.items > 0).weighted(settings.kind_weight * rarity_K)
+
+    def _posting_lists(self) -> list[PostingLists]:
+        """The sessions of every item, and those of every kind where there are kinds."""
+        lists = [PostingLists(self.postings, self.item_offsets, self.posting_events)]
+        return lists if self.kinds is None else [*lists, self.kinds.lists]
 
     def _own_places(self, batch: SessionBatch, exclude: Exclude) -> Tensor:
         """The place of each prefix's own session, -1 where it comes from none. Shape [B]."""

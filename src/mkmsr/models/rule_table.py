@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
+from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 from mkmsr.models.voting import Decay, Votes, expand, prefix_items
 
 __all__ = ["RuleTable", "strongest", "summed_pairs"]
@@ -47,6 +48,15 @@ class RuleTable(nn.Module):
         self.offsets = torch.from_numpy(offsets.astype(np.int64)).to(device)
         self.consequents = torch.from_numpy(consequents).to(device)
         self.weights = torch.from_numpy(weights.astype(np.float32)).to(device)
+
+    def check_buffers(self) -> None:
+        """Make sure that buffers from a file fit each other.
+
+        Raises:
+            DataError: They do not.
+        """
+        check_compressed_rows("rules", self.offsets, self.consequents, self.weights)
+        check_indexes("items that rules name", self.consequents, 0, len(self.offsets) - 1)
 
     def votes(self, batch: SessionBatch, decay: Decay) -> Votes:
         """`decay(steps)` times the weight, for every rule of every distinct prefix item; pairs may recur.

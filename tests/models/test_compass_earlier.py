@@ -102,10 +102,12 @@ def test_scores_are_a_distribution_and_new_visitors_need_nothing() -> None:
     with torch.no_grad():
         scores, without = model.score(batch), model.score(nobody)
         likelihood = model.log_likelihood(batch)
+        model.similar.config = model.similar.config.model_copy(update={"share_power": 0.0, "near_power": 0.0})
+        unlifted = model.score(batch)
     assert torch.allclose(scores.exp().sum(1), torch.ones(len(batch)), atol=1e-4)
     assert torch.allclose(without.exp().sum(1), torch.ones(len(batch)), atol=1e-4)
     assert likelihood is not None
-    assert torch.allclose(scores.gather(1, batch.targets[:, None]).squeeze(1), likelihood, atol=1e-4)
+    assert torch.allclose(unlifted.gather(1, batch.targets[:, None]).squeeze(1), likelihood, atol=1e-4)
     assert batch.earlier is not None
     new = batch.earlier.offsets.diff() == 0
     assert torch.allclose(scores[new], without[new], atol=1e-5)

@@ -69,7 +69,7 @@ def test_in_training_a_session_is_no_evidence_for_itself() -> None:
 def test_a_second_round_when_scoring_reaches_what_no_neighbour_has() -> None:
     layer = similar(1.0, [[1, 2, 3], [3, 7]], second_hop=0.5)
     batch = SessionBatch.from_sequences([([1], [1]), ([6], [1])])
-    votes, evidence = layer(batch)
+    votes, evidence, _ = layer(batch)
     # The second round asks with 1, 2 and 3, of which the sessions have three and one.
     assert evidence.rows.tolist() == [0, 0, 0]
     assert dict(zip(evidence.columns.tolist(), evidence.values.tolist(), strict=True)) == pytest.approx(
@@ -83,7 +83,7 @@ def test_a_second_round_when_scoring_reaches_what_no_neighbour_has() -> None:
 def test_sessions_that_are_alike_by_kind_alone_vote_and_are_no_evidence() -> None:
     layer = SimilarSessions(RetrievalConfig(kind_weight=1.0, second_hop=0.0), 8, kinds=True)
     layer.build(table(TRAINING), torch.tensor([[5, 9], [7, 9]]))  # 5 and 7 are of one kind
-    votes, evidence = layer.eval()(SessionBatch.from_sequences([([7], [1])]))
+    votes, evidence, _ = layer.eval()(SessionBatch.from_sequences([([7], [1])]))
     assert votes.items.tolist() == [2, 5]
     assert evidence.values.tolist() == [0, 0]
 
@@ -100,9 +100,9 @@ def shop() -> PreparedDataset:
     return small_shop()
 
 
-def rough_compass(shop: PreparedDataset, masks: int) -> Compass:
+def rough_compass(shop: PreparedDataset, masks: int, **retrieval: float) -> Compass:
     torch.manual_seed(0)
-    _, model = fitted("compass", shop, dim=8, explore={"masks": masks})
+    _, model = fitted("compass", shop, dim=8, explore={"masks": masks}, retrieval=retrieval)
     assert isinstance(model, Compass)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -130,8 +130,11 @@ def test_the_explore_component_is_the_mean_of_a_softmax_a_mask(shop: PreparedDat
 
 
 @torch.no_grad()
-def test_validation_weighs_targets_as_scores_do(shop: PreparedDataset) -> None:
-    model, batch = rough_compass(shop, 4), collate(shop.examples(shop.train), np.arange(30))
+def test_validation_weighs_targets_as_scores_do_before_lifts(shop: PreparedDataset) -> None:
+    model, batch = (
+        rough_compass(shop, 4, share_power=0.0, near_power=0.0),
+        collate(shop.examples(shop.train), np.arange(30)),
+    )
     likelihood_B = model.log_likelihood(batch)
     assert likelihood_B is not None
     scores_B = model.score(batch).gather(1, batch.targets[:, None])[:, 0]

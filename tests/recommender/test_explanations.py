@@ -72,7 +72,7 @@ def test_the_explore_scores_of_all_items_give_the_explore_component(
 ) -> None:
     found = maskless.explain(session, maskless.bundle.items.ids)
     scores = torch.tensor([each.explore_score for each in found], dtype=torch.float64)
-    explore = torch.tensor([each.explore for each in found], dtype=torch.float64)
+    explore = torch.tensor([each.explore / each.lift for each in found], dtype=torch.float64)
     assert torch.allclose(scores.softmax(0) * explore.sum(), explore, rtol=1e-3)
 
 

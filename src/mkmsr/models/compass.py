@@ -6,7 +6,8 @@
 x_j is composed of an id and of attributes, so that a new item is scored from its first minute; q is MKM-SR's encoder of
 micro-behaviours, seen through a dropout mask m in training and through several fixed ones afterwards; copies weigh the
 events of the session itself; neighbours are training sessions that resemble it. The weights g depend on the session.
-Where visitors are known, the items of their earlier sessions are one component more.
+Where visitors are known, the items of their earlier sessions are one component more. When scoring, similar sessions
+lift items once more, see `compass_lift`.
 Dimension letters: B sessions, P events, M votes, D embedding size, V catalogue + 1, C components, K masks.
 """
 
@@ -38,8 +39,9 @@ from mkmsr.models.compass_earlier import EarlierVisits
 from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample, explore_scores
 from mkmsr.models.compass_gates import SMALLEST, MixtureGates
 from mkmsr.models.compass_knowledge import items_and_attributes, newcomers
-from mkmsr.models.compass_mixture import COMPONENTS, Mixture
-from mkmsr.models.compass_similar import SimilarSessions
+from mkmsr.models.compass_lift import lifted
+from mkmsr.models.compass_mixture import COMPONENTS, Mixture, add_lists
+from mkmsr.models.compass_similar import Similar, SimilarSessions
 from mkmsr.models.voting import Votes
 
 __all__ = ["Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
@@ -197,7 +199,7 @@ class Compass(SessionModel):
         return self._likelihood(batch, mixture, explore_B)
 
     def _likelihood(self, batch: SessionBatch, mixture: Mixture, explore_B: Tensor) -> Tensor:
-        """What training raises, given the explore component's log probability of each target. Shape [B]."""
+        """What training raises, given the explore component's log probability of each target; no lifts. Shape [B]."""
         listed = [each.of(batch.targets) for each in mixture.lists]
         logs_BC = torch.stack([explore_B, *(each.clamp_min(SMALLEST).log() for each in listed)], dim=1)
         likelihood_B = (logs_BC + mixture.log_gates).logsumexp(1)
@@ -242,15 +244,16 @@ class Compass(SessionModel):
             session_BD = self.wanting.of_sessions(session_BD, wanted_B)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
-        votes, evidence = self._similar(batch)
+        similar = self._similar(batch)
         views = [self._drop(session_BD)] if self.training else [session_BD * mask_D for mask_D in self.masks]
         mixture = Mixture(
             queries=tuple(self._query(view_BD) for view_BD in views),
-            evidence=evidence,
+            evidence=similar.evidence,
             match_weights=self.match_weights(batch) if self.has_matching else None,
-            log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), votes, wanted_B),
+            log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), similar.votes, wanted_B),
             copies=Votes(batch.rows, batch.items, copies),
-            votes=votes,
+            votes=similar.votes,
+            log_lift=similar.log_lift,
         )
         if not self.config.earlier_visits:
             return mixture
@@ -321,12 +324,12 @@ class Compass(SessionModel):
             log_shares = segment_log_softmax(log_shares, batch.rows, len(batch))
         return log_shares.exp()
 
-    def _similar(self, batch: SessionBatch) -> tuple[Votes, SparseScores]:
+    def _similar(self, batch: SessionBatch) -> Similar:
         if self.config.neighbours:
-            votes, evidence = self.similar(batch)
-            return votes, evidence
+            similar: Similar = self.similar(batch)
+            return similar
         rows, items, nothing = batch.rows[:0], batch.items[:0], self.popularity[:0]
-        return Votes(rows, items, nothing), SparseScores(rows, items, nothing)
+        return Similar(Votes(rows, items, nothing), SparseScores(rows, items, nothing))
 
     def _earlier(
         self, batch: SessionBatch, mixture: Mixture, query_BD: Tensor, vectors_VD: Tensor | SomeVectors
@@ -373,15 +376,11 @@ class Compass(SessionModel):
     def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
         mixture = self.mixture(batch, vectors_VD)
         scores_BV = explore_scores(self.vectors, mixture, items_DV) + mixture.log_gates[:, :1]
-        # The other components touch a few hundred items of a row: only these leave the logarithm.
-        lists, gates_BC = mixture.lists, mixture.log_gates.exp()
-        touched = Votes(
-            torch.cat([each.rows for each in lists]),
-            torch.cat([each.items for each in lists]),
-            torch.cat([each.weights * gates_BC[each.rows, column] for column, each in enumerate(lists, start=1)]),
-        ).summed(len(self.popularity))
-        place = (touched.rows, touched.items)
-        return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))
+        gates_BC = mixture.log_gates.exp()
+        scores_BV = add_lists(scores_BV, [mixture.copies, mixture.votes], gates_BC[:, 1:])
+        if mixture.log_lift is not None:
+            scores_BV = lifted(scores_BV, mixture.log_lift, self.vectors.seen, gates_BC[:, :3].sum(1))
+        return scores_BV if mixture.earlier is None else add_lists(scores_BV, [mixture.earlier], gates_BC[:, 3:])
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return dropout(vectors, self.config.dropout, self.training)

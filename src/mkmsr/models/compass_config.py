@@ -38,6 +38,17 @@ class RetrievalConfig(StrictModel):
     """Weight, when scoring, of a second round of votes and counts, see `second_round`; votes in units of the highest
     one. Training goes without it: it changes nothing there, and costs a tenth of an epoch. 0: one round."""
 
+    share_power: Annotated[float, Field(ge=0)] = 0.15
+    """How much it lifts an item's final score which share of the similar sessions holds it, see `log_lifts`. Scoring
+    alone knows lifts, as it does the second round. 0: not at all."""
+    near_power: Annotated[float, Field(ge=0)] = 0.3
+    """How much it lifts the score that the item stood close to what they share with the session."""
+
+    @property
+    def lifts(self) -> bool:
+        """Whether final scores are lifted."""
+        return self.share_power > 0 or self.near_power > 0
+
     def settings(self) -> VoteSettings:
         """The weights that these settings stand for; places in the prefix decay linearly, as in V-SkNN."""
         return VoteSettings(

@@ -5,14 +5,16 @@ Dimension letters: B sessions, P events, M votes, C components, A attributes, D 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.voting import Votes
 
-__all__ = ["COMPONENTS", "Mixture"]
+__all__ = ["COMPONENTS", "Mixture", "add_lists"]
 
 COMPONENTS = ("explore", "copy", "neighbours", "earlier")
 
@@ -29,6 +31,7 @@ class Mixture:
         copies: The session's own items, an entry an event; the weights are probabilities. Each of shape [P].
         votes: Neighbours' items, likewise. Each of shape [M].
         earlier: Items of the visitors' earlier sessions, likewise; None where they do not count.
+        log_lift: What is added to the final scores, see `log_lifts`; None where nothing is.
     """
 
     queries: tuple[Tensor, ...]
@@ -38,8 +41,23 @@ class Mixture:
     copies: Votes
     votes: Votes
     earlier: Votes | None = None
+    log_lift: Votes | None = None
 
     @property
     def lists(self) -> list[Votes]:
         """The components that name items, in the order of `COMPONENTS`: all but explore."""
         return [self.copies, self.votes] if self.earlier is None else [self.copies, self.votes, self.earlier]
+
+
+def add_lists(scores_BV: Tensor, lists: Sequence[Votes], gates_BC: Tensor) -> Tensor:
+    """Log probabilities [B, V], in place, plus those of components that name items, each weighed by its column.
+
+    They touch a few hundred items of a row: only these leave the logarithm.
+    """
+    touched = Votes(
+        torch.cat([each.rows for each in lists]),
+        torch.cat([each.items for each in lists]),
+        torch.cat([each.weights * gates_BC[each.rows, column] for column, each in enumerate(lists)]),
+    ).summed(scores_BV.shape[1])
+    place = (touched.rows, touched.items)
+    return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))

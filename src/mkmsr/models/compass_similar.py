@@ -6,6 +6,7 @@ Dimension letters: B sessions, M votes, V catalogue + 1.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,30 @@ from mkmsr.layers.segments import segment_log_softmax
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.compass_config import RetrievalConfig
 from mkmsr.models.compass_gates import SMALLEST
+from mkmsr.models.compass_lift import log_lifts
 from mkmsr.models.neighbour_index import SessionIndex
 from mkmsr.models.second_round import second_round
 from mkmsr.models.voting import Votes
 
-__all__ = ["SimilarSessions"]
+__all__ = ["Similar", "SimilarSessions"]
+
+
+class Similar(NamedTuple):
+    """What similar sessions say.
+
+    Args:
+        votes: Items and their probabilities, a component of the mixture.
+        evidence: What is added to explore scores.
+        log_lift: What is added to the final scores, see `log_lifts`; None in training.
+    """
+
+    votes: Votes
+    evidence: SparseScores
+    log_lift: Votes | None = None
 
 
 class SimilarSessions(nn.Module):
-    """An index of training sessions; its answer is read twice, as a component of the mixture and as evidence.
+    """An index of training sessions; its answer is read as a component of the mixture, as evidence, and as lifts.
 
     The component says which share of the votes an item has, whether three sessions voted or a hundred. Evidence counts:
     log(1 + n_j), where n_j sums, over the neighbours with item j, how many items they share with the session. In
@@ -52,27 +68,33 @@ class SimilarSessions(nn.Module):
         """Make room for items that stand in no session; `triples` as in `build`."""
         self.index.append_items(count, triples)
 
-    def forward(self, batch: SessionBatch) -> tuple[Votes, SparseScores]:
-        """The votes, sharpened by a learnt power, as probabilities; and evidence * log(1 + n_j) for the items outside
-        the session that have any. The session's own items are the copies' business."""
+    def forward(self, batch: SessionBatch) -> Similar:
+        """The votes, sharpened by a learnt power, as probabilities; evidence * log(1 + n_j) for the items outside the
+        session that have any, since the session's own items are the copies' business; and, when scoring, lifts."""
+        config, index = self.config, self.index
         with torch.no_grad():
-            votes, counts = self._found(batch)
-            counts = counts.outside(batch.rows, batch.items, self.index.num_columns)
-            evidence = SparseScores(counts.rows, counts.items, self.config.evidence * counts.weights.log1p())
+            settings = config.settings()
+            neighbours = index.neighbours(batch, settings, exclude=config.exclude if self.training else "nothing")
+            votes, counts = index.votes_of(neighbours, batch, settings)
+            log_lift = None
+            if not self.training and config.lifts:
+                powers = {"share_power": config.share_power, "near_power": config.near_power}
+                log_lift = log_lifts(index, neighbours, batch, settings.prefix_decay, **powers)
+            if not self.training and config.second_hop > 0:
+                votes, counts = self._second_round(votes, counts, len(batch))
+            counts = counts.outside(batch.rows, batch.items, index.num_columns)
+            evidence = SparseScores(counts.rows, counts.items, config.evidence * counts.weights.log1p())
         logits = self.sharpness * votes.weights.clamp_min(SMALLEST).log()
-        return replace(votes, weights=segment_log_softmax(logits, votes.rows, len(batch)).exp()), evidence
+        votes = replace(votes, weights=segment_log_softmax(logits, votes.rows, len(batch)).exp())
+        return Similar(votes, evidence, log_lift)
 
-    def _found(self, batch: SessionBatch) -> tuple[Votes, Votes]:
-        """Votes, and counts n_j in their place."""
-        config, num_columns = self.config, self.index.num_columns
-        exclude = config.exclude if self.training else "nothing"
-        votes, counts = self.index.vote(batch, config.settings(), exclude=exclude)
-        if self.training or config.second_hop == 0:
-            return votes, counts
-        rows, followers, settings = second_round(votes, config.settings())
+    def _second_round(self, votes: Votes, counts: Votes, num_rows: int) -> tuple[Votes, Votes]:
+        """Votes, and counts n_j in their place, with what a second round adds to both."""
+        weight, num_columns = self.config.second_hop, self.index.num_columns
+        rows, followers, settings = second_round(votes, self.config.settings())
         more_votes, more_counts = (replace(each, rows=rows[each.rows]) for each in self.index.vote(followers, settings))
-        more_counts = replace(more_counts, weights=config.second_hop * more_counts.weights)
+        more_counts = replace(more_counts, weights=weight * more_counts.weights)
         return (
-            votes.joined(more_votes, config.second_hop, len(batch), num_columns).summed(num_columns),
+            votes.joined(more_votes, weight, num_rows, num_columns).summed(num_columns),
             counts.and_also(more_counts).summed(num_columns),
         )

@@ -217,7 +217,10 @@ class SessionIndex(nn.Module):
                 are rows of the table that was indexed), "later" that one and all that ended after it. Needed on
                 training data, where a session would otherwise find itself; rows of -1 exclude nothing.
         """
-        neighbours = self.neighbours(batch, settings, exclude=exclude)
+        return self.votes_of(self.neighbours(batch, settings, exclude=exclude), batch, settings)
+
+    def votes_of(self, neighbours: Neighbours, batch: SessionBatch, settings: VoteSettings) -> tuple[Votes, Votes]:
+        """What these neighbours vote for, see `vote`."""
         votes, source = self.raw_votes(neighbours, batch, settings)
         both = replace(votes, weights=torch.stack([votes.weights, neighbours.shared[source]], dim=1))
         summed = both.summed(self.num_columns)

@@ -1,6 +1,7 @@
 """Why an item is recommended: its score taken apart, exactly, for people and for programs.
 
-The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier. Each is taken apart:
+The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier, the first three times
+what similar sessions lift the item by (`compass_lift`). Each is taken apart:
 
 - copy: the probability of each event to be copied, summed over the events of the item;
 - neighbours: the votes of the training sessions that hold the item, in proportion to their raw votes;
@@ -15,6 +16,7 @@ session's vector, whatever the item), and its effect: how much log p(j | s) fall
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -102,6 +104,8 @@ class Explanation:
         copy: Part of it: the sum of `copied` over `events`.
         neighbours: Part of it: the sum of `probability` over all voting sessions, if any voted in the first round.
         earlier: Part of it: because the visitor touched the item in an earlier session.
+        lift: By what each of the first three of these parts is multiplied; above 1 for an item that similar
+            sessions hold more than others. They hold it already.
         explore_score: The item's score within the explore component, a mean over masks: own_vector + popularity +
             evidence + both numbers of each of `attributes`.
         own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
@@ -120,6 +124,7 @@ class Explanation:
     copy: float
     neighbours: float
     earlier: float
+    lift: float
     explore_score: float
     own_vector: float
     popularity: float
@@ -167,21 +172,27 @@ class _View:
 
     def explanation(self, item: int) -> Explanation:
         """All parts of one item's score."""
-        mixture, gates = self.mixture, self.gates
+        mixture, gates, score = self.mixture, self.gates, float(self.log_p_V[item])
+        explore = float(self.log_explore_V[item].exp()) * gates[0]
         copied_P = torch.where(self.batch.items == item, mixture.copies.weights, 0.0) * gates[1]
         voted = float(mixture.votes.weights[mixture.votes.items == item].sum()) * gates[2]
+        earlier = self._earlier(item)
+        before = explore + float(copied_P.sum()) + voted
+        lift = 1.0 if mixture.log_lift is None else max(math.exp(score) - earlier, 0.0) / max(before, 1e-30)
+        copied_P *= lift
         attributes = self._attributes(item)
         own = self._own_vector(item)
         popularity = float(self.model.prior()[item])
         evidence = float(mixture.evidence.values[mixture.evidence.columns == item].sum())
-        voters, sessions = self._sessions(item, voted)
+        voters, sessions = self._sessions(item, voted * lift)
         found = Explanation(
             item=self.bundle.items.id(item),
-            score=float(self.log_p_V[item]),
-            explore=float(self.log_explore_V[item].exp()) * gates[0],
+            score=score,
+            explore=explore * lift,
             copy=float(copied_P.sum()),
-            neighbours=voted,
-            earlier=self._earlier(item),
+            neighbours=voted * lift,
+            earlier=earlier,
+            lift=lift,
             explore_score=own + popularity + evidence + sum(each.by_vector + each.by_match for each in attributes),
             own_vector=own,
             popularity=popularity,

@@ -34,6 +34,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without neighbours by kind": {"retrieval": {"kind_weight": 0.0}},
     "without evidence of similar sessions": {"retrieval": {"evidence": 0.0}},
     "without a second round of neighbours": {"retrieval": {"second_hop": 0.0}},
+    "without lifts": {"retrieval": {"share_power": 0.0, "near_power": 0.0}},
     "without earlier visits": {"earlier_visits": False},
     "without operations": {"operations": False},
     "without attributes and operations": {

@@ -72,7 +72,7 @@ def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
     try:
         table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"not a table: {error}", path=path) from None
+        raise DataError(f"not a table: {str(error).partition(chr(10))[0]}", path=path) from None
     if "item" not in table.columns:
         raise DataError(f"lacks the column 'item'; found {', '.join(table.columns)}", path=path, column="item")
     facts: dict[str, dict[str, Sequence[str]]] = {}

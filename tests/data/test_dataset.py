@@ -172,6 +172,23 @@ def test_another_format_version_is_refused(dataset, tmp_path):
         PreparedDataset.load(tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": ["items.parquet"]}, "the key 'files' does not hold a checksum for each file"),
+        ({"files": {"items.parquet": 1}}, "the key 'files' does not hold a checksum for each file"),
+        ({"counts": []}, "not a prepared dataset of format 1"),
+        ({"counts": {"train": {"sessions": -1}}}, "not a prepared dataset of format 1"),
+    ],
+)
+def test_a_description_of_another_form_is_refused(dataset, tmp_path, change, message):
+    dataset.save(tmp_path / "data")
+    path = tmp_path / "data" / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=message):
+        PreparedDataset.load(tmp_path / "data")
+
+
 def test_a_missing_file_is_named(dataset, tmp_path):
     dataset.save(tmp_path / "data")
     (tmp_path / "data" / "triples.parquet").unlink()

@@ -94,7 +94,7 @@ def load_dataset(path: str | Path) -> PreparedDataset:
             )
     try:
         dataset = _dataset(folder, description)
-    except (OSError, KeyError, pl.exceptions.PolarsError) as error:
+    except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DataError(f"not a prepared dataset of format {FORMAT_VERSION}: {error}", path=path) from error
     if dataset.fingerprint != description["fingerprint"]:
         raise DataError("contents do not match the fingerprint; prepare it again", path=folder / DESCRIPTION)
@@ -181,7 +181,7 @@ def _description(folder: Path) -> dict[str, Any]:
         raise DataError(f"not a prepared dataset: lacks {DESCRIPTION}; make one with `mkmsr prepare`", path=folder)
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON: {error}", path=file) from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise DataError(f"not the description of a prepared dataset: its format should be {FORMAT!r}", path=file)
@@ -190,6 +190,9 @@ def _description(folder: Path) -> dict[str, Any]:
         raise DataError(f"format version {found}, this program reads {FORMAT_VERSION}; prepare it again", path=file)
     if missing := [key for key in OWN_KEYS if key not in description]:
         raise DataError(f"lacks the key {missing[0]!r}", path=file)
+    files = description["files"]
+    if not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
+        raise DataError("the key 'files' does not hold a checksum for each file", path=file)
     return description
 
 

@@ -183,7 +183,8 @@ def run_experiment(
     if processes.is_first:
         if not resume:
             _clear(folder)
-        if not (resume and any(folder.glob("**/checkpoint.json"))):  # Of another run, they are an error further on.
+        saved = (folder / each / "checkpoint.json" for each in ("checkpoint", "refit/checkpoint"))
+        if not (resume and any(each.is_file() for each in saved)):  # One of another run is an error further on.
             atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)

@@ -122,10 +122,11 @@ class InteractionLog:
                 raise DataError(f"has type {found}, should be {known[name]}", path=self.path, column=name)
 
     def _check_attributes(self, attributes: pl.LazyFrame) -> None:
-        """Every attribute says whose it is and of which relation; its value may be empty."""
-        for name in ("item_id", "relation"):
-            bad = attributes.filter(pl.col(name).is_null() | (pl.col(name) == "")).select(pl.len())
-            if count := bad.collect(engine="streaming").item():
+        """One pass: every attribute says whose it is and of which relation; its value may be empty."""
+        names = ("item_id", "relation")
+        counts = attributes.select((pl.col(name).is_null() | (pl.col(name) == "")).sum().alias(name) for name in names)
+        for name, count in counts.collect(engine="streaming").row(0, named=True).items():
+            if count:
                 raise DataError(f"{count} rows of the attribute table are empty there", path=self.path, column=name)
 
     def _check_values(self) -> None:

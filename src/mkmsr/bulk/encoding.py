@@ -2,6 +2,7 @@
 
 The policies are those of the `Recommender`: events of unknown items are left out and counted, an unknown operation
 counts as the most common one (and is counted), so does a missing one, and of what is left the newest events are kept.
+Each session stands by itself: what its visitor touched in earlier ones is not looked for.
 Dimension letters: S sessions, P events that are left.
 """
 

@@ -30,7 +30,8 @@ class Bulk:
 
     Args:
         sessions: Parquet file, or folder of them, one row an event: columns session, item, and perhaps operation and
-            time (also session_id, item_id, as in events.parquet).
+            time (also session_id, item_id, as in events.parquet). Each stands by itself: visitors' earlier sessions are
+            not looked for.
         out: Folder for the lists: Parquet files with the columns session, rank, item, score.
         columns: What the file calls its fields: session=sid,item=sku,operation=type,time=ts
         workers: Processes of one thread that share the work.

@@ -172,6 +172,14 @@ def test_the_write_up_comes_as_markdown_latex_csv_and_one_page(table: SystemTabl
     json.dumps(table.to_json(), allow_nan=False)
 
 
+def test_a_table_says_what_it_cost_also_where_that_was_little() -> None:
+    quick = replace(system("V-SkNN", "rival", 0.7), processor_seconds=66.0, seconds=90.0)
+    slow = replace(system("COMPASS", "flagship", 0.9, 0.9), processor_seconds=900.0, seconds=1200.0)
+    for each, said in ((quick, "1.1 minutes of processor time, one thread each: 0.6 on"), (slow, "30 minutes")):
+        text = table_2([compare_systems("Demo", [each], samples=50)], command="", fitted_on="train").markdown()
+        assert f"They took {said}" in text
+
+
 def test_what_stands_between_markers_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text("above\n<!-- results:begin -->\nold\n<!-- results:end -->\nbelow\n", encoding="utf-8")

@@ -191,9 +191,14 @@ def _cost(table: SystemTable) -> str:
     wall = sum(row.system.seconds * len(row.system.runs) for row in table.rows) / 60
     busy = sum(row.system.processor_seconds * len(row.system.runs) for row in table.rows) / 60
     return (
-        f"Runs of this table: {runs}. They took {busy:.0f} minutes of processor time, one thread each: {busy / 2:.0f} "
-        f"on two idle cores. By the clock of the machine that made them, which had other work too, it was {wall:.0f}."
+        f"Runs of this table: {runs}. They took {_few(busy)} minutes of processor time, one thread each: "
+        f"{_few(busy / 2)} on two idle cores. By the clock of the machine that made them, which had other work too, "
+        f"it was {_few(wall)}."
     )
+
+
+def _few(minutes: float) -> str:
+    return f"{minutes:.1f}" if minutes < 10 else f"{minutes:.0f}"
 
 
 def _against(differences: Mapping[str, PairedDifference]) -> str:

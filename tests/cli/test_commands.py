@@ -94,6 +94,8 @@ def test_help_starts_in_half_a_second_of_processor_time() -> None:
     [
         (["trian"], 'Unknown command "trian". Did you mean "train"?'),
         (["describe"], "DATA requires an argument"),
+        (["describe", "my", "data", "folder"], "no use for 'data' 'folder'; a path with spaces needs quotation marks"),
+        (["train", "x", "--out", "y", "--model", "zzzz"], "no model 'zzzz'; `mkmsr models` lists them"),
         (["describe", "x", "--jsn"], "--jsn"),
         (["evaluate", "a", "b", "--split", "train"], 'Choose from: "test", "validation"'),
         (["evaluate", "a", "b", "--k", "5,x"], "--k"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 from rich.console import Console
 
 from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, reproduce, train, tune
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
         app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         error.verbose = False
-        _complain(f"{error}\nSee: mkmsr {' '.join([*(error.command_chain or ()), '--help'])}")
+        _complain(f"{_wrong_call(error)}\nSee: mkmsr {' '.join([*(error.command_chain or ()), '--help'])}")
         return 2
     except WrongCall as error:
         _complain(str(error))
@@ -125,6 +125,12 @@ def run(arguments: Sequence[str]) -> int:
 def _complain(text: str) -> None:
     speaker = f"mkmsr, rank {own_rank()}" if own_rank() else "mkmsr"
     Console(stderr=True).print(f"{speaker}: {text}", markup=False, highlight=False, soft_wrap=True, style="red")
+
+
+def _wrong_call(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"no use for {' '.join(map(repr, error.unused_tokens or ()))}; a path with spaces needs quotation marks"
+    return str(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -101,7 +101,7 @@ def known_kind(_type: Any, kind: str) -> None:
 
     if kind not in READERS:
         known = "; ".join(f"{name}: {reader.summary}" for name, reader in READERS.items())
-        raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS)} Known: {known}")
+        raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS) or '.'} Known: {known}")
 
 
 def bucket_count(text: str) -> tuple[str, int]:

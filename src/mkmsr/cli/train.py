@@ -33,7 +33,7 @@ def known_model(_type: Any, name: str | None) -> None:
     from mkmsr.models import MODELS
 
     if name is not None and name not in MODELS:
-        raise ValueError(f"no model {name!r}{nearest(name, MODELS)} `mkmsr models` lists them")
+        raise ValueError(f"no model {name!r}{nearest(name, MODELS) or ';'} `mkmsr models` lists them")
 
 
 def train(

@@ -38,4 +38,4 @@ format: setup  ## format the code in place
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the environment and everything that the demo wrote
-	rm -rf $(VENV) runs build
+	rm -rf $(VENV) runs/demo build

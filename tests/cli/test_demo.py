@@ -79,3 +79,9 @@ def _everything(handle: int) -> str:
         parts.append(part)
     os.close(handle)
     return b"".join(parts).decode("utf-8", errors="replace")
+
+
+def test_make_clean_removes_the_demo_and_no_run_of_ones_own() -> None:
+    root = Path(__file__).parents[2]
+    said = subprocess.run(["make", "--dry-run", "clean"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["rm", "-rf", ".venv", "runs/demo", "build"]

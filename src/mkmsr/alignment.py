@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mkmsr.bundle import ModelBundle
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
+from mkmsr.data.earlier_visits import EarlierItems
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
@@ -20,22 +21,25 @@ def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitNam
 
     With equal vocabularies it is the split itself. Otherwise events are mapped by external id, and candidates are the
     bundle's catalogue, so that a run on other data with the same items stays comparable to itself, not to runs whose
-    catalogue differs.
+    catalogue differs. Of visitors' earlier items those that the bundle does not know are passed over, as a recommender
+    does.
 
     Raises:
-        EvaluationError: The split holds items or operations that the bundle does not know.
+        EvaluationError: The split's sessions hold items, or it holds operations, that the bundle does not know.
     """
     own = dataset.evaluation_split(split)
+    sessions, earlier = own.examples.sessions, own.examples.sessions.earlier
     if bundle.items == dataset.items and bundle.operations == dataset.operations:
         return own
-    items = _mapping(dataset.items, bundle.items, own.examples.sessions.items)
-    operations = _mapping(dataset.operations, bundle.operations, own.examples.sessions.operations)
-    sessions = own.examples.sessions
+    items = _mapping(dataset.items, bundle.items, sessions.items)
+    used = sessions.operations if earlier is None else np.concatenate([sessions.operations, earlier.operations])
+    operations = _mapping(dataset.operations, bundle.operations, used)
     mapped = SessionTable(
         items[sessions.items].astype(np.int32),
         operations[sessions.operations].astype(np.int16),
         sessions.offsets,
         sessions.times,
+        None if earlier is None else _known(earlier, items, operations),
     )
     seen = np.zeros(len(bundle.items) + 1, dtype=np.bool_)
     seen[items[own.seen]] = True
@@ -49,6 +53,17 @@ def has_learnt_from(bundle: ModelBundle, dataset: PreparedDataset, split: SplitN
     learnt = bundle.metadata["data"]
     refitted = (learnt.get("fitted_on"), learnt.get("fingerprint")) == ("train and validation", dataset.fingerprint)
     return refitted and split == "validation"
+
+
+def _known(earlier: EarlierItems, items: NDArray[np.int64], operations: NDArray[np.int64]) -> EarlierItems:
+    """The earlier items that have an index in the bundle, by that."""
+    known = items[earlier.items] > 0
+    before = np.concatenate([[0], np.cumsum(known)])
+    return EarlierItems(
+        items[earlier.items[known]].astype(np.int32),
+        operations[earlier.operations[known]].astype(np.int16),
+        before[earlier.offsets],
+    )
 
 
 def _mapping(source: Vocabulary, target: Vocabulary, used: NDArray[np.integer]) -> NDArray[np.int64]:

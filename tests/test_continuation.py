@@ -25,7 +25,7 @@ from mkmsr.evaluation.significance import paired_differences
 from mkmsr.experiments import ExperimentConfig, new_model, run_experiment
 from mkmsr.models import SessionModel, TrainingData
 
-NETWORKS = ("compass", "mkm-sr", "m-gru-sr", "embsr")
+NETWORKS = ("compass", "mkm-sr", "m-gru-sr", "embsr", "rib")
 
 
 def bundle_of(name: str, dataset: PreparedDataset, folder: Path, **settings: object) -> ModelBundle:
@@ -90,6 +90,8 @@ def prepared(events: pl.DataFrame, shop: PreparedDataset) -> PreparedDataset:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_continued_model_scores_as_the_old_one_before_it_trains(name: str, tmp_path: Path) -> None:
+    if name == "rib":
+        pytest.importorskip("gensim")
     shop = small_shop()
     earlier = bundle_of(name, shop, tmp_path)
     other = reordered(shop)

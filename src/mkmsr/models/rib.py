@@ -18,7 +18,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.layers.tree_gru import TreeGRU
-from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
 __all__ = ["RIB", "RIBConfig"]
@@ -54,6 +54,7 @@ class RIB(ItemNetwork):
     def __init__(self, config: RIBConfig, sizes: ModelSizes):
         super().__init__(config, sizes)
         self.config = config
+        self._goes_on = False
         dim = config.dim
         self.operations = nn.Embedding(sizes.num_operations + 1, dim, padding_idx=0)
         self.gru = TreeGRU(2 * dim, dim)
@@ -66,10 +67,13 @@ class RIB(ItemNetwork):
     def observe(self, training: TrainingData) -> None:
         """Learn Word2Vec vectors of the training sessions; the vectors of what does not occur there stay as drawn.
 
+        A model that goes on from an earlier one keeps those that it took over, and new ids theirs as drawn: other
+        Word2Vec vectors would lie elsewhere than the layers above have learnt.
+
         Raises:
             ConfigError: gensim is not installed.
         """
-        if not self.config.word2vec:
+        if not self.config.word2vec or self._goes_on:
             return
         seed = torch.initial_seed() % 2**31  # the run's own seed
         sessions = training.sessions
@@ -77,6 +81,9 @@ class RIB(ItemNetwork):
             indexes, vectors = self._word2vec(values, sessions, seed)
             with torch.no_grad():
                 table.weight[indexes] = vectors.to(table.weight)
+
+    def take_over(self, earlier: SessionModel, items: Tensor) -> None:
+        self._goes_on = True
 
     def session_vectors(self, batch: SessionBatch) -> Tensor:
         pair, row_of_event = torch.unique(

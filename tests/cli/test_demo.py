@@ -28,7 +28,9 @@ def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
     assert f"mkmsr evaluate '{out}'/mkm-sr/bundle '{out}'/data" in shown.out
     page = (out / "mkm-sr" / "report.html").read_text(encoding="utf-8")
     assert "recency" in page
-    assert json.loads((out / "mkm-sr" / "metrics.json").read_text())["refit"] is True
+    for name in ("mkm-sr", "pop", "s-pop", "recency"):
+        assert json.loads((out / name / "metrics.json").read_text())["refit"] is True
+    assert "Not fitted alike" not in page
 
 
 @pytest.mark.parametrize("name", ["data", "mkm-sr", "pop"])

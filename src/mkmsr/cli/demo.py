@@ -62,7 +62,8 @@ def demo(
         screen.note(f"ranking with {', '.join(BASELINES)}, which need no training")
         for name in BASELINES:
             settings = experiment_config(name, None, (), {"threads": THREADS})
-            documents[name] = train_into(screen, dataset, settings, out / name, seed=seed, announce=False).metrics
+            run = train_into(screen, dataset, settings, out / name, seed=seed, refit=True, announce=False)
+            documents[name] = run.metrics
         screen.note(f"training {MODEL}; the test sessions are ranked once, at the end")
         settings = experiment_config(MODEL, None, SETTINGS, {"epochs": epochs, "threads": THREADS})
         documents[MODEL] = train_into(screen, dataset, settings, out / MODEL, seed=seed, refit=True).metrics

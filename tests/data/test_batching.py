@@ -110,6 +110,8 @@ def test_a_batch_that_is_there_already_does_not_move_and_keeps_what_it_derived(e
     batch.derive(["operation_tree", "last"])
     assert batch.derived == ("last", "operation_tree")
     assert batch.to("cpu") is batch
+    known = replace(batch, earlier=EarlierBatch.from_pairs([[(1, 1)], [], []]))
+    assert known.to("cpu") is known
 
 
 def test_a_batch_of_bare_sequences_has_no_targets() -> None:

@@ -68,8 +68,9 @@ class EarlierBatch:
         return EarlierBatch(self.items[first:last], self.operations[first:last], offsets)
 
     def to(self, device: torch.device | str) -> EarlierBatch:
-        """The same items on another device."""
-        return EarlierBatch(self.items.to(device), self.operations.to(device), self.offsets.to(device))
+        """The same items on another device; itself, with all that it has derived, where it is there already."""
+        moved = EarlierBatch(self.items.to(device), self.operations.to(device), self.offsets.to(device))
+        return self if moved.items is self.items and moved.offsets is self.offsets else moved
 
     @classmethod
     def nothing(cls, sessions: int, device: torch.device) -> EarlierBatch:

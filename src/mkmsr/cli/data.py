@@ -92,7 +92,7 @@ def prepare(
     Args:
         kind: What the source is: events (any CSV, TSV or Parquet table, .gz too) or the name of a public data set.
         source: The file or folder, or the address of a table in a database.
-        out: Folder of the prepared data.
+        out: Folder of the prepared data; older data there is replaced when the new is complete.
         gap: Without sessions in the log, a pause of more than so many seconds starts a new one (rows, in a log without
             times). By default what is usual for a public data set, or else 3600.
         min_session_events: Shorter sessions are dropped; 2 by default, 1 for a log that comes already split.

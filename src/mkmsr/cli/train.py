@@ -61,7 +61,8 @@ def train(
 
     Args:
         data: Prepared data.
-        out: Run folder: config.toml, history.jsonl, metrics.json, ranks.parquet, report.html, checkpoint/, bundle/.
+        out: Run folder: config.toml, history.jsonl, metrics.json, ranks.parquet, report.html, checkpoint/, bundle/. An
+            older run there is replaced, unless --resume goes on with it.
         model: Name of the model, see `mkmsr models`; by default the one that the settings file names.
         config: Settings file (TOML) with the tables model and training.
         set_: Settings that override the file: model.dim=64 training.optimiser.learning_rate=0.002

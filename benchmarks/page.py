@@ -79,8 +79,10 @@ of one thread; what is alike on both sides stands in [benchmarks/peers](../bench
 *ours* are seconds of processor time, which others at work lengthen little; *faster* is the median over the turns of
 other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32. *Padded to*: hopwise fills
 up every prefix, by default to 50 events; the longest that there is has 28, and that is what it is given unless the case
-says otherwise. Measured by `python benchmarks/peers/compare.py speed PAIR --data data/demo --out runs/peers
-[--default-padding]`.
+says otherwise. *Checks*: loading hopwise's models turns on PyTorch's anomaly detection for the whole process, which
+looks for numbers that are none in every gradient; so its users train, and so it is timed unless the case says
+otherwise. Ours is timed without. Measured by `python benchmarks/peers/compare.py speed PAIR --data data/demo
+--out runs/peers [--default-padding] [--no-gradient-checks]`.
 """
 
 
@@ -244,6 +246,7 @@ _PEER_COLUMNS: dict[str, Callable[[Result], str]] = {
     "library": lambda result: f"{result['library']} {result['library_version']}",
     "batch": _count("batch_size"),
     "padded to": lambda result: str(result.get("padded_to") or ""),
+    "checks": lambda result: "yes" if result.get("gradient_checks") else "",
     "turns": _count("turns"),
     "other, s": lambda result: _span(result, "peer_processor_seconds"),
     "ours, s": lambda result: _span(result, "our_processor_seconds"),

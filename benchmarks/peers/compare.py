@@ -61,10 +61,17 @@ def accuracy(name: str, pair: Pair, dataset: PreparedDataset, out: Path, seeds: 
 
 
 def speed(
-    pair: Pair, dataset: PreparedDataset, out: Path, turns: int, *, default_padding: bool = False
+    pair: Pair,
+    dataset: PreparedDataset,
+    out: Path,
+    turns: int,
+    *,
+    default_padding: bool = False,
+    gradient_checks: bool = True,
 ) -> dict[str, Any]:
     """Seconds of an epoch of both sides, in turns; the peer's first epoch warms it up."""
-    peer = new_peer(pair, dataset, seed=0, folder=out / "speed", default_padding=default_padding)
+    as_it_comes = {"default_padding": default_padding, "gradient_checks": gradient_checks}
+    peer = new_peer(pair, dataset, seed=0, folder=out / "speed", **as_it_comes)
     peer.train_epoch()
     peers, ours = [], []
     for turn in range(turns):
@@ -80,6 +87,7 @@ def speed(
         "batch_size": our_config(pair).training.batch_size,
         "turns": turns,
         "padded_to": getattr(peer, "longest", None),
+        "gradient_checks": getattr(peer, "gradient_checks", False),
         "ratio": median(wall),
         "processor_ratio": median(processor),
         "spread": spread(
@@ -117,13 +125,19 @@ def main() -> None:
     parser.add_argument(
         "--default-padding", action="store_true", help="speed: pad as hopwise does by default, not to the longest"
     )
+    parser.add_argument(
+        "--no-gradient-checks", action="store_true", help="speed: without the anomaly detection that hopwise turns on"
+    )
     arguments = parser.parse_args()
     pair, dataset = PAIRS[arguments.pair], PreparedDataset.load(arguments.data)
     if arguments.what == "accuracy":
         found = accuracy(arguments.pair, pair, dataset, arguments.out, arguments.seeds)
     else:
-        folder, default_padding = arguments.out / arguments.pair, arguments.default_padding
-        found = speed(pair, dataset, folder, arguments.turns, default_padding=default_padding)
+        as_it_comes = {
+            "default_padding": arguments.default_padding,
+            "gradient_checks": not arguments.no_gradient_checks,
+        }
+        found = speed(pair, dataset, arguments.out / arguments.pair, arguments.turns, **as_it_comes)
     config = our_config(pair)
     document = {
         **found,
@@ -138,7 +152,8 @@ def main() -> None:
         },
         "environment": environment(),
     }
-    variant = "-default-padding" if arguments.default_padding and arguments.what == "speed" else ""
+    variants = (("-default-padding", arguments.default_padding), ("-no-gradient-checks", arguments.no_gradient_checks))
+    variant = "".join(name for name, is_on in variants if is_on and arguments.what == "speed")
     path = RESULTS / f"peers-{arguments.what}-{arguments.pair}{variant}.json"
     atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key != "settings"}, indent=2))

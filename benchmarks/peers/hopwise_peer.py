@@ -37,6 +37,8 @@ class HopwisePeer:
         folder: For the files that hopwise reads and writes.
         default_padding: Fill prefixes up to hopwise's default of 50 events, as it does itself where it cuts sessions
             into prefixes; those that it reads from files it fills up to the longest.
+        gradient_checks: Leave PyTorch's anomaly detection on, as hopwise does: loading its models turns it on for the
+            whole process (`model/sequential_recommender/sine.py`).
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class HopwisePeer:
         seed: int,
         folder: Path,
         default_padding: bool = False,
+        gradient_checks: bool = True,
     ):
         logging.disable(logging.INFO)
         length = {} if default_padding else {"MAX_ITEM_LIST_LENGTH": dataset.max_session_events - 1}
@@ -81,6 +84,7 @@ class HopwisePeer:
         _fill_up(self.train_data.dataset.inter_feat, self.longest)
         init_seed(seed, config["reproducibility"])
         self.network = get_model(config["model"])(config, self.train_data.dataset).to(config["device"])
+        self.gradient_checks = gradient_checks and torch.is_anomaly_enabled()
         self.trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, self.network)
         self.place = torch.tensor([0, *(loaded.token2id("item_id", str(each)) for each in dataset_items(dataset))])
         self.examples = len(self.train_data.dataset)
@@ -88,7 +92,8 @@ class HopwisePeer:
     def train_epoch(self) -> None:
         """Train for one more epoch, without validation and files."""
         self.trainer.epochs = self.trainer.start_epoch + 1
-        self.trainer.fit(self.train_data, saved=False, verbose=False)
+        with torch.autograd.set_detect_anomaly(self.gradient_checks):
+            self.trainer.fit(self.train_data, saved=False, verbose=False)
         self.trainer.start_epoch += 1
 
     def score(self, batch: SessionBatch) -> Tensor:

@@ -135,13 +135,29 @@ def run_peer(pair: Pair, dataset: PreparedDataset, seed: int, folder: Path) -> R
     return Run(seed, best, len(course), tuple(course), ranks)
 
 
-def new_peer(pair: Pair, dataset: PreparedDataset, *, seed: int, folder: Path, default_padding: bool = False) -> Peer:
+def new_peer(
+    pair: Pair,
+    dataset: PreparedDataset,
+    *,
+    seed: int,
+    folder: Path,
+    default_padding: bool = False,
+    gradient_checks: bool = True,
+) -> Peer:
     """The other library's model with first weights; each library is imported in its own environment alone."""
     if pair.library == "hopwise":
         from hopwise_peer import HopwisePeer
 
         settings = dict(pair.peer_settings)
-        return HopwisePeer(pair.peer, settings, dataset, seed=seed, folder=folder, default_padding=default_padding)
+        return HopwisePeer(
+            pair.peer,
+            settings,
+            dataset,
+            seed=seed,
+            folder=folder,
+            default_padding=default_padding,
+            gradient_checks=gradient_checks,
+        )
     from cornac_peer import CornacPeer
 
     return CornacPeer(pair.peer, dict(pair.peer_settings), dataset, hook=pair.hook, seed=seed)
@@ -167,7 +183,7 @@ def peer_epoch_time(peer: Peer) -> Seconds:
 
 
 def our_epoch_time(pair: Pair, dataset: PreparedDataset, seed: int) -> Seconds:
-    """Time of our trainer's second epoch from fresh weights; the first warms up."""
+    """Time of our trainer's second epoch from fresh weights, the first warms up; without gradient checks of others."""
     config, ends = our_config(pair), [_now()]
 
     class Clock(SilentListener):
@@ -175,7 +191,8 @@ def our_epoch_time(pair: Pair, dataset: PreparedDataset, seed: int) -> Seconds:
             ends.append(_since(ends[0]))
 
     twice = config.training.model_copy(update={"epochs": 2, "patience": 2})
-    fit(new_model(dataset, config, seed), fitting_data(dataset), twice, seed=seed, listener=Clock())
+    with torch.autograd.set_detect_anomaly(False):
+        fit(new_model(dataset, config, seed), fitting_data(dataset), twice, seed=seed, listener=Clock())
     return Seconds(ends[2].wall - ends[1].wall, ends[2].processor - ends[1].processor)
 
 

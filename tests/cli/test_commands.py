@@ -242,7 +242,7 @@ def test_prepare_does_not_replace_a_folder_of_something_else(call: Any, shop: Pa
 
 def test_the_command_that_comes_next_can_be_pasted_into_a_shell(call: Any, shop: Path, tmp_path: Path) -> None:
     shown = call("prepare", "events", shop / "events.parquet", "--out", tmp_path / "my shop")
-    assert f"Next: mkmsr train '{tmp_path}/my shop' --model mkm-sr --out 'runs/my shop'" in shown.out
+    assert f"Next: mkmsr train '{tmp_path}/my shop' --model compass --out 'runs/my shop'" in shown.out
 
 
 def test_models_lists_names_summaries_and_sources(call: Any) -> None:

@@ -144,7 +144,7 @@ def prepare(
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
-        screen.next("train", out, "--model", "mkm-sr", "--out", f"runs/{dataset.name}")
+        screen.next("train", out, "--model", "compass", "--out", f"runs/{dataset.name}")
 
 
 def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = False, common: Common = COMMON) -> None:

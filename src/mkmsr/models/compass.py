@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import EarlierBatch, SessionBatch, TripleBatch
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, DataError
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
 from mkmsr.layers.copying import CopyAttention, repeat_likelihood
@@ -106,6 +106,19 @@ class Compass(SessionModel):
         if config.earlier_visits:
             self.earlier = EarlierVisits(sizes.num_operations)
         self.reset_parameters()
+
+    def check_buffers(self) -> None:
+        """Make sure that buffers from a file have the shapes that sizes and settings ask for; parts check their own.
+
+        Raises:
+            DataError: One has not.
+        """
+        expected = {"popularity": (self.sizes.num_items + 1,), "newcomers": (), "novelty": ()}
+        expected["masks"] = fixed_masks(self.config.explore.masks, self.config.dim, self.config.dropout).shape
+        for name, shape in expected.items():
+            found = getattr(self, name).shape
+            if found != shape:
+                raise DataError(f"{name} is of another shape: expected {list(shape)}, found {list(found)}")
 
     def reset_parameters(self) -> None:
         """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); layers start as their own files say."""

@@ -16,9 +16,9 @@ __all__ = ["CompassConfig", "ExploreConfig", "RetrievalConfig"]
 class RetrievalConfig(StrictModel):
     """How similar training sessions are found."""
 
-    neighbours: Annotated[int, Field(ge=1)] = 100
+    neighbours: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Sessions that vote."""
-    sample_size: Annotated[int, Field(ge=1)] = 1000
+    sample_size: Annotated[int, Field(ge=1, le=100_000_000)] = 1000
     """The newest sessions that share an item with the prefix; the voters come from these."""
     age_scale: Annotated[float, Field(gt=0)] | None = None
     """Days in which a neighbour's weight falls to 1/e; absent: no decay."""
@@ -37,7 +37,6 @@ class RetrievalConfig(StrictModel):
     second_hop: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Weight, when scoring, of a second round of votes and counts, see `second_round`; votes in units of the highest
     one. Training goes without it: it changes nothing there, and costs a tenth of an epoch. 0: one round."""
-
     share_power: Annotated[float, Field(ge=0)] = 0.15
     """How much it lifts an item's final score which share of the similar sessions holds it, see `log_lifts`. Scoring
     alone knows lifts, as it does the second round. 0: not at all."""

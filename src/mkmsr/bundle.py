@@ -46,7 +46,7 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, DataError, MkmsrError
-from mkmsr.files import atomic_folder, flush, may_replace
+from mkmsr.files import atomic_folder, may_replace
 from mkmsr.model_card import model_card
 from mkmsr.models import model_entry
 from mkmsr.models.base import ChecksBuffers, ModelSizes, SessionModel
@@ -206,8 +206,6 @@ def _write(path: Path, header: dict[str, Any], model: SessionModel, names: Vocab
             write_vocabularies(folder, names)
             (folder / CARD).write_text(model_card(header, model_entry(header["model"])), encoding="utf-8")
             write_header(folder, header)
-            for file in folder.iterdir():
-                flush(file)
     except OSError as error:
         raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
 

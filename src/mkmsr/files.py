@@ -10,19 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_file", "atomic_folder", "atomic_write", "flush", "may_replace", "sha256"]
+__all__ = ["atomic_file", "atomic_folder", "atomic_write", "may_replace", "sha256"]
 
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: str | Path) -> None:
-    """Wait until a file is on its disk."""
-    with Path(path).open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def may_replace(path: str | Path, marker: str) -> bool:
@@ -56,8 +50,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -68,7 +61,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A new empty folder that takes the place of `path` when the block ends well; until then the old one stays.
 
-    On an error the new folder is removed and the old one is intact.
+    The files in it, which has no folders, are on the disk before the old one goes. On an error the new folder is
+    removed and the old one is intact.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +71,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
         yield new
+        for file in new.iterdir():
+            _flush(file)
         if path.exists():
             path.rename(old)
         try:
@@ -91,3 +87,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     if old.is_file():
         old.unlink()
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on its disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

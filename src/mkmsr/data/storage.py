@@ -20,7 +20,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.data.statistics import statistics
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
-from mkmsr.files import atomic_folder, atomic_write, flush, may_replace, sha256
+from mkmsr.files import atomic_folder, atomic_write, may_replace, sha256
 
 __all__ = ["FORMAT_VERSION", "content_fingerprint", "load_dataset", "save_dataset"]
 
@@ -61,7 +61,6 @@ def save_dataset(dataset: PreparedDataset, path: str | Path) -> None:
             for name, table in _tables(dataset).items():
                 file = folder / f"{name}.parquet"
                 table.sink_parquet(file)
-                flush(file)
                 description["files"][file.name] = sha256(file)
             atomic_write(folder / DESCRIPTION, json.dumps(description, ensure_ascii=False, indent=2) + "\n")
     except (OSError, pl.exceptions.PolarsError) as error:

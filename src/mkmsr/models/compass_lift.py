@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.neighbour_index import Neighbours, SessionIndex
-from mkmsr.models.voting import Decay, Votes, expand
+from mkmsr.models.voting import Decay, Votes
 
 __all__ = ["lifted", "log_lifts"]
 
@@ -55,7 +55,7 @@ def log_lifts(
     by_place_N = decay(neighbours.steps, batch.lengths[neighbours.rows])
     weight_N = by_place_N * neighbours.shared
     total_B = weight_N.new_zeros(len(batch)).index_add(0, neighbours.rows, weight_N)
-    source, pair = expand(index.session_offsets[neighbours.places], index.session_offsets[neighbours.places + 1])
+    source, pair = index.items_of(neighbours)
     gap = (index.item_events[pair] - neighbours.anchors[source]).abs().clamp(min=1)
     near = (by_place_N * (neighbours.shared > 0))[source] / gap**2
     company = Votes(neighbours.rows[source], index.items[pair], torch.stack([weight_N[source], near], dim=1))

@@ -171,7 +171,7 @@ class MKMSR(FactorisedModel):
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         if self.config.item_encoder == "none":
             return super().both_sides(batch)
-        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph_for(self.config.steps).distinct)
+        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph.distinct)
         return self._scaled(self.session_vectors(batch, entering_UD)), self._matched(table_VD)
 
     def item_vectors(self, items: Tensor) -> Tensor:

@@ -255,8 +255,7 @@ class SessionIndex(nn.Module):
         """Every vote of every neighbour, where the same item may stand several times for a prefix; and whose it is."""
         by_match = settings.match_decay(neighbours.steps, batch.lengths[neighbours.rows])
         of_neighbour = neighbours.similarity * by_match
-        offsets = self.session_offsets
-        source, pair = expand(offsets[neighbours.places], offsets[neighbours.places + 1])
+        source, pair = self.items_of(neighbours)
         rows, items, weights = neighbours.rows[source], self.items[pair], of_neighbour[source]
         if settings.gap_decay.kind != "none":
             gap = (self.item_events[pair] - neighbours.anchors[source]).abs()
@@ -266,6 +265,10 @@ class SessionIndex(nn.Module):
             idf_V = torch.log(self.num_sessions / counts.clamp(min=1))
             weights = weights * (1 + settings.idf_weight * idf_V[items])
         return Votes(rows, items, weights), source
+
+    def items_of(self, neighbours: Neighbours) -> tuple[Tensor, Tensor]:
+        """The items of one neighbour after the other: whose each is, and its place among `items`."""
+        return expand(self.session_offsets[neighbours.places], self.session_offsets[neighbours.places + 1])
 
     def _sharing(
         self,

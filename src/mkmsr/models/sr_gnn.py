@@ -58,5 +58,5 @@ class SRGNN(ItemNetwork):
         return self.drop_session(self.readout([Part(v_ND, graph.alias)], batch.rows, batch.last))
 
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
-        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph_for(self.ggnn.steps).distinct)
+        entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph.distinct)
         return self.scaled(self.session_vectors(batch, entering_UD)), self.matched(table_VD)

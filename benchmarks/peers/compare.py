@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pairs import PAIRS, Pair
+from pairs import PAIRS, Habits, Pair
 from sides import Run, new_peer, our_config, our_epoch_time, peer_epoch_time, run_ours, run_peer
 
 from mkmsr.benchmark.timing import spread
@@ -60,18 +60,9 @@ def accuracy(name: str, pair: Pair, dataset: PreparedDataset, out: Path, seeds: 
     }
 
 
-def speed(
-    pair: Pair,
-    dataset: PreparedDataset,
-    out: Path,
-    turns: int,
-    *,
-    default_padding: bool = False,
-    gradient_checks: bool = True,
-) -> dict[str, Any]:
+def speed(pair: Pair, dataset: PreparedDataset, out: Path, turns: int, habits: Habits) -> dict[str, Any]:
     """Seconds of an epoch of both sides, in turns; the peer's first epoch warms it up."""
-    as_it_comes = {"default_padding": default_padding, "gradient_checks": gradient_checks}
-    peer = new_peer(pair, dataset, seed=0, folder=out / "speed", **as_it_comes)
+    peer = new_peer(pair, dataset, seed=0, folder=out / "speed", habits=habits)
     peer.train_epoch()
     peers, ours = [], []
     for turn in range(turns):
@@ -133,11 +124,8 @@ def main() -> None:
     if arguments.what == "accuracy":
         found = accuracy(arguments.pair, pair, dataset, arguments.out, arguments.seeds)
     else:
-        as_it_comes = {
-            "default_padding": arguments.default_padding,
-            "gradient_checks": not arguments.no_gradient_checks,
-        }
-        found = speed(pair, dataset, arguments.out / arguments.pair, arguments.turns, **as_it_comes)
+        habits = Habits(arguments.default_padding, gradient_checks=not arguments.no_gradient_checks)
+        found = speed(pair, dataset, arguments.out / arguments.pair, arguments.turns, habits)
     config = our_config(pair)
     document = {
         **found,

@@ -12,6 +12,7 @@ from hopwise.config import Config
 from hopwise.data import create_dataset, data_preparation
 from hopwise.data.interaction import Interaction
 from hopwise.utils import get_model, get_trainer, init_seed
+from pairs import USUAL, Habits
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, collate
@@ -35,10 +36,7 @@ class HopwisePeer:
         dataset: Prepared data; fitted on train alone.
         seed: Of first weights, order, dropout and negatives.
         folder: For the files that hopwise reads and writes.
-        default_padding: Fill prefixes up to hopwise's default of 50 events, as it does itself where it cuts sessions
-            into prefixes; those that it reads from files it fills up to the longest.
-        gradient_checks: Leave PyTorch's anomaly detection on, as hopwise does: loading its models turns it on for the
-            whole process (`model/sequential_recommender/sine.py`).
+        habits: What is left to hopwise.
     """
 
     def __init__(
@@ -49,11 +47,10 @@ class HopwisePeer:
         *,
         seed: int,
         folder: Path,
-        default_padding: bool = False,
-        gradient_checks: bool = True,
+        habits: Habits = USUAL,
     ):
         logging.disable(logging.INFO)
-        length = {} if default_padding else {"MAX_ITEM_LIST_LENGTH": dataset.max_session_events - 1}
+        length = {} if habits.default_padding else {"MAX_ITEM_LIST_LENGTH": dataset.max_session_events - 1}
         write_files(dataset, folder / NAME)
         config = Config(
             model=model,
@@ -84,7 +81,7 @@ class HopwisePeer:
         _fill_up(self.train_data.dataset.inter_feat, self.longest)
         init_seed(seed, config["reproducibility"])
         self.network = get_model(config["model"])(config, self.train_data.dataset).to(config["device"])
-        self.gradient_checks = gradient_checks and torch.is_anomaly_enabled()
+        self.gradient_checks = habits.gradient_checks and torch.is_anomaly_enabled()
         self.trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, self.network)
         self.place = torch.tensor([0, *(loaded.token2id("item_id", str(each)) for each in dataset_items(dataset))])
         self.examples = len(self.train_data.dataset)

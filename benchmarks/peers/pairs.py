@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["PAIRS", "Pair"]
+__all__ = ["PAIRS", "USUAL", "Habits", "Pair"]
 
 _SAME_PLAN: dict[str, Any] = {
     "batch_size": 128,
@@ -52,6 +52,24 @@ class Pair:
     hook: str = "s_iter"
     peer_epochs: int | None = None
 
+
+@dataclass(frozen=True)
+class Habits:
+    """What hopwise does unless it is told otherwise, and what of it a comparison leaves to it.
+
+    Args:
+        default_padding: Fill prefixes up to hopwise's default of 50 events, as it does itself where it cuts sessions
+            into prefixes; those that it reads from files it fills up to the longest.
+        gradient_checks: Leave PyTorch's anomaly detection on, as hopwise does: loading its models turns it on for the
+            whole process (`model/sequential_recommender/sine.py`).
+    """
+
+    default_padding: bool = False
+    gradient_checks: bool = True
+
+
+USUAL = Habits()
+"""Prefixes as long as the longest one of the files, and gradients checked."""
 
 PAIRS: dict[str, Pair] = {
     "hopwise-sr-gnn": Pair(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from pairs import Pair
+from pairs import USUAL, Habits, Pair
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
@@ -135,29 +135,13 @@ def run_peer(pair: Pair, dataset: PreparedDataset, seed: int, folder: Path) -> R
     return Run(seed, best, len(course), tuple(course), ranks)
 
 
-def new_peer(
-    pair: Pair,
-    dataset: PreparedDataset,
-    *,
-    seed: int,
-    folder: Path,
-    default_padding: bool = False,
-    gradient_checks: bool = True,
-) -> Peer:
+def new_peer(pair: Pair, dataset: PreparedDataset, *, seed: int, folder: Path, habits: Habits = USUAL) -> Peer:
     """The other library's model with first weights; each library is imported in its own environment alone."""
     if pair.library == "hopwise":
         from hopwise_peer import HopwisePeer
 
         settings = dict(pair.peer_settings)
-        return HopwisePeer(
-            pair.peer,
-            settings,
-            dataset,
-            seed=seed,
-            folder=folder,
-            default_padding=default_padding,
-            gradient_checks=gradient_checks,
-        )
+        return HopwisePeer(pair.peer, settings, dataset, seed=seed, folder=folder, habits=habits)
     from cornac_peer import CornacPeer
 
     return CornacPeer(pair.peer, dict(pair.peer_settings), dataset, hook=pair.hook, seed=seed)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mkmsr.layers.columns import store_by_columns
 from mkmsr.layers.softmax import (
     SparseScores,
     blockwise_target_log_softmax,
@@ -69,6 +70,20 @@ def test_what_is_added_item_by_item_counts_and_gets_a_gradient(spread: float, *,
     weights, inputs = torch.linspace(0.5, 2.0, _SESSIONS), [queries, items, by_item]
     mine, theirs = (torch.autograd.grad((each * weights).sum(), inputs) for each in (found, expected))
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_items_by_columns_give_the_same_and_have_a_gradient_by_columns() -> None:
+    queries, items, targets, extra = planted(1.0)
+    found = []
+    for by_columns in (False, True):
+        table = items.detach().clone()
+        if by_columns:
+            store_by_columns(table)
+        query, table = queries.detach().clone().requires_grad_(), table.requires_grad_()
+        result = target_log_softmax(query, table, targets, extra)
+        found.append((result, *torch.autograd.grad(result.sum(), (query, table))))
+    torch.testing.assert_close(found[0], found[1])
+    assert found[1][2].stride() == (1, len(items))
 
 
 def test_blocks_of_the_catalogue_give_the_same() -> None:

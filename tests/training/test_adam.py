@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mkmsr.layers.columns import store_by_columns
 from mkmsr.training.adam import LeanAdam
 
 
@@ -32,6 +33,24 @@ def test_weights_and_state_are_those_of_pytorchs_adam_bit_for_bit(decay: float, 
     theirs, their_state = moved(torch.optim.Adam, decay=decay, decoupled=decoupled)
     torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
     torch.testing.assert_close(my_state, their_state, rtol=0, atol=0)
+
+
+def test_a_weight_by_columns_moves_as_one_by_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    by_rows = nn.Parameter(torch.randn(7, 3, generator=generator))
+    by_columns = nn.Parameter(by_rows.detach().clone())
+    store_by_columns(by_columns)
+    optimisers = [LeanAdam([each], lr=0.1, fused=True) for each in (by_rows, by_columns)]
+    for step in range(5):
+        gradient = torch.randn(7, 3, generator=generator)
+        by_rows.grad = gradient
+        by_columns.grad = gradient.clone() if step == 2 else gradient.T.contiguous().T  # Stored either way.
+        for each in optimisers:
+            each.step()
+    assert by_columns.stride() == (1, 7)
+    torch.testing.assert_close(by_rows, by_columns, rtol=1e-6, atol=0)
+    moments = [each.state[weight] for each, weight in zip(optimisers, (by_rows, by_columns), strict=True)]
+    torch.testing.assert_close(moments[0], moments[1], rtol=1e-6, atol=0)
 
 
 def test_forgotten_gradients_are_none() -> None:

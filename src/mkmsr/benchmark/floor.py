@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mkmsr.layers.columns import store_by_columns
 from mkmsr.layers.products import product
 from mkmsr.training.config import OptimiserConfig
 from mkmsr.training.optimisation import build_optimiser
@@ -47,6 +48,8 @@ class CatalogueFloor:
         with torch.no_grad():
             self.table.weight.normal_(std=dim**-0.5, generator=generator)
         self.table.to(device)
+        if own_products and self.table.weight.device.type == "cpu":
+            store_by_columns(self.table.weight)
         self.table.weight.grad = torch.zeros_like(self.table.weight)
         self.optimiser = build_optimiser(self.table, config)
         self.queries = torch.randn(batch_size, dim, generator=generator).to(device)
@@ -68,7 +71,7 @@ class CatalogueFloor:
         self.scores.scatter_add_(1, self.targets, self.minus_one)
         if self.own_products:
             self.query_gradient = product(self.scores, items)
-            self.table.weight.grad = product(self.scores.T, self.queries)
+            self.table.weight.grad = product(self.queries.T, self.scores).T
         else:
             torch.mm(self.scores, items, out=self.query_gradient)
             torch.mm(self.scores.T, self.queries, out=gradient)

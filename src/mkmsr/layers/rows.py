@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mkmsr.layers.columns import is_by_columns
+
 __all__ = ["rows_and_table", "table_rows", "unit_rows"]
 
 _SHORTEST = 1e-12
@@ -20,8 +22,11 @@ _SHORTEST = 1e-12
 def table_rows(table: nn.Embedding, rows: Tensor) -> Tensor:
     """The vectors of some rows, [m, D] for rows [m]; padding rows are ordinary rows here.
 
-    With `table.sparse` the gradient is a sparse tensor of these rows, at a cost that does not grow with the table.
+    With `table.sparse` the gradient is a sparse tensor of these rows, at a cost that does not grow with the table. That
+    of a table that is stored by columns is stored by columns.
     """
+    if is_by_columns(table.weight):
+        return rows_and_table(table.weight, rows)[0]
     return F.embedding(rows, table.weight, sparse=table.sparse)
 
 
@@ -34,18 +39,24 @@ def rows_and_table(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     `unit_rows` do.
     """
     if not torch.is_grad_enabled():
-        return table.index_select(0, index), table
+        return _rows(table, index), table
     result: tuple[Tensor, Tensor] = _RowsAndTable.apply(table, index)  # type: ignore[no-untyped-call]
     return result
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    if is_by_columns(table):
+        return table.T.index_select(1, index).T.contiguous()
+    return table.index_select(0, index)
 
 
 class _RowsAndTable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(index)
-        ctx.size = table.shape
+        ctx.size, ctx.stride = table.shape, table.stride()
         ctx.set_materialize_grads(False)
-        return table.index_select(0, index), table.view_as(table)
+        return _rows(table, index), table.view_as(table)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -55,7 +66,10 @@ class _RowsAndTable(torch.autograd.Function):
         if of_rows is None:
             return of_table, None
         if of_table is None:
-            of_table = of_rows.new_zeros(ctx.size)
+            of_table = of_rows.new_empty_strided(ctx.size, ctx.stride).zero_()
+        if is_by_columns(of_table):
+            of_table.T.index_add_(1, index, of_rows.T)
+            return of_table, None
         return of_table.index_add_(0, index, of_rows), None
 
 

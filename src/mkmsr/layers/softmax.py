@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mkmsr.layers.columns import is_by_columns
 from mkmsr.layers.products import product
 
 __all__ = [
@@ -184,7 +185,9 @@ class _TargetLogSoftmax(torch.autograd.Function):
         of_values = residual[rows, columns] * scale[rows, 0] if ctx.needs_input_grad[5] else None
         of_all = (residual * scale).T if ctx.needs_input_grad[6] else None
         of_queries = ctx.multiply(residual, items).mul_(scale)
-        of_items = ctx.multiply(residual.T, queries * scale)
+        scaled = queries * scale
+        by_columns = is_by_columns(items)
+        of_items = ctx.multiply(scaled.T, residual).T if by_columns else ctx.multiply(residual.T, scaled)
         return of_queries, of_items, None, None, None, of_values, of_all, None
 
 
@@ -212,7 +215,10 @@ class _RoundedTargetLogSoftmax(torch.autograd.Function):
         queries, rounded, residual = ctx.saved_tensors
         scale = -gradients[0][:, None]
         of_queries = (residual @ rounded).to(queries.dtype).mul_(scale)
-        of_items = (residual.T @ (queries * scale).bfloat16()).to(queries.dtype)
+        scaled = (queries * scale).bfloat16()
+        by_columns = is_by_columns(rounded)
+        of_items = (scaled.T.contiguous() @ residual).T if by_columns else residual.T @ scaled
+        of_items = of_items.to(queries.dtype)
         return of_queries, of_items, None
 
 

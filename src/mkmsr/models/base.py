@@ -184,7 +184,11 @@ class FactorisedModel(SessionModel):
         raise NotImplementedError
 
     def catalogue(self) -> Tensor:
-        """One vector an item; row 0 is padding. Shape [V, D]."""
+        """One vector an item; row 0 is padding. Shape [V, D].
+
+        Where this is a weight itself, training may store that by columns, see `mkmsr.layers.columns`; an encoder that
+        takes rows of it does so by `table_rows`.
+        """
         raise NotImplementedError
 
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:

@@ -188,7 +188,7 @@ class MKMSR(FactorisedModel):
     def triple_distances(self, triples: TripleBatch) -> Tensor | None:
         if not self.has_knowledge_task:
             return None
-        distances: Tensor = self.transh(self.items(triples.items), triples.relations, triples.attributes)
+        distances: Tensor = self.transh(table_rows(self.items, triples.items), triples.relations, triples.attributes)
         return distances
 
     def _pairs(self, batch: SessionBatch) -> Part:

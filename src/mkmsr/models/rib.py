@@ -16,6 +16,7 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError
+from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
@@ -89,7 +90,7 @@ class RIB(ItemNetwork):
         pair, row_of_event = torch.unique(
             batch.items * (self.sizes.num_operations + 1) + batch.operations, return_inverse=True
         )
-        items_UD = self.drop_items(self.items(pair // (self.sizes.num_operations + 1)))
+        items_UD = self.drop_items(table_rows(self.items, pair // (self.sizes.num_operations + 1)))
         operations_UD = self.operations(pair % (self.sizes.num_operations + 1))
         tree = build_prefix_tree(row_of_event, batch.offsets)
         e_U2D = torch.cat([items_UD, operations_UD], dim=1)

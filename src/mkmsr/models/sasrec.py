@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import PrefixTree, build_prefix_tree
 from mkmsr.layers.causal_transformer import CausalBlock, Places
+from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
@@ -83,7 +84,7 @@ class SASRec(ItemNetwork):
         position = batch.positions[events]
         places = Places(batch.rows[events], position, (len(batch), int(batch.lengths.max())))
         place_vectors = self.places(position.clamp(max=self.config.max_events - 1))
-        x_PD = self.drop_items(self.items(batch.items[events]) + place_vectors)
+        x_PD = self.drop_items(table_rows(self.items, batch.items[events]) + place_vectors)
         for block in self.blocks:
             x_PD = block(x_PD, places)
         return self.drop_session(self.norm(x_PD[event_of_prefix]))

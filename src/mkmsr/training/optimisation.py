@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
+from mkmsr.layers.columns import like_stored
 from mkmsr.models.base import Negatives, SessionModel
 from mkmsr.processes import ALONE, Processes
 from mkmsr.training.adam import LeanAdam
@@ -136,3 +137,5 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    for weight, moments in optimiser.state.items():
+        moments.update({key: like_stored(value, weight) for key, value in moments.items() if value.dim()})

@@ -26,6 +26,7 @@ from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
 from mkmsr.training.reading_ahead import read_ahead
 from mkmsr.training.schedules import learning_rate_factor
+from mkmsr.training.storage import catalogue_by_columns
 from mkmsr.training.strategies import Plan, effective_strategy
 from mkmsr.training.tally import ADVICE, LossTally
 from mkmsr.training.together import all_random_states, check_alike, own_part, share_checkpoint
@@ -111,7 +112,7 @@ def fit(
     if len(training.examples) == 0:
         raise TrainingError("there is no example to learn from: every training session has fewer than two events")
     keep_freed_memory()
-    with own_random_state(seed, device, processes.rank):
+    with own_random_state(seed, device, processes.rank), catalogue_by_columns(model, config, device):
         plan = Plan(effective_strategy(config, model, training), training, config, seed)
         store = None
         if folder is not None or processes.size > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from mkmsr.bulk import BulkJob, recommend_in_bulk
 from mkmsr.bulk.session_file import find_columns
 from mkmsr.bundle import save_bundle
 from mkmsr.cli.app import run
-from mkmsr.errors import ConfigError, DataError
+from mkmsr.errors import ConfigError, DataError, MkmsrError
 from mkmsr.recommender import Filters, Recommender, parse_condition
 
 K = 7
@@ -248,6 +249,27 @@ def test_a_folder_is_no_longer_finished_before_its_lists_go(
             recommend_in_bulk(job(bundles["v-sknn"], file, out))
     assert gone == ["_summary.json"]
     assert len(list(out.glob("part-*.parquet"))) == 4
+
+
+def test_what_is_wrong_shows_before_older_lists_are_replaced(
+    bundles: dict[str, Path], file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    recommend_in_bulk(job(bundles["v-sknn"], file, out))
+    before = {each.name: each.read_bytes() for each in out.iterdir()}
+    broken = tmp_path / "broken"
+    shutil.copytree(bundles["v-sknn"], broken)
+    next(broken.rglob("*.safetensors")).unlink()
+    wrong_file = tmp_path / "wrong.parquet"
+    events().with_columns(item=pl.lit(None, pl.String)).write_parquet(wrong_file)
+    for wrong in (
+        job(broken, file, out),
+        job(bundles["v-sknn"], wrong_file, out),
+        job(bundles["v-sknn"], file, out, filters=Filters(at_most={"nothing": 1})),
+    ):
+        with pytest.raises(MkmsrError):
+            recommend_in_bulk(wrong)
+    assert {each.name: each.read_bytes() for each in out.iterdir()} == before
 
 
 def test_no_file_no_parquet_and_no_shared_device(bundles: dict[str, Path], file: Path, tmp_path: Path) -> None:

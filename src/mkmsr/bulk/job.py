@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,9 @@ def recommend_in_bulk(
     if workers > 1 and job.device != "cpu":
         raise ConfigError(f"processes share the cores of a processor, not the device {job.device!r}", key="workers")
     began = time.perf_counter()
+    job.sessions.check()
+    with _one_thread():
+        ranking = _Ranking(job)  # What is wrong with sessions, bundle or filters shows before older lists are replaced.
     folder = ShardFolder(job.out, job.identity())
     done = folder.begin(resume=resume)
     source = job.sessions.grouped(folder.grouped_path)
@@ -144,11 +148,11 @@ def recommend_in_bulk(
     progress = _Progress(before, total, told)
     peaks: list[float | None] = []
     processes = min(workers, len(left))
-    finished = (
-        _in_processes(job, source, left, processes, progress, peaks)
-        if processes > 1
-        else _here(job, source, left, progress, peaks)
-    )
+    if processes > 1:
+        del ranking  # Each process has its own.
+        finished = _in_processes(job, source, left, processes, progress, peaks)
+    else:
+        finished = _here(ranking, source, left, progress, peaks)
     with folder.notes() as note:
         for counts in finished:
             note(counts)
@@ -191,16 +195,16 @@ class _Progress:
 class _Ranking:
     """A process's model and what it ranks with, loaded once."""
 
-    def __init__(self, job: BulkJob, source: SessionFile):
+    def __init__(self, job: BulkJob):
         recommender = Recommender.load(job.bundle, device=job.device)
         recommender.set_facts(job.facts or {})
         self._ranker = recommender.ranker(job.k, filters=job.filters, operation=job.operation)
         self._encoder = Encoder(recommender.bundle)
-        self._source, self._folder = source, ShardFolder(job.out, {})
+        self._folder = ShardFolder(job.out, {})
 
-    def carry_out(self, stretch: Stretch, told: Told) -> ShardCounts:
+    def carry_out(self, source: SessionFile, stretch: Stretch, told: Told) -> ShardCounts:
         """Write the lists of a stretch."""
-        sessions = self._encoder.encode(self._source.read(stretch))
+        sessions = self._encoder.encode(source.read(stretch))
         lists = ranked_lists(sessions, self._ranker, told)
         self._folder.write(lists, stretch.number)
         return ShardCounts(
@@ -215,19 +219,25 @@ class _Ranking:
 
 
 def _here(
-    job: BulkJob, source: SessionFile, stretches: Sequence[Stretch], progress: _Progress, peaks: list[float | None]
+    ranking: _Ranking, source: SessionFile, stretches: Sequence[Stretch], progress: _Progress, peaks: list[float | None]
 ) -> Iterator[ShardCounts]:
     if not stretches:
         return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # As in the other processes: sums are bit for bit the same with the same number alone.
-    try:
-        ranking = _Ranking(job, source)
+    with _one_thread():
         for stretch in stretches:
-            yield ranking.carry_out(stretch, progress.add)
+            yield ranking.carry_out(source, stretch, progress.add)
+    peaks.append(peak_mib())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, PyTorch has one thread, as in the other processes: sums are bit for bit the same with as many alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
-    peaks.append(peak_mib())
 
 
 def _in_processes(
@@ -262,9 +272,9 @@ def _in_processes(
 
 def _work(line: Line, job: BulkJob, source: SessionFile) -> float | None:
     """What a process does: shard after shard until there is none; the peak of its memory."""
-    ranking = _Ranking(job, source)
+    ranking = _Ranking(job)
     while (stretch := line.ask("the next shard")) is not None:
-        line.say(ranking.carry_out(stretch, line.say))
+        line.say(ranking.carry_out(source, stretch, line.say))
     return peak_mib()
 
 

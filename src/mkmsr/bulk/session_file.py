@@ -85,15 +85,8 @@ class SessionFile:
         return events.with_columns(pl.col("operation").cast(pl.String))
 
     def grouped(self, into: Path) -> SessionFile:
-        """This file, or where rows of a session stand apart, a copy at `into` in which they do not.
-
-        Raises:
-            DataError: A row has no session or no item, or there is no row.
-        """
-        self._check_cells()
+        """This file, which `check` has seen, or where rows of a session stand apart, a copy in which they do not."""
         ids = _scan(self.path).select(pl.col(self.columns["session"]).alias("session")).collect()["session"]
-        if len(ids) == 0:
-            raise DataError("holds no events", path=self.path)
         if ids.n_unique() == ids.rle_id()[-1] + 1:
             return self
         order = [self.columns["session"], *([self.columns["time"]] if "time" in self.columns else [])]
@@ -111,7 +104,14 @@ class SessionFile:
         runs = ids.rle_id().to_numpy()
         return np.flatnonzero(np.diff(runs, prepend=-1)).astype(np.int64), len(ids)
 
-    def _check_cells(self) -> None:
+    def check(self) -> None:
+        """Make sure that every event has a session and an item.
+
+        Raises:
+            DataError: A row has not, or there is no row.
+        """
+        if _scan(self.path).select(pl.len()).collect().item() == 0:
+            raise DataError("holds no events", path=self.path)
         for field in _REQUIRED:
             column = pl.col(self.columns[field])
             rows = _scan(self.path).select(column.is_null().arg_true().head(1)).collect().to_series()

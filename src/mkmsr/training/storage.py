@@ -25,8 +25,8 @@ def catalogue_by_columns(model: SessionModel, config: TrainingConfig, device: to
     optimiser, loss = config.optimiser, config.loss
     is_exact = loss.session == "cross-entropy" and not loss.catalogue_block
     is_adam = optimiser.name != "adagrad" and not optimiser.touched_rows
-    table = _scored_weight(model)
-    if table is None or not (is_exact and is_adam and device.type == "cpu"):
+    table = _scored_weight(model) if is_exact and is_adam and device.type == "cpu" else None
+    if table is None:
         yield
         return
     store_by_columns(table)

@@ -404,6 +404,14 @@ def test_an_interrupted_training_says_so_and_goes_on_with_resume(data: Path, cal
     assert shown.status == 1
     assert "epochs" in shown.err
 
+    checkpoint = (tmp_path / "run" / "checkpoint" / "checkpoint.json").read_bytes()
+    shown = call(*arguments, "--epochs", 2)
+    assert shown.status == 1
+    assert "--resume goes on with it, --overwrite starts over" in shown.err
+    assert (tmp_path / "run" / "checkpoint" / "checkpoint.json").read_bytes() == checkpoint
+    assert call(*arguments, "--epochs", 2, "--overwrite").status == 0
+    assert call(*arguments, "--epochs", 1).status == 0, "a finished run is replaced"
+
 
 # --- recommend
 

@@ -13,7 +13,7 @@ from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, termi
 from mkmsr.cli.data import check_output
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, running
-from mkmsr.errors import nearest
+from mkmsr.errors import ConfigError, nearest
 from mkmsr.processes import ALONE, Processes, is_restarted, joined, own_device
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def train(
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     refit: Annotated[bool, Parameter(negative=())] = False,
     resume: Annotated[bool, Parameter(negative=())] = False,
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
     from_: Annotated[Path | None, Parameter(name="--from")] = None,
     process_timeout: Annotated[float, Parameter(validator=Number(gt=0))] = 300.0,
     common: Common = COMMON,
@@ -62,7 +63,7 @@ def train(
     Args:
         data: Prepared data.
         out: Run folder: config.toml, history.jsonl, metrics.json, ranks.parquet, report.html, checkpoint/, bundle/. An
-            older run there is replaced, unless --resume goes on with it.
+            older run there that is finished is replaced, unless --resume finds that it is the same.
         model: Name of the model, see `mkmsr models`; by default the one that the settings file names.
         config: Settings file (TOML) with the tables model and training.
         set_: Settings that override the file: model.dim=64 training.optimiser.learning_rate=0.002
@@ -73,6 +74,7 @@ def train(
         threads: Processor threads of PyTorch.
         refit: Afterwards fit again on train and validation together, for the epochs that validation chose.
         resume: Go on from the folder's last checkpoint.
+        overwrite: Start over, although the folder holds a run that was interrupted, or is still going on.
         from_: Bundle of an older model to go on from on a newer log: same model and settings, known ids keep their
             vectors, the optimiser starts anew.
         process_timeout: Under torchrun, seconds that a process waits for the others before it calls them gone.
@@ -80,6 +82,8 @@ def train(
     with terminal(common) as screen, joined(timeout=process_timeout) as processes:
         if processes.is_first:
             check_output(out, "config.toml")
+            if not (resume or overwrite or is_restarted()):
+                check_interrupted(out)
         else:
             screen.mute()
         flags = {"strategy": strategy, "epochs": epochs, "threads": threads}
@@ -113,6 +117,21 @@ def train(
         screen.say(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
         screen.say(f"model: {out}/bundle; report: {out}/report.html")
         screen.next("evaluate", f"{out}/bundle", data)
+
+
+def check_interrupted(folder: Path) -> None:
+    """Make sure that no interrupted run is lost because somebody forgot --resume, nor one that is still going on.
+
+    Raises:
+        ConfigError: The folder holds a checkpoint of a run that is not finished.
+    """
+    checkpoints = (folder / each / "checkpoint.json" for each in ("checkpoint", "refit/checkpoint"))
+    if not (folder / "metrics.json").is_file() and any(each.is_file() for each in checkpoints):
+        raise ConfigError(
+            f"{folder} holds a run that was interrupted or is still going on: --resume goes on with it, --overwrite "
+            "starts over, another --out leaves it alone",
+            key="--out",
+        )
 
 
 def train_into(

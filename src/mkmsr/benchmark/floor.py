@@ -48,7 +48,7 @@ class CatalogueFloor:
         with torch.no_grad():
             self.table.weight.normal_(std=dim**-0.5, generator=generator)
         self.table.to(device)
-        if own_products and self.table.weight.device.type == "cpu":
+        if own_products:
             store_by_columns(self.table.weight)
         self.table.weight.grad = torch.zeros_like(self.table.weight)
         self.optimiser = build_optimiser(self.table, config)

@@ -185,9 +185,7 @@ class _TargetLogSoftmax(torch.autograd.Function):
         of_values = residual[rows, columns] * scale[rows, 0] if ctx.needs_input_grad[5] else None
         of_all = (residual * scale).T if ctx.needs_input_grad[6] else None
         of_queries = ctx.multiply(residual, items).mul_(scale)
-        scaled = queries * scale
-        by_columns = is_by_columns(items)
-        of_items = ctx.multiply(scaled.T, residual).T if by_columns else ctx.multiply(residual.T, scaled)
+        of_items = _of_items(residual, queries * scale, items, ctx.multiply)
         return of_queries, of_items, None, None, None, of_values, of_all, None
 
 
@@ -196,6 +194,13 @@ def _softmax_(scores: Tensor) -> Tensor:
     if scores.is_contiguous():
         return torch.softmax(scores, 1, out=scores)
     return torch.softmax(scores.T, 0, out=scores.T).T
+
+
+def _of_items(residual: Tensor, queries: Tensor, items: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """residual.T @ queries, the gradient by the items, stored as they are. [B, V], [B, D], [V, D] -> [V, D]."""
+    if is_by_columns(items):
+        return multiply(queries.T.contiguous(), residual).T
+    return multiply(residual.T, queries)
 
 
 class _RoundedTargetLogSoftmax(torch.autograd.Function):
@@ -215,10 +220,7 @@ class _RoundedTargetLogSoftmax(torch.autograd.Function):
         queries, rounded, residual = ctx.saved_tensors
         scale = -gradients[0][:, None]
         of_queries = (residual @ rounded).to(queries.dtype).mul_(scale)
-        scaled = (queries * scale).bfloat16()
-        by_columns = is_by_columns(rounded)
-        of_items = (scaled.T.contiguous() @ residual).T if by_columns else residual.T @ scaled
-        of_items = of_items.to(queries.dtype)
+        of_items = _of_items(residual, (queries * scale).bfloat16(), rounded, torch.mm).to(queries.dtype)
         return of_queries, of_items, None
 
 

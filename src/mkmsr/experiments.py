@@ -36,6 +36,7 @@ from mkmsr.evaluation.showcase import showcase
 from mkmsr.files import atomic_write
 from mkmsr.models import ModelEntry, ModelSizes, SessionModel, model_entry
 from mkmsr.processes import ALONE, Processes
+from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit, fitting_data
 from mkmsr.training.checkpoint import differences
@@ -183,8 +184,7 @@ def run_experiment(
     if processes.is_first:
         if not resume:
             _clear(folder)
-        saved = (folder / each / "checkpoint.json" for each in ("checkpoint", "refit/checkpoint"))
-        if not (resume and any(each.is_file() for each in saved)):  # One of another run is an error further on.
+        if not (resume and has_checkpoint(folder)):  # One of another run is an error further on.
             atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
     if config.training.threads:
         torch.set_num_threads(config.training.threads)

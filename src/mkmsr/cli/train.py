@@ -83,7 +83,7 @@ def train(
         if processes.is_first:
             check_output(out, "config.toml")
             if not (resume or overwrite or is_restarted()):
-                check_interrupted(out)
+                _check_interrupted(out)
         else:
             screen.mute()
         flags = {"strategy": strategy, "epochs": epochs, "threads": threads}
@@ -119,14 +119,16 @@ def train(
         screen.next("evaluate", f"{out}/bundle", data)
 
 
-def check_interrupted(folder: Path) -> None:
+def _check_interrupted(folder: Path) -> None:
     """Make sure that no interrupted run is lost because somebody forgot --resume, nor one that is still going on.
 
     Raises:
         ConfigError: The folder holds a checkpoint of a run that is not finished.
     """
-    checkpoints = (folder / each / "checkpoint.json" for each in ("checkpoint", "refit/checkpoint"))
-    if not (folder / "metrics.json").is_file() and any(each.is_file() for each in checkpoints):
+    from mkmsr.experiments import METRICS_FILE
+    from mkmsr.reports.run_folder import has_checkpoint
+
+    if has_checkpoint(folder) and not (folder / METRICS_FILE).is_file():
         raise ConfigError(
             f"{folder} holds a run that was interrupted or is still going on: --resume goes on with it, --overwrite "
             "starts over, another --out leaves it alone",

@@ -12,7 +12,7 @@ from mkmsr.errors import DataError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.training.history import EpochRecord, read_history
 
-__all__ = ["EvaluatedRun", "RunFolder", "read_evaluated_run", "read_run_folder"]
+__all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]
 
 _DOCUMENT_KEYS = ("model", "split", "examples", "candidates", "metrics", "intervals", "slices")
 
@@ -55,6 +55,11 @@ class RunFolder:
     config: str
     history: tuple[EpochRecord, ...]
     examples: Mapping[str, Any]
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run left a checkpoint behind, of its fit or of its refit."""
+    return any((folder / each / "checkpoint.json").is_file() for each in ("checkpoint", "refit/checkpoint"))
 
 
 def read_run_folder(folder: str | Path) -> RunFolder:

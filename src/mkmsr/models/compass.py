@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mkmsr.data.batching import EarlierBatch, SessionBatch, TripleBatch
+from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.composition import ComposedVectors
@@ -27,26 +27,28 @@ from mkmsr.layers.copying import CopyAttention, repeat_likelihood
 from mkmsr.layers.dropout import dropout, fixed_masks
 from mkmsr.layers.ggnn import GGNN
 from mkmsr.layers.matching import AttributeMatch
+from mkmsr.layers.recent_items import RecentItems
 from mkmsr.layers.rows import unit_rows
 from mkmsr.layers.segments import segment_log_softmax
-from mkmsr.layers.softmax import SparseScores
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.layers.wanting import WantedOperation
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
-from mkmsr.models.compass_earlier import EarlierVisits
+from mkmsr.models.compass_earlier import EarlierVisits, visits_of
 from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample, explore_scores
 from mkmsr.models.compass_gates import SMALLEST, MixtureGates
 from mkmsr.models.compass_knowledge import items_and_attributes, newcomers
 from mkmsr.models.compass_lift import lifted
 from mkmsr.models.compass_mixture import COMPONENTS, Mixture, add_lists
-from mkmsr.models.compass_similar import Similar, SimilarSessions
+from mkmsr.models.compass_similar import Similar, SimilarSessions, no_similar
 from mkmsr.models.voting import Votes
 
 __all__ = ["Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
 
 _FEATURES = 6
+_OWN_START = ("vectors.", "copying.", "matching.", "recent.", "wanting.", "earlier.", "similar.")
+"""Parts that draw their weights themselves."""
 _LAST = -1e4
 """Popularity of an item that was added without any known attribute: probability 0."""
 _START_SCALE = 16.0
@@ -88,6 +90,8 @@ class Compass(SessionModel):
             self.operation_gru = TreeGRU(dim, dim)
             part_dims.append(dim)
         self.readout = SoftAttention(part_dims, dim)
+        if explore.recent_items:
+            self.recent = RecentItems(sizes.num_operations if config.operations else 0)
         self.register_buffer("masks", fixed_masks(explore.masks, dim, config.dropout))
         self.log_scale = nn.Parameter(torch.empty(()))
         width, components = sum(part_dims), len(COMPONENTS) - (not config.earlier_visits)
@@ -124,10 +128,12 @@ class Compass(SessionModel):
         """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); layers start as their own files say."""
         bound = 1 / math.sqrt(self.config.dim)
         for name, parameter in self.named_parameters():
-            if not name.startswith(("vectors.", "copying.", "matching.", "wanting.", "earlier.", "similar.")):
+            if not name.startswith(_OWN_START):
                 nn.init.uniform_(parameter, -bound, bound)
         self.vectors.reset_parameters()
         self.readout.start_at_last_event()
+        if self.config.explore.recent_items:
+            self.recent.reset_parameters()
         if self.has_matching:
             self.matching.reset_parameters()
         nn.init.constant_(self.log_scale, math.log(_START_SCALE))
@@ -228,8 +234,7 @@ class Compass(SessionModel):
         return likelihood_B
 
     def score(self, batch: SessionBatch) -> Tensor:
-        vectors_VD = self.vectors()
-        return self._score(batch, vectors_VD, self.candidates(vectors_VD).T)
+        return self.scorer()(batch)
 
     def scorer(self) -> Scorer:
         vectors_VD = self.vectors()
@@ -250,14 +255,19 @@ class Compass(SessionModel):
 
     def mixture(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> Mixture:
         """Everything that p(j | s) is made of, given the vectors of all items, or of those that stand in the batch."""
-        parts = self._micro_behaviours(batch, vectors_VD)
+        graph = batch.graph_for(self.item_ggnn.steps)
+        vectors_UD = vectors_VD[graph.distinct]
+        parts = self._micro_behaviours(batch, vectors_UD)
         wanted_B = self._wanted(batch)
         session_BD = self.readout(parts, batch.rows, batch.last)
+        if self.config.explore.recent_items:
+            items_PD = self._drop(vectors_UD[graph.node_value[graph.alias]])
+            session_BD = self.recent(session_BD, items_PD, self._operations(batch), batch.rows, batch.last)
         if wanted_B is not None:
             session_BD = self.wanting.of_sessions(session_BD, wanted_B)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
-        similar = self._similar(batch)
+        similar: Similar = self.similar(batch) if self.config.neighbours else no_similar(batch, self.popularity)
         views = [self._drop(session_BD)] if self.training else [session_BD * mask_D for mask_D in self.masks]
         mixture = Mixture(
             queries=tuple(self._query(view_BD) for view_BD in views),
@@ -280,7 +290,8 @@ class Compass(SessionModel):
 
     def attention(self, batch: SessionBatch, vectors_VD: Tensor) -> Tensor:
         """How much the readout weighs each event, not normalised. Shape [P]."""
-        return self.readout.weights(self._micro_behaviours(batch, vectors_VD), batch.rows, batch.last)
+        vectors_UD = vectors_VD[batch.graph_for(self.item_ggnn.steps).distinct]
+        return self.readout.weights(self._micro_behaviours(batch, vectors_UD), batch.rows, batch.last)
 
     def prior(self) -> Tensor:
         """What each item's explore score begins with: its popularity, or the chances of an item without events. [V].
@@ -302,10 +313,9 @@ class Compass(SessionModel):
         popularity = self.prior() if prior is None else prior
         return torch.cat([unit_rows(vectors_VD), popularity[:, None]], dim=1)
 
-    def _micro_behaviours(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> list[Part]:
+    def _micro_behaviours(self, batch: SessionBatch, vectors_UD: Tensor) -> list[Part]:
         graph = batch.graph_for(self.item_ggnn.steps)
-        entering_UD = self._drop(vectors_VD[graph.distinct])
-        states_ND = self.item_ggnn(entering_UD, graph.node_value, graph.incoming, graph.outgoing)
+        states_ND = self.item_ggnn(self._drop(vectors_UD), graph.node_value, graph.incoming, graph.outgoing)
         parts = [Part(states_ND, graph.alias)]
         if self.config.operations:
             tree = batch.operation_tree
@@ -330,25 +340,17 @@ class Compass(SessionModel):
     def _copies(self, batch: SessionBatch, events_PD: Tensor, wanted_B: Tensor | None) -> Tensor:
         if not self.config.copy_past:
             return events_PD.new_zeros(len(events_PD))
-        operations = batch.operations if self.config.operations else torch.zeros_like(batch.operations)
-        log_shares: Tensor = self.copying(events_PD, operations, batch.rows, batch.last)
+        log_shares: Tensor = self.copying(events_PD, self._operations(batch), batch.rows, batch.last)
         if wanted_B is not None:
             log_shares = log_shares + self.wanting.of_copies(batch.operations, wanted_B[batch.rows])
             log_shares = segment_log_softmax(log_shares, batch.rows, len(batch))
         return log_shares.exp()
 
-    def _similar(self, batch: SessionBatch) -> Similar:
-        if self.config.neighbours:
-            similar: Similar = self.similar(batch)
-            return similar
-        rows, items, nothing = batch.rows[:0], batch.items[:0], self.popularity[:0]
-        return Similar(Votes(rows, items, nothing), SparseScores(rows, items, nothing))
-
     def _earlier(
         self, batch: SessionBatch, mixture: Mixture, query_BD: Tensor, vectors_VD: Tensor | SomeVectors
     ) -> Votes:
         """The items of the visitors' earlier sessions, as probabilities."""
-        visits = self._visits(batch)
+        visits = visits_of(batch)
         rows, items = visits.rows, visits.items
         scores_H = (query_BD[rows, :-1] * unit_rows(vectors_VD[items])).sum(1)
         scores_H = scores_H + mixture.evidence.at(rows, items, len(self.popularity))
@@ -358,9 +360,8 @@ class Compass(SessionModel):
         votes: Votes = self.earlier(visits, scores_H, len(batch))
         return votes
 
-    @staticmethod
-    def _visits(batch: SessionBatch) -> EarlierBatch:
-        return EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
+    def _operations(self, batch: SessionBatch) -> Tensor:
+        return batch.operations if self.config.operations else torch.zeros_like(batch.operations)
 
     def _log_gates(self, batch: SessionBatch, last_BD: Tensor, votes: Votes, wanted_B: Tensor | None) -> Tensor:
         """Log weights of the components; one that is off, or has nothing to say, has weight zero. Shape [B, C]."""
@@ -380,7 +381,7 @@ class Compass(SessionModel):
         nowhere_B = torch.zeros_like(candidates_B, dtype=torch.bool)
         silent = [nowhere_B, nowhere_B if config.copy_past else ~nowhere_B, candidates_B == 0]
         if config.earlier_visits:
-            features += self.earlier.of_sessions(self._visits(batch)).to(last_BD).unbind(1)
+            features += self.earlier.of_sessions(visits_of(batch)).to(last_BD).unbind(1)
             silent.append(features[_FEATURES] == 0)
         extra_BC = None if wanted_B is None else self.wanting.gates(wanted_B)
         log_gates_BC: Tensor = self.gates(last_BD, torch.stack(features, 1), torch.stack(silent, 1), extra_BC)

@@ -82,6 +82,8 @@ class ExploreConfig(StrictModel):
     masks: Annotated[int, Field(ge=1, le=1024)] = 4
     """Dropout masks of the session's vector under which the catalogue is looked at when scoring; the mean counts. The
     whole vector alone (1) is surer of itself than what it has learnt allows."""
+    recent_items: bool = True
+    """Whether the session's vector has a direct path from its items, see `RecentItems`."""
     own_task: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of the training signal that is this component's own likelihood: what neighbours and copies explain is then
     still learnt by the vectors, which new items depend on."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mkmsr.data.batching import EarlierBatch
+from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.layers.segments import segment_log_softmax
 from mkmsr.models.voting import Votes
 
-__all__ = ["EarlierVisits"]
+__all__ = ["EarlierVisits", "visits_of"]
 
 _RANKS = 50
 
@@ -62,3 +62,8 @@ class EarlierVisits(nn.Module):
         """What the gates look at. Shape [B, `features`]."""
         counts_B = earlier.offsets.diff().float()
         return torch.stack([(counts_B > 0).float(), counts_B.log1p()], dim=1)
+
+
+def visits_of(batch: SessionBatch) -> EarlierBatch:
+    """The items of the visitors' earlier sessions; none where the data do not know visitors."""
+    return EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier

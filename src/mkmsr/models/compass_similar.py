@@ -22,7 +22,7 @@ from mkmsr.models.neighbour_index import SessionIndex
 from mkmsr.models.second_round import second_round
 from mkmsr.models.voting import Votes
 
-__all__ = ["Similar", "SimilarSessions"]
+__all__ = ["Similar", "SimilarSessions", "no_similar"]
 
 
 class Similar(NamedTuple):
@@ -98,3 +98,9 @@ class SimilarSessions(nn.Module):
             votes.joined(more_votes, weight, num_rows, num_columns).summed(num_columns),
             counts.and_also(more_counts).summed(num_columns),
         )
+
+
+def no_similar(batch: SessionBatch, like: Tensor) -> Similar:
+    """What is said where there are no neighbours; numbers are of the kind of `like`."""
+    rows, items, nothing = batch.rows[:0], batch.items[:0], like[:0]
+    return Similar(Votes(rows, items, nothing), SparseScores(rows, items, nothing))

@@ -29,6 +29,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "without popularity": {"explore": {"popularity": 0.0}},
     "without chances of new items": {"explore": {"novelty": 0.0}},
     "without masks": {"explore": {"masks": 1}},
+    "without recent items": {"explore": {"recent_items": False}},
     "without copies": {"copy_past": False},
     "without neighbours": {"neighbours": False},
     "without neighbours by kind": {"retrieval": {"kind_weight": 0.0}},

@@ -18,7 +18,7 @@ class RecentItems(nn.Module):
 
         s' = s / |s| + w r / |r|,    r = sum over events t of age[L - t] operation[o_t] x_t / |x_t|
 
-    A sum of a few items has little to learn, and so serves where the encoder has seen too little.
+    The sum has little to learn, and needs no encoder that has seen its items.
 
     Args:
         num_operations: O - 1; 0 where operations do not count.

@@ -45,7 +45,7 @@ class EventPart:
         item: Its item.
         operation: Its operation.
         copied: Its part of the probability, if it is an event of the recommended item, else 0.
-        attention: Weight of the event in the session's vector, not normalised.
+        attention: Weight of the event in what the encoder makes of the session, not normalised.
         effect: log p(j | s) - log p(j | s without this event); None where it is the only event.
     """
 

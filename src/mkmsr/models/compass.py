@@ -4,8 +4,8 @@
                [+ g_earlier p_earlier(j)]
 
 x_j is composed of an id and of attributes, so that a new item is scored from its first minute; q is MKM-SR's encoder of
-micro-behaviours, seen through a dropout mask m in training and through several fixed ones afterwards; copies weigh the
-events of the session itself; neighbours are training sessions that resemble it. The weights g depend on the session.
+micro-behaviours with a direct path from the items, seen through a dropout mask m, through several fixed ones when
+scoring; copies weigh the session's own events; neighbours are training sessions like it. The weights g depend on it.
 Where visitors are known, the items of their earlier sessions are one component more. When scoring, similar sessions
 lift items once more, see `compass_lift`.
 Dimension letters: B sessions, P events, M votes, D embedding size, V catalogue + 1, C components, K masks.

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from mkmsr.config import StrictModel
+from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
@@ -49,3 +50,8 @@ def fitted(name: str, dataset: PreparedDataset, **settings: object) -> tuple[Str
     model = entry.build(config, sizes)
     model.observe(TrainingData(dataset.train, dataset.examples(dataset.train), knowledge))
     return config, model.eval()
+
+
+def batch_of(dataset: PreparedDataset) -> SessionBatch:
+    """Some examples of several sessions, long prefixes and short ones."""
+    return collate(dataset.examples(dataset.train), np.arange(40, 75))

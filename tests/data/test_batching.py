@@ -42,6 +42,7 @@ def test_events_know_their_row_and_their_place(examples: ExampleTable) -> None:
     assert batch.lengths.tolist() == lengths
     assert batch.rows.tolist() == [row for row, length in enumerate(lengths) for _ in range(length)]
     assert batch.positions.tolist() == [place for length in lengths for place in range(length)]
+    assert batch.ages.tolist() == [age for length in lengths for age in reversed(range(length))]
     assert batch.items[batch.last].tolist() == [items[-1] for items, _ in prefixes(batch)]
 
 

@@ -36,7 +36,8 @@ def test_session_vectors_follow_the_formula() -> None:
         begin += len(session)
     operations = torch.tensor([operation for session in SESSIONS for operation in session])
     rows = torch.repeat_interleave(torch.arange(len(SESSIONS)), lengths)
-    found = recent(sessions_BD, items_PD, operations, rows, lengths.cumsum(0) - 1)
+    ages = torch.tensor([age for session in SESSIONS for age in reversed(range(len(session)))])
+    found = recent(sessions_BD, items_PD, operations, ages, rows)
     torch.testing.assert_close(found, torch.stack(expected))
 
 

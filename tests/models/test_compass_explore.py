@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_shop import fitted, small_shop
+from small_shop import batch_of, fitted, small_shop
 from torch import Tensor
 
-from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.layers.sampled_columns import SampledColumns
 from mkmsr.layers.softmax import SparseScores
@@ -30,11 +29,6 @@ def compass(shop: PreparedDataset, **settings: object) -> Compass:
         for table in model.item_tables():
             table.weight[0] = 0
     return model
-
-
-def batch_of(shop: PreparedDataset) -> SessionBatch:
-    examples = shop.examples(shop.train)
-    return collate(examples, torch.arange(40, 75).numpy())
 
 
 def every_item_once(model: Compass) -> Negatives:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from small_shop import fitted, small_shop
+from small_shop import batch_of, fitted, small_shop
 from torch import Tensor
 
-from mkmsr.data.batching import SessionBatch, collate
+from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.layers.rows import unit_rows
 from mkmsr.models.compass import Compass
@@ -16,10 +16,6 @@ def compass(shop: PreparedDataset, *, operations: bool = True, **explore: object
     _, model = fitted("compass", shop, dim=8, operations=operations, explore={"masks": 1, **explore})
     assert isinstance(model, Compass)
     return model.eval()
-
-
-def batch_of(shop: PreparedDataset) -> SessionBatch:
-    return collate(shop.examples(shop.train), torch.arange(40, 75).numpy())
 
 
 def query(model: Compass, batch: SessionBatch) -> Tensor:

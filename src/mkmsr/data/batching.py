@@ -153,6 +153,11 @@ class SessionBatch:
         return torch.arange(len(self.items), device=self.items.device) - self.offsets[self.rows]
 
     @cached_property
+    def ages(self) -> Tensor:
+        """Events of the prefix since each of its events, 0 for the newest. Shape [P]."""
+        return self.last[self.rows] - torch.arange(len(self.items), device=self.items.device)
+
+    @cached_property
     def graph(self) -> SessionGraph:
         """The item-transition graph of every prefix."""
         return build_session_graph(self.items, self.rows)

@@ -51,15 +51,14 @@ class CopyAttention(nn.Module):
         nn.init.zeros_(self.age.weight)
         nn.init.zeros_(self.pair.weight)
 
-    def forward(self, events: Tensor, operations: Tensor, rows: Tensor, last: Tensor) -> Tensor:
-        """events [P, D], operations [P], rows [P] (session of each event), last [B] (newest events) -> [P]."""
+    def forward(self, events: Tensor, operations: Tensor, ages: Tensor, rows: Tensor, last: Tensor) -> Tensor:
+        """events [P, D], operations, ages and rows (session of each event) [P], last [B] (newest events) -> [P]."""
         newest_PD = self.of_last(events[last])[rows]
-        ages = (last[rows] - torch.arange(len(rows), device=rows.device)).clamp(max=self.age.num_embeddings - 1)
         pairs = operations * self.num_columns + operations[last][rows]
         logits_P = (
             self.of_event(events).squeeze(1)
             + (events * newest_PD).sum(1) / math.sqrt(self.dim)
-            + self.age(ages).squeeze(1)
+            + self.age(ages.clamp(max=self.age.num_embeddings - 1)).squeeze(1)
             + self.pair(pairs).squeeze(1)
         )
         return segment_log_softmax(logits_P, rows, len(last))

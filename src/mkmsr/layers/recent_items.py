@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.layers.rows import unit_rows
+from mkmsr.layers.segments import segment_sum
 
 __all__ = ["RecentItems"]
 
@@ -27,7 +28,7 @@ class RecentItems(nn.Module):
     Source: this project; a decay by age is what neighbour models weigh a prefix with.
     """
 
-    def __init__(self, num_operations: int, *, ages: int = 29):
+    def __init__(self, num_operations: int, *, ages: int = 28):
         super().__init__()
         self.age = nn.Parameter(torch.empty(ages))
         self.operation = nn.Parameter(torch.empty(num_operations + 1))
@@ -41,9 +42,8 @@ class RecentItems(nn.Module):
             self.operation.fill_(1.0)
             self.weight.fill_(0.5)
 
-    def forward(self, session: Tensor, items: Tensor, operations: Tensor, rows: Tensor, last: Tensor) -> Tensor:
-        """s [B, D], x [P, D], operations [P], rows [P] (session of each event), last [B] (newest events) -> [B, D]."""
-        ages = (last[rows] - torch.arange(len(rows), device=rows.device)).clamp(max=len(self.age) - 1)
-        weights_P = self.age[ages] * self.operation[operations]
-        recent_BD = torch.zeros_like(session).index_add(0, rows, weights_P[:, None] * unit_rows(items))
+    def forward(self, session: Tensor, items: Tensor, operations: Tensor, ages: Tensor, rows: Tensor) -> Tensor:
+        """s [B, D], x [P, D], operations, ages and rows (session of each event) [P] -> [B, D]."""
+        weights_P = self.age[ages.clamp(max=len(self.age) - 1)] * self.operation[operations]
+        recent_BD = segment_sum(weights_P[:, None] * unit_rows(items), rows, len(session))
         return unit_rows(session) + self.weight * unit_rows(recent_BD)

@@ -262,7 +262,7 @@ class Compass(SessionModel):
         session_BD = self.readout(parts, batch.rows, batch.last)
         if self.config.explore.recent_items:
             items_PD = self._drop(vectors_UD[graph.node_value[graph.alias]])
-            session_BD = self.recent(session_BD, items_PD, self._operations(batch), batch.rows, batch.last)
+            session_BD = self.recent(session_BD, items_PD, self._operations(batch), batch.ages, batch.rows)
         if wanted_B is not None:
             session_BD = self.wanting.of_sessions(session_BD, wanted_B)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
@@ -328,7 +328,7 @@ class Compass(SessionModel):
         event, attributes, shares = self.vectors.attributes_of(batch.items)
         rows = batch.rows[event]
         relations = self.vectors.relation_of[attributes]
-        weights_AB: Tensor = self.matching(attributes, relations, shares, batch.last[rows] - event, rows, len(batch))
+        weights_AB: Tensor = self.matching(attributes, relations, shares, batch.ages[event], rows, len(batch))
         return weights_AB
 
     def _wanted(self, batch: SessionBatch) -> Tensor | None:
@@ -340,7 +340,7 @@ class Compass(SessionModel):
     def _copies(self, batch: SessionBatch, events_PD: Tensor, wanted_B: Tensor | None) -> Tensor:
         if not self.config.copy_past:
             return events_PD.new_zeros(len(events_PD))
-        log_shares: Tensor = self.copying(events_PD, self._operations(batch), batch.rows, batch.last)
+        log_shares: Tensor = self.copying(events_PD, self._operations(batch), batch.ages, batch.rows, batch.last)
         if wanted_B is not None:
             log_shares = log_shares + self.wanting.of_copies(batch.operations, wanted_B[batch.rows])
             log_shares = segment_log_softmax(log_shares, batch.rows, len(batch))

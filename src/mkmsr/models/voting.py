@@ -222,7 +222,7 @@ class VotingModel(SessionModel):
         scores_BV[own] *= self.voting.own_votes
         highest_B1 = scores_BV.amax(dim=1, keepdim=True)
         scores_BV /= torch.where(highest_B1 > 0, highest_B1, 1)
-        places = (batch.lengths[batch.rows] - batch.positions).clamp(max=_PLACES)
+        places = (batch.ages + 1).clamp(max=_PLACES)
         scores_BV.index_put_(own, self.voting.remind * self.returns[places], accumulate=True)
         if self.voting.remind_earlier > 0 and batch.earlier is not None:
             weights = self.voting.remind_earlier / (1 + batch.earlier.ranks)
@@ -273,7 +273,7 @@ def prefix_values(batch: SessionBatch, values: Tensor, num_columns: int, decay: 
     first[1:] = ordered[1:] != ordered[:-1]
     events = len(keys) - 1 - order[first].sort().values
     rows = batch.rows[events]
-    steps = batch.last[rows] - events
+    steps = batch.ages[events]
     return PrefixItems(rows, values[events], steps, decay(steps, batch.lengths[rows]))
 
 

@@ -163,12 +163,13 @@ class _View:
         self.gates = self.mixture.log_gates[0].exp().tolist()
         self.query_D = torch.stack(self.mixture.queries).mean(0)[0, :-1]
         self.log_explore_V = explore_scores(model.vectors, self.mixture, model.candidates(self.vectors_VD).T)[0]
-        self.log_p_V = model.score(batch)[0]
+        score = model.scorer()
+        self.log_p_V = score(batch)[0]
         self.attention = model.attention(batch, self.vectors_VD).tolist()
         match_AB = self.mixture.match_weights
         self.match_A = None if match_AB is None else match_AB[:, 0]
         shorter = _without_each_event(batch)
-        self.shorter_LV = None if shorter is None else model.score(shorter)
+        self.shorter_LV = None if shorter is None else score(shorter)
 
     def explanation(self, item: int) -> Explanation:
         """All parts of one item's score."""

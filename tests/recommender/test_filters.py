@@ -61,6 +61,20 @@ def test_one_id_in_place_of_several_is_an_error(recommender: Recommender) -> Non
         Filters(only="plain")
 
 
+def test_ids_that_can_be_read_only_once_hold_for_every_call(recommender: Recommender) -> None:
+    filters = Filters(
+        exclude=(each for each in ["plain"]),  # type: ignore[arg-type]
+        only=(each for each in ["plain", "item-07"]),  # type: ignore[arg-type]
+    )
+    assert ranked(recommender, filters) == ranked(recommender, filters) == ["item-07"]
+    assert ranked(recommender, Filters(only=[])) == []
+
+
+def test_a_text_in_place_of_a_condition_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="'colour=red' is no condition; parse_condition makes one of a text"):
+        Filters(where=["colour=red"])  # type: ignore[list-item]
+
+
 def test_facts_are_seen_by_filters_alone(recommender: Recommender) -> None:
     before = ranked(recommender)
     recommender.set_facts({"price": {"plain": 9.5, "item-03": [30, 8], "item-04": 50}, "in_stock": {"item-04": "no"}})

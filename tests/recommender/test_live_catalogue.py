@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from planted_recommender import series_shop, trained
+from small_shop import fitted, small_shop
 
-from mkmsr.bundle import load_bundle
+from mkmsr.bundle import load_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
+from mkmsr.models import TrainingData
 from mkmsr.recommender import Recommender
 
 NEW = "fresh off the truck"
@@ -150,14 +153,55 @@ def test_attributes_of_another_form_are_a_clear_error(recommender: Recommender) 
         recommender.add_items({"x": "red"})  # type: ignore[dict-item]
 
 
+def test_one_id_in_place_of_several_is_an_error(recommender: Recommender) -> None:
+    """Its letters would be taken for ids: "12" for the items "1" and "2"."""
+    recommender.add_items({each: {"series": "2"} for each in ("1", "2", "12")})
+    for call in (recommender.retire_items, recommender.restore_items):
+        with pytest.raises(ConfigError, match=r"ids: should be a list of item ids, such as \['12'\]"):
+            call("12")
+    with pytest.raises(ConfigError, match=r"items: should be a list of item ids"):
+        recommender.explain(["1"], "12")
+    assert recommender.bundle.retired == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ({"\ud83d": {"series": "2"}}, "holds half a character, which no file can keep"),
+        ({None: {"series": "2"}}, "an item id should be text or a whole number; found None"),
+        ({True: {"series": "2"}}, "an item id should be text or a whole number; found True"),
+        ({1: {"series": "2"}, "1": {"series": "3"}}, "item '1' is there twice: as text and as a number"),
+        (["x"], "items should be attributes by item id"),
+        ({"x": {"series": b"23"}}, "'series' of item 'x' should be text or a number; found b'23'"),
+    ],
+)
+def test_what_no_bundle_could_keep_is_refused_and_changes_nothing(
+    items: Any, message: str, recommender: Recommender, tmp_path: Path
+) -> None:
+    before = recommender.bundle
+    with pytest.raises(DataError, match=message):
+        recommender.add_items(items)
+    assert recommender.bundle is before
+    assert load_bundle(recommender.save(tmp_path / "b")).items == before.items
+
+
+def test_adding_nothing_changes_nothing(tmp_path: Path) -> None:
+    """The data leave new items out: those that training lacks get their chances with the first one that is added."""
+    shop = small_shop(new_items="drop")
+    shop = replace(shop, train=shop.train.select(shop.train.items != shop.items.index("plain")))
+    config, model = fitted("compass", shop, dim=8)
+    model.observe(TrainingData(shop.train, shop.examples(shop.train), shop.knowledge, expects_new_items=False))
+    save_bundle(tmp_path / "b", model, name="compass", config=config, dataset=shop, metrics={})
+    recommender = Recommender.load(tmp_path / "b")
+    before = recommender.recommend(["item-03"], k=1000)
+    assert recommender.add_items({}).added == ()
+    assert recommender.recommend(["item-03"], k=1000) == before
+
+
 @pytest.mark.parametrize(
     ("name", "settings"), [("mkm-sr", {}), ("compass", {"explore": {"attributes": False}}), ("s-pop", {})]
 )
 def test_a_model_that_knows_items_by_id_alone_says_so(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    from small_shop import fitted, small_shop
-
-    from mkmsr.bundle import save_bundle
-
     shop = small_shop()
     config, model = fitted(name, shop, **settings)
     save_bundle(tmp_path / "b", model, name=name, config=config, dataset=shop, metrics={})

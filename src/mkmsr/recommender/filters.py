@@ -83,7 +83,7 @@ class Filters:
             that would be one too many is passed over; one with several values counts for each, one without for none.
 
     Raises:
-        ConfigError: A single text stands where several ids should.
+        ConfigError: A single text stands where several ids should, or a condition is none.
     """
 
     exclude: Collection[str] = ()
@@ -92,8 +92,13 @@ class Filters:
     at_most: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        item_ids(self.exclude, "exclude")
-        item_ids(self.only or (), "only")
+        # Kept as they are now: what can be read only once would be used up by the first look.
+        object.__setattr__(self, "exclude", tuple(item_ids(self.exclude, "exclude")))
+        object.__setattr__(self, "only", None if self.only is None else tuple(item_ids(self.only, "only")))
+        object.__setattr__(self, "where", tuple(self.where))
+        for each in self.where:
+            if not isinstance(each, Condition):
+                raise ConfigError(f"{each!r} is no condition; parse_condition makes one of a text", key="where")
 
 
 NO_FILTERS = Filters()

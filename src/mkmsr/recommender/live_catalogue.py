@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from mkmsr.data.buckets import bucket_of, number_in
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError
+from mkmsr.recommender.filters import item_ids
 
 __all__ = ["Attributes", "CatalogueChange", "Values", "values_of", "with_items", "with_retired", "without_retired"]
 
@@ -53,7 +54,7 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
 
     Raises:
         ConfigError: The model knows items by their ids alone.
-        DataError: An item is in the catalogue already, or its attributes are of another form.
+        DataError: An item is in the catalogue already, or its id or its attributes are of another form.
     """
     if not bundle.model.places_new_items:
         raise ConfigError(
@@ -61,7 +62,9 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
             "composes items of attributes, such as compass, on data with attributes",
             key="model",
         )
-    items = {str(item): attributes for item, attributes in items.items()}
+    items = _by_id(items)
+    if not items:
+        return bundle, CatalogueChange((), (), {})
     if known := [item for item in items if item in bundle.items]:
         hint = "; restore_items brings retired ones back" if known[0] in bundle.retired else ""
         raise DataError(f"item {known[0]!r} is in the catalogue already{hint}")
@@ -93,6 +96,7 @@ def with_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
 
     Raises:
         UnknownIdError: An item is not in the catalogue.
+        ConfigError: A single text stands where several ids should.
     """
     return replace(bundle, retired=bundle.retired | _known(bundle, ids))
 
@@ -102,6 +106,7 @@ def without_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
 
     Raises:
         UnknownIdError: An item is not in the catalogue.
+        ConfigError: A single text stands where several ids should.
     """
     return replace(bundle, retired=bundle.retired - _known(bundle, ids))
 
@@ -111,8 +116,26 @@ def values_of(values: Values) -> Sequence[Value]:
     return values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
 
 
+def _by_id(items: Mapping[Any, Attributes]) -> dict[str, Attributes]:
+    """Attributes by the text of each id."""
+    if not isinstance(items, Mapping):
+        raise DataError(f"items should be attributes by item id; found {items!r:.100}")
+    named: dict[str, Attributes] = {}
+    for item, attributes in items.items():
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise DataError(f"an item id should be text or a whole number; found {item!r:.100}")
+        try:
+            str(item).encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError(f"item id {item!r:.100} holds half a character, which no file can keep") from None
+        if str(item) in named:
+            raise DataError(f"item {str(item)!r} is there twice: as text and as a number")
+        named[str(item)] = attributes
+    return named
+
+
 def _known(bundle: ModelBundle, ids: Iterable[str]) -> frozenset[str]:
-    names = frozenset(map(str, ids))
+    names = frozenset(map(str, item_ids(ids, "ids")))
     bundle.items.indexes(names)
     return names
 
@@ -165,7 +188,7 @@ def _pairs(item: str, attributes: Attributes) -> Iterator[tuple[str, Value]]:
     if not isinstance(attributes, Mapping):
         raise DataError(f"attributes of item {item!r} should be values by relation; found {attributes!r:.100}")
     for relation, values in attributes.items():
-        for value in values_of(values):
+        for value in [values] if isinstance(values, bytes) else values_of(values):
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise DataError(f"attribute {relation!r} of item {item!r} should be text or a number; found {value!r}")
             yield str(relation), value

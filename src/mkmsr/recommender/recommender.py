@@ -214,7 +214,7 @@ class Recommender:
         """Why some items got their scores for a session; see `Explanation`.
 
         Raises:
-            ConfigError: The model has no explanations, or takes no wanted operation.
+            ConfigError: The model has no explanations, or takes no wanted operation; or `items` is a single text.
             UnknownIdError: An item or the operation is not in the catalogue.
             DataError: No event of the session is of a known item, or it has another form.
         """
@@ -223,7 +223,7 @@ class Recommender:
         if not read.items:
             raise DataError("no event of the session is of a known item: its list goes by popularity alone")
         batch = as_batch([read], wanted_operation(bundle, operation)).to(self.device)
-        return explain(bundle, batch, [bundle.items.index(str(item)) for item in items])
+        return explain(bundle, batch, [bundle.items.index(str(item)) for item in item_ids(items, "items")])
 
     def attributes(self, item: str) -> dict[str, list[str]]:
         """What is known about an item: its attribute values by relation name.
@@ -245,7 +245,7 @@ class Recommender:
 
         Raises:
             ConfigError: The model knows items by their ids alone.
-            DataError: An item is in the catalogue already, or its attributes are of another form.
+            DataError: An item is in the catalogue already, or its id or its attributes are of another form.
         """
         with self._changing:
             bundle, change = with_items(self.bundle, items)
@@ -257,6 +257,7 @@ class Recommender:
 
         Raises:
             UnknownIdError: An item is not in the catalogue.
+            ConfigError: `ids` is a single text.
         """
         with self._changing:
             self._serving = (with_retired(self.bundle, ids), self._serving[1])
@@ -266,6 +267,7 @@ class Recommender:
 
         Raises:
             UnknownIdError: An item is not in the catalogue.
+            ConfigError: `ids` is a single text.
         """
         with self._changing:
             self._serving = (without_retired(self.bundle, ids), self._serving[1])

@@ -218,10 +218,21 @@ def test_forged_weights_that_are_not_numbers_are_refused(bundle: Path) -> None:
         ("compass", "vectors.relation_of", lambda relations: relations - 1, "relations of attributes must be"),
         ("compass", "vectors.seen", lambda seen: seen[:-1].clone(), "buffers for other items and attributes"),
         ("compass", "similar.index.session_offsets", lambda offsets: offsets * 2**40, "its rows end at"),
+        (
+            "compass",
+            "similar.index.item_offsets",
+            lambda ends: torch.cat([ends[:1], ends]),
+            "sessions of 38 items, not 37",
+        ),
         ("compass", "similar.index.postings", lambda postings: postings + 1, "sessions by item must be"),
         ("compass", "similar.index.ages", lambda ages: ages[:-1].clone(), "buffers for other sessions"),
         ("compass", "similar.index.kinds.of_item", lambda kinds: kinds - 1, "kinds of items must be"),
         ("compass", "similar.index.kinds.of_item", lambda kinds: kinds[:-1].clone(), "kinds of 36 items, not 37"),
+        ("compass", "similar.index.kinds.of_item", lambda kinds: kinds[:, None].clone(), "kinds of items must be"),
+        ("compass", "similar.index.kinds.offsets", lambda offsets: offsets.flip(0), "sessions by kind: the offsets"),
+        ("compass", "similar.index.kinds.postings", lambda postings: postings[:-1].clone(), "by kind: its rows end at"),
+        ("compass", "similar.index.kinds.signatures", lambda kinds: kinds[:-1].clone(), "signatures of"),
+        ("compass", "vectors.seen", lambda seen: seen[:, None].clone(), "buffers for other items and attributes"),
         ("compass", "popularity", lambda popularity: popularity[:-1].clone(), "popularity is of another shape"),
         ("compass", "masks", lambda masks: masks[:, :-1].clone(), "masks is of another shape"),
         ("compass", "novelty", lambda novelty: novelty[None].clone(), "novelty is of another shape"),
@@ -247,8 +258,22 @@ def test_a_tensor_too_few_is_named(bundle: Path) -> None:
     del tensors["items.weight"]
     (bundle / "weights.safetensors").write_bytes(safetensors.torch.save(tensors))
     resign(bundle)
-    with pytest.raises(BundleError, match=r"other tensors than this model has: items\.weight"):
+    with pytest.raises(BundleError, match=r"other tensors than the model of this release \(lacks items\.weight\)"):
         load_bundle(bundle)
+
+
+def test_a_bundle_from_before_a_part_was_added_says_what_to_do(tmp_path: Path, shop: PreparedDataset) -> None:
+    save(tmp_path / "bundle", shop, "compass")
+    weights = tmp_path / "bundle" / "weights.safetensors"
+    tensors = safetensors.torch.load(weights.read_bytes())
+    older = {name: tensor for name, tensor in tensors.items() if not name.startswith("recent.")}
+    weights.write_bytes(safetensors.torch.save(older))
+    config = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["config"]
+    del config["explore"]["recent_items"]
+    resign(tmp_path / "bundle", config=config)
+    lacking = r"lacks recent\.age, recent\.operation, recent\.weight"
+    with pytest.raises(BundleError, match=rf"{lacking}\): use the release of mkmsr that wrote it, or train again"):
+        load_bundle(tmp_path / "bundle")
 
 
 def test_loading_leaves_the_random_state_alone(bundle: Path) -> None:

@@ -285,8 +285,10 @@ def _check_tensors(model: SessionModel, tensors: Mapping[str, Tensor], path: Pat
     """
     expected = model.state_dict()
     if set(tensors) != set(expected):
-        difference = ", ".join(sorted(set(tensors) ^ set(expected)))
-        raise BundleError(f"other tensors than this model has: {difference}", path=path)
+        differences = {"lacks": set(expected) - set(tensors), "has also": set(tensors) - set(expected)}
+        named = "; ".join(f"{what} {', '.join(sorted(names))}" for what, names in differences.items() if names)
+        advice = "use the release of mkmsr that wrote it, or train again"
+        raise BundleError(f"other tensors than the model of this release ({named}): {advice}", path=path)
     for name, buffer in model.named_buffers():
         if name in tensors and tensors[name].dtype != buffer.dtype:
             kinds = {"expected": buffer.dtype, "found": tensors[name].dtype}

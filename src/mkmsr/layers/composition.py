@@ -119,8 +119,8 @@ class ComposedVectors(nn.Module):
         check_indexes("columns of items by attribute", self.by_attribute_columns, 0, num_rows)
         num_relations = 1 if self.attributes is None else len(self.relation_weight)
         check_indexes("relations of attributes", self.relation_of, 0, num_relations)
-        found = (len(self.seen), len(self.rows) - 1, len(self.by_attribute_rows) - 1, len(self.relation_of))
-        if found != (num_rows, num_rows, num_columns, num_columns):
+        found = (self.seen.numel(), len(self.rows) - 1, len(self.by_attribute_rows) - 1, len(self.relation_of))
+        if found != (num_rows, num_rows, num_columns, num_columns) or self.seen.dim() != 1:
             raise DataError(f"buffers for other items and attributes than {num_rows} and {num_columns}: {found}")
 
     def remember(self, items: Tensor) -> None:

@@ -31,10 +31,11 @@ def check_compressed_rows(name: str, offsets: Tensor, *entries: Tensor) -> None:
 
 
 def check_indexes(name: str, indexes: Tensor, low: int, high: int) -> None:
-    """Make sure that all are whole numbers from `low` to below `high`.
+    """Make sure that they are one row of whole numbers from `low` to below `high`.
 
     Raises:
         DataError: One is not.
     """
-    if indexes.dtype != int64 or (indexes.numel() and not low <= int(indexes.min()) <= int(indexes.max()) < high):
+    inside = not indexes.numel() or low <= int(indexes.min()) <= int(indexes.max()) < high
+    if indexes.dtype != int64 or indexes.dim() != 1 or not inside:
         raise DataError(f"{name} must be whole numbers from {low} to {high - 1}")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.sessions import SessionTable
+from mkmsr.errors import DataError
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 
 __all__ = ["ItemKinds", "PostingLists"]
@@ -105,6 +106,8 @@ class ItemKinds(nn.Module):
         """
         check_compressed_rows("sessions by kind", self.offsets, self.postings, self.posting_events)
         check_indexes("kinds of items", self.of_item, 0, self.num_kinds)
+        if self.signatures.shape != (self.num_kinds - 1,):
+            raise DataError(f"signatures of {list(self.signatures.shape)} kinds, not {self.num_kinds - 1}")
 
     def alike(self, items: Tensor) -> Tensor:
         """All items that are of a kind with one of these, these included if they have a kind. Rising."""

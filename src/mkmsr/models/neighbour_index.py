@@ -126,6 +126,7 @@ class SessionIndex(nn.Module):
 
     def __init__(self, num_columns: int, *, kinds: bool = False):
         super().__init__()
+        self.num_columns = num_columns
         self.kinds = ItemKinds(num_columns) if kinds else None
         empty = torch.zeros(0, dtype=torch.int64)
         for name in ("postings", "posting_events", "items", "item_events", "table_rows", "places"):
@@ -133,11 +134,6 @@ class SessionIndex(nn.Module):
         self.register_buffer("item_offsets", torch.zeros(num_columns + 1, dtype=torch.int64))
         self.register_buffer("session_offsets", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("ages", torch.zeros(0))
-
-    @property
-    def num_columns(self) -> int:
-        """V."""
-        return len(self.item_offsets) - 1
 
     @property
     def num_sessions(self) -> int:
@@ -192,8 +188,12 @@ class SessionIndex(nn.Module):
         check_compressed_rows("items by session", self.session_offsets, self.items, self.item_events)
         check_indexes("items of sessions", self.items, 0, self.num_columns)
         check_indexes("places of sessions", self.places, -1, max(self.num_sessions, 1))
+        if len(self.item_offsets) - 1 != self.num_columns:
+            raise DataError(f"sessions of {len(self.item_offsets) - 1} items, not {self.num_columns}")
         if not len(self.session_offsets) - 1 == len(self.ages) == self.num_sessions:
             raise DataError(f"buffers for other sessions than {self.num_sessions}")
+        if self.kinds is not None:
+            self.kinds.check_buffers()  # Before they are read here.
         for lists in self._posting_lists():
             owner = torch.repeat_interleave(lists.counts)
             check_indexes("sessions by item", lists.postings - owner * self.num_sessions, 0, self.num_sessions)
@@ -202,6 +202,7 @@ class SessionIndex(nn.Module):
 
     def append_items(self, count: int, triples: Tensor) -> None:
         """Make room for items that stand in no indexed session; `triples` as in `build`."""
+        self.num_columns += count
         self.item_offsets = torch.cat([self.item_offsets, self.item_offsets[-1:].expand(count)])
         if self.kinds is not None:
             self.kinds.append_items(count, triples[:, 0], triples[:, 1])

@@ -83,11 +83,10 @@ def encode_knowledge(
     Raises:
         DataError: A relation's name holds an equals sign, which divides relation and value in attribute ids.
     """
-    catalogue = pl.LazyFrame(
-        {"item_id": list(items.ids), "item": np.arange(1, len(items) + 1)}, schema_overrides={"item_id": pl.String}
-    )
+    numbers = {"item_id": list(items.ids), "item": np.arange(1, len(items) + 1)}
+    catalogue = engine.table(pl.LazyFrame(numbers, schema_overrides={"item_id": pl.String}))
     filled = attributes.filter(~nw.col("value").is_null() & (nw.col("value") != ""))
-    known = engine.persist(filled.join(engine.table(catalogue), on="item_id", how="inner"))
+    known = engine.persist(filled.join(catalogue, on="item_id", how="inner"))
     distinct = engine.persist(known.group_by("item", "relation", "value").agg(row=nw.col("row").min()))
     relations = engine.persist(
         _with_index(distinct.group_by("relation").agg(row=nw.col("row").min()), order=["row", "relation"])
@@ -110,19 +109,21 @@ def encode_knowledge(
     graph = KnowledgeGraph(
         array, Vocabulary(names, kind="relation"), Vocabulary(_column(ids, "id", engine), kind="attribute"), len(items)
     )
-    return graph, _left_out(attributes, filled, known, graph, engine)
+    return graph, _left_out(attributes, filled, catalogue, graph, engine)
 
 
-def _left_out(attributes: Query, filled: Query, known: Query, graph: KnowledgeGraph, engine: Engine) -> dict[str, int]:
+def _left_out(
+    attributes: Query, filled: Query, catalogue: Query, graph: KnowledgeGraph, engine: Engine
+) -> dict[str, int]:
     """Counts for the metadata: values that are empty, items unknown to the catalogue, items without any attribute."""
     rows, full = engine.count(attributes), engine.count(filled)
-    named = engine.count(attributes.select("item_id").unique("item_id"))
-    found = engine.count(known.select("item_id").unique("item_id"))
+    named = engine.persist(attributes.select("item_id").unique("item_id"))
+    found = engine.count(named.join(catalogue, on="item_id", how="inner"))
     described = len(np.unique(graph.triples[:, 0]))
     return {
         "rows": rows,
         "empty_values": rows - full,
-        "unknown_items": named - found,
+        "unknown_items": engine.count(named) - found,
         "items_without_attributes": graph.num_items - described,
     }
 

@@ -212,6 +212,23 @@ def test_prepare_maps_columns_and_cuts_sessions_by_gap(call: Any, tmp_path: Path
     assert "no session is left" in narrow.err
 
 
+def test_prepare_says_what_is_left_out_and_how_far_attributes_reach(call: Any, tmp_path: Path) -> None:
+    rows = [f"s{n // 3},i{n % 4},{n}" for n in range(90)] + ["alone,i1,3"]
+    (tmp_path / "log.csv").write_text("\n".join(["session,item,time", *rows, rows[0]]) + "\n")
+    (tmp_path / "attributes.csv").write_text("item,brand\ni0,x\ni1,\nelsewhere,y\n")
+    shown = call("prepare", "events", tmp_path / "log.csv", "--attributes", tmp_path / "attributes.csv",
+                 "--drop-duplicates", "--out", tmp_path / "data")  # fmt: skip
+    assert "assumed: operation: every event has the one operation 'event'\n" in shown.out
+    assert "events: 92 read, 90 kept; left out: 1 that repeat another, 1 in short sessions\n" in shown.out
+    assert "attributes: 1 of 4 items have some; 1 items of the table are not in the catalogue, 1 of 3" in shown.out
+
+
+def test_prepare_says_where_the_kind_stands(call: Any, shop: Path, tmp_path: Path) -> None:
+    shown = call("prepare", shop / "events.parquet", "--out", tmp_path / "data")
+    assert shown.status == 2
+    assert f"its kind goes before it: mkmsr prepare events {shop / 'events.parquet'}" in shown.err
+
+
 def test_prepare_gives_the_same_files_on_another_engine_within_a_memory_limit(
     call: Any, shop: Path, tmp_path: Path
 ) -> None:

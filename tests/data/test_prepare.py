@@ -227,6 +227,14 @@ def test_a_catalogue_from_attributes_needs_attributes():
         prepare(log_of(ROWS), PrepareOptions(catalogue="attributes"))
 
 
+def test_an_attribute_table_of_other_ids_is_remarked_upon(caplog):
+    with caplog.at_level("WARNING"):
+        prepare(log_of(ROWS, attributes=[("a", "brand", "x"), ("A", "brand", "y")]))
+        assert not caplog.text
+        prepare(log_of(ROWS, attributes=[("A", "brand", "x"), ("B", "brand", "y")]))
+    assert "ids must be written alike: 'a' in the log, 'A' in the table" in caplog.text
+
+
 def test_triples_are_distinct_sorted_and_point_behind_the_items():
     attributes = [("b", "shop", "1"), ("a", "brand", "x"), ("a", "shop", "1"), ("a", "shop", "1"), ("b", "brand", "1")]
     knowledge = prepare(log_of(ROWS, attributes=attributes)).knowledge

@@ -58,6 +58,28 @@ def test_columns_are_mapped_by_field(tmp_path):
     assert log.column_names["item_id"] == "sku"
 
 
+@pytest.mark.parametrize("name", ["log.csv", "log.csv.gz", "log.txt"])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_fields_may_stand_between_any_separator(tmp_path, name, in_pieces):
+    path = written(tmp_path, name, CSV.replace(",", ";"))
+    attributes = written(tmp_path, "attributes.csv", "item;brand\na;x, y\n")
+    options = ReadOptions(separator=";", attributes=attributes, scratch=tmp_path if in_pieces else None)
+    log = read_log("events", path, options)
+    assert events_of(log)["item_id"].to_list() == ["a", "b", "a"]
+    assert log.attributes is not None
+    assert log.attributes.collect()["value"].to_list() == ["x, y"]
+
+
+def test_columns_that_are_not_used_and_what_holds_without_them_are_noted(tmp_path):
+    log = read_log("events", written(tmp_path, "log.csv", "user,item,type,ts\nu,a,click,1\nu,b,click,2\n"))
+    assert log.notes["unused_columns"] == ["type", "ts"]
+    assert log.notes["assumed"] == [
+        "operation: every event has the one operation 'event'",
+        "time: the order of the rows counts, and --gap counts rows",
+    ]
+    assert not {"unused_columns", "assumed"} & read_log("events", written(tmp_path, "whole.csv", CSV)).notes.keys()
+
+
 def test_a_field_mapped_to_nothing_is_left_out(tmp_path):
     path = written(tmp_path, "log.csv", CSV.replace("user,", "user,").replace("operation", "session"))
     assert "session_id" in read_log("events", path).columns
@@ -153,10 +175,10 @@ class TestAttributes:
         assert dataset.knowledge.describe_item(1) == {"genre": ["x", "y"]}
 
     def test_unknown_items_and_empty_values_are_counted_not_refused(self, tmp_path):
-        dataset = self.knowledge(tmp_path, "item,brand,shop\na,x,\nghost,x,1\nphantom,y,2\n")
+        dataset = self.knowledge(tmp_path, "item,brand,shop\na,x,\nb,,\nghost,x,1\nphantom,y,2\n")
         assert dataset.metadata["preparation"]["attributes"] == {
-            "rows": 6,
-            "empty_values": 1,
+            "rows": 8,
+            "empty_values": 3,
             "unknown_items": 2,
             "items_without_attributes": 1,
         }
@@ -203,7 +225,19 @@ class TestBadInput:
 
     def test_a_file_with_other_separators_says_what_they_should_be(self, tmp_path):
         message = self.refused(tmp_path, "log.csv", CSV.replace(",", ";"))
-        assert "no column 'item'; the header is a single field, 'user;item;operation;time': fields stand" in message
+        assert "row 1: the header is a single field, 'user;item;operation;time'; fields stand between comm" in message
+        assert message.endswith("others take --separator ';'")
+
+    def test_an_attribute_table_that_calls_its_items_otherwise(self, tmp_path):
+        log = written(tmp_path, "log.csv", CSV.replace("item", "article"))
+        attributes = written(tmp_path, "attributes.csv", "sku,brand\na,x\n")
+        options = ReadOptions(columns={"item": "article"}, attributes=attributes)
+        expected = (
+            r"attributes\.csv: no column of items, which should be called 'item', or 'article' as in the events; the "
+            r"file has sku, brand$"
+        )
+        with pytest.raises(DataError, match=expected):
+            read_log("events", log, options)
 
     def test_a_missing_mapped_column_suggests_the_nearest(self, tmp_path):
         message = self.refused(tmp_path, "log.csv", CSV, columns={"operation": "operatoin"})

@@ -19,6 +19,8 @@ from mkmsr.files import may_replace
 
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit
+    from mkmsr.data.dataset import PreparedDataset
+    from mkmsr.data.prepare import PrepareOptions
 
 __all__ = ["check_output", "describe", "prepare", "show_statistics", "simulate"]
 
@@ -142,6 +144,7 @@ def prepare(
         screen.document({"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds, **counts})
         for key, note in log.notes.items():
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
+        _show_left_out(screen, dataset, options)
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
         screen.next("train", out, "--model", "compass", "--out", f"runs/{dataset.name}")
@@ -188,6 +191,27 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
     if "returning_sessions" in counts["test"]:
         returning = (f"{counts[split]['returning_sessions']:,} of {split.replace('_', ' ')}" for split in splits[:3])
         screen.say(f"sessions of visitors who came back: {', '.join(returning)}")
+
+
+def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions) -> None:
+    """Print what became of the raw events, and how far the attribute table reaches."""
+    events, attributes = (dataset.metadata["preparation"][each] for each in ("events", "attributes"))
+    filtered = events["read"] - events["duplicates_dropped"] - events["events_after_filters"]
+    reasons = {
+        "that repeat another": events["duplicates_dropped"],
+        f"in short sessions{' or of rare items' if options.min_item_events > 1 else ''}": filtered,
+        "of the test, of items that no earlier session has": events["events_of_new_items_dropped"],
+    }
+    lost = [f"{count:,} {reason}" for reason, count in reasons.items() if count]
+    kept = events["events_after_filters"] - events["events_of_new_items_dropped"]
+    screen.say(f"events: {events['read']:,} read, {kept:,} kept{'; left out: ' if lost else ''}{', '.join(lost)}")
+    if attributes:
+        items = len(dataset.items)
+        screen.say(
+            f"attributes: {items - attributes['items_without_attributes']:,} of {items:,} items have some; "
+            f"{attributes['unknown_items']:,} items of the table are not in the catalogue, "
+            f"{attributes['empty_values']:,} of {attributes['rows']:,} values are empty"
+        )
 
 
 def _show_audit(screen: Terminal, found: Audit) -> None:

@@ -37,6 +37,8 @@ class Reading:
         columns: What the file calls its fields: item=sku,operation=type,time=ts,user=uid,session=sid. Only item and one
             of session and user are required.
         multi: Separator of several values in one attribute cell, for example '|'.
+        separator: What stands between the fields of text files, such as ';'; by default commas in .csv, tabs in .tsv
+            and .txt.
         time_unit: Unit of numeric times.
         relations: Relations of item knowledge, separated by commas; the data set's own by default, "none" for none.
         attributes_at: Item knowledge as it was at this time, like 2015-09-01 (UTC); by default before the test begins.
@@ -49,6 +51,7 @@ class Reading:
     attributes: Annotated[str | None, Parameter(group=_GENERIC)] = None
     columns: Annotated[str, Parameter(group=_GENERIC)] = ""
     multi: Annotated[str | None, Parameter(group=_GENERIC)] = None
+    separator: Annotated[str | None, Parameter(group=_GENERIC)] = None
     time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns"], Parameter(group=_GENERIC)] = "auto"
     relations: Annotated[str | None, Parameter(group=_PUBLIC)] = None
     attributes_at: Annotated[datetime | None, Parameter(group=_PUBLIC)] = None
@@ -78,6 +81,7 @@ class Reading:
             columns=_column_names(self.columns),
             attributes=self.attributes,
             multi=self.multi,
+            separator=self.separator,
             time_unit=self.time_unit,
             relations=_relations(self.relations),
             attributes_at=self.attributes_at,
@@ -100,6 +104,8 @@ def known_kind(_type: Any, kind: str) -> None:
     from mkmsr.data.readers import READERS
 
     if kind not in READERS:
+        if "://" in kind or Path(kind).exists():
+            raise ValueError(f"it is a source, and its kind goes before it: mkmsr prepare events {kind}")
         known = "; ".join(f"{name}: {reader.summary}" for name, reader in READERS.items())
         raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS) or '.'} Known: {known}")
 

@@ -156,7 +156,16 @@ def _knowledge(
             raise ConfigError("the log has no attribute table", key="buckets", path=log.path)
         return KnowledgeGraph.empty(len(items)), {}
     attributes = bucketed(log.attributes, options.buckets, seen)
-    return encode_knowledge(engine.table(attributes), items, engine, path=log.path)
+    knowledge, counts = encode_knowledge(engine.table(attributes), items, engine, path=log.path)
+    if not len(knowledge) and counts["unknown_items"]:
+        other = log.attributes.select("item_id").head(1).collect().item()
+        logger.warning(
+            "no item of the log stands in the attribute table; ids must be written alike: %r in the log, %r in the "
+            "table",
+            items.id(1),
+            other,
+        )
+    return knowledge, counts
 
 
 def _extra_items(log: InteractionLog, items: list[str], options: PrepareOptions) -> list[str]:

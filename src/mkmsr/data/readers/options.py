@@ -27,6 +27,9 @@ class ReadOptions(StrictModel):
     Parquet files, or the address of a table in a database."""
     multi: str | None = Field(default=None, min_length=1)
     """Separator of several values in one attribute cell."""
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    """What stands between the fields of text files; None takes it from their names: commas in .csv, tabs in .tsv and
+    .txt."""
     time_unit: TimeUnit = "auto"
     """Unit of numeric times; "auto" tells it from their size."""
     strict: bool = False

@@ -82,7 +82,7 @@ def open_table(source: str | Path, options: ReadOptions, malformed: MalformedRow
     if is_address(source):
         content, label = extract(str(source), scratch), masked(str(source))
         sources = (LogSource(label, sha256(content)),)
-        return _open_text(content, options, malformed, scratch, label=label, sources=sources)
+        return _open_text(content, ",", options, malformed, scratch, label=label, sources=sources)
     if "://" in str(source):
         known = " or ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ConfigError(f"no database that can be read; addresses begin with {known}", path=masked(str(source)))
@@ -91,7 +91,8 @@ def open_table(source: str | Path, options: ReadOptions, malformed: MalformedRow
         raise DataError("no such file", path=path)
     if path.is_dir() or path.suffix.lower() == ".parquet":
         return _open_parquet(path, options)
-    return _open_text(path, options, malformed, scratch, label=str(path), sources=(LogSource.of(path),))
+    separator = options.separator or separator_of(path)
+    return _open_text(path, separator, options, malformed, scratch, label=str(path), sources=(LogSource.of(path),))
 
 
 def _open_parquet(path: Path, options: ReadOptions) -> RawPieces:
@@ -109,6 +110,7 @@ def _open_parquet(path: Path, options: ReadOptions) -> RawPieces:
 
 def _open_text(
     path: Path,
+    separator: str,
     options: ReadOptions,
     malformed: MalformedRows,
     scratch: Scratch,
@@ -118,23 +120,22 @@ def _open_text(
 ) -> RawPieces:
     size = path.stat().st_size * (GZIP_RATIO if is_gzip(path) else 1)
     if options.scratch is not None or size > WHOLE_BYTES:
-        rows = _rows_of_text(path, malformed, scratch, label)
+        rows = _rows_of_text(path, separator, malformed, scratch, label)
         count = int(rows.select(pl.len()).collect().item())
         return RawPieces(rows, tuple(rows.collect_schema().names()), label, sources, count)
     try:
-        return _whole(read_table(path), label, sources)
+        return _whole(read_table(path, separator=separator), label, sources)
     except DataError as error:
         if options.strict or error.row is None or error.row == 1:
             raise
         try:
-            return _whole(_rows_of_text(path, malformed, scratch, label).collect(), label, sources)
+            return _whole(_rows_of_text(path, separator, malformed, scratch, label).collect(), label, sources)
         except DataError:
             raise error from None  # it says more of the first one
 
 
-def _rows_of_text(path: Path, malformed: MalformedRows, scratch: Scratch, label: str) -> pl.LazyFrame:
+def _rows_of_text(path: Path, separator: str, malformed: MalformedRows, scratch: Scratch, label: str) -> pl.LazyFrame:
     """The rows of a text file in a temporary file, without those that are malformed as text."""
-    separator = separator_of(path)
     names = header_names(next(pieces(path), b""), separator, path)
     raw = scan_text(path, names, scratch, separator=separator)
     marked, good = scratch.file(".parquet"), scratch.file(".parquet")

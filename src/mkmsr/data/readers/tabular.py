@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import InteractionLog
-from mkmsr.data.readers.canonical import FIELDS, as_text, canonical_events
+from mkmsr.data.readers.canonical import FIELDS, ONE_OPERATION, as_text, canonical_events
 from mkmsr.data.readers.malformed import MalformedRows, empty, marks
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.pieces import RawPieces, open_table
@@ -21,6 +21,12 @@ __all__ = ["read_events"]
 
 RELATION_BITS = 40
 """Rows of a wide attribute table are numbered relation by relation; one has fewer than 2^40."""
+
+_ABSENT = {
+    "operation": f"every event has the one operation {ONE_OPERATION!r}",
+    "time": "the order of the rows counts, and --gap counts rows",
+}
+"""What holds in a log without such a column."""
 
 _PUBLIC_ONLY = {"relations", "attributes_at"}
 """Options that say what to take from the files of a public data set."""
@@ -44,7 +50,7 @@ def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
     malformed, scratch = MalformedRows(options), Scratch(options.scratch)
     table = open_table(source, options, malformed, scratch)
     columns = _mapping(table, options.columns)
-    notes: dict[str, Any] = {"columns": columns}
+    notes: dict[str, Any] = {"columns": columns, **_not_used(table, columns)}
     events = canonical_events(table, columns, options, malformed, notes, scratch)
     sources = table.sources
     attributes = None
@@ -77,21 +83,29 @@ def _mapping(table: RawPieces, wanted: Mapping[str, str]) -> dict[str, str]:
                 f"unknown field{nearest(field, FIELDS)}; fields: {', '.join(FIELDS)}", key=f"columns.{field}"
             )
     names = [name for name in table.columns if name != ROW]
+    if len(names) == 1 and (others := [each for each in ";,\t|" if each in names[0]]):
+        raise DataError(
+            f"the header is a single field, {names[0]!r}; fields stand between commas in .csv, tabs in .tsv and .txt, "
+            f"others take --separator {others[0]!r}",
+            path=table.label,
+            row=1,
+        )
     own = {field: field for field in FIELDS if field in names and field not in wanted}
     columns = {**own, **{field: column for field, column in wanted.items() if column}}
     check_names(names, table.label, *columns.values())
     for needed in (("item",), ("session", "user")):
         if not set(needed) & set(columns):
             lacking = " or ".join(map(repr, needed))
-            raise DataError(f"no column {lacking}; {_way_out(needed[-1], names)}", path=table.label)
+            way_out = f"say which one it is with --columns {needed[-1]}=NAME, one of {', '.join(names)}"
+            raise DataError(f"no column {lacking}; {way_out}", path=table.label)
     return {field: columns[field] for field in FIELDS if field in columns}
 
 
-def _way_out(field: str, names: list[str]) -> str:
-    """What to do about a field without a column, in a file that has these."""
-    if len(names) == 1:
-        return f"the header is a single field, {names[0]!r}: fields stand between commas in .csv, tabs in .tsv and .txt"
-    return f"say which one it is with --columns {field}=NAME, one of {', '.join(names)}"
+def _not_used(table: RawPieces, columns: Mapping[str, str]) -> dict[str, list[str]]:
+    """Columns that no field is read from, and what holds instead of fields without a column: perhaps a slip."""
+    unused = [name for name in table.columns if name not in {ROW, *columns.values()}]
+    assumed = [f"{field}: {meaning}" for field, meaning in _ABSENT.items() if field not in columns]
+    return {key: each for key, each in (("unused_columns", unused), ("assumed", assumed)) if each}
 
 
 def _attributes(
@@ -100,7 +114,12 @@ def _attributes(
     """`item_id`, `relation`, `value`, `row` from a long or wide table; empty values stay, preparation counts them."""
     item = "item" if "item" in table.columns and item_column not in table.columns else item_column
     known = [name for name in table.columns if name != ROW]
-    check_names(known, table.label, item)
+    if item not in known:
+        like_events = "" if item == "item" else f", or {item!r} as in the events"
+        raise DataError(
+            f"no column of items, which should be called 'item'{like_events}; the file has {', '.join(known)}",
+            path=table.label,
+        )
     names = [name for name in known if name != item]
     is_long = {"relation", "value"} <= set(names)
     if not names:

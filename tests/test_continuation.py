@@ -16,6 +16,7 @@ from mkmsr.cli.app import run
 from mkmsr.continuation import Continuation, carry_over
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.simulate import SimulatedLog, SimulateOptions, simulate
 from mkmsr.errors import ConfigError
@@ -74,8 +75,6 @@ def small_shop_log() -> pl.DataFrame:
 
 
 def prepared(events: pl.DataFrame, shop: PreparedDataset) -> PreparedDataset:
-    from mkmsr.data.log import InteractionLog
-
     attributes = [
         (item, relation, value)
         for number, item in enumerate(reversed(shop.items.ids), start=1)
@@ -154,6 +153,23 @@ def test_another_model_or_other_settings_are_refused(tmp_path: Path) -> None:
     other = ExperimentConfig.model_validate({"model": {"name": "m-sr", "dim": 8}})
     with pytest.raises(ConfigError, match="the bundle holds 'compass', and training goes on with the same model"):
         carry_over(new_model(shop, other, 0), other.settings(), shop, earlier)
+
+
+def test_a_bundle_that_knows_nothing_of_the_log_is_refused(tmp_path: Path) -> None:
+    earlier = bundle_of("m-sr", small_shop(), tmp_path)
+    row = pl.int_range(pl.len(), dtype=pl.Int64).alias("row")
+    events = small_shop_log().with_columns(row, item_id=pl.format("elsewhere-{}", "item_id"))
+    stranger = prepare(InteractionLog(events.lazy(), name="elsewhere"))
+    with pytest.raises(ConfigError, match=r"the bundle knows none of the \d+ items .* of the same shop"):
+        continued(stranger, earlier)
+
+
+def test_what_was_taken_over_is_said_in_words() -> None:
+    taken = Continuation((1_900, 2_000), (3, 3), (40, 41), ("gates.bias",))
+    assert str(taken) == (
+        "going on from the bundle, which knows 1,900 of 2,000 items, 3 of 3 operations, 40 of 41 attributes; fresh "
+        "weights for gates.bias"
+    )
 
 
 def test_train_goes_on_from_a_bundle_with_its_settings(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ import torch
 from mkmsr.bundle import load_bundle
 from mkmsr.config import read_toml, validate
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.errors import ConfigError, TrainingError
+from mkmsr.data.sessions import SessionTable
+from mkmsr.errors import ConfigError, EvaluationError, TrainingError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.experiments import ExperimentConfig, run_experiment
@@ -274,6 +275,19 @@ def test_a_wrong_selection_metric_or_device_is_an_error_before_anything_is_writt
     with pytest.raises(ConfigError, match="no device 'abacus'"):
         run_experiment(shop, settings(), tmp_path / "run", device="abacus")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_split_without_examples_is_an_error_before_an_older_run_is_removed(
+    shop: PreparedDataset, tmp_path: Path, split: str
+) -> None:
+    run_experiment(shop, settings("pop"), tmp_path, report=False)
+    bare = replace(shop, **{split: SessionTable.empty()})
+    with pytest.raises(
+        EvaluationError, match=f"the {split} split has no examples: .* more data or a larger share helps"
+    ):
+        run_experiment(bare, settings("pop"), tmp_path)
+    assert (tmp_path / "metrics.json").is_file()
 
 
 def test_selection_may_use_any_list_length(shop: PreparedDataset, tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ class Continuation:
     attributes: tuple[int, int]
     fresh_parameters: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """What people are told of it."""
+        shares = (("items", self.items), ("operations", self.operations), ("attributes", self.attributes))
+        known = ", ".join(f"{found:,} of {number:,} {name}" for name, (found, number) in shares)
+        fresh = f"; fresh weights for {', '.join(self.fresh_parameters)}" if self.fresh_parameters else ""
+        return f"going on from the bundle, which knows {known}{fresh}"
+
 
 def carry_over(
     model: SessionModel, config: StrictModel, dataset: PreparedDataset, earlier: ModelBundle
@@ -55,7 +62,8 @@ def carry_over(
         earlier: The older model.
 
     Raises:
-        ConfigError: The older one is another model, or has other settings, so that the tensors do not fit.
+        ConfigError: The older one is another model, or has other settings, so that the tensors do not fit; or it knows
+            nothing of the new log.
     """
     if type(model) is not type(earlier.model):
         raise ConfigError(
@@ -67,6 +75,12 @@ def carry_over(
         "attributes": _rows(dataset.knowledge.attributes, earlier.knowledge.attributes),
         "relations": _rows(dataset.knowledge.relations, earlier.knowledge.relations),
     }
+    if not any((rows[name] > 0).any() for name in ("items", "attributes")):
+        raise ConfigError(
+            f"the bundle knows none of the {len(dataset.items):,} items of the data and none of their attributes; go "
+            "on with a newer log of the same shop",
+            key="from",
+        )
     axes = _axes(earlier.name, config)
     old = dict(earlier.model.named_parameters())
     fresh = []

@@ -27,10 +27,10 @@ from mkmsr.config import StrictModel, to_toml
 from mkmsr.continuation import carry_over
 from mkmsr.data.dataset import PreparedDataset, SplitName
 from mkmsr.environment import peak_mib
-from mkmsr.errors import ConfigError, TrainingError, nearest
+from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.evaluation.document import evaluation_document
-from mkmsr.evaluation.evaluator import EvaluationListener, evaluate
-from mkmsr.evaluation.metrics import DEFAULT_KS, metric_names
+from mkmsr.evaluation.evaluator import EvaluationListener, check_examples, evaluate
+from mkmsr.evaluation.metrics import list_lengths
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.showcase import showcase
 from mkmsr.files import atomic_write
@@ -163,10 +163,13 @@ def run_experiment(
     Raises:
         TrainingError: Training cannot go on, or the folder holds another experiment that cannot be resumed as this one.
         ConfigError: The selection metric does not exist.
+        EvaluationError: Validation or test has no examples.
     """
     folder = Path(folder)
     place = _device(device)
-    _list_lengths(config.training.select)
+    list_lengths(config.training.select)
+    for split in ("validation", "test"):
+        check_examples(dataset.evaluation_split(split))  # Before the fit, and before an older run is removed.
     identity: dict[str, Any] = {
         "model": config.name,
         "config": config.model_dump(mode="json"),
@@ -229,7 +232,7 @@ def validator(dataset: PreparedDataset, select: str, processes: Processes = ALON
     Raises:
         ConfigError: There is no such metric.
     """
-    split, ks = dataset.evaluation_split("validation"), _list_lengths(select)
+    split, ks = dataset.evaluation_split("validation"), list_lengths(select)
     return lambda model: evaluate(model, split, processes=processes).metrics(ks)
 
 
@@ -333,20 +336,6 @@ def _with_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
         if isinstance(table, dict):
             table.setdefault(last, value)
     return result
-
-
-def _list_lengths(select: str) -> tuple[int, ...]:
-    """The usual list lengths, and the one that the selection metric needs.
-
-    Raises:
-        ConfigError: There is no such metric.
-    """
-    length = select.rpartition("@")[2]
-    ks = tuple(sorted({*DEFAULT_KS, int(length)})) if length.isdecimal() and int(length) > 0 else DEFAULT_KS
-    if select not in metric_names(ks):
-        hint = nearest(select, metric_names()) or f"; for example {', '.join(metric_names())}"
-        raise ConfigError(f"no metric {select!r}{hint}", key="training.select")
-    return ks
 
 
 def _device(device: torch.device | str) -> torch.device:

@@ -91,6 +91,8 @@ def test_a_wish_that_cannot_be_met_is_a_clear_error(
 ) -> None:
     with pytest.raises(UnknownIdError, match="unknown operation 'ordr', did you mean 'order'"):
         recommender.recommend(["item-1"], operation="ordr")
+    with pytest.raises(UnknownIdError, match=r"unknown operation 'returned'; known: .*order"):
+        recommender.recommend(["item-1"], operation="returned")
     other = trained(shop, tmp_path, training={"epochs": 1})
     with pytest.raises(ConfigError, match=r"operation: 'compass' as trained .* model\.target_operation=true"):
         other.recommend(["item-1"], operation="order")

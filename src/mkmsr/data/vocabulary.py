@@ -53,7 +53,8 @@ class Vocabulary:
         found = self._index.get(external)
         if found is None:
             few = self._ids if len(self._ids) <= 50 else []
-            raise UnknownIdError(self.kind, external, suggestion=nearest(str(external), few))
+            known = f"; known: {', '.join(few)}" if 0 < len(few) <= 12 else ""
+            raise UnknownIdError(self.kind, external, suggestion=nearest(str(external), few) or known)
         return found
 
     def indexes(self, external: Iterable[str], *, missing: Literal["error", "zero"] = "error") -> NDArray[np.int64]:

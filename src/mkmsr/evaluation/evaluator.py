@@ -17,7 +17,7 @@ from mkmsr.evaluation.ranking import Ranked, evaluating, largest_batch, ranker
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.processes import ALONE, Processes
 
-__all__ = ["EvaluationListener", "evaluate", "rank_examples"]
+__all__ = ["EvaluationListener", "check_examples", "evaluate", "rank_examples"]
 
 
 class EvaluationListener(Protocol):
@@ -53,9 +53,7 @@ def evaluate(
     Raises:
         EvaluationError: The split has no examples, scores have the wrong shape or cannot be ranked, or a worker failed.
     """
-    examples, width = split.examples, len(split.seen)
-    if len(examples) == 0:
-        raise EvaluationError(f"the {split.name} split has no examples: no session with a prefix and a next item")
+    examples, width = check_examples(split).examples, len(split.seen)
     batch_size = largest_batch(model, batch_size, width)
     told = listener.ranked if listener is not None else _tell_nobody
     if processes.size > 1:
@@ -65,6 +63,20 @@ def evaluate(
 
         return RankTable.of_split(rank_in_processes(model, examples, width, batch_size, workers, told), split)
     return RankTable.of_split(rank_examples(model, examples, width, batch_size, told), split)
+
+
+def check_examples(split: EvaluationSplit) -> EvaluationSplit:
+    """The same split, if it has examples; ask before a long training, not after it.
+
+    Raises:
+        EvaluationError: It has none.
+    """
+    if len(split.examples) == 0:
+        raise EvaluationError(
+            f"the {split.name} split has no examples: no session with a prefix and a next item. Events of items that "
+            "no earlier session has do not count unless preparation keeps new items; more data or a larger share helps"
+        )
+    return split
 
 
 def rank_examples(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mkmsr.errors import EvaluationError
+from mkmsr.errors import ConfigError, EvaluationError, nearest
 
 __all__ = [
     "DEFAULT_KS",
@@ -23,6 +23,7 @@ __all__ = [
     "check_targets",
     "conservative_ranks",
     "example_values",
+    "list_lengths",
     "metric_names",
 ]
 
@@ -65,6 +66,20 @@ def metric_names(ks: Sequence[int] = DEFAULT_KS) -> list[str]:
     if not ks or min(ks) < 1:
         raise EvaluationError(f"list lengths k must be positive whole numbers, for example 5, 10, 20; found {list(ks)}")
     return [f"{name}@{k}" for k in ks for name in ("hit", "mrr", "ndcg")]
+
+
+def list_lengths(select: str) -> tuple[int, ...]:
+    """The usual list lengths, and the one that the selection metric needs.
+
+    Raises:
+        ConfigError: There is no such metric.
+    """
+    length = select.rpartition("@")[2]
+    ks = tuple(sorted({*DEFAULT_KS, int(length)})) if length.isdecimal() and int(length) > 0 else DEFAULT_KS
+    if select not in metric_names(ks):
+        hint = nearest(select, metric_names()) or f"; for example {', '.join(metric_names())}"
+        raise ConfigError(f"no metric {select!r}{hint}", key="training.select")
+    return ks
 
 
 def example_values(ranks: NDArray[np.integer], ks: Sequence[int] = DEFAULT_KS) -> NDArray[np.float64]:

@@ -75,6 +75,26 @@ def test_a_wrong_filter_is_a_clear_message(arguments: list[str], status: int, me
     assert message in " ".join(err.split())
 
 
+def test_filters_that_leave_nothing_say_why_once(recommend: Any) -> None:
+    status, found, err = recommend("--where", "colour=red,blue", "brand=elsewhere", "--only", "item-07", "nowhere")
+    assert (status, names(found)) == (0, [])
+    assert err.startswith("no item may be recommended; by itself each lets pass, of ")
+    assert "brand=elsewhere: 0 (it has brand-0, brand-1" in err
+    assert "the allow-list: 1\n" in err
+
+
+def test_unknown_operations_and_files_without_sessions_are_remarked_upon(
+    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"events": [{"item": "item-03", "operation": "glance"}]}\n')
+    assert run(["recommend", str(bundle), "--session", str(lines), "-k", "2"]) == 0
+    assert "1 unknown operations count as 'click'; known: cart, click, order" in capfd.readouterr().out
+    lines.write_text("\n\n")
+    assert run(["recommend", str(bundle), "--session", str(lines)]) == 0
+    assert f"no session in {lines}\n" in capfd.readouterr().err
+
+
 def test_explanations_come_in_numbers_and_in_words(
     recommend: Any, bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -182,3 +182,8 @@ def test_another_text_is_a_clear_error(text: str) -> None:
 )
 def test_a_range_holds_its_ends_and_the_buckets_inside(value: str, passes: bool) -> None:
     assert parse_condition("price=10..50").accepts(value) == passes
+
+
+@pytest.mark.parametrize("text", ["category=boots,shoes", "brand!=acme", "price=10..50", "price=..12.5", "price=3.."])
+def test_a_condition_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_condition(text)) == text

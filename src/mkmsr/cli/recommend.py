@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["recommend", "show_recommendations"]
 
 _LINES_AT_ONCE = 256
+_RIGHT = 'should be {"events": [{"item": .., "operation": ..}, ...]} in one line, perhaps with "earlier" of that form'
 
 
 def recommend(
@@ -73,6 +74,7 @@ def recommend(
 
         recommender = Recommender.load(bundle, device=device)
         recommender.set_facts(facts or {})
+        row, is_told = 0, False
         for number, lines in enumerate(_batches(session)):
             found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters, operation=operation)
             for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
@@ -84,6 +86,11 @@ def recommend(
                     show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")
                     for reason in reasons:
                         out.say(reason.sentence)
+                if not ranked.items and not is_told:
+                    out.note(recommender.why_nothing(filters))
+                    is_told = True
+        if row == 0:
+            out.note(f"no session in {_name(session)}")
 
 
 def show_recommendations(
@@ -97,8 +104,20 @@ def show_recommendations(
     ]
     by = "" if ranked.ranked_by == "model" else ", by popularity: no event of a known item"
     out.show(text_table(f"Recommended{by}", ["rank", "item", "score", "attributes"], rows, numbers_from=4))
-    if ranked.skipped or ranked.replaced:
-        out.say(f"{ranked.skipped} events of unknown items skipped, {ranked.replaced} unknown operations replaced")
+    if remarks := _remarks(recommender, ranked):
+        out.say("; ".join(remarks))
+
+
+def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
+    """What was done with events that the model does not know."""
+    from mkmsr.recommender.session_input import default_operation
+
+    remarks = [f"{ranked.skipped} events of unknown items skipped"] if ranked.skipped else []
+    if ranked.replaced:
+        operations = recommender.bundle.operations
+        usual = operations.id(default_operation(recommender.bundle))
+        remarks.append(f"{ranked.replaced} unknown operations count as {usual!r}; known: {', '.join(operations.ids)}")
+    return remarks
 
 
 def _as_json(ranked: Recommendations, reasons: Sequence[Explanation]) -> dict[str, Any]:
@@ -144,7 +163,7 @@ def _lines(session: str) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: The file is missing or a line is not such a session.
     """
-    name = "standard input" if session == "-" else session
+    name = _name(session)
     if session != "-" and not Path(session).is_file():
         raise DataError("no such file", path=session)
     with nullcontext(sys.stdin.buffer) if session == "-" else Path(session).open("rb") as file:
@@ -154,15 +173,15 @@ def _lines(session: str) -> Iterator[dict[str, Any]]:
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"not JSON: {error}", path=name, row=number) from None
+                raise DataError(f"not JSON: {error}; {_RIGHT}", path=name, row=number) from None
             if not _is_session(value):
-                raise DataError(
-                    'should be {"events": [{"item": .., "operation": ..}, ...]}, perhaps with "earlier" of that form; '
-                    f"found {line.decode(errors='replace').strip():.100}",
-                    path=name,
-                    row=number,
-                )
+                found = line.decode(errors="replace").strip()
+                raise DataError(f"{_RIGHT}; found {found:.100}", path=name, row=number)
             yield value
+
+
+def _name(session: str) -> str:
+    return "standard input" if session == "-" else session
 
 
 def _is_session(value: Any) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "capped_values",
     "item_ids",
     "parse_condition",
+    "why_nothing",
 ]
 
 Facts = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -51,6 +52,13 @@ class Condition:
     values: frozenset[str] = frozenset()
     low: float = -math.inf
     high: float = math.inf
+
+    def __str__(self) -> str:
+        """The text that states it, as `parse_condition` takes it."""
+        if self.kind == "range":
+            low, high = ("" if math.isinf(bound) else f"{bound:g}" for bound in (self.low, self.high))
+            return f"{self.relation}={low}..{high}"
+        return f"{self.relation}{'!=' if self.kind == 'not in' else '='}{','.join(sorted(self.values))}"
 
     def accepts(self, value: str) -> bool:
         """Whether one value is in the range, or among the values (also for "not in")."""
@@ -103,6 +111,9 @@ class Filters:
 
 NO_FILTERS = Filters()
 
+_SHOWN_VALUES = 8
+"""Values of a relation that a message names."""
+
 
 def parse_condition(text: str) -> Condition:
     """The condition that a text states.
@@ -139,18 +150,42 @@ def allowed_items(bundle: ModelBundle, filters: Filters, facts: Facts) -> NDArra
         allowed[:] = False
         allowed[bundle.items.indexes(map(str, filters.only), missing="zero")] = True
     for condition in filters.where:
-        items, values, names = _values(bundle, facts, condition.relation)
-        if condition.kind == "range" and names and not any(_interval(name) for name in names):
-            raise ConfigError(
-                f"{condition.relation} has no numbers that a range could hold, but texts like {names[0]!r}", key="where"
-            )
-        accepted = np.array([condition.accepts(name) for name in names], np.bool_)
-        having = np.zeros(len(allowed), np.bool_)
-        having[items[accepted[values]]] = True
-        allowed &= ~having if condition.kind == "not in" else having
+        allowed &= _passing(bundle, condition, facts)
     allowed[bundle.items.indexes([*map(str, filters.exclude), *bundle.retired], missing="zero")] = False
     allowed[0] = False
     return allowed
+
+
+def why_nothing(bundle: ModelBundle, filters: Filters, facts: Facts) -> str:
+    """Why a list came out empty: how many items pass each condition by itself, and the values where none does.
+
+    Raises:
+        ConfigError: As `allowed_items`.
+    """
+    parts = []
+    for condition in filters.where:
+        passing = int(_passing(bundle, condition, facts)[1:].sum())
+        _, _, names = _values(bundle, facts, condition.relation)
+        shown = f" (it has {', '.join(names[:_SHOWN_VALUES])}{', ..' if len(names) > _SHOWN_VALUES else ''})"
+        parts.append(f"{condition}: {passing:,}{'' if passing or not names else shown}")
+    if filters.only is not None:
+        named = bundle.items.indexes(map(str, filters.only), missing="zero")
+        parts.append(f"the allow-list: {np.unique(named[named > 0]).size:,}")
+    each = f"; by itself each lets pass, of {len(bundle.items):,}: {', '.join(parts)}" if parts else ""
+    return f"no item may be recommended{each}"
+
+
+def _passing(bundle: ModelBundle, condition: Condition, facts: Facts) -> NDArray[np.bool_]:
+    """Whether each item meets one condition. Shape [V]."""
+    items, values, names = _values(bundle, facts, condition.relation)
+    if condition.kind == "range" and names and not any(_interval(name) for name in names):
+        raise ConfigError(
+            f"{condition.relation} has no numbers that a range could hold, but texts like {names[0]!r}", key="where"
+        )
+    accepted = np.array([condition.accepts(name) for name in names], np.bool_)
+    having = np.zeros(len(bundle.items) + 1, np.bool_)
+    having[items[accepted[values]]] = True
+    return ~having if condition.kind == "not in" else having
 
 
 def _interval(value: str) -> tuple[float, float] | None:

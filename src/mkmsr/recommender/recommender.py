@@ -19,7 +19,7 @@ from mkmsr.errors import ConfigError, DataError
 from mkmsr.models.base import Scorer
 from mkmsr.recommender.batch_ranker import BatchRanker, model_scores, sessions_at_once
 from mkmsr.recommender.explanations import Explanation, explain
-from mkmsr.recommender.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values, item_ids
+from mkmsr.recommender.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values, item_ids, why_nothing
 from mkmsr.recommender.live_catalogue import (
     Attributes,
     CatalogueChange,
@@ -224,6 +224,14 @@ class Recommender:
             raise DataError("no event of the session is of a known item: its list goes by popularity alone")
         batch = as_batch([read], wanted_operation(bundle, operation)).to(self.device)
         return explain(bundle, batch, [bundle.items.index(str(item)) for item in item_ids(items, "items")])
+
+    def why_nothing(self, filters: Filters) -> str:
+        """Why the filters leave nothing to recommend, in a sentence.
+
+        Raises:
+            ConfigError: A condition names what is not known.
+        """
+        return why_nothing(self.bundle, filters, self._facts)
 
     def attributes(self, item: str) -> dict[str, list[str]]:
         """What is known about an item: its attribute values by relation name.

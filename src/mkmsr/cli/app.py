@@ -18,6 +18,7 @@ from rich.console import Console
 
 from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, reproduce, train, tune
 from mkmsr.cli.console import WrongCall
+from mkmsr.cli.help import FlowingHelp, epilogue
 from mkmsr.errors import MkmsrError
 from mkmsr.processes import own_rank, own_size
 
@@ -40,7 +41,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     (
         "train",
         train.train,
-        "mkmsr train data/shop --model mkm-sr --out runs/shop --set model.dim=64 training.batch_size=256 --refit\n"
+        "mkmsr train data/shop --model compass --out runs/shop --set model.dim=64 training.batch_size=256 --refit\n"
         "torchrun --nproc-per-node 2 -m mkmsr train data/shop --model mkm-sr --out runs/shop",
     ),
     ("tune", tune.tune, "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune/v-sknn"),
@@ -52,7 +53,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
         recommend.recommend,
         'echo \'{"events": [{"item": "item-00042", "operation": "click"}]}\' | '
         "mkmsr recommend runs/shop/bundle --session - -k 5\n"
-        "mkmsr recommend runs/shop/bundle --session visits.jsonl --where category=shoes price=..50 --at-most brand=2\n"
+        "mkmsr recommend runs/shop/bundle --session visits.jsonl --where launch_year=2020.. --at-most brand=2\n"
         "mkmsr recommend runs/shop/bundle --session visits.jsonl --facts today.csv --where in_stock!=no --explain\n"
         "mkmsr recommend runs/shop/bundle --sessions events.parquet --out lists --workers 2 --resume",
     ),
@@ -75,14 +76,14 @@ def app() -> App:
         name="mkmsr",
         help="Session-based recommendation from micro-behaviours and item knowledge: "
         "from a raw event log to ranked next items.",
-        help_epilogue="[bold]Example:[/bold] mkmsr demo --out runs/demo",
+        help_epilogue=epilogue("mkmsr demo --out runs/demo"),
+        help_formatter=FlowingHelp(),
         help_format="rich",
         suppress_keyboard_interrupt=False,
         version=lambda: version("mkmsr"),
     )
     for place, (name, command, example) in enumerate(COMMANDS):
-        epilogue = "[bold]Example:[/bold]\n\n" + example.replace("[", r"\[")
-        program.command(command, name=name, help_epilogue=epilogue, help_format="rich", sort_key=place)
+        program.command(command, name=name, help_epilogue=epilogue(example), help_format="rich", sort_key=place)
     program.command(reproduce.reproduce_app())
     program.command(bench.bench_app())
     return program

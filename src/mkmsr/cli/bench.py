@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.bench_large import growth, large
 from mkmsr.cli.console import COMMON, Common, Device, terminal, text_table
+from mkmsr.cli.help import epilogue
 from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.running import RUNNING, Running
@@ -200,13 +201,12 @@ def bench_app() -> App:
     group = App(
         name="bench",
         help="Time training, evaluation and preparation on this machine. Without a name, list the benchmarks.",
-        help_epilogue=f"[bold]Example:[/bold] {CASES[0][3]}",
+        help_epilogue=epilogue(CASES[0][3]),
         help_format="rich",
     )
     group.default(_list)
     for place, (name, case, _, example) in enumerate(CASES):
-        epilogue = f"[bold]Example:[/bold]\n\n{example}"
-        group.command(case, name=name, help_epilogue=epilogue, help_format="rich", sort_key=place)
+        group.command(case, name=name, help_epilogue=epilogue(example), help_format="rich", sort_key=place)
     return group
 
 

@@ -13,6 +13,7 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
+from mkmsr.cli.help import epilogue
 from mkmsr.cli.job_progress import JobProgress
 from mkmsr.cli.progress import transient_bars
 
@@ -284,12 +285,11 @@ def reproduce_app() -> App:
     group = App(
         name="reproduce",
         help="The paper's tables and figures from our own runs: trains what is missing, then writes what the runs say.",
-        help_epilogue=f"[bold]Example:[/bold] {CASES[1][2]}",
+        help_epilogue=epilogue(CASES[1][2]),
         help_format="rich",
     )
     for place, (name, case, example) in enumerate(CASES):
-        epilogue = f"[bold]Example:[/bold]\n\n{example}"
-        group.command(case, name=name, help_epilogue=epilogue, help_format="rich", sort_key=place)
+        group.command(case, name=name, help_epilogue=epilogue(example), help_format="rich", sort_key=place)
     return group
 
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import safetensors.torch
 import torch
@@ -274,6 +275,36 @@ def test_a_bundle_from_before_a_part_was_added_says_what_to_do(tmp_path: Path, s
     lacking = r"lacks recent\.age, recent\.operation, recent\.weight"
     with pytest.raises(BundleError, match=rf"{lacking}\): use the release of mkmsr that wrote it, or train again"):
         load_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("items", pl.DataFrame({"item": pl.repeat("x", 6_000_000, eager=True), "count": 1})),
+        ("items", pl.DataFrame({"item": ["0" * 5_000_000 + str(number) for number in range(36)], "count": 1})),
+        ("attributes", pl.DataFrame({"attribute": pl.repeat("0" * 100_000, 2_000, eager=True)})),
+        ("triples", pl.select(pl.repeat(1, 6_000_000, dtype=pl.Int32).alias("item"), relation=1, attribute=1)),
+    ],
+)
+def test_a_forged_file_that_unpacks_to_far_more_than_its_size_is_refused(
+    name: str, table: pl.DataFrame, bundle: Path
+) -> None:
+    table.write_parquet(bundle / f"{name}.parquet")
+    assert (bundle / f"{name}.parquet").stat().st_size < 100_000
+    resign(bundle)
+    with pytest.raises(BundleError, match=rf"{name}\.parquet: unpacks to far more than its .* bytes at most, found"):
+        load_bundle(bundle)
+
+
+def test_a_file_that_its_reader_stumbles_over_is_refused(bundle: Path) -> None:
+    for name in ("items.parquet", "attributes.parquet", "triples.parquet"):
+        original = (bundle / name).read_bytes()
+        for place in (2, len(original) // 2, len(original) - 6, len(original) - 1):
+            (bundle / name).write_bytes(original[:place])
+            resign(bundle)
+            with pytest.raises(BundleError, match=rf"{name}: not a Parquet file"):
+                load_bundle(bundle)
+        (bundle / name).write_bytes(original)
 
 
 def test_loading_leaves_the_random_state_alone(bundle: Path) -> None:

@@ -10,7 +10,8 @@
     README.md            a model card for people
 
 A bundle is untrusted input: nothing in it is executed, only the names above are ever opened, every byte is checked
-against its SHA-256, and sizes are compared before the weights are used.
+against its SHA-256, sizes are compared before the weights are used, and no Parquet file is unpacked that would come to
+far more than its size. Who forges all that can at worst make the reader of Parquet fail.
 """
 
 from __future__ import annotations

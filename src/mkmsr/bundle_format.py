@@ -1,7 +1,8 @@
 """The files of a bundle: their names, how they are written, and how they are read without trusting them.
 
 `bundle.json` holds the SHA-256 of every other file and its own: computed over its text with zeros in the place of the
-digest. A reader gets the very bytes whose digest was checked.
+digest. A reader gets the very bytes whose digest was checked. What would unpack to far more than its size is not
+unpacked.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.errors import BundleError, MkmsrError
+from mkmsr.errors import BundleError, DataError, MkmsrError
+from mkmsr.parquet_pages import unpacked_bytes
 
 __all__ = [
     "CARD",
@@ -46,6 +48,9 @@ _ITEMS, _OPERATIONS, _ATTRIBUTES, _TRIPLES = "items.parquet", "operations.json",
 _REQUIRED = (WEIGHTS, CARD, _ITEMS, _OPERATIONS)
 _KNOWLEDGE = (_ATTRIBUTES, _TRIPLES)
 _NO_DIGEST = "0" * 64
+
+_HARMLESS, _MOST_TIMES = 64 * 2**20, 1000
+"""Bytes that any Parquet file may unpack to, and how many more for each of its own; those that we write come to 120."""
 
 T = TypeVar("T")
 
@@ -212,13 +217,23 @@ def _json(value: Any) -> str:
 
 def _read_table(content: bytes, path: Path, columns: Mapping[str, Any]) -> pl.DataFrame:
     try:
+        _check_unpacked(unpacked_bytes(content), content, path)
         table = pl.read_parquet(io.BytesIO(content))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, DataError) as error:
         raise BundleError(f"not a Parquet file: {error}", path=path) from None
+    # A long text that stands once in the file may be the value of many rows.
+    _check_unpacked(sum(int(each.str.len_bytes().sum()) for each in table if each.dtype == pl.String), content, path)
     found = dict(table.schema)
     if found != columns or any(table.null_count().row(0)):
         raise BundleError("other columns, or empty cells", path=path, expected=columns, found=found)
     return table
+
+
+def _check_unpacked(unpacked: int, content: bytes, path: Path) -> None:
+    most = _HARMLESS + _MOST_TIMES * len(content)
+    if unpacked > most:
+        sizes = {"expected": f"{most:,} bytes at most", "found": f"{unpacked:,}"}
+        raise BundleError(f"unpacks to far more than its {len(content):,} bytes", path=path, **sizes)
 
 
 def _vocabulary(ids: list[str], kind: str, path: Path) -> Vocabulary:

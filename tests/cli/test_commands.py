@@ -291,6 +291,11 @@ def test_a_model_without_epochs_has_no_best_epoch_to_name(call: Any, data: Path,
     assert "mrr@20 on validation: " in shown.out
 
 
+def test_a_model_that_keeps_its_last_epoch_does_not_call_it_the_best(call: Any, data: Path, tmp_path: Path) -> None:
+    shown = call("train", data, "--model", "compass", "--out", tmp_path / "run", "--epochs", 1, "--set", "model.dim=8")
+    assert shown.out.startswith("epoch 1 is kept, the last; mrr@20 on validation: ")
+
+
 def test_train_reads_a_settings_file_which_flags_override(call: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('[model]\nname = "m-sr"\ndim = 4\n[training]\nepochs = 9\nbatch_size = 64\n')
     arguments = ["train", data, "--config", tmp_path / "own.toml", "--out", tmp_path / "run", "--epochs", 1]

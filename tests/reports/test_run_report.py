@@ -116,6 +116,18 @@ def test_data_settings_and_the_way_to_run_it_again_are_stated(page: Page) -> Non
     assert "3 epochs ; validation chose epoch 2" in words.replace("epochs;", "epochs ;")
 
 
+def test_a_run_that_keeps_its_last_epoch_does_not_say_that_validation_chose_it(make_run: Any) -> None:
+    folder = make_run("planned")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    planned = {**metrics, "best_epoch": 3, "config": {"training": {"keep": "last"}}}
+    (folder / "metrics.json").write_text(json.dumps(planned))
+    words = Page(write_run_report(folder, samples=100).read_text("utf-8")).words()
+    assert "fitted again on training and validation sessions, for the same 3 epochs" in words
+    assert "3 epochs, of which the last is kept as the settings ask" in words
+    assert "epoch kept, the last one 3 of 3" in words
+    assert "validation chose" not in words
+
+
 def test_the_page_can_be_read_without_seeing_it(page: Page) -> None:
     assert ("html", {"lang": "en"}) in page.tags
     figures = [attributes for tag, attributes in page.tags if tag == "svg"]

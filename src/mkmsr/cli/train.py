@@ -112,7 +112,8 @@ def train(
         chosen = {name: f"{100 * value:.2f} %" for name, value in result.metrics["validation"]["metrics"].items()}
         select = settings.training.select
         epoch = result.metrics["best_epoch"]  # 0: nothing was trained epoch by epoch
-        screen.say(f"{f'best epoch {epoch}, by ' if epoch else ''}{select} on validation: {chosen.get(select, '-')}")
+        kept = f"epoch {epoch} is kept, the last; " if settings.training.keep == "last" else f"best epoch {epoch}, by "
+        screen.say(f"{kept if epoch else ''}{select} on validation: {chosen.get(select, '-')}")
         show_evaluation(screen, [result.metrics["test"]])
         screen.say(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
         screen.say(f"model: {out}/bundle; report: {out}/report.html")

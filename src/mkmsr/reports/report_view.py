@@ -56,6 +56,7 @@ def report_view(run: RunFolder, comparison: Comparison, figures: Mapping[str, st
         "facts": _facts(run),
         "is_refit": bool(run.metrics.get("refit")),
         "best_epoch": run.metrics.get("best_epoch"),
+        "keeps_last": _keeps_last(run),
         "epochs": len(run.history),
         "counts": _data_card(dataset.get("counts", {})),
         "sessions": _sessions(run.examples),
@@ -108,7 +109,8 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if "seed" in metrics:
         facts.append(("seed", str(metrics["seed"])))
     if metrics.get("best_epoch"):
-        facts.append(("epoch chosen on validation", f"{metrics['best_epoch']} of {len(run.history)}"))
+        name = "epoch kept, the last one" if _keeps_last(run) else "epoch chosen on validation"
+        facts.append((name, f"{metrics['best_epoch']} of {len(run.history)}"))
         facts.append(("refit on training + validation", "yes" if metrics.get("refit") else "no"))
     if isinstance(metrics.get("seconds"), int | float):
         facts.append(("whole run", _duration(float(metrics["seconds"]))))
@@ -118,6 +120,12 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if metrics.get("data_fingerprint"):
         facts.append(("data fingerprint", str(metrics["data_fingerprint"])[:16]))
     return facts
+
+
+def _keeps_last(run: RunFolder) -> bool:
+    """Whether the last epoch is kept by the settings, and not one that validation chose."""
+    training = run.metrics.get("config", {}).get("training", {})
+    return bool(run.metrics.get("best_epoch")) and training.get("keep") == "last"
 
 
 def _duration(seconds: float) -> str:

@@ -114,6 +114,16 @@ def test_a_folder_without_a_run_says_what_makes_one(tmp_path: Path) -> None:
         read_run_folder(tmp_path)
 
 
+def test_an_unfinished_run_and_a_bundle_are_no_runs_to_compare(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").touch()
+    with pytest.raises(DataError, match=r"holds a run that is not finished; `mkmsr train \.\.\. --resume` goes on"):
+        compare_runs([tmp_path])
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").touch()
+    with pytest.raises(DataError, match=rf"bundle: is the model of a run; the run itself is {tmp_path}$"):
+        compare_runs([tmp_path / "bundle"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "cannot be read as JSON"), ("[]", "expected one JSON object, found list"), ("{}", "no evaluation in it")],

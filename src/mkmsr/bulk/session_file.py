@@ -163,5 +163,7 @@ def _scan(path: Path) -> pl.LazyFrame:
     try:
         frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"not Parquet: {error}", path=path) from None
+        raise DataError(
+            f"not Parquet: {error}; sessions are read from Parquet here, and from JSON lines with --session", path=path
+        ) from None
     return frame

@@ -92,6 +92,7 @@ def read_evaluated_run(path: str | Path) -> EvaluatedRun:
     """
     path = Path(path)
     file = path / "metrics.json" if path.is_dir() else path
+    _check_finished(path)
     content = _read_json(file)
     document = evaluation_of(content, file)
     ranks = file.with_name("ranks.parquet") if file.name == "metrics.json" else file.with_suffix(".parquet")
@@ -118,6 +119,20 @@ def evaluation_of(content: Mapping[str, Any], path: Path | None = None) -> Mappi
         f"{', '.join(_DOCUMENT_KEYS)}",
         path=path,
     )
+
+
+def _check_finished(path: Path) -> None:
+    """Make sure that a folder is not one of a run without results.
+
+    Raises:
+        DataError: It holds a run that has not come to its end, or the bundle of a run.
+    """
+    if (path / "metrics.json").is_file():
+        return
+    if (path / "bundle.json").is_file():
+        raise DataError(f"is the model of a run; the run itself is {path.parent}", path=path)
+    if (path / "config.toml").is_file():
+        raise DataError("holds a run that is not finished; `mkmsr train ... --resume` goes on with it", path=path)
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -191,6 +191,13 @@ def test_a_forged_length_of_sessions_is_refused(longest: int, bundle: Path) -> N
         load_bundle(bundle)
 
 
+@pytest.mark.parametrize("unlearnt", [7, {"colour": 7}, {"colour": {"ghost": ["red"]}}, {"colour": {"plain": "red"}}])
+def test_forged_values_for_filters_are_refused(unlearnt: object, bundle: Path) -> None:
+    resign(bundle, catalogue={"added": [], "retired": [], "unlearnt": unlearnt})
+    with pytest.raises(BundleError, match="unlearnt values of its catalogue are not texts by relation and item"):
+        load_bundle(bundle)
+
+
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "notes.txt"])
 def test_a_bundle_cannot_make_us_read_other_files(name: str, bundle: Path) -> None:
     files = json.loads((bundle / "bundle.json").read_text())["files"]

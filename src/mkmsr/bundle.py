@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import safetensors.torch
@@ -75,6 +75,7 @@ class ModelBundle:
         metadata: The other entries of `bundle.json`: data, metrics, libraries.
         added: Items that came after training, oldest first; they stand at the end of `items`.
         retired: Items that must not be recommended any more; a session may still hold them.
+        unlearnt: By relation and item, attribute values of added items that training never saw: only filters see them.
     """
 
     name: str
@@ -89,6 +90,7 @@ class ModelBundle:
     metadata: dict[str, Any] = field(default_factory=dict)
     added: tuple[str, ...] = ()
     retired: frozenset[str] = frozenset()
+    unlearnt: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def save_bundle(
@@ -155,7 +157,7 @@ def resave_bundle(path: str | Path, bundle: ModelBundle) -> Path:
         "data": bundle.metadata["data"],
         "metrics": bundle.metadata["metrics"],
         "libraries": _libraries(),
-        "catalogue": {"added": list(bundle.added), "retired": sorted(bundle.retired)},
+        "catalogue": {"added": list(bundle.added), "retired": sorted(bundle.retired), "unlearnt": bundle.unlearnt},
     }
     names = Vocabularies(bundle.items, bundle.operations, bundle.knowledge, bundle.item_counts, bundle.operation_counts)
     _write(path, header, model, names)
@@ -195,6 +197,7 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
         metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version")},
         added=_catalogue_entry(header, "added", names.items, path),
         retired=frozenset(_catalogue_entry(header, "retired", names.items, path)),
+        unlearnt=_unlearnt(header, names.items, path),
     )
 
 
@@ -219,9 +222,23 @@ def _catalogue_entry(header: Mapping[str, Any], key: str, items: Vocabulary, pat
     """Names of items under an entry that only a bundle with a changed catalogue has."""
     catalogue = header.get("catalogue", {})
     names = catalogue.get(key, []) if isinstance(catalogue, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) and name in items for name in names):
+    if not _is_texts(names) or not all(name in items for name in names):
         raise BundleError(f"the {key} items of its catalogue are not all items of it", path=path / HEADER)
     return tuple(names)
+
+
+def _unlearnt(header: Mapping[str, Any], items: Vocabulary, path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Attribute values by relation and item; older bundles have none."""
+    table = header.get("catalogue", {}).get("unlearnt", {})
+    whole = isinstance(table, dict) and all(isinstance(of_item, dict) for of_item in table.values())
+    pairs = [pair for of_item in table.values() for pair in of_item.items()] if whole else []
+    if not whole or not all(item in items and _is_texts(texts) for item, texts in pairs):
+        raise BundleError("the unlearnt values of its catalogue are not texts by relation and item", path=path / HEADER)
+    return {name: {item: tuple(texts) for item, texts in of_item.items()} for name, of_item in table.items()}
+
+
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -112,6 +112,14 @@ def test_no_more_than_so_many_items_of_a_value(recommender: Recommender) -> None
         ranked(recommender, Filters(at_most={"brnd": 1}))
 
 
+def test_a_fact_that_is_said_twice_counts_once(recommender: Recommender) -> None:
+    recommender.set_facts({"shop": {"plain": ["a", "a"], "item-03": ["a"], "item-04": "a"}})
+    named = {"plain", "item-03", "item-04"}
+    assert len(named & set(ranked(recommender, Filters(at_most={"shop": 2})))) == 2
+    assert ranked(recommender, Filters(only=["plain"], at_most={"shop": 1})) == ["plain"]
+    recommender.set_facts({})
+
+
 def greedy(items: list[str], recommender: Recommender, at_most: dict[str, int]) -> list[str]:
     """The literal walk down a ranking."""
     chosen: list[str] = []

@@ -13,7 +13,7 @@ from small_shop import fitted, small_shop
 from mkmsr.bundle import load_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.models import TrainingData
-from mkmsr.recommender import Recommender
+from mkmsr.recommender import Filters, Recommender, parse_condition
 
 NEW = "fresh off the truck"
 
@@ -80,6 +80,27 @@ def test_unknown_values_are_counted_and_an_item_without_a_known_one_comes_last(r
     assert recommender.attributes("b") == {}
 
 
+def test_filters_see_values_that_training_never_saw(recommender: Recommender, tmp_path: Path) -> None:
+    recommender.add_items({"a": {"series": ["3", "new"], "colour": "mint"}, "b": {"series": ["new", "new"]}})
+    recommender.add_items({"c": {"series": "new", "weight": 12.5}})
+    later = Recommender.load(recommender.save(tmp_path / "b"))
+    for each in (recommender, later):
+        known = {item: each.attributes(item) for item in each.bundle.items.ids}
+
+        def passing(*texts: str, served: Recommender = each, **at_most: int) -> list[str]:
+            filters = Filters(where=[parse_condition(text) for text in texts], at_most=at_most)
+            return [one.item for one in served.recommend(["item-3-1"], k=1000, filters=filters).items]
+
+        assert passing("series=new") == ["a", "b", "c"]
+        assert len(passing("series!=new")) == len(known) - 3
+        assert set(passing("series=3")) == {item for item in known if known[item].get("series") == ["3"]}
+        assert passing("colour=mint") == ["a"]
+        assert passing("weight=10..20") == ["c"]
+        assert len(set(passing(series=2)) & {"a", "b", "c"}) == 2
+        with pytest.raises(ConfigError, match=r"nothing is known under 'size' \(known: series, colour, weight\)"):
+            passing("size=3")
+
+
 def test_retired_items_never_appear_and_can_come_back(recommender: Recommender) -> None:
     session = ["item-0-1", "item-0-2"]
     first = recommender.recommend(session, k=1).items[0].item
@@ -136,6 +157,20 @@ def test_a_change_in_another_thread_waits_for_the_one_under_way(recommender: Rec
     assert len(recommender.recommend(["item-2-1"], k=1000).items) == len(recommender.bundle.items) - 1
 
 
+@pytest.mark.parametrize("series", [2, 2.0, "2", ["2", 2.0]])
+def test_a_number_is_the_same_in_every_spelling(series: Any, recommender: Recommender) -> None:
+    assert recommender.add_items({NEW: {"series": series}}).unknown == {}
+    assert recommender.attributes(NEW) == {"series": ["2"]}
+
+
+def test_a_text_that_looks_like_a_number_is_no_other_text(recommender: Recommender) -> None:
+    assert recommender.add_items({NEW: {"series": ["2.0", "02"], "series=2": ""}}).unknown == {
+        "series=2.0": 1,
+        "series=02": 1,
+        "series=2=": 1,
+    }
+
+
 def test_what_is_in_the_catalogue_cannot_be_added(recommender: Recommender) -> None:
     with pytest.raises(DataError, match="item 'item-0-0' is in the catalogue already"):
         recommender.add_items({"item-0-0": {"series": "1"}})
@@ -172,6 +207,7 @@ def test_one_id_in_place_of_several_is_an_error(recommender: Recommender) -> Non
         ({True: {"series": "2"}}, "an item id should be text or a whole number; found True"),
         ({1: {"series": "2"}, "1": {"series": "3"}}, "item '1' is there twice: as text and as a number"),
         (["x"], "items should be attributes by item id"),
+        ({"x": {"colour": "\ud83d"}}, "an attribute of item 'x', .* holds half a character"),
         ({"x": {"series": b"23"}}, "'series' of item 'x' should be text or a number; found b'23'"),
     ],
 )

@@ -1,7 +1,8 @@
 """Which items a list may hold: exclusions, an allow-list, conditions on attributes, and at most so many of one value.
 
-Conditions look at what the model knows about items, and at facts that change too often for a model, such as the price
-of today or what is in stock. Everything is applied to the whole catalogue before a list is cut to its length.
+Conditions look at what the model knows about items, at what was said about items added since, whether or not the model
+knows such values, and at facts that change too often for a model, such as the price of today or what is in stock.
+Everything is applied to the whole catalogue before a list is cut to its length.
 """
 
 from __future__ import annotations
@@ -220,17 +221,21 @@ def _values(
     """Who has which value under a relation: items and value numbers, one entry a pair, and the values by number."""
     if relation in facts:
         return _values_of_facts(bundle, facts[relation])
-    knowledge = bundle.knowledge
-    if relation not in knowledge.relations:
-        known = [*facts, *knowledge.relations.ids]
+    knowledge, unlearnt = bundle.knowledge, bundle.unlearnt.get(relation, {})
+    if relation not in knowledge.relations and not unlearnt:
+        known = list(dict.fromkeys([*facts, *knowledge.relations.ids, *bundle.unlearnt]))
         raise ConfigError(
             f"nothing is known under {relation!r}{nearest(relation, known)} (known: {', '.join(known) or 'none'})",
             key="where",
         )
+    more_items, more_values, more_names = _values_of_facts(bundle, unlearnt)
+    if relation not in knowledge.relations:
+        return more_items, more_values, more_names
     rows = knowledge.triples[knowledge.triples[:, 1] == knowledge.relations.index(relation)]
     attributes, values = np.unique(rows[:, 2] - knowledge.num_items, return_inverse=True)
     names = [knowledge.attributes.id(each).removeprefix(f"{relation}=") for each in attributes.tolist()]
-    return rows[:, 0], values, names
+    items, values = np.append(rows[:, 0], more_items), np.append(values, more_values + len(names))
+    return items, values, [*names, *more_names]
 
 
 def _values_of_facts(
@@ -241,7 +246,7 @@ def _values_of_facts(
         (bundle.items.index(item), numbers.setdefault(value, len(numbers)))
         for item, values in of_item.items()
         if item in bundle.items
-        for value in values
+        for value in dict.fromkeys(values)  # Said twice, it is one value, and counts once under `at_most`.
     ]
     items, values = np.array(pairs, np.int64).reshape(-1, 2).T
     return items, values, list(numbers)

@@ -41,7 +41,8 @@ class CatalogueChange:
     Args:
         added: The new items, in the given order.
         without_attributes: Those of which no attribute value is known: they come last in every list.
-        unknown: Attribute values left out, as `relation=value`, and for how many items.
+        unknown: Attribute values that training never saw, as `relation=value`, and for how many items; only filters
+            see them.
     """
 
     added: tuple[str, ...]
@@ -71,11 +72,14 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
     reader = _AttributeReader(bundle.knowledge)
     rows: list[tuple[int, int, int]] = []
     unknown: Counter[str] = Counter()
+    unlearnt = {relation: dict(of_item) for relation, of_item in bundle.unlearnt.items()}
     bare: list[str] = []
     for index, (item, attributes) in enumerate(items.items(), start=len(bundle.items) + 1):
         found, missing = reader.read(item, attributes)
         rows += [(index, relation, attribute) for relation, attribute in found]
-        unknown.update(missing)
+        for relation, values in missing.items():
+            unlearnt.setdefault(relation, {})[item] = tuple(values)
+            unknown.update(f"{relation}={value}" for value in values)
         bare += [] if found else [item]
     triples = np.array(rows, np.int64).reshape(-1, 3)
     model = copy.deepcopy(bundle.model)
@@ -87,6 +91,7 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
         knowledge=_with_triples(bundle.knowledge, len(items), triples),
         item_counts=np.concatenate([bundle.item_counts, np.zeros(len(items), np.int64)]),
         added=(*bundle.added, *items),
+        unlearnt=unlearnt,
     )
     return extended, CatalogueChange(tuple(items), tuple(bare), dict(unknown))
 
@@ -116,6 +121,18 @@ def values_of(values: Values) -> Sequence[Value]:
     return values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
 
 
+def _check_text(text: str, what: str) -> None:
+    """Make sure that a text can be written to a file.
+
+    Raises:
+        DataError: It holds half of a pair of surrogates.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"{what} {text!r:.100} holds half a character, which no file can keep") from None
+
+
 def _by_id(items: Mapping[Any, Attributes]) -> dict[str, Attributes]:
     """Attributes by the text of each id."""
     if not isinstance(items, Mapping):
@@ -124,10 +141,7 @@ def _by_id(items: Mapping[Any, Attributes]) -> dict[str, Attributes]:
     for item, attributes in items.items():
         if isinstance(item, bool) or not isinstance(item, str | int):
             raise DataError(f"an item id should be text or a whole number; found {item!r:.100}")
-        try:
-            str(item).encode("utf-8")
-        except UnicodeEncodeError:
-            raise DataError(f"item id {item!r:.100} holds half a character, which no file can keep") from None
+        _check_text(str(item), "item id")
         if str(item) in named:
             raise DataError(f"item {str(item)!r} is there twice: as text and as a number")
         named[str(item)] = attributes
@@ -153,26 +167,30 @@ class _AttributeReader:
     def __init__(self, knowledge: KnowledgeGraph):
         self.knowledge = knowledge
 
-    def read(self, item: str, attributes: Attributes) -> tuple[list[tuple[int, int]], list[str]]:
-        """The (relation, attribute) pairs that are known, rising, and the texts `relation=value` of the others."""
+    def read(self, item: str, attributes: Attributes) -> tuple[list[tuple[int, int]], dict[str, list[str]]]:
+        """The (relation, attribute) pairs that are known, rising, and the other values by relation."""
         found: set[tuple[int, int]] = set()
-        missing: list[str] = []
+        missing: dict[str, list[str]] = {}
         for relation, value in _pairs(item, attributes):
-            name = self._attribute(relation, value)
-            if name in self.knowledge.attributes:
-                found.add((self.knowledge.relations.index(relation), self.knowledge.attributes.index(name)))
-            else:
-                missing.append(name)
+            known = self._known_value(relation, value)
+            if known is not None:
+                attribute = self.knowledge.attributes.index(f"{relation}={known}")
+                found.add((self.knowledge.relations.index(relation), attribute))
+            elif str(value) not in missing.setdefault(relation, []):
+                missing[relation].append(str(value))
         return sorted(found), missing
 
-    def _attribute(self, relation: str, value: Value) -> str:
-        """The attribute id of a value; of a number its bucket's, if the relation has buckets."""
-        text = f"{relation}={value}"
-        number = number_in(str(value))
-        if text in self.knowledge.attributes or number is None:
-            return text
-        bucket = bucket_of(number, self._values.get(relation, ()))
-        return text if bucket is None else f"{relation}={bucket}"
+    def _known_value(self, relation: str, value: Value) -> str | None:
+        """A value as the model knows it: a number in another spelling, or as its bucket; None if it does not."""
+        if relation not in self.knowledge.relations:
+            return None
+        number, spellings = number_in(str(value)), [str(value)]
+        if number is not None and not isinstance(value, str):
+            spellings += [str(number), str(int(number))] if number.is_integer() else [str(number)]
+        for each in spellings:
+            if f"{relation}={each}" in self.knowledge.attributes:
+                return each
+        return None if number is None else bucket_of(number, self._values.get(relation, ()))
 
     @cached_property
     def _values(self) -> dict[str, list[str]]:
@@ -191,4 +209,5 @@ def _pairs(item: str, attributes: Attributes) -> Iterator[tuple[str, Value]]:
         for value in [values] if isinstance(values, bytes) else values_of(values):
             if isinstance(value, bool) or not isinstance(value, str | int | float):
                 raise DataError(f"attribute {relation!r} of item {item!r} should be text or a number; found {value!r}")
+            _check_text(f"{relation}={value}", f"an attribute of item {item!r},")
             yield str(relation), value

@@ -245,7 +245,8 @@ class Recommender:
         """Put new items into the catalogue; the next call can recommend them, and sessions may hold them.
 
         Nothing is trained: an item is scored by its attributes. Attribute values that training never saw say nothing
-        and are counted; an item without any known value comes last in every list. Meanwhile the old catalogue serves.
+        and are counted, but filters see them; an item without any known value comes last in every list. Meanwhile the
+        old catalogue serves.
 
         Args:
             items: Attributes of each item: one value or a list of them by relation, as in {"brand": "b-7"}. A number

@@ -38,6 +38,10 @@ def test_an_unknown_nested_key_is_compared_with_the_keys_of_its_own_table() -> N
     assert text == "model.optimiser.learning_rat: unknown key, did you mean 'learning_rate'?"
 
 
+def test_a_key_that_belongs_further_down_is_told_its_table() -> None:
+    assert message({"clip_norm": 1.0}) == "model.clip_norm: unknown key, did you mean 'model.optimiser.clip_norm'?"
+
+
 def test_an_unknown_key_that_resembles_none_lists_them_all() -> None:
     assert message({"zzz": 1}) == "model.zzz: unknown key; known keys: dim, optimiser, scorer"
 

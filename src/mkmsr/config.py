@@ -88,7 +88,10 @@ def validate(
                 owner = _field_type(owner, str(part))
             known = getattr(owner, "model_fields", {})
             word = str(first["loc"][-1])
-            hint = nearest(word, known) or f"; known keys: {', '.join(sorted(known))}"
+            nested = _nested(owner, word)
+            right = ".".join([*key.split(".")[:-1], nested]) if nested else ""
+            hint = f", did you mean {right!r}?" if right else nearest(word, known)
+            hint = hint or f"; known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"unknown key{hint}", key=key, path=path) from None
         raise ConfigError(f"{first['msg']}, found {first['input']!r}", key=key or None, path=path) from None
 
@@ -96,6 +99,16 @@ def validate(
 def _field_type(owner: Any, name: str) -> Any:
     field = getattr(owner, "model_fields", {}).get(name)
     return field.annotation if field is not None else None
+
+
+def _nested(owner: Any, word: str) -> str | None:
+    """The dotted key of a field of this name in a table further down, if there is one."""
+    for name, field in getattr(owner, "model_fields", {}).items():
+        inner = getattr(field.annotation, "model_fields", {})
+        found = word if word in inner else _nested(field.annotation, word)
+        if found:
+            return f"{name}.{found}"
+    return None
 
 
 def _toml_value(text: str) -> Any:

@@ -55,6 +55,8 @@ def test_facts_come_from_a_table(recommend: Any, tmp_path: Path) -> None:
     table.write_text("item,price,in_stock\nplain,12.50,yes\nitem-07,9,\nitem-08,30,no\n咖啡 <b>,11,yes\n", "utf-8")
     _, found, _ = recommend("--facts", table, "--where", "price=10..50", "in_stock!=no")
     assert sorted(names(found)) == ["plain", "咖啡 <b>"]
+    table.write_text("item,price\nplain,9\nelsewhere,9\n")
+    assert "1 of 2 items are not in the catalogue, the first is 'elsewhere'\n" in recommend("--facts", table)[2]
     table.write_text("item,price\nplain,1,2\n")
     status, _, err = recommend("--facts", table)
     assert (status, err) == (1, f"mkmsr: {table}: not a table: found more fields than defined in 'Schema'\n")

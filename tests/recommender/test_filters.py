@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle import load_bundle, save_bundle
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, DataError
 from mkmsr.recommender import Condition, Filters, Recommender, parse_condition
 from mkmsr.recommender.ranking import best_columns
 
@@ -195,3 +195,9 @@ def test_a_range_holds_its_ends_and_the_buckets_inside(value: str, passes: bool)
 @pytest.mark.parametrize("text", ["category=boots,shoes", "brand!=acme", "price=10..50", "price=..12.5", "price=3.."])
 def test_a_condition_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_condition(text)) == text
+
+
+@pytest.mark.parametrize("facts", [["in_stock"], {"in_stock": ["item-03"]}, {"price": 12.5}])
+def test_facts_of_another_form_are_refused(recommender: Recommender, facts: Any) -> None:
+    with pytest.raises(DataError, match=r"facts should be values by name and item id, such as .* found "):
+        recommender.set_facts(facts)

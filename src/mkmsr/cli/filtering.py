@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from mkmsr.errors import DataError
 if TYPE_CHECKING:
     from mkmsr.recommender import Filters
 
-__all__ = ["FILTERING", "Filtering", "read_facts"]
+__all__ = ["FILTERING", "Filtering", "facts_remark", "read_facts"]
 
 _GROUP = Group("Filters", sort_key=50)
 _MANY = Parameter(consume_multiple=True, negative=(), group=_GROUP)
@@ -82,6 +82,15 @@ def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
             grouped = filled.group_by("item").agg(pl.col(name).unique(maintain_order=True))
             facts[name] = dict(grouped.iter_rows())
     return facts
+
+
+def facts_remark(facts: Mapping[str, Mapping[str, Sequence[str]]], known: Container[str]) -> str:
+    """What to say of items with facts that the catalogue lacks, whose ids may be written otherwise; or nothing."""
+    named = {item for of_item in facts.values() for item in of_item}
+    strangers = sorted(item for item in named if item not in known)
+    if not strangers:
+        return ""
+    return f"{len(strangers):,} of {len(named):,} items are not in the catalogue, the first is {strangers[0]!r}"
 
 
 def _cap(text: str) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.bulk import BULK, Bulk, recommend_file
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal, text_table
-from mkmsr.cli.filtering import FILTERING, Filtering, read_facts
+from mkmsr.cli.filtering import FILTERING, Filtering, facts_remark, read_facts
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def recommend(
 
         recommender = Recommender.load(bundle, device=device)
         recommender.set_facts(facts or {})
+        if remark := facts_remark(facts or {}, recommender.bundle.items):
+            out.note(f"{filtering.facts}: {remark}")
         row, is_told = 0, False
         for number, lines in enumerate(_batches(session)):
             found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters, operation=operation)

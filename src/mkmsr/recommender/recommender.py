@@ -287,7 +287,13 @@ class Recommender:
         Args:
             facts: Value or values of items by name and item id: {"price": {"sku-1": 12.5}, "in_stock": {...}}. A name
                 that is also a relation of the model hides the relation from filters.
+
+        Raises:
+            DataError: They have another form.
         """
+        if not isinstance(facts, Mapping) or not all(isinstance(of_item, Mapping) for of_item in facts.values()):
+            right = '{"price": {"sku-1": 12.5}}'
+            raise DataError(f"facts should be values by name and item id, such as {right}; found {facts!r:.100}")
         self._facts = {
             str(name): {str(item): tuple(str(value) for value in values_of(values)) for item, values in of_item.items()}
             for name, of_item in facts.items()

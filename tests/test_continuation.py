@@ -188,6 +188,15 @@ def test_train_goes_on_from_a_bundle_with_its_settings(tmp_path: Path, capfd: py
     assert "the bundle holds compass" in " ".join(capfd.readouterr().err.split())
 
 
+def test_retired_items_stay_retired_where_the_new_log_has_them(tmp_path: Path) -> None:
+    shop = small_shop()
+    earlier = replace(bundle_of("compass", shop, tmp_path), retired=frozenset({"plain", "long gone"}))
+    settings: dict[str, Any] = {"model": {"name": "compass", "dim": 8}, "training": {"epochs": 1}}
+    config = ExperimentConfig.model_validate(settings)
+    run_experiment(shop, config, tmp_path / "run", report=False, start_from=earlier)
+    assert load_bundle(tmp_path / "run" / "bundle").retired == {"plain"}
+
+
 def window(log: SimulatedLog, begin: float, end: float) -> PreparedDataset:
     """The sessions of a share of the time that the log covers."""
     times = log.events["time"]

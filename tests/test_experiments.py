@@ -230,6 +230,10 @@ def test_a_finished_run_that_went_on_from_another_model_is_not_one_that_did_not(
         run_experiment(shop, settings(), tmp_path / "first", seed=1, report=False, resume=True, start_from=earlier)
     again = run_experiment(shop, settings(), tmp_path / "on", seed=1, report=False, resume=True, start_from=earlier)
     assert again.skipped
+    run_experiment(shop, settings(), tmp_path / "first", seed=2, report=False)
+    other = load_bundle(tmp_path / "first" / "bundle")  # Of the same data.
+    with pytest.raises(TrainingError, match=r"another finished run: continued_from\.bundle is"):
+        run_experiment(shop, settings(), tmp_path / "on", seed=1, report=False, resume=True, start_from=other)
 
 
 def test_the_models_recommended_training_stands_under_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

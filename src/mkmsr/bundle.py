@@ -17,7 +17,7 @@ far more than its size. Who forges all that can at worst make the reader of Parq
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -72,7 +72,7 @@ class ModelBundle:
         item_counts: Events of each item in the sessions that the model learnt from; entry 0 is padding. Shape [V].
         operation_counts: The same for operations. Shape [O].
         max_session_events: The longest session of training, target included; a prefix has one event fewer.
-        metadata: The other entries of `bundle.json`: data, metrics, libraries.
+        metadata: The other entries of `bundle.json`: data, metrics, libraries, its SHA-256.
         added: Items that came after training, oldest first; they stand at the end of `items`.
         retired: Items that must not be recommended any more; a session may still hold them.
         unlearnt: By relation and item, attribute values of added items that training never saw: only filters see them.
@@ -102,6 +102,7 @@ def save_bundle(
     dataset: PreparedDataset,
     metrics: Mapping[str, Any],
     refit: bool = False,
+    retired: Iterable[str] = (),
 ) -> Path:
     """Write a bundle; an older one at the same place is replaced only when the new one is complete.
 
@@ -113,6 +114,7 @@ def save_bundle(
         dataset: What it learnt from.
         metrics: Whatever is known about its quality, as JSON; stored and shown, never read back.
         refit: Whether it learnt from train and validation together.
+        retired: Items that must not be recommended; those that the dataset lacks are passed over.
 
     Raises:
         BundleError: Something else than a bundle is at that place, the model does not fit the dataset, or the folder
@@ -138,6 +140,8 @@ def save_bundle(
         "metrics": dict(metrics),
         "libraries": _libraries(),
     }
+    if gone := sorted(each for each in retired if each in dataset.items):
+        header["catalogue"] = {"added": [], "retired": gone, "unlearnt": {}}
     _write(path, header, model, Vocabularies.of(dataset, sessions))
     return path
 
@@ -194,7 +198,7 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
         item_counts=names.item_counts,
         operation_counts=names.operation_counts,
         max_session_events=longest,
-        metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version")},
+        metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version", "sha256")},
         added=_catalogue_entry(header, "added", names.items, path),
         retired=frozenset(_catalogue_entry(header, "retired", names.items, path)),
         unlearnt=_unlearnt(header, names.items, path),

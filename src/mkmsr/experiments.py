@@ -153,7 +153,8 @@ def run_experiment(
         refit: Whether to fit again on train and validation.
         resume: Go on from the folder's checkpoints; a finished run of the same experiment is returned as it is.
         report: Whether to draw `report.html` and `figures/`, which takes some seconds.
-        start_from: An older model of the same kind to go on from: rows of known ids start from its weights.
+        start_from: An older model of the same kind to go on from: rows of known ids start from its weights, and its
+            retired items stay retired.
         chosen_epochs: Epochs that validation chose already, with another seed; then the fit that would choose them is
             left out, and `metrics.json` has no validation.
         listener: Told about phases, batches, epochs and ranking.
@@ -178,7 +179,7 @@ def run_experiment(
         "data_fingerprint": dataset.fingerprint,
     }
     if start_from is not None:
-        identity["continued_from"] = start_from.metadata["data"]
+        identity["continued_from"] = {**start_from.metadata["data"], "bundle": start_from.metadata["sha256"]}
     if chosen_epochs is not None:
         identity["chosen_epochs"] = chosen_epochs
     if processes.first_decides(resume and (folder / METRICS_FILE).is_file()):
@@ -284,6 +285,7 @@ class _Experiment:
             dataset=self.dataset,
             metrics=metrics,
             refit=refit,
+            retired=() if self.start_from is None else self.start_from.retired,
         )
 
     def _fit(

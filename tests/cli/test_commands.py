@@ -219,6 +219,7 @@ def test_prepare_says_what_is_left_out_and_how_far_attributes_reach(call: Any, t
     shown = call("prepare", "events", tmp_path / "log.csv", "--attributes", tmp_path / "attributes.csv",
                  "--drop-duplicates", "--out", tmp_path / "data")  # fmt: skip
     assert "assumed: operation: every event has the one operation 'event'\n" in shown.out
+    assert "from 1970-01-01 00:00:00 to 1970-01-01 00:01:29 (UTC)\n" in shown.out
     assert "events: 92 read, 90 kept; left out: 1 that repeat another, 1 in short sessions\n" in shown.out
     assert "attributes: 1 of 4 items have some; 1 items of the table are not in the catalogue, 1 of 3" in shown.out
 

@@ -105,3 +105,17 @@ def test_times_without_a_zone_among_times_with_one_are_refused():
 def test_a_column_of_another_type_is_refused():
     with pytest.raises(DataError, match=r"column 'ts': has type Duration"):
         read_times(pl.Series("ts", [1], dtype=pl.Duration("us")), unit="auto", path=PATH)
+
+
+@pytest.mark.parametrize(
+    "digits", [["20250131", "20250201"], ["20250131235959", "20250201000000"], [None, "19991231", "19991231"]]
+)
+def test_dates_in_digits_are_not_taken_for_seconds(digits):
+    with pytest.raises(DataError, match=r"row [23], column 'time': \d+ looks like a date in digits; should be unix"):
+        read_times(pl.Series("time", digits), unit="auto", path="log.csv")
+
+
+@pytest.mark.parametrize("unit", ["s", "auto"])
+def test_digits_that_are_no_dates_throughout_are_numbers(unit):
+    numbers = ["20250131", "20250132"] if unit == "auto" else ["20250131", "20250201"]
+    assert read_times(pl.Series("time", numbers), unit=unit, path="log.csv").seconds[0] == 20250131

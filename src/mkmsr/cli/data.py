@@ -144,6 +144,8 @@ def prepare(
         screen.document({"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds, **counts})
         for key, note in log.notes.items():
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
+        if log.has_time:
+            _show_span(screen, dataset)
         _show_left_out(screen, dataset, options)
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
@@ -191,6 +193,15 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
     if "returning_sessions" in counts["test"]:
         returning = (f"{counts[split]['returning_sessions']:,} of {split.replace('_', ' ')}" for split in splits[:3])
         screen.say(f"sessions of visitors who came back: {', '.join(returning)}")
+
+
+def _show_span(screen: Terminal, dataset: PreparedDataset) -> None:
+    """Print from when to when the kept events are: a misread unit or zone shows here."""
+    import numpy as np
+
+    times = np.concatenate([table.times for table in (dataset.train, dataset.validation, dataset.test)])
+    first, last = (str(each).replace("T", " ") for each in np.array([times.min(), times.max()], "datetime64[s]"))
+    screen.say(f"from {first} to {last} (UTC)")
 
 
 def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions) -> None:

@@ -130,6 +130,8 @@ def _whole(values: pl.Series, numbers: pl.Series) -> pl.Series:
 
 def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path | str, rows: pl.Series) -> ParsedTimes:
     found = unit if unit != "auto" else _unit_of(float(numbers.abs().max()))  # type: ignore[arg-type]
+    if unit == "auto":
+        _refuse_written_dates(numbers, path, rows)
     if unit == "auto" and found != "s":
         other = numbers.abs() < LARGEST[_coarser(found)]
         if other.any():
@@ -145,6 +147,31 @@ def _from_numbers(numbers: pl.Series, unit: TimeUnit, path: Path | str, rows: pl
     if numbers.dtype.is_integer():
         return ParsedTimes(numbers // scale, numbers % scale, found)
     return _from_micros((numbers / scale * 1_000_000).floor().cast(pl.Int64, strict=False), found)
+
+
+def _refuse_written_dates(numbers: pl.Series, path: Path | str, rows: pl.Series) -> None:
+    """Tell 20250131 and 20250131235959, dates in digits, from times counted since 1970, of which they would be some.
+
+    Raises:
+        DataError: All the numbers are such dates of the years 1970 to 2100.
+    """
+    if not numbers.dtype.is_integer() or not len(numbers.drop_nulls()):
+        return
+    low, high = int(numbers.min()), int(numbers.max())  # type: ignore[arg-type]
+    for digits, form in ((8, "%Y%m%d"), (14, "%Y%m%d%H%M%S")):
+        scale = 10 ** (digits - 8)
+        if not 19700101 * scale <= low <= high < 21010101 * scale:
+            continue
+        text = numbers.cast(pl.String)
+        dates = _dates(text, form) if digits == 8 else text.str.to_datetime(form, strict=False)
+        if dates.null_count() == numbers.null_count():
+            first = _first(numbers.is_not_null())
+            raise DataError(
+                f"{numbers[first]} looks like a date in digits; {RIGHT}; or state a unit (time_unit) if it is none",
+                path=path,
+                row=int(rows[first]) + 2,
+                column=numbers.name,
+            )
 
 
 def _unit_of(largest: float) -> str:

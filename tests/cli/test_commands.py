@@ -224,6 +224,15 @@ def test_prepare_says_what_is_left_out_and_how_far_attributes_reach(call: Any, t
     assert "attributes: 1 of 4 items have some; 1 items of the table are not in the catalogue, 1 of 3" in shown.out
 
 
+def test_prepare_says_where_prices_would_do_better_as_ranges(call: Any, shop: Path, tmp_path: Path) -> None:
+    prices = [f"item-{number:05d},{number + 0.5}" for number in range(60)]
+    (tmp_path / "prices.csv").write_text("\n".join(["item,price", *prices]))
+    arguments = ["prepare", "events", shop / "events.parquet", "--attributes", tmp_path / "prices.csv", "--out"]
+    shown = call(*arguments, tmp_path / "data")
+    assert "items, of which little can be learnt; if they are amounts, --buckets price=20 makes" in shown.out
+    assert "amounts" not in call(*arguments, tmp_path / "data", "--buckets", "price=5").out
+
+
 def test_prepare_says_where_the_kind_stands(call: Any, shop: Path, tmp_path: Path) -> None:
     shown = call("prepare", shop / "events.parquet", "--out", tmp_path / "data")
     assert shown.status == 2

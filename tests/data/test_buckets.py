@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mkmsr.cli.app import run
-from mkmsr.data.buckets import bucket_bounds, bucket_names, bucket_of
+from mkmsr.data.buckets import bucket_bounds, bucket_names, bucket_of, scattered_numbers
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
@@ -65,6 +65,14 @@ def test_equal_prices_share_a_bucket_and_empty_cells_have_none() -> None:
     names = {name for name in data.knowledge.attributes.ids if name.startswith("price=")}
     assert names <= {"price=..9", "price=9..", "price=.."}
     assert "price" not in data.knowledge.describe_item(data.items.index("item-52"))
+
+
+def test_numbers_that_hardly_two_items_share_are_found() -> None:
+    prices = [f"{5 + number}.50" for number in range(60)]
+    assert scattered_numbers(shop(prices).knowledge) == {"price": (60, 60)}
+    assert not scattered_numbers(shop(prices, buckets={"price": 5}).knowledge)
+    assert not scattered_numbers(shop([*prices[:-1], "on request"]).knowledge)
+    assert not scattered_numbers(shop(prices[:20] * 3).knowledge)
 
 
 def test_what_is_no_number_is_named() -> None:

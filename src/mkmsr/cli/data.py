@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
+from mkmsr.cli.preparation import show_preparation
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.cli.running import RUNNING, Running
@@ -19,8 +20,6 @@ from mkmsr.files import may_replace
 
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit
-    from mkmsr.data.dataset import PreparedDataset
-    from mkmsr.data.prepare import PrepareOptions
 
 __all__ = ["check_output", "describe", "prepare", "show_statistics", "simulate"]
 
@@ -144,9 +143,7 @@ def prepare(
         screen.document({"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds, **counts})
         for key, note in log.notes.items():
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
-        if log.has_time:
-            _show_span(screen, dataset)
-        _show_left_out(screen, dataset, options)
+        show_preparation(screen, dataset, options, has_time=log.has_time)
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
         screen.next("train", out, "--model", "compass", "--out", f"runs/{dataset.name}")
@@ -193,36 +190,6 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
     if "returning_sessions" in counts["test"]:
         returning = (f"{counts[split]['returning_sessions']:,} of {split.replace('_', ' ')}" for split in splits[:3])
         screen.say(f"sessions of visitors who came back: {', '.join(returning)}")
-
-
-def _show_span(screen: Terminal, dataset: PreparedDataset) -> None:
-    """Print from when to when the kept events are: a misread unit or zone shows here."""
-    import numpy as np
-
-    times = np.concatenate([table.times for table in (dataset.train, dataset.validation, dataset.test)])
-    first, last = (str(each).replace("T", " ") for each in np.array([times.min(), times.max()], "datetime64[s]"))
-    screen.say(f"from {first} to {last} (UTC)")
-
-
-def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions) -> None:
-    """Print what became of the raw events, and how far the attribute table reaches."""
-    events, attributes = (dataset.metadata["preparation"][each] for each in ("events", "attributes"))
-    filtered = events["read"] - events["duplicates_dropped"] - events["events_after_filters"]
-    reasons = {
-        "that repeat another": events["duplicates_dropped"],
-        f"in short sessions{' or of rare items' if options.min_item_events > 1 else ''}": filtered,
-        "of the test, of items that no earlier session has": events["events_of_new_items_dropped"],
-    }
-    lost = [f"{count:,} {reason}" for reason, count in reasons.items() if count]
-    kept = events["events_after_filters"] - events["events_of_new_items_dropped"]
-    screen.say(f"events: {events['read']:,} read, {kept:,} kept{'; left out: ' if lost else ''}{', '.join(lost)}")
-    if attributes:
-        items = len(dataset.items)
-        screen.say(
-            f"attributes: {items - attributes['items_without_attributes']:,} of {items:,} items have some; "
-            f"{attributes['unknown_items']:,} items of the table are not in the catalogue, "
-            f"{attributes['empty_values']:,} of {attributes['rows']:,} values are empty"
-        )
 
 
 def _show_audit(screen: Terminal, found: Audit) -> None:

@@ -13,9 +13,13 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.errors import ConfigError, DataError, nearest
 
-__all__ = ["bucket_bounds", "bucket_names", "bucket_of", "bucketed", "number_in"]
+__all__ = ["bucket_bounds", "bucket_names", "bucket_of", "bucketed", "number_in", "scattered_numbers"]
+
+SCATTERED = 20
+"""Up to so many different numbers of a relation are few, however few its items."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _BUCKET = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
@@ -98,3 +102,16 @@ def number_in(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def scattered_numbers(knowledge: KnowledgeGraph) -> dict[str, tuple[int, int]]:
+    """Relations whose values are all numbers, more than one for two items: how many values, and of how many items."""
+    found = {}
+    for relation, name in enumerate(knowledge.relations.ids, start=1):
+        rows = knowledge.triples[knowledge.triples[:, 1] == relation]
+        values, items = np.unique(rows[:, 2]) - knowledge.num_items, len(np.unique(rows[:, 0]))
+        if len(values) > max(SCATTERED, items / 2) and all(
+            number_in(knowledge.attributes.id(value).removeprefix(f"{name}=")) is not None for value in values.tolist()
+        ):
+            found[name] = (len(values), items)
+    return found

@@ -39,7 +39,7 @@ from mkmsr.processes import ALONE, Processes
 from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit, fitting_data
-from mkmsr.training.checkpoint import differences
+from mkmsr.training.checkpoint import differences, remove_checkpoint
 from mkmsr.training.trainer import Validate
 
 __all__ = [
@@ -387,5 +387,6 @@ def _clear(folder: Path) -> None:
     """Remove what an earlier run left and could be taken for this one's; its bundle stays until there is a new one."""
     for name in (METRICS_FILE, "history.jsonl", "ranks.parquet", "examples.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("refit", "figures", "checkpoint"):
+    for name in ("refit", "figures"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    remove_checkpoint(folder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.experiments import METRICS_FILE, ExperimentConfig, run_experiment
 from mkmsr.jobs import Job, JobListener, JobOutcome, Reporter, run_jobs
 from mkmsr.models import ModelSizes
+from mkmsr.training.checkpoint import remove_checkpoint
 
 __all__ = ["ChooseEpochs", "GridRun", "depends_on_seed", "plan_grid", "run_grid", "settings_key"]
 
@@ -166,5 +166,5 @@ def _run(reporter: Reporter, run: GridRun, device: str) -> None:
         chosen_epochs=epochs,
         listener=reporter,
     )
-    for checkpoint in (run.folder / "checkpoint", run.folder / "refit" / "checkpoint"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
+    for folder in (run.folder, run.folder / "refit"):
+        remove_checkpoint(folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mkmsr.errors import DataError
 from mkmsr.evaluation.ranks import RankTable
+from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER
 from mkmsr.training.history import EpochRecord, read_history
 
 __all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]
@@ -59,7 +60,7 @@ class RunFolder:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run left a checkpoint behind, of its fit or of its refit."""
-    return any((folder / each / "checkpoint.json").is_file() for each in ("checkpoint", "refit/checkpoint"))
+    return any((folder / fit / CHECKPOINT_FOLDER / CHECKPOINT_FILE).is_file() for fit in ("", "refit"))
 
 
 def read_run_folder(folder: str | Path) -> RunFolder:

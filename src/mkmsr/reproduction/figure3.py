@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from mkmsr.models import SessionModel
 from mkmsr.reports.strategy_curves import STRATEGIES, TEST_PREFIX, StrategyRuns, figure_3
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
 from mkmsr.training import fit, fitting_data, read_history
+from mkmsr.training.checkpoint import remove_checkpoint
 
 __all__ = ["reproduce_figure_3"]
 
@@ -120,7 +120,7 @@ def _learn(reporter: Reporter, data: Path, config: ExperimentConfig, folder: Pat
     evaluate(model, test).save(folder / "ranks.parquet")
     document = {"config": config.model_dump(mode="json"), "seed": seed, "best_epoch": result.best_epoch}
     atomic_write(folder / "metrics.json", json.dumps(document, indent=2) + "\n")
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    remove_checkpoint(folder)
 
 
 def _read(strategy: str, jobs: Sequence[Job]) -> StrategyRuns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from mkmsr.reports.embedding_map import SPACES, ItemMaps, ItemSpace, figure_4
 from mkmsr.reproduction.items import choose_items, default_attribute, later_pairs, pairs_of_sessions, sample_pairs
 from mkmsr.reproduction.settings import Reproduction, check_distinct, data_title, experiment_settings
 from mkmsr.training import fit, fitting_data
+from mkmsr.training.checkpoint import remove_checkpoint
 
 __all__ = ["reproduce_figure_4"]
 
@@ -145,7 +145,7 @@ def _learn(
     perplexity = min(30.0, (len(shown) - 1) / 3)
     places = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors[shown])
     atomic_write(folder / VECTORS_FILE, save({"vectors": vectors, "map": places.astype(np.float32)}))
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    remove_checkpoint(folder)
 
 
 def _maps(data: Path, jobs: Sequence[Job], attribute: str | None, min_events: int) -> ItemMaps:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,11 +26,13 @@ from mkmsr.errors import TrainingError
 from mkmsr.files import atomic_write, sha256
 from mkmsr.training.history import EpochRecord
 
-__all__ = ["CheckpointFolder", "Progress", "differences"]
+__all__ = ["CHECKPOINT_FILE", "CHECKPOINT_FOLDER", "CheckpointFolder", "Progress", "differences", "remove_checkpoint"]
 
 FORMAT_VERSION = 1
 
-_HEADER = "checkpoint.json"
+CHECKPOINT_FOLDER, CHECKPOINT_FILE = "checkpoint", "checkpoint.json"
+"""Where the checkpoint of a fit stands in its folder, and what is written there last."""
+
 _SHOWN_DIFFERENCES = 5
 
 
@@ -81,7 +84,7 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Forget the checkpoint, if there is one."""
-        (self.path / _HEADER).unlink(missing_ok=True)
+        (self.path / CHECKPOINT_FILE).unlink(missing_ok=True)
         self._remove_all_but(())
 
     def save(
@@ -105,7 +108,7 @@ class CheckpointFolder:
                 best_name = f"best-{progress.best_epoch:05d}.safetensors"
                 self._best = {best_name: _write_tensors(self.path / best_name, best)}
             files = {name: _write_tensors(self.path / name, state), **self._best}
-            atomic_write(self.path / _HEADER, json.dumps({**header, "state": name, "files": files}, indent=1))
+            atomic_write(self.path / CHECKPOINT_FILE, json.dumps({**header, "state": name, "files": files}, indent=1))
         except (OSError, SafetensorError) as error:
             raise TrainingError(f"{self.path}: cannot write the checkpoint: {error}") from error
         self._remove_all_but(files)
@@ -116,7 +119,7 @@ class CheckpointFolder:
         Raises:
             TrainingError: The checkpoint is of another run, of another format, or damaged.
         """
-        path = self.path / _HEADER
+        path = self.path / CHECKPOINT_FILE
         if not path.is_file():
             return None
         try:
@@ -141,10 +144,15 @@ class CheckpointFolder:
         return Progress.from_json(fields), tensors[state], best
 
     def _remove_all_but(self, kept: Mapping[str, str] | tuple[()]) -> None:
-        for pattern in ("*.safetensors", "*.safetensors.part", f".{_HEADER}.*"):
+        for pattern in ("*.safetensors", "*.safetensors.part", f".{CHECKPOINT_FILE}.*"):
             for file in self.path.glob(pattern):
                 if file.name not in kept:
                     file.unlink(missing_ok=True)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint from the folder of a fit, if there is one."""
+    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

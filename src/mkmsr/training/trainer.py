@@ -16,7 +16,7 @@ from torch import Tensor
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.processes import ALONE, Processes
-from mkmsr.training.checkpoint import CheckpointFolder, Progress
+from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.estimate import estimate_training
 from mkmsr.training.history import EpochRecord, append_record, write_history
@@ -36,7 +36,6 @@ __all__ = ["FitResult", "Validate", "fit"]
 Validate = Callable[[SessionModel], Mapping[str, float]]
 
 HISTORY_FILE = "history.jsonl"
-CHECKPOINT_FOLDER = "checkpoint"
 
 _STEPS_BETWEEN_LOOKS = 10
 """Steps between two looks at the loss: each look waits for the device."""

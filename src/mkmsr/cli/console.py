@@ -20,6 +20,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mkmsr.cli.wide_tables import pieces_that_fit
+
 if TYPE_CHECKING:
     from mkmsr.reports.tables import TextTable
 
@@ -108,8 +110,9 @@ class Terminal:
             self._people.print(what)
 
     def show_report(self, table: TextTable) -> None:
-        """Print a report's table with its notes, unless `--json` was given."""
-        self.show(text_table(table.title, table.header, table.rows))
+        """Print a report's table with its notes, in pieces where the terminal is narrow, unless `--json` was given."""
+        for piece in pieces_that_fit(table, self._people.width):
+            self.show(text_table(piece.title, piece.header, piece.rows))
         if not self.json_mode:
             for note in table.notes:
                 self.say(note)
@@ -132,7 +135,13 @@ def terminal(common: Common) -> Iterator[Terminal]:
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> Table:
     """A plain table; columns from `numbers_from` on are aligned as numbers, ids are never read as markup."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+    )
     for number, column in enumerate(columns):
         table.add_column(Text(column), justify="right" if number >= numbers_from else "left", overflow="fold")
     for row in rows:

@@ -25,8 +25,9 @@ def list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
     Raises:
         ValueError: One is not a whole number above 0.
     """
-    found = tuple(int(part) for token in tokens for part in token.value.split(","))
-    if not found or min(found) < 1:
+    parts = [part.strip() for token in tokens for part in token.value.split(",")]
+    found = tuple(int(part) for part in parts if part.isdecimal())
+    if len(found) < len(parts) or not found or min(found) < 1:
         raise ValueError("list lengths must be whole numbers above 0, for example 5,10,20")
     return found
 

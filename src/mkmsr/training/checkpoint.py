@@ -136,7 +136,7 @@ class CheckpointFolder:
             more = f"; and {len(other) - _SHOWN_DIFFERENCES} more" if len(other) > _SHOWN_DIFFERENCES else ""
             raise TrainingError(
                 f"{path}: this is the checkpoint of another run: {shown}{more}. "
-                "Resume with the old settings, or start over without resume"
+                "Resume with the old settings, or start over without resume (mkmsr train --overwrite)"
             )
         tensors = {name: _read_tensors(self.path / name, digest) for name, digest in files.items()}
         self._best = {name: digest for name, digest in files.items() if name != state}
@@ -194,7 +194,9 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise TrainingError(f"{path}: a file of the checkpoint is missing; start over without resume")
+        raise TrainingError(
+            f"{path}: a file of the checkpoint is missing; start over without resume (mkmsr train --overwrite)"
+        )
     found = sha256(path)
     if found != digest:
         raise TrainingError(f"{path}: the checkpoint is damaged: SHA-256 {found}, written as {digest}")

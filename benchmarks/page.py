@@ -58,7 +58,7 @@ GROWTH = """
 Simulated logs, every point in a process of its own: an epoch with the sampled loss (scaled up from {steps} steps, one
 thread) and the ranking of the test (scaled up from {examples} examples), in seconds of the processor: on a core of its
 own the clock shows the same. The curve over the log has 30,000 items; the curve over the catalogue has 25,000 sessions.
-Beside the names in the figures, and in the first table of each, stand the exponents b of the fits a size^b. Memory
+Beside the names in the figures stand the fits a size^b, in the first table of each their exponents b. Memory
 starts at what Python, PyTorch and Polars take, about 300 MiB, which flattens its curves.
 """
 

@@ -29,6 +29,6 @@ def test_the_curve_asked_for_is_drawn_with_its_exponents_and_the_same_bytes_agai
     drawn = draw_growth(points, exponents, "log")
     assert drawn == draw_growth(points, exponents, "log")
     text = drawn.decode()
-    assert text.count(": 1.25") == 4
+    assert text.count(" ~ sessions^1.25") == 4
     assert "sessions of the log" in text
     assert "items of the catalogue" in draw_growth(points, exponents, "catalogue").decode()

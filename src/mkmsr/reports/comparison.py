@@ -125,9 +125,8 @@ def compare_evaluations(
     ordered = sorted(runs, key=lambda run: -float(run.document["metrics"][metrics[0]]))
     labels = [run.label for run in ordered]
     if reference is not None and reference not in labels:
-        raise EvaluationError(
-            f"no run {reference!r} to compare with{nearest(reference, labels) or f'; there are: {labels}'}"
-        )
+        hint = nearest(reference, labels) or f"; there are: {', '.join(labels)}"
+        raise EvaluationError(f"no run {reference!r} to compare with{hint}")
     chosen = ordered[labels.index(reference)] if reference is not None else ordered[0]
     raw = [_differences(run, chosen, metrics, samples, seed) for run in ordered]
     corrected = iter(holm([each.p_value for row in raw for each in row.values()]))

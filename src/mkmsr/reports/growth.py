@@ -24,7 +24,7 @@ def draw_growth(
     *,
     format: FigureFormat = "svg",
 ) -> bytes:
-    """Seconds on the left, memory on the right, both axes logarithmic, the fitted exponents beside the lines' names.
+    """Seconds on the left, memory on the right, both axes logarithmic, the fits beside the lines' names.
 
     Args:
         points: Rows of a growth result; those of other curves are left out.
@@ -47,7 +47,7 @@ def draw_growth(
                         marker=mark,
                         markersize=4,
                         color=INKS[ink],
-                        label=f"{model}, {work}: {fits[model][measure]:.2f}",
+                        label=f"{model}, {work} ~ {key}^{fits[model][measure]:.2f}",
                     )
             _finish(axes, title, name)
         return render(figure, format, f"growth-{curve}")
@@ -59,10 +59,18 @@ def _finish(axes: Axes, title: str, name: str) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(name)
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.grid(visible=True, which="major", linewidth=0.6)
     for axis, marks in ((axes.xaxis, (1.0, 3.0)), (axes.yaxis, (1.0, 2.0, 5.0))):
         axis.set_major_locator(LogLocator(subs=marks))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2, frameon=False, fontsize=7)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncol=2,
+        frameon=False,
+        fontsize=7,
+        handlelength=1.6,
+        columnspacing=1,
+    )

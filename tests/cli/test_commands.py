@@ -208,6 +208,8 @@ def test_prepare_maps_columns_and_cuts_sessions_by_gap(call: Any, tmp_path: Path
     narrow = call("prepare", "events", "--events", tmp_path / "log.csv", *options, "--gap", 2000, "--out",
                   tmp_path / "b", "--json")  # fmt: skip
     assert wide.document["sessions"] == 4
+    assert wide.document["preparation"]["events"]["read"] == 120
+    assert wide.document["notes"]["columns"] == {"item": "sku", "operation": "type", "time": "ts", "user": "uid"}
     assert narrow.status == 1
     assert "no session is left" in narrow.err
 
@@ -222,6 +224,7 @@ def test_prepare_says_what_is_left_out_and_how_far_attributes_reach(call: Any, t
     assert "from 1970-01-01 00:00:00 to 1970-01-01 00:01:29 (UTC)\n" in shown.out
     assert "events: 92 read, 90 kept; left out: 1 that repeat another, 1 in short sessions\n" in shown.out
     assert "attributes: 1 of 4 items have some; 1 items of the table are not in the catalogue, 1 of 3" in shown.out
+    assert "4 items, 1 operation, 1 relation, 1 triple\n" in shown.out
 
 
 def test_prepare_says_where_prices_would_do_better_as_ranges(call: Any, shop: Path, tmp_path: Path) -> None:

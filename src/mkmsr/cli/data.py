@@ -140,7 +140,9 @@ def prepare(
             dataset.save(out)
         seconds = time.perf_counter() - began
         counts = statistics(dataset)
-        screen.document({"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds, **counts})
+        told = {"preparation": dataset.metadata["preparation"], "notes": dict(log.notes)}
+        place = {"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds}
+        screen.document({**place, **counts, **told})
         for key, note in log.notes.items():
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
         show_preparation(screen, dataset, options, has_time=log.has_time)
@@ -181,7 +183,7 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
     rows.append(["all", f"{counts['sessions']:,}", f"{counts['events']:,}", ""])
     screen.show(text_table(name, ["split", "sessions", "events", "examples"], rows))
     sizes = ("items", "operations", "relations", "triples")
-    screen.say(", ".join(f"{counts[key]:,} {key}" for key in sizes))
+    screen.say(", ".join(f"{counts[key]:,} {key.removesuffix('s') if counts[key] == 1 else key}" for key in sizes))
     screen.say(
         f"{counts['mean_session_length']:.2f} events a session, {counts['mean_item_frequency']:.2f} events an item; "
         f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "

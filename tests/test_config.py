@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from mkmsr.config import StrictModel, apply_overrides, read_toml, to_toml, validate
 from mkmsr.errors import ConfigError, MkmsrError
@@ -31,6 +31,26 @@ def message(values: dict[str, object]) -> str:
 
 def test_an_unknown_key_is_named_with_the_nearest_right_one() -> None:
     assert message({"scorrer": "dot"}) == "model.scorrer: unknown key, did you mean 'scorer'?"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_is_not_finite_is_refused(value: float) -> None:
+    text = message({"optimiser": {"clip_norm": value}})
+    assert text == f"model.optimiser.clip_norm: Input should be a finite number, found {value}"
+
+
+def test_what_a_rule_of_ours_says_stands_alone() -> None:
+    class Even(StrictModel):
+        number: int = 2
+
+        @model_validator(mode="after")
+        def _is_even(self) -> Self:
+            if self.number % 2:
+                raise ValueError("number must be even")
+            return self
+
+    with pytest.raises(ConfigError, match=r"^model: number must be even, found \{'number': 3\}$"):
+        validate(Even, {"number": 3}, prefix="model")
 
 
 def test_an_unknown_nested_key_is_compared_with_the_keys_of_its_own_table() -> None:

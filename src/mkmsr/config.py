@@ -22,9 +22,11 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 class StrictModel(BaseModel):
-    """Base of every settings class: immutable, no unknown keys, defaults checked too."""
+    """Base of every settings class: immutable, no unknown keys, finite numbers, defaults checked too."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -93,7 +95,8 @@ def validate(
             hint = f", did you mean {right!r}?" if right else nearest(word, known)
             hint = hint or f"; known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"unknown key{hint}", key=key, path=path) from None
-        raise ConfigError(f"{first['msg']}, found {first['input']!r}", key=key or None, path=path) from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{said}, found {first['input']!r}", key=key or None, path=path) from None
 
 
 def _field_type(owner: Any, name: str) -> Any:

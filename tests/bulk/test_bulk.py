@@ -22,7 +22,7 @@ from mkmsr.bulk import BulkJob, recommend_in_bulk
 from mkmsr.bulk.session_file import find_columns
 from mkmsr.bundle import save_bundle
 from mkmsr.cli.app import run
-from mkmsr.errors import ConfigError, DataError, MkmsrError
+from mkmsr.errors import ConfigError, DataError, EvaluationError, MkmsrError
 from mkmsr.recommender import Filters, Recommender, parse_condition
 
 K = 7
@@ -270,6 +270,19 @@ def test_what_is_wrong_shows_before_older_lists_are_replaced(
         with pytest.raises(MkmsrError):
             recommend_in_bulk(wrong)
     assert {each.name: each.read_bytes() for each in out.iterdir()} == before
+
+
+def test_lists_of_two_models_are_not_mixed(bundles: dict[str, Path], file: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(bundles["m-sr"], bundle)
+
+    def nightly_training(done: int, total: int) -> None:
+        if done == 0:
+            shutil.copytree(bundles["v-sknn"], bundle, dirs_exist_ok=True)
+
+    with pytest.raises(EvaluationError, match="replaced by another bundle since the job began"):
+        recommend_in_bulk(job(bundle, file, tmp_path / "out"), workers=2, told=nightly_training)
+    assert not (tmp_path / "out" / "_summary.json").exists()
 
 
 def test_no_file_no_parquet_and_no_shared_device(bundles: dict[str, Path], file: Path, tmp_path: Path) -> None:

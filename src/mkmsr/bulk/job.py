@@ -19,7 +19,7 @@ from mkmsr.bulk.lists import ranked_lists
 from mkmsr.bulk.session_file import SessionFile, Stretch
 from mkmsr.bulk.shard_folder import ShardCounts, ShardFolder
 from mkmsr.environment import peak_mib
-from mkmsr.errors import ConfigError, EvaluationError
+from mkmsr.errors import BundleError, ConfigError, EvaluationError
 from mkmsr.files import sha256
 from mkmsr.recommender import Filters, Recommender
 from mkmsr.recommender.filters import NO_FILTERS
@@ -149,8 +149,9 @@ def recommend_in_bulk(
     peaks: list[float | None] = []
     processes = min(workers, len(left))
     if processes > 1:
+        bundle = ranking.bundle
         del ranking  # Each process has its own.
-        finished = _in_processes(job, source, left, processes, progress, peaks)
+        finished = _in_processes(job, bundle, source, left, processes, progress, peaks)
     else:
         finished = _here(ranking, source, left, progress, peaks)
     with folder.notes() as note:
@@ -193,10 +194,11 @@ class _Progress:
 
 
 class _Ranking:
-    """A process's model and what it ranks with, loaded once."""
+    """A process's model and what it ranks with, loaded once; `bundle` says which, by its SHA-256."""
 
     def __init__(self, job: BulkJob):
         recommender = Recommender.load(job.bundle, device=job.device)
+        self.bundle = str(recommender.bundle.metadata["sha256"])
         recommender.set_facts(job.facts or {})
         self._ranker = recommender.ranker(job.k, filters=job.filters, operation=job.operation)
         self._encoder = Encoder(recommender.bundle)
@@ -242,6 +244,7 @@ def _one_thread() -> Iterator[None]:
 
 def _in_processes(
     job: BulkJob,
+    bundle: str,
     source: SessionFile,
     stretches: Sequence[Stretch],
     workers: int,
@@ -252,7 +255,8 @@ def _in_processes(
     waiting = iter(stretches)
     with tempfile.TemporaryDirectory() as logs:
         tasks = [
-            Task(f"process {number}", _work, (job, source), Path(logs) / f"{number}.log") for number in range(workers)
+            Task(f"process {number}", _work, (job, bundle, source), Path(logs) / f"{number}.log")
+            for number in range(workers)
         ]
         for event in run_tasks(tasks, workers=workers):
             if event.kind == "failed":
@@ -270,9 +274,11 @@ def _in_processes(
                 progress.add(event.content)
 
 
-def _work(line: Line, job: BulkJob, source: SessionFile) -> float | None:
+def _work(line: Line, job: BulkJob, bundle: str, source: SessionFile) -> float | None:
     """What a process does: shard after shard until there is none; the peak of its memory."""
     ranking = _Ranking(job)
+    if ranking.bundle != bundle:
+        raise BundleError("replaced by another bundle since the job began; begin again", path=job.bundle)
     while (stretch := line.ask("the next shard")) is not None:
         line.say(ranking.carry_out(source, stretch, line.say))
     return peak_mib()

@@ -343,6 +343,16 @@ def test_training_says_what_it_needs_and_shows_each_epoch_on_standard_error(
     assert "epoch 1/2" not in shown.out
 
 
+def test_training_says_when_it_leaves_known_visitors_unused(call: Any, shop: Path, tmp_path: Path) -> None:
+    call("prepare", "events", shop / "events.parquet", "--visitors", "--out", tmp_path / "data")
+    small = ["--model", "compass", "--epochs", 1, "--set", "model.dim=8"]
+    unused = call("train", tmp_path / "data", *small, "--out", tmp_path / "unused")
+    used = call("train", tmp_path / "data", *small, "model.earlier_visits=true", "--out", tmp_path / "used")
+    assert unused.status == used.status == 0
+    assert "--set model.earlier_visits=true" in unused.err
+    assert "earlier_visits" not in used.err
+
+
 def test_evaluate_gives_the_numbers_of_the_run(call: Any, data: Path, runs: Path, tmp_path: Path) -> None:
     shown = call("evaluate", runs / "mkm-sr" / "bundle", data, "--json", "--out", tmp_path / "ranks.parquet")
     document = shown.document

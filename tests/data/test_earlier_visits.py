@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from logs import log_of
 
 from mkmsr.data.batching import EarlierBatch, collate
@@ -159,6 +160,14 @@ def test_pairs_and_copies() -> None:
     batch = EarlierBatch.from_pairs([[(4, 1), (2, 2)]]).repeated(2)
     assert (batch.items.tolist(), batch.operations.tolist()) == ([4, 2, 4, 2], [1, 2, 1, 2])
     assert (batch.rows.tolist(), batch.ranks.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
+
+
+def test_places_of_items_among_earlier_ones() -> None:
+    earlier = EarlierBatch.from_pairs([[(4, 1), (2, 2), (9, 1)], [], [(2, 1)]])
+    rows, items = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([2, 4, 5, 4, 2, 12])
+    assert earlier.ranks_of(rows, items).tolist() == [1, 0, -1, -1, 0, -1]
+    nothing = EarlierBatch.nothing(3, torch.device("cpu"))
+    assert nothing.ranks_of(rows, items).tolist() == [-1] * 6
 
 
 def test_returning_sessions_are_counted() -> None:

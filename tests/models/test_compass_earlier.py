@@ -21,6 +21,13 @@ from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit
 
 ITEMS = 60
+DOOR = 1
+
+
+def visits(prefixes: list[list[int]], earlier: list[list[tuple[int, int]]]) -> SessionBatch:
+    """Prefixes of these items, and the earlier items of their visitors with their operations, newest first."""
+    batch = SessionBatch.from_sequences([(items, [1] * len(items)) for items in prefixes])
+    return replace(batch, earlier=EarlierBatch.from_pairs(earlier))
 
 
 def test_probabilities_follow_the_formula() -> None:
@@ -28,66 +35,120 @@ def test_probabilities_follow_the_formula() -> None:
     layer = EarlierVisits(3)
     with torch.no_grad():
         layer.operation.weight.normal_()
-    earlier = EarlierBatch.from_pairs([[(5, 1), (6, 3)], [], [(7, 2)]])
-    scores = torch.randn(3)
-    votes = layer(earlier, scores, 3)
-    logits = [
-        layer.age.weight[rank, 0] + layer.operation.weight[operation, 0] + layer.likeness * scores[h]
-        for h, (rank, operation) in enumerate([(0, 1), (1, 3)])
+        layer.beside.weight.normal_()
+    finds = [(5, 1), (6, 3), (8, 1), (4, 2), (2, 1), (1, 1)]
+    # The newest event of the first session that is an old find is on item 6; the second's only event is none.
+    batch = visits([[8, 6, 9], [3], [7]], [finds, [], [(5, 1), (6, 3)]])
+    scores = torch.randn(8)
+    votes = layer(batch, scores)
+
+    def logit(h: int, rank: int, operation: int, beside: int) -> torch.Tensor:
+        return (
+            layer.age.weight[rank, 0]
+            + layer.operation.weight[operation, 0]
+            + layer.beside.weight[beside, 0]
+            + layer.likeness * scores[h]
+        )
+
+    # Item 5 was touched right after item 6, which is 3 + 1; items 4 and older ones 2 and more before, down to 3 - 3.
+    steps = [4, 3, 2, 1, 0, 0]
+    first = torch.stack([logit(h, h, finds[h][1], step) for h, step in enumerate(steps)]).softmax(0)
+    third = torch.stack([logit(6, 0, 1, 7), logit(7, 1, 3, 7)]).softmax(0)
+    assert votes.rows.tolist() == [0] * 6 + [2] * 2
+    assert votes.items.tolist() == [5, 6, 8, 4, 2, 1, 5, 6]
+    assert torch.allclose(votes.weights, torch.cat([first, third]), atol=1e-6)
+
+
+def test_gates_see_what_old_finds_have_to_do_with_the_session() -> None:
+    torch.manual_seed(0)
+    finds = [[(8, 1), (6, 3), (1, 1)], [], [(6, 1), (2, 1), (1, 1)], [(5, 1)]]
+    batch, vectors = visits([[8, 6, 9, 6], [3], [6, 7], [5]], finds), torch.randn(10, 4)
+    cosines = torch.cosine_similarity(vectors[:, None], vectors[None], dim=2)
+
+    def ends(last: int, others: list[int]) -> list[float]:
+        return [float(cosines[last, others].max()), float(cosines[last, others].mean())]
+
+    expected = [
+        [1, np.log(4), 1, 0.75, *ends(6, [8, 1])],
+        [0, 0, 0, 0, 0, 0],
+        [1, np.log(4), 0, 0.5, *ends(7, [6, 2, 1])],
+        [1, np.log(2), 1, 1, 0, 0],
     ]
-    expected = torch.stack(logits).softmax(0)
-    assert votes.rows.tolist() == [0, 0, 2]
-    assert votes.items.tolist() == [5, 6, 7]
-    assert torch.allclose(votes.weights, torch.cat([expected, torch.ones(1)]), atol=1e-6)
+    assert torch.allclose(EarlierVisits(3).of_sessions(batch, vectors), torch.tensor(expected).float(), atol=1e-6)
 
 
-def come_back(sessions: int, seed: int) -> tuple[SessionTable, ExampleTable]:
-    """Visitors look at two items, and another day at a door that all go through, then at the newer of the two again."""
-    rng = np.random.default_rng(seed)
-    items, lengths, times, visitors = [], [], [], []
-    for visitor in range(sessions):
-        first, second = rng.choice(np.arange(2, ITEMS), 2, replace=False).tolist()
-        for begin, events in ((0, [first, second]), (10_000, [1, second])):
-            items += events
-            lengths.append(len(events))
-            times += [begin + visitor * 10 + step for step in range(len(events))]
-            visitors.append(visitor)
-    table = SessionTable(
-        np.array(items, np.int32),
-        np.ones(len(items), np.int16),
-        np.cumsum([0, *lengths]).astype(np.int64),
-        np.array(times, np.int64),
-    )
-    (earlier,) = earlier_items([table], [np.array(visitors)])
+def test_nothing_is_known_about_new_visitors() -> None:
+    layer, batch = EarlierVisits(3), visits([[8, 6], [3]], [[], []])
+    for each in (batch, replace(batch, earlier=None)):
+        assert len(layer(each, torch.zeros(0))) == 0
+        assert layer.of_sessions(each, torch.randn(10, 4)).abs().sum() == 0
+
+
+def log_of(visits_of_visitors: list[list[list[int]]]) -> tuple[SessionTable, ExampleTable]:
+    """The visits of each visitor, a day apart, as sessions that know the earlier ones."""
+    sessions = [
+        (visitor, day, items) for visitor, days in enumerate(visits_of_visitors) for day, items in enumerate(days)
+    ]
+    times = [visitor * 10 + day * 86_400 + step for visitor, day, items in sessions for step in range(len(items))]
+    items = np.array([item for _, _, each in sessions for item in each], np.int32)
+    offsets = np.cumsum([0, *(len(each) for _, _, each in sessions)]).astype(np.int64)
+    table = SessionTable(items, np.ones(len(items), np.int16), offsets, np.array(times, np.int64))
+    (earlier,) = earlier_items([table], [np.array([visitor for visitor, _, _ in sessions])])
     table = replace(table, earlier=earlier)
     return table, ExampleTable.from_sessions(table)
 
 
-def hit_at_1(model: Compass, examples: ExampleTable) -> float:
-    """Of the second visits, whose only event is the door."""
-    batch = collate(examples, np.flatnonzero(examples.sessions.items[examples.begin] == 1))
+def come_back(visitors: int, seed: int) -> tuple[SessionTable, ExampleTable]:
+    """Visitors look at two items, and another day at a door that all go through, then at the newer of the two again."""
+    rng = np.random.default_rng(seed)
+    pairs = [rng.choice(np.arange(2, ITEMS), 2, replace=False).tolist() for _ in range(visitors)]
+    return log_of([[pair, [DOOR, pair[1]]] for pair in pairs])
+
+
+def go_on(visitors: int, seed: int) -> tuple[SessionTable, ExampleTable]:
+    """Visitors look at six items, and another day through the door at one of them and at what they saw after it."""
+    rng = np.random.default_rng(seed)
+    visits = []
+    for _ in range(visitors):
+        items = rng.choice(np.arange(2, ITEMS), 6, replace=False).tolist()
+        place = int(rng.integers(5))
+        visits.append([items, [DOOR, items[place], items[place + 1]]])
+    return log_of(visits)
+
+
+def hit_at_1(model: Compass, examples: ExampleTable, length: int) -> float:
+    """Of the second visits, after so many events, the first of which is the door."""
+    through = (examples.sessions.items[examples.begin] == DOOR) & (examples.end - examples.begin == length)
+    batch = collate(examples, np.flatnonzero(through))
     with torch.no_grad():
         return float((model.score(batch).argmax(1) == batch.targets).float().mean())
 
 
+def trained(log: tuple[SessionTable, ExampleTable], *, known: bool, loss: str = "cross-entropy") -> Compass:
+    """COMPASS after four epochs of such a log, that knows visitors or not."""
+    table, examples = log
+    entry = model_entry("compass")
+    torch.manual_seed(0)
+    settings = entry.configure({"dim": 16, "dropout": 0.0, "earlier_visits": known})
+    model = entry.build(settings, ModelSizes(ITEMS, 1))
+    assert isinstance(model, Compass)
+    training = {"epochs": 4, "batch_size": 32, "loss": {"session": loss, "negatives": {"number": 20}}}
+    optimiser = {"learning_rate": 1e-2, "schedule": "one-cycle"}
+    config = TrainingConfig.model_validate({**training, "optimiser": optimiser})
+    fit(model, TrainingData(table, examples, KnowledgeGraph.empty(ITEMS)), config, seed=0)
+    return model.eval()
+
+
 @pytest.mark.parametrize("loss", ["cross-entropy", "sampled-cross-entropy"])
 def test_who_comes_back_is_understood_only_with_earlier_visits(loss: str) -> None:
-    table, examples = come_back(300, seed=0)
-    _, others = come_back(100, seed=1)
-    found = {}
-    for known in (True, False):
-        entry = model_entry("compass")
-        settings = entry.configure({"dim": 16, "dropout": 0.0, "earlier_visits": known})
-        torch.manual_seed(0)
-        model = entry.build(settings, ModelSizes(ITEMS, 1))
-        assert isinstance(model, Compass)
-        training = {"epochs": 4, "batch_size": 32, "loss": {"session": loss, "negatives": {"number": 20}}}
-        optimiser = {"learning_rate": 1e-2, "schedule": "one-cycle"}
-        config = TrainingConfig.model_validate({**training, "optimiser": optimiser})
-        fit(model, TrainingData(table, examples, KnowledgeGraph.empty(ITEMS)), config, seed=0)
-        found[known] = hit_at_1(model.eval(), others)
-    assert found[True] > 0.9
-    assert found[False] < 0.1
+    log, (_, others) = come_back(300, seed=0), come_back(100, seed=1)
+    assert hit_at_1(trained(log, known=True, loss=loss), others, 1) > 0.9
+    assert hit_at_1(trained(log, known=False, loss=loss), others, 1) < 0.1
+
+
+def test_who_goes_on_where_they_were_is_followed() -> None:
+    log, (_, others) = go_on(300, seed=0), go_on(100, seed=1)
+    assert hit_at_1(trained(log, known=True), others, 2) > 0.9
 
 
 def test_scores_are_a_distribution_and_new_visitors_need_nothing() -> None:

@@ -96,6 +96,8 @@ def train(
         from mkmsr.data.dataset import PreparedDataset
 
         dataset = PreparedDataset.load(data)
+        if dataset.train.earlier is not None and settings.model.get("earlier_visits") is False:
+            screen.note("the data know visitors; --set model.earlier_visits=true makes use of it")
         result = train_into(
             screen,
             dataset,

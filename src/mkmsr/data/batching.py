@@ -61,6 +61,16 @@ class EarlierBatch:
         """Place of each item, 0 for the newest. Shape [H]."""
         return torch.arange(len(self.items), device=self.items.device) - self.offsets[self.rows]
 
+    def ranks_of(self, rows: Tensor, items: Tensor) -> Tensor:
+        """Place of each item of `items` among those of the session in `rows`; -1 where it is not one. Shape [P]."""
+        if len(self.items) == 0:
+            return torch.full_like(items, -1)
+        width = torch.maximum(self.items.max(), items.max()) + 1
+        keys, order = (self.rows * width + self.items).sort()
+        wanted = rows * width + items
+        found = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        return torch.where(keys[found] == wanted, self.ranks[order[found]], -1)
+
     def part(self, begin: int, end: int) -> EarlierBatch:
         """Those of some sessions, one after another."""
         first, last = int(self.offsets[begin]), int(self.offsets[end])

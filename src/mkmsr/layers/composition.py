@@ -6,6 +6,7 @@ Dimension letters: V items + 1 (0 is padding), A attributes, R relations, D embe
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,27 @@ from mkmsr.errors import DataError
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 from mkmsr.layers.rows import table_rows
 
-__all__ = ["ComposedVectors"]
+__all__ = ["ComposedVectors", "ItemVectors", "SomeVectors"]
+
+
+@dataclass(frozen=True)
+class SomeVectors:
+    """Vectors of some items, read by item index like those of all.
+
+    Args:
+        items: Rising. Shape [m].
+        vectors: Shape [m, D].
+    """
+
+    items: Tensor
+    vectors: Tensor
+
+    def __getitem__(self, items: Tensor) -> Tensor:
+        return self.vectors[torch.searchsorted(self.items, items)]
+
+
+ItemVectors = Tensor | SomeVectors
+"""Vectors that are read by item index: those of all items, or of some."""
 
 
 class ComposedVectors(nn.Module):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.layers.attention import Part, SoftAttention
-from mkmsr.layers.composition import ComposedVectors
+from mkmsr.layers.composition import ComposedVectors, ItemVectors, SomeVectors
 from mkmsr.layers.copying import CopyAttention, repeat_likelihood
 from mkmsr.layers.dropout import dropout, fixed_masks
 from mkmsr.layers.ggnn import GGNN
@@ -36,7 +36,7 @@ from mkmsr.layers.wanting import WantedOperation
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
 from mkmsr.models.compass_earlier import EarlierVisits, visits_of
-from mkmsr.models.compass_explore import SomeVectors, draw_columns, explore_all, explore_sample, explore_scores
+from mkmsr.models.compass_explore import draw_columns, explore_all, explore_at, explore_sample, explore_scores
 from mkmsr.models.compass_gates import SMALLEST, MixtureGates
 from mkmsr.models.compass_knowledge import items_and_attributes, newcomers
 from mkmsr.models.compass_lift import lifted
@@ -253,7 +253,7 @@ class Compass(SessionModel):
             self.vectors.attributes(triples.attributes),
         )
 
-    def mixture(self, batch: SessionBatch, vectors_VD: Tensor | SomeVectors) -> Mixture:
+    def mixture(self, batch: SessionBatch, vectors_VD: ItemVectors) -> Mixture:
         """Everything that p(j | s) is made of, given the vectors of all items, or of those that stand in the batch."""
         graph = batch.graph_for(self.item_ggnn.steps)
         vectors_UD = vectors_VD[graph.distinct]
@@ -273,7 +273,7 @@ class Compass(SessionModel):
             queries=tuple(self._query(view_BD) for view_BD in views),
             evidence=similar.evidence,
             match_weights=self.match_weights(batch) if self.has_matching else None,
-            log_gates=self._log_gates(batch, self._drop(events_PD[batch.last]), similar.votes, wanted_B),
+            log_gates=self._log_gates(batch, vectors_VD, self._drop(events_PD[batch.last]), similar.votes, wanted_B),
             copies=Votes(batch.rows, batch.items, copies),
             votes=similar.votes,
             log_lift=similar.log_lift,
@@ -346,24 +346,19 @@ class Compass(SessionModel):
             log_shares = segment_log_softmax(log_shares, batch.rows, len(batch))
         return log_shares.exp()
 
-    def _earlier(
-        self, batch: SessionBatch, mixture: Mixture, query_BD: Tensor, vectors_VD: Tensor | SomeVectors
-    ) -> Votes:
+    def _earlier(self, batch: SessionBatch, mixture: Mixture, query_BD: Tensor, vectors_VD: ItemVectors) -> Votes:
         """The items of the visitors' earlier sessions, as probabilities."""
         visits = visits_of(batch)
-        rows, items = visits.rows, visits.items
-        scores_H = (query_BD[rows, :-1] * unit_rows(vectors_VD[items])).sum(1)
-        scores_H = scores_H + mixture.evidence.at(rows, items, len(self.popularity))
-        if mixture.match_weights is not None:
-            owner, attributes, shares = self.vectors.attributes_of(items)
-            scores_H = scores_H.index_add(0, owner, mixture.match_weights[attributes, rows[owner]] * shares)
-        votes: Votes = self.earlier(visits, scores_H, len(batch))
+        scores_H = explore_at(self.vectors, mixture, query_BD, vectors_VD, visits.rows, visits.items)
+        votes: Votes = self.earlier(batch, scores_H)
         return votes
 
     def _operations(self, batch: SessionBatch) -> Tensor:
         return batch.operations if self.config.operations else torch.zeros_like(batch.operations)
 
-    def _log_gates(self, batch: SessionBatch, last_BD: Tensor, votes: Votes, wanted_B: Tensor | None) -> Tensor:
+    def _log_gates(
+        self, batch: SessionBatch, vectors_VD: ItemVectors, last_BD: Tensor, votes: Votes, wanted_B: Tensor | None
+    ) -> Tensor:
         """Log weights of the components; one that is off, or has nothing to say, has weight zero. Shape [B, C]."""
         config, rows = self.config, len(batch)
         if not (config.copy_past or config.neighbours):
@@ -381,7 +376,7 @@ class Compass(SessionModel):
         nowhere_B = torch.zeros_like(candidates_B, dtype=torch.bool)
         silent = [nowhere_B, nowhere_B if config.copy_past else ~nowhere_B, candidates_B == 0]
         if config.earlier_visits:
-            features += self.earlier.of_sessions(visits_of(batch)).to(last_BD).unbind(1)
+            features += self.earlier.of_sessions(batch, vectors_VD).to(last_BD).unbind(1)
             silent.append(features[_FEATURES] == 0)
         extra_BC = None if wanted_B is None else self.wanting.gates(wanted_B)
         log_gates_BC: Tensor = self.gates(last_BD, torch.stack(features, 1), torch.stack(silent, 1), extra_BC)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.composition import ComposedVectors
+from mkmsr.layers.composition import ComposedVectors, ItemVectors
 from mkmsr.layers.products import product
+from mkmsr.layers.rows import unit_rows
 from mkmsr.layers.sampled_columns import SampledColumns
 from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, row_blocks, target_log_softmax
 from mkmsr.models.base import Negatives
@@ -24,27 +25,11 @@ from mkmsr.models.base import Negatives
 if TYPE_CHECKING:
     from mkmsr.models.compass_mixture import Mixture
 
-__all__ = ["Sample", "SomeVectors", "draw_columns", "explore_all", "explore_sample", "explore_scores"]
+__all__ = ["Sample", "draw_columns", "explore_all", "explore_at", "explore_sample", "explore_scores"]
 
 
 _FEWEST_ROWS = 8
 """Sessions scored at a time at least: a product of few rows is little more than reading the catalogue."""
-
-
-@dataclass(frozen=True)
-class SomeVectors:
-    """Vectors of some items, read by item index like those of all.
-
-    Args:
-        items: Rising. Shape [m].
-        vectors: Shape [m, D].
-    """
-
-    items: Tensor
-    vectors: Tensor
-
-    def __getitem__(self, items: Tensor) -> Tensor:
-        return self.vectors[torch.searchsorted(self.items, items)]
 
 
 @dataclass(frozen=True)
@@ -131,6 +116,26 @@ def explore_scores(vectors: ComposedVectors, mixture: Mixture, candidates_DV: Te
         scores_BV[block] = _log_mean(logits_bKV)
     scores_BV[:, 0] = -torch.inf
     return scores_BV
+
+
+def explore_at(
+    vectors: ComposedVectors,
+    mixture: Mixture,
+    query: Tensor,
+    item_vectors: ItemVectors,
+    rows: Tensor,
+    items: Tensor,
+) -> Tensor:
+    """Scores of some pairs of a session and an item, before the softmax and without the prior.
+
+    One query a session, [B, D + 1]; `item_vectors` are read by item index; the pairs are `rows` and `items`. -> [H].
+    """
+    scores_H = (query[rows, :-1] * unit_rows(item_vectors[items])).sum(1)
+    scores_H = scores_H + mixture.evidence.at(rows, items, len(vectors.seen))
+    if mixture.match_weights is None:
+        return scores_H
+    owner, attributes, shares = vectors.attributes_of(items)
+    return scores_H.index_add(0, owner, mixture.match_weights[attributes, rows[owner]] * shares)
 
 
 def _log_mean(logits: Tensor) -> Tensor:

@@ -344,7 +344,8 @@ def test_training_says_what_it_needs_and_shows_each_epoch_on_standard_error(
 
 
 def test_training_says_when_it_leaves_known_visitors_unused(call: Any, shop: Path, tmp_path: Path) -> None:
-    call("prepare", "events", shop / "events.parquet", "--visitors", "--out", tmp_path / "data")
+    prepared = call("prepare", "events", shop / "events.parquet", "--visitors", "--out", tmp_path / "data")
+    assert "--model compass --set model.earlier_visits=true --out" in prepared.out
     small = ["--model", "compass", "--epochs", 1, "--set", "model.dim=8"]
     unused = call("train", tmp_path / "data", *small, "--out", tmp_path / "unused")
     used = call("train", tmp_path / "data", *small, "model.earlier_visits=true", "--out", tmp_path / "used")

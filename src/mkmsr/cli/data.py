@@ -148,7 +148,8 @@ def prepare(
         show_preparation(screen, dataset, options, has_time=log.has_time)
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
-        screen.next("train", out, "--model", "compass", "--out", f"runs/{dataset.name}")
+        use_visitors = ["--set", "model.earlier_visits=true"] if visitors else []
+        screen.next("train", out, "--model", "compass", *use_visitors, "--out", f"runs/{dataset.name}")
 
 
 def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = False, common: Common = COMMON) -> None:

@@ -168,6 +168,11 @@ class SessionBatch:
         return self.last[self.rows] - torch.arange(len(self.items), device=self.items.device)
 
     @cached_property
+    def earlier_ranks(self) -> Tensor:
+        """Place of each event's item among the visitor's earlier ones, 0 for the newest; -1 where it is none. [P]."""
+        return torch.full_like(self.items, -1) if self.earlier is None else self.earlier.ranks_of(self.rows, self.items)
+
+    @cached_property
     def graph(self) -> SessionGraph:
         """The item-transition graph of every prefix."""
         return build_session_graph(self.items, self.rows)

@@ -73,7 +73,7 @@ class EarlierVisits(nn.Module):
         item, for which nothing is learnt here. `vectors` are read by item index. Shape [B, `features`]."""
         earlier, num_rows = visits_of(batch), len(batch)
         counts_B = earlier.offsets.diff().float()
-        is_old_P = (earlier.ranks_of(batch.rows, batch.items) >= 0).float()
+        is_old_P = (batch.earlier_ranks >= 0).float()
         last_B = batch.items[batch.last]
         is_other_H = earlier.items != last_B[earlier.rows]
         rows = earlier.rows[is_other_H]
@@ -98,7 +98,7 @@ def visits_of(batch: SessionBatch) -> EarlierBatch:
 def _steps_from_old_find(batch: SessionBatch, earlier: EarlierBatch) -> Tensor:
     """Row of `beside` of each earlier item: how far after the session's newest old find it stood; the last row where
     the session has none. Shape [H]."""
-    ranks_P = earlier.ranks_of(batch.rows, batch.items)
+    ranks_P = batch.earlier_ranks
     event_P = torch.where(ranks_P >= 0, torch.arange(len(ranks_P), device=ranks_P.device), -1)
     newest_B = torch.full_like(batch.last, -1).scatter_reduce(0, batch.rows, event_P, "amax")
     newest_H = newest_B[earlier.rows]

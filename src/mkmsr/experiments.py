@@ -3,6 +3,7 @@
 config.toml        every setting, as `mkmsr train --config` takes it
 history.jsonl      one line an epoch          checkpoint/     exact resume
 refit/             the same two of the refit, if there is one
+network-2/, ...    the same two of the further networks of an ensemble, here and in refit/
 bundle/            the model                  ranks.parquet   one row a test example
 examples.json      sessions for the report    report.html, figures/
 metrics.json       written after all but the report: a folder that has it is a finished run
@@ -38,8 +39,9 @@ from mkmsr.models import ModelEntry, ModelSizes, SessionModel, model_entry
 from mkmsr.processes import ALONE, Processes
 from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
-from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fit, fitting_data
+from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fitting_data
 from mkmsr.training.checkpoint import differences, remove_checkpoint
+from mkmsr.training.parts import fit_folders, fit_parts
 from mkmsr.training.trainer import Validate
 
 __all__ = [
@@ -105,7 +107,7 @@ class ExperimentListener(TrainingListener, EvaluationListener, Protocol):
     """Watches an experiment."""
 
     def phase(self, name: str) -> None:
-        """A part begins: "fit", "validation", "refit" or "test"."""
+        """A part begins: "fit", "validation", "refit" or "test"; or a network of an ensemble: "network 2 of 3"."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +300,7 @@ class _Experiment:
         model = new_model(self.dataset, self.config, self.seed)
         if self.start_from is not None:
             _logger.info("%s", carry_over(model, self.config.settings(), self.dataset, self.start_from))
-        result = fit(
+        result = fit_parts(
             model,
             training,
             self.config.training,
@@ -313,6 +315,7 @@ class _Experiment:
             stop_after=stop_after,
             identity={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
             processes=self.processes,
+            say=self._say,
         )
         return model, result
 
@@ -387,6 +390,6 @@ def _clear(folder: Path) -> None:
     """Remove what an earlier run left and could be taken for this one's; its bundle stays until there is a new one."""
     for name in (METRICS_FILE, "history.jsonl", "ranks.parquet", "examples.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    for name in ("refit", "figures"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for place in (*fit_folders(folder)[1:], folder / "figures"):
+        shutil.rmtree(place, ignore_errors=True)
     remove_checkpoint(folder)

@@ -18,6 +18,7 @@ from mkmsr.experiments import METRICS_FILE, ExperimentConfig, run_experiment
 from mkmsr.jobs import Job, JobListener, JobOutcome, Reporter, run_jobs
 from mkmsr.models import ModelSizes
 from mkmsr.training.checkpoint import remove_checkpoint
+from mkmsr.training.parts import fit_folders
 
 __all__ = ["ChooseEpochs", "GridRun", "depends_on_seed", "plan_grid", "run_grid", "settings_key"]
 
@@ -166,5 +167,5 @@ def _run(reporter: Reporter, run: GridRun, device: str) -> None:
         chosen_epochs=epochs,
         listener=reporter,
     )
-    for folder in (run.folder, run.folder / "refit"):
+    for folder in fit_folders(run.folder):
         remove_checkpoint(folder)

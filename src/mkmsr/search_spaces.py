@@ -84,19 +84,22 @@ _NEIGHBOURS: SearchSpace = {
     "model.second_hop": Choice((0.0, 0.01, 0.05, 0.1, 0.2)),
 }
 
+_COMPASS: SearchSpace = {
+    "training.epochs": Choice((2, 3, 4, 6)),
+    "training.optimiser.learning_rate": Range(1e-3, 1e-2),
+    "training.batch_size": Choice((64, 128, 256)),
+    "model.dropout": Choice((0.3, 0.4, 0.5, 0.6)),
+    "model.explore.id_dropout": Choice((0.1, 0.3, 0.5, 0.6, 0.7)),
+    "model.explore.popularity": Choice((0.0, 0.15, 0.3, 0.45)),
+    "model.retrieval.neighbours": Choice((50, 100, 200)),
+    "model.retrieval.idf_weight": Choice((0.0, 0.5, 1.0)),
+    "model.retrieval.exclude": Choice(("own", "later")),
+    "model.retrieval.evidence": Choice((0.0, 0.5, 1.0)),
+}
+
 SPACES: Mapping[str, SearchSpace] = {
-    "compass": {
-        "training.epochs": Choice((2, 3, 4, 6)),
-        "training.optimiser.learning_rate": Range(1e-3, 1e-2),
-        "training.batch_size": Choice((64, 128, 256)),
-        "model.dropout": Choice((0.3, 0.4, 0.5, 0.6)),
-        "model.explore.id_dropout": Choice((0.1, 0.3, 0.5, 0.6, 0.7)),
-        "model.explore.popularity": Choice((0.0, 0.15, 0.3, 0.45)),
-        "model.retrieval.neighbours": Choice((50, 100, 200)),
-        "model.retrieval.idf_weight": Choice((0.0, 0.5, 1.0)),
-        "model.retrieval.exclude": Choice(("own", "later")),
-        "model.retrieval.evidence": Choice((0.0, 0.5, 1.0)),
-    },
+    "compass": _COMPASS,
+    "compass-ensemble": _COMPASS,
     "mkm-sr": {**_MICRO_BEHAVIOURS, **_GRAPH, **_KNOWLEDGE},
     "km-sr": {**_MICRO_BEHAVIOURS, **_GRAPH, **_KNOWLEDGE},
     "m-sr": {**_MICRO_BEHAVIOURS, **_GRAPH},

@@ -258,7 +258,7 @@ def _fit(
 ) -> FitResult:
     training = fitting_data(dataset)
     validation = validator(dataset, config.training.select)
-    model = new_model(dataset, config, seed)
+    model = new_model(dataset, config, seed).fitted_apart[0]  # Of an ensemble one network stands for all.
     return fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=listener)
 
 

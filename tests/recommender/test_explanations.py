@@ -5,6 +5,7 @@ import math
 import re
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from small_shop import fitted, small_shop
 from mkmsr.bundle import save_bundle
 from mkmsr.data import planted
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
+from mkmsr.models import model_entry
 from mkmsr.models.compass import Compass
+from mkmsr.models.compass_ensemble import CompassEnsemble
 from mkmsr.recommender import Explanation, Recommender
-from mkmsr.recommender.explanations import MOST_SESSIONS
+from mkmsr.recommender.explain import MOST_SESSIONS
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +27,32 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     return trained(series_shop(), tmp_path_factory.mktemp("series"))
 
 
-def with_rough_weights(folder: Path, **settings: object) -> Recommender:
+def with_rough_weights(folder: Path, name: str = "compass", **settings: object) -> Recommender:
     """Fresh weights three times as large, so that no part is negligible."""
     shop = small_shop()
-    config, model = fitted("compass", shop, dim=8, **settings)
+    config, model = fitted(name, shop, dim=8, **settings)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return Recommender.load(save_bundle(folder / "b", model, name="compass", config=config, dataset=shop, metrics={}))
+    return Recommender.load(save_bundle(folder / "b", model, name=name, config=config, dataset=shop, metrics={}))
 
 
 @pytest.fixture(scope="module")
 def rough(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     return with_rough_weights(tmp_path_factory.mktemp("rough"))
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    return with_rough_weights(tmp_path_factory.mktemp("ensemble"), "compass-ensemble")
+
+
+@pytest.fixture(params=["rough", "ensemble"])
+def either(request: pytest.FixtureRequest) -> Recommender:
+    """One network, or three."""
+    recommender: Recommender = request.getfixturevalue(request.param)
+    return recommender
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +68,9 @@ SESSIONS = [
 
 
 @pytest.mark.parametrize("session", SESSIONS)
-def test_the_parts_sum_to_the_score(session: list[tuple[str, str]], rough: Recommender) -> None:
-    ranked = rough.recommend(session, k=36)
-    for found, each in zip(rough.explain(session, [each.item for each in ranked.items]), ranked.items, strict=True):
+def test_the_parts_sum_to_the_score(session: list[tuple[str, str]], either: Recommender) -> None:
+    ranked = either.recommend(session, k=36)
+    for found, each in zip(either.explain(session, [each.item for each in ranked.items]), ranked.items, strict=True):
         assert found.item == each.item
         assert found.score == pytest.approx(each.score, abs=1e-4)
         assert found.explore + found.copy + found.neighbours == pytest.approx(math.exp(each.score), rel=1e-3)
@@ -95,18 +110,37 @@ def test_under_masks_the_explore_score_is_the_mean_of_what_each_mask_gives(
     )
 
 
-def test_the_effect_of_an_event_is_what_its_absence_takes(rough: Recommender) -> None:
+def test_an_ensemble_gives_the_mean_of_what_its_networks_give(ensemble: Recommender, tmp_path: Path) -> None:
+    bundle, session, shop = ensemble.bundle, SESSIONS[0], small_shop()
+    assert isinstance(bundle.model, CompassEnsemble)
+    config = model_entry("compass").configure({"dim": 8})
+    alone = []
+    for number, network in enumerate(bundle.model.members):
+        place = save_bundle(tmp_path / str(number), network, name="compass", config=config, dataset=shop, metrics={})
+        alone.append(Recommender.load(place).explain(session, bundle.items.ids))
+    for found, *parts in zip(ensemble.explain(session, bundle.items.ids), *alone, strict=True):
+        assert found.sentence
+        for name in ("explore", "copy", "neighbours", "explore_score", "own_vector", "evidence"):
+            assert getattr(found, name) == pytest.approx(fmean(getattr(each, name) for each in parts), rel=1e-5)
+        before = fmean((each.explore + each.copy + each.neighbours) / each.lift for each in parts)
+        assert found.lift * before == pytest.approx(found.explore + found.copy + found.neighbours, rel=1e-5)
+        assert sum(part.by_vector + part.by_match for part in found.attributes) == pytest.approx(
+            found.explore_score - found.own_vector - found.popularity - found.evidence, abs=1e-4
+        )
+
+
+def test_the_effect_of_an_event_is_what_its_absence_takes(either: Recommender) -> None:
     session = SESSIONS[0]
-    (found,) = rough.explain(session, ["item-05"])
+    (found,) = either.explain(session, ["item-05"])
     for place, part in enumerate(found.events):
-        without = rough.explain(session[:place] + session[place + 1 :], ["item-05"])[0]
+        without = either.explain(session[:place] + session[place + 1 :], ["item-05"])[0]
         assert part.effect == pytest.approx(found.score - without.score, abs=1e-4)
-    assert rough.explain(SESSIONS[1], ["plain"])[0].events[0].effect is None
+    assert either.explain(SESSIONS[1], ["plain"])[0].events[0].effect is None
 
 
-def test_votes_come_from_sessions_that_hold_the_item_and_share_one(rough: Recommender) -> None:
+def test_votes_come_from_sessions_that_hold_the_item_and_share_one(either: Recommender) -> None:
     shop, session = small_shop(), SESSIONS[0]
-    found = rough.explain(session, ["item-05"])[0]
+    found = either.explain(session, ["item-05"])[0]
     assert found.voters > 0
     for part in found.sessions:
         items = {shop.items.id(int(item)) for item in shop.train.session(part.session)[0]}

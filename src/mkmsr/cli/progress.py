@@ -44,7 +44,7 @@ class RunProgress:
         self._epoch_began = time.monotonic()
         if self._announce:
             lines = {"fit": "fitting on train", "refit": "fitting again, on train and validation"}
-            self._say(lines.get(name, f"ranking {name}"))
+            self._say(lines.get(name, name if name.startswith("network") else f"ranking {name}"))
 
     def estimate(self, estimate: TrainingEstimate) -> None:
         """Say what the run will need."""

@@ -10,6 +10,7 @@ from mkmsr.config import StrictModel, validate
 from mkmsr.errors import ConfigError, nearest
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
 from mkmsr.models.compass import Compass, CompassConfig
+from mkmsr.models.compass_ensemble import CompassEnsemble, CompassEnsembleConfig
 from mkmsr.models.embsr import EMBSR, EMBSRConfig
 from mkmsr.models.fpmc import FPMC, FPMCConfig
 from mkmsr.models.gru4rec import GRU4Rec, GRU4RecConfig, WellMadeGRU4RecConfig
@@ -113,6 +114,13 @@ MODELS: dict[str, ModelEntry] = {
         "this project",
         flagship=True,
         training=(*_one_cycle(3, 0.004), ("keep", "last")),
+    ),
+    "compass-ensemble": ModelEntry(
+        CompassEnsembleConfig,
+        CompassEnsemble,
+        "the mean of several COMPASS networks: more accurate, so many times the work",
+        "this project",
+        training=(*_one_cycle(6, 0.004), ("keep", "last")),
     ),
     "mkm-sr": _mkm_sr(
         "graph network over items, GRU over operations, TransH as a second task",

@@ -7,7 +7,7 @@ format saves every model and one protocol evaluates them. Dimension letters: B s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -138,6 +138,11 @@ class SessionModel(nn.Module):
 
     def take_over(self, earlier: SessionModel, items: Tensor) -> None:
         """Told once its weights come from an earlier model: each item's row there, 0 where it is new. Shape [V]."""
+
+    @property
+    def fitted_apart(self) -> Sequence[SessionModel]:
+        """The models that are fitted one after the other, each by itself: for all but an ensemble, this one."""
+        return [self]
 
     @property
     def answers_wanted(self) -> bool:

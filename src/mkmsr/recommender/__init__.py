@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mkmsr.recommender.batch_ranker import BatchRanker
-from mkmsr.recommender.explanations import Explanation
+from mkmsr.recommender.explanation import Explanation
 from mkmsr.recommender.filters import Condition, Filters, parse_condition
 from mkmsr.recommender.live_catalogue import CatalogueChange
 from mkmsr.recommender.recommender import Recommendations, RecommendedItem, Recommender

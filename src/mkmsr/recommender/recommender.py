@@ -18,7 +18,8 @@ from mkmsr.bundle import ModelBundle, load_bundle, resave_bundle
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.models.base import Scorer
 from mkmsr.recommender.batch_ranker import BatchRanker, model_scores, sessions_at_once
-from mkmsr.recommender.explanations import Explanation, explain
+from mkmsr.recommender.explain import explain
+from mkmsr.recommender.explanation import Explanation
 from mkmsr.recommender.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values, item_ids, why_nothing
 from mkmsr.recommender.live_catalogue import (
     Attributes,

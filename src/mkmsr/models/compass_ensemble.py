@@ -1,0 +1,107 @@
+"""Several COMPASS networks that know nothing of each other, and the mean of their probabilities.
+
+    p(j | s) = 1/K sum_k p_k(j | s)
+
+Each network starts from weights of its own and is trained by itself. What one has learnt by chance the others have not,
+so the mean bears more epochs than a single network, and ranks better; fitting and ranking cost K times as much.
+Dimension letters: B sessions, V catalogue + 1, K networks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from mkmsr.data.batching import SessionBatch
+from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
+from mkmsr.models.compass import Compass
+from mkmsr.models.compass_config import CompassConfig
+
+__all__ = ["CompassEnsemble", "CompassEnsembleConfig"]
+
+
+class CompassEnsembleConfig(CompassConfig):
+    """Settings of a COMPASS ensemble: those of each network, and how many there are."""
+
+    networks: Annotated[int, Field(ge=1, le=32)] = 3
+    """K."""
+
+
+class CompassEnsemble(SessionModel):
+    """The mean of several COMPASS networks.
+
+    Source: this project; deep ensembles are Lakshminarayanan, Pritzel and Blundell's (NeurIPS 2017).
+    """
+
+    def __init__(self, config: CompassEnsembleConfig, sizes: ModelSizes):
+        super().__init__(sizes)
+        self.config = config
+        self.networks = nn.ModuleList([Compass(config, sizes) for _ in range(config.networks)])
+
+    @property
+    def members(self) -> list[Compass]:
+        """The networks."""
+        return [each for each in self.networks if isinstance(each, Compass)]
+
+    @property
+    def fitted_apart(self) -> Sequence[SessionModel]:
+        return self.members
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of every network."""
+        for each in self.members:
+            each.reset_parameters()
+
+    def observe(self, training: TrainingData) -> None:
+        for each in self.members:
+            each.observe(training)
+
+    def score(self, batch: SessionBatch) -> Tensor:
+        return self.scorer()(batch)
+
+    def scorer(self) -> Scorer:
+        first, *others = [each.scorer() for each in self.members]
+
+        def score(batch: SessionBatch) -> Tensor:
+            log_sum_BV = first(batch)
+            for each in others:
+                log_sum_BV = torch.logaddexp(log_sum_BV, each(batch))
+            return log_sum_BV - math.log(len(others) + 1)
+
+        return score
+
+    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor | None:
+        return _log_mean([each.log_likelihood(batch, block=block) for each in self.members])
+
+    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor | None:
+        return _log_mean([each.sampled_log_likelihood(batch, negatives) for each in self.members])
+
+    def append_items(self, count: int, triples: Tensor) -> None:
+        for each in self.members:
+            each.append_items(count, triples)
+        self.sizes = replace(self.sizes, num_items=self.sizes.num_items + count)
+
+    def take_over(self, earlier: SessionModel, items: Tensor) -> None:
+        assert isinstance(earlier, CompassEnsemble)
+        for each, older in zip(self.members, earlier.members, strict=False):  # Further ones start anew.
+            each.take_over(older, items)
+
+    @property
+    def answers_wanted(self) -> bool:
+        return self.members[0].answers_wanted
+
+    @property
+    def places_new_items(self) -> bool:
+        return self.members[0].places_new_items
+
+
+def _log_mean(logs: Sequence[Tensor | None]) -> Tensor:
+    """log 1/K sum_k p_k, given each log p_k. Shape [B]."""
+    known = [each for each in logs if each is not None]
+    return torch.stack(known).logsumexp(0) - math.log(len(known))

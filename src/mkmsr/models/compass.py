@@ -33,7 +33,7 @@ from mkmsr.layers.segments import segment_log_softmax
 from mkmsr.layers.transh import transh_distance
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.layers.wanting import WantedOperation
-from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
+from mkmsr.models.base import ModelSizes, Negatives, SessionModel, TrainingData
 from mkmsr.models.compass_config import CompassConfig, ExploreConfig, RetrievalConfig
 from mkmsr.models.compass_earlier import EarlierVisits, visits_of
 from mkmsr.models.compass_explore import draw_columns, explore_all, explore_at, explore_sample, explore_scores
@@ -41,7 +41,7 @@ from mkmsr.models.compass_gates import SMALLEST, MixtureGates
 from mkmsr.models.compass_knowledge import items_and_attributes, newcomers
 from mkmsr.models.compass_lift import lifted
 from mkmsr.models.compass_mixture import COMPONENTS, Mixture, add_lists
-from mkmsr.models.compass_similar import Similar, SimilarSessions, no_similar
+from mkmsr.models.compass_similar import CompassScorer, Similar, SimilarSessions, no_similar
 from mkmsr.models.voting import Votes
 
 __all__ = ["Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
@@ -236,10 +236,10 @@ class Compass(SessionModel):
     def score(self, batch: SessionBatch) -> Tensor:
         return self.scorer()(batch)
 
-    def scorer(self) -> Scorer:
+    def scorer(self) -> CompassScorer:
         vectors_VD = self.vectors()
         items_DV = self.candidates(vectors_VD).T.contiguous()
-        return lambda batch: self._score(batch, vectors_VD, items_DV)
+        return lambda batch, found=None: self._score(batch, vectors_VD, items_DV, found)
 
     def triple_distances(self, triples: TripleBatch) -> Tensor | None:
         if not self.has_knowledge_task:
@@ -253,8 +253,11 @@ class Compass(SessionModel):
             self.vectors.attributes(triples.attributes),
         )
 
-    def mixture(self, batch: SessionBatch, vectors_VD: ItemVectors) -> Mixture:
-        """Everything that p(j | s) is made of, given the vectors of all items, or of those that stand in the batch."""
+    def mixture(self, batch: SessionBatch, vectors_VD: ItemVectors, found: Similar | None = None) -> Mixture:
+        """Everything that p(j | s) is made of, given the vectors of all items, or of those that stand in the batch.
+
+        `found` is what `SimilarSessions.look_up` said of the batch, if it was asked before.
+        """
         graph = batch.graph_for(self.item_ggnn.steps)
         vectors_UD = vectors_VD[graph.distinct]
         parts = self._micro_behaviours(batch, vectors_UD)
@@ -267,7 +270,7 @@ class Compass(SessionModel):
             session_BD = self.wanting.of_sessions(session_BD, wanted_B)
         events_PD = torch.cat([part.table[part.alias] for part in parts], dim=1)
         copies = self._copies(batch, self._drop(events_PD), wanted_B)
-        similar: Similar = self.similar(batch) if self.config.neighbours else no_similar(batch, self.popularity)
+        similar: Similar = self.similar(batch, found) if self.config.neighbours else no_similar(batch, self.popularity)
         views = [self._drop(session_BD)] if self.training else [session_BD * mask_D for mask_D in self.masks]
         mixture = Mixture(
             queries=tuple(self._query(view_BD) for view_BD in views),
@@ -382,8 +385,8 @@ class Compass(SessionModel):
         log_gates_BC: Tensor = self.gates(last_BD, torch.stack(features, 1), torch.stack(silent, 1), extra_BC)
         return log_gates_BC
 
-    def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor) -> Tensor:
-        mixture = self.mixture(batch, vectors_VD)
+    def _score(self, batch: SessionBatch, vectors_VD: Tensor, items_DV: Tensor, found: Similar | None) -> Tensor:
+        mixture = self.mixture(batch, vectors_VD, found)
         scores_BV = explore_scores(self.vectors, mixture, items_DV) + mixture.log_gates[:, :1]
         gates_BC = mixture.log_gates.exp()
         scores_BV = add_lists(scores_BV, [mixture.copies, mixture.votes], gates_BC[:, 1:])

@@ -66,13 +66,16 @@ class CompassEnsemble(SessionModel):
         return self.scorer()(batch)
 
     def scorer(self) -> Scorer:
-        first, *others = [each.scorer() for each in self.members]
+        scorers = [each.scorer() for each in self.members]
+        first = self.members[0]
 
         def score(batch: SessionBatch) -> Tensor:
-            log_sum_BV = first(batch)
-            for each in others:
-                log_sum_BV = torch.logaddexp(log_sum_BV, each(batch))
-            return log_sum_BV - math.log(len(others) + 1)
+            # Every network has read the same sessions, so the first one's are asked for all.
+            found = first.similar.look_up(batch) if self.config.neighbours else None
+            log_sum_BV = scorers[0](batch, found)
+            for each in scorers[1:]:
+                log_sum_BV = torch.logaddexp(log_sum_BV, each(batch, found))
+            return log_sum_BV - math.log(len(scorers))
 
         return score
 

@@ -6,7 +6,7 @@ Dimension letters: B sessions, M votes, V catalogue + 1.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,14 @@ from mkmsr.models.neighbour_index import SessionIndex
 from mkmsr.models.second_round import second_round
 from mkmsr.models.voting import Votes
 
-__all__ = ["Similar", "SimilarSessions", "no_similar"]
+__all__ = ["CompassScorer", "Similar", "SimilarSessions", "no_similar"]
 
 
 class Similar(NamedTuple):
     """What similar sessions say.
 
     Args:
-        votes: Items and their probabilities, a component of the mixture.
+        votes: Items and their weights; as probabilities they are a component of the mixture.
         evidence: What is added to explore scores.
         log_lift: What is added to the final scores, see `log_lifts`; None in training.
     """
@@ -37,6 +37,12 @@ class Similar(NamedTuple):
     votes: Votes
     evidence: SparseScores
     log_lift: Votes | None = None
+
+
+class CompassScorer(Protocol):
+    """Scores of a batch, [B, V]; what `SimilarSessions.look_up` has found for it may be given."""
+
+    def __call__(self, batch: SessionBatch, found: Similar | None = None) -> Tensor: ...
 
 
 class SimilarSessions(nn.Module):
@@ -68,24 +74,29 @@ class SimilarSessions(nn.Module):
         """Make room for items that stand in no session; `triples` as in `build`."""
         self.index.append_items(count, triples)
 
-    def forward(self, batch: SessionBatch) -> Similar:
-        """The votes, sharpened by a learnt power, as probabilities; evidence * log(1 + n_j) for the items outside the
-        session that have any, since the session's own items are the copies' business; and, when scoring, lifts."""
-        config, index = self.config, self.index
-        with torch.no_grad():
-            settings = config.settings()
-            neighbours = index.neighbours(batch, settings, exclude=config.exclude if self.training else "nothing")
-            votes, counts = index.votes_of(neighbours, batch, settings)
-            log_lift = None
-            if not self.training and config.lifts:
-                powers = {"share_power": config.share_power, "near_power": config.near_power}
-                log_lift = log_lifts(index, neighbours, batch, settings.prefix_decay, **powers)
-            if not self.training and config.second_hop > 0:
-                votes, counts = self._second_round(votes, counts, len(batch))
-            counts = counts.outside(batch.rows, batch.items, index.num_columns)
-            evidence = SparseScores(counts.rows, counts.items, config.evidence * counts.weights.log1p())
+    def forward(self, batch: SessionBatch, found: Similar | None = None) -> Similar:
+        """What `look_up` finds, or has found; the votes, sharpened by a learnt power, become probabilities."""
+        found = self.look_up(batch) if found is None else found
+        votes = found.votes
         logits = self.sharpness * votes.weights.clamp_min(SMALLEST).log()
-        votes = replace(votes, weights=segment_log_softmax(logits, votes.rows, len(batch)).exp())
+        return found._replace(votes=replace(votes, weights=segment_log_softmax(logits, votes.rows, len(batch)).exp()))
+
+    @torch.no_grad()
+    def look_up(self, batch: SessionBatch) -> Similar:
+        """What the index says, whatever was learnt: the votes as they are counted; evidence * log(1 + n_j) for the
+        items outside the session that have any, since the session's own items are the copies' business; and, when
+        scoring, lifts."""
+        config, index, settings = self.config, self.index, self.config.settings()
+        neighbours = index.neighbours(batch, settings, exclude=config.exclude if self.training else "nothing")
+        votes, counts = index.votes_of(neighbours, batch, settings)
+        log_lift = None
+        if not self.training and config.lifts:
+            powers = {"share_power": config.share_power, "near_power": config.near_power}
+            log_lift = log_lifts(index, neighbours, batch, settings.prefix_decay, **powers)
+        if not self.training and config.second_hop > 0:
+            votes, counts = self._second_round(votes, counts, len(batch))
+        counts = counts.outside(batch.rows, batch.items, index.num_columns)
+        evidence = SparseScores(counts.rows, counts.items, config.evidence * counts.weights.log1p())
         return Similar(votes, evidence, log_lift)
 
     def _second_round(self, votes: Votes, counts: Votes, num_rows: int) -> tuple[Votes, Votes]:

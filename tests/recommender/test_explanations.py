@@ -221,5 +221,5 @@ def test_what_cannot_be_explained_says_so(series: Recommender, tmp_path: Path) -
         series.explain(["item-0-0"], ["ghost"])
     config, model = fitted("s-pop", small_shop())
     save_bundle(tmp_path / "b", model, name="s-pop", config=config, dataset=small_shop(), metrics={})
-    with pytest.raises(ConfigError, match="'s-pop' cannot be explained; compass can"):
+    with pytest.raises(ConfigError, match="'s-pop' cannot be explained; compass and compass-ensemble can"):
         Recommender.load(tmp_path / "b").explain(["plain"], ["plain"])

@@ -12,6 +12,7 @@ what similar sessions lift the item by (`compass_lift`). Each is taken apart:
 
 Two more numbers say what an event means for the item: the readout's attention weight (how much the event enters the
 session's vector, whatever the item), and its effect: how much log p(j | s) falls when the event is left out.
+An ensemble's score is explained by what its networks say, see `mean_explanation`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> l
     with torch.inference_mode():
         views = [_View(bundle, each, batch) for each in networks if isinstance(each, Compass)]
         if not views:
-            raise ConfigError(f"{bundle.name!r} cannot be explained; compass can", key="model")
+            raise ConfigError(f"{bundle.name!r} cannot be explained; compass and compass-ensemble can", key="model")
         return [mean_explanation([view.explanation(item) for view in views]).worded() for item in items]
 
 

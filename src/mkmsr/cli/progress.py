@@ -43,8 +43,13 @@ class RunProgress:
         self._epoch_seconds = []
         self._epoch_began = time.monotonic()
         if self._announce:
-            lines = {"fit": "fitting on train", "refit": "fitting again, on train and validation"}
-            self._say(lines.get(name, name if name.startswith("network") else f"ranking {name}"))
+            lines = {
+                "fit": "fitting on train",
+                "refit": "fitting again, on train and validation",
+                "validation": "ranking validation",
+                "test": "ranking test",
+            }
+            self._say(lines.get(name, name))
 
     def estimate(self, estimate: TrainingEstimate) -> None:
         """Say what the run will need."""

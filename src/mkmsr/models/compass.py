@@ -201,14 +201,14 @@ class Compass(SessionModel):
         """Whether sessions are neighbours for items of the same kind too."""
         return self.config.retrieval.kind_weight > 0 and self.sizes.num_attributes > 0
 
-    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor | None:
+    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor:
         vectors_VD = self.vectors()
         mixture = self.mixture(batch, vectors_VD)
         candidates_VD = self.candidates(vectors_VD)
         explore_B = explore_all(self.vectors, mixture, candidates_VD, batch.targets, block=block)
         return self._likelihood(batch, mixture, explore_B)
 
-    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor | None:
+    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor:
         sample = draw_columns(batch, negatives)
         items, log_weights_C = sample.columns.items, sample.columns.log_weights
         vectors = SomeVectors(items, self.vectors.rows_of(items))

@@ -3,7 +3,8 @@
     p(j | s) = 1/K sum_k p_k(j | s)
 
 Each network starts from weights of its own and is trained by itself. What one has learnt by chance the others have not,
-so the mean bears more epochs than a single network, and ranks better; fitting and ranking cost K times as much.
+so the mean bears more epochs than a single network, and ranks better. Fitting costs K times as much, ranking less than
+that, since similar sessions are looked up once.
 Dimension letters: B sessions, V catalogue + 1, K networks.
 """
 
@@ -22,6 +23,7 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass import Compass
 from mkmsr.models.compass_config import CompassConfig
+from mkmsr.models.compass_explore import log_mean
 
 __all__ = ["CompassEnsemble", "CompassEnsembleConfig"]
 
@@ -53,11 +55,6 @@ class CompassEnsemble(SessionModel):
     def fitted_apart(self) -> Sequence[SessionModel]:
         return self.members
 
-    def reset_parameters(self) -> None:
-        """Draw the weights of every network."""
-        for each in self.members:
-            each.reset_parameters()
-
     def observe(self, training: TrainingData) -> None:
         for each in self.members:
             each.observe(training)
@@ -79,11 +76,11 @@ class CompassEnsemble(SessionModel):
 
         return score
 
-    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor | None:
-        return _log_mean([each.log_likelihood(batch, block=block) for each in self.members])
+    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor:
+        return log_mean([each.log_likelihood(batch, block=block) for each in self.members])
 
-    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor | None:
-        return _log_mean([each.sampled_log_likelihood(batch, negatives) for each in self.members])
+    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor:
+        return log_mean([each.sampled_log_likelihood(batch, negatives) for each in self.members])
 
     def append_items(self, count: int, triples: Tensor) -> None:
         for each in self.members:
@@ -102,9 +99,3 @@ class CompassEnsemble(SessionModel):
     @property
     def places_new_items(self) -> bool:
         return self.members[0].places_new_items
-
-
-def _log_mean(logs: Sequence[Tensor | None]) -> Tensor:
-    """log 1/K sum_k p_k, given each log p_k. Shape [B]."""
-    known = [each for each in logs if each is not None]
-    return torch.stack(known).logsumexp(0) - math.log(len(known))

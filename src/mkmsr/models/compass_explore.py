@@ -25,7 +25,7 @@ from mkmsr.models.base import Negatives
 if TYPE_CHECKING:
     from mkmsr.models.compass_mixture import Mixture
 
-__all__ = ["Sample", "draw_columns", "explore_all", "explore_at", "explore_sample", "explore_scores"]
+__all__ = ["Sample", "draw_columns", "explore_all", "explore_at", "explore_sample", "explore_scores", "log_mean"]
 
 
 _FEWEST_ROWS = 8
@@ -74,14 +74,14 @@ def explore_all(
             return vectors.spread_to(torch.arange(begin, end, device=targets.device), weights_AB)
 
         by_item = None if weights_AB is None else matches
-        return _mean(
+        return log_mean(
             [
                 recomputed_target_log_softmax(query, candidates, targets, mixture.evidence, by_item, block)
                 for query in mixture.queries
             ]
         )
     matches_VB = None if weights_AB is None else vectors.spread(weights_AB)
-    return _mean(
+    return log_mean(
         [target_log_softmax(query, candidates, targets, mixture.evidence, matches_VB) for query in mixture.queries]
     )
 
@@ -95,7 +95,7 @@ def explore_sample(
     extra = SparseScores(*(torch.cat(parts) for parts in zip(evidence, exact, strict=True)))
     matches_CB = None if weights_AB is None else vectors.spread_to(columns.items, weights_AB)
     places = columns.places(targets)
-    return _mean(
+    return log_mean(
         [target_log_softmax(query, candidates, places, extra, matches_CB, sampled=True) for query in mixture.queries]
     )
 
@@ -145,6 +145,6 @@ def _log_mean(logits: Tensor) -> Tensor:
     return logits.softmax(2).mean(1).clamp_min_(torch.finfo(logits.dtype).tiny).log_()
 
 
-def _mean(logs: Sequence[Tensor]) -> Tensor:
+def log_mean(logs: Sequence[Tensor]) -> Tensor:
     """The logarithm of the mean of probabilities, given theirs."""
     return logs[0] if len(logs) == 1 else torch.stack(list(logs)).logsumexp(0) - math.log(len(logs))

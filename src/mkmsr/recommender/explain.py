@@ -28,7 +28,6 @@ from mkmsr.bundle import ModelBundle
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
 from mkmsr.models.compass import Compass
-from mkmsr.models.compass_ensemble import CompassEnsemble
 from mkmsr.models.compass_explore import explore_scores
 from mkmsr.models.compass_mixture import Mixture
 from mkmsr.recommender.explanation import AttributePart, EventPart, Explanation, NeighbourPart
@@ -46,9 +45,8 @@ def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> l
     Raises:
         ConfigError: The model has no explanations.
     """
-    networks = bundle.model.members if isinstance(bundle.model, CompassEnsemble) else [bundle.model]
     with torch.inference_mode():
-        views = [_View(bundle, each, batch) for each in networks if isinstance(each, Compass)]
+        views = [_View(bundle, each, batch) for each in bundle.model.fitted_apart if isinstance(each, Compass)]
         if not views:
             raise ConfigError(f"{bundle.name!r} cannot be explained; compass and compass-ensemble can", key="model")
         return [mean_explanation([view.explanation(item) for view in views]).worded() for item in items]

@@ -26,31 +26,30 @@ def mean_explanation(found: Sequence[Explanation]) -> Explanation:
     means: dict[str, Any] = {name: fmean(getattr(each, name) for each in found) for name in names}
     lifted = [(each.explore + each.copy + each.neighbours, each.lift) for each in found]
     before = sum(after / max(lift, 1e-30) for after, lift in lifted)
+    score = _log_mean(each.score for each in found)
     return replace(
         first,
         **means,
-        score=_log_mean(each.score for each in found),
+        score=score,
         lift=sum(after for after, _ in lifted) / max(before, 1e-30),
-        events=tuple(_event(found, place) for place in range(len(first.events))),
+        events=tuple(_event(found, place, score) for place in range(len(first.events))),
         attributes=_attributes(found),
         voters=max(each.voters for each in found),
         sessions=_sessions(found),
     )
 
 
-def _event(found: Sequence[Explanation], place: int) -> EventPart:
+def _event(found: Sequence[Explanation], place: int, score: float) -> EventPart:
+    """One event's part; `score` is the ensemble's."""
     parts = [each.events[place] for each in found]
-    effects = [(each.score, part.effect) for each, part in zip(found, parts, strict=True) if part.effect is not None]
-    effect = None
-    if effects:
-        without = _log_mean(score - effect for score, effect in effects)
-        effect = _log_mean(each.score for each in found) - without
+    pairs = zip(found, parts, strict=True)
+    without = [each.score - part.effect for each, part in pairs if part.effect is not None]
     return EventPart(
         parts[0].item,
         parts[0].operation,
         copied=fmean(part.copied for part in parts),
         attention=fmean(part.attention for part in parts),
-        effect=effect,
+        effect=score - _log_mean(without) if without else None,
     )
 
 

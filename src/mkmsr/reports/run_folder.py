@@ -12,6 +12,7 @@ from mkmsr.errors import DataError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER
 from mkmsr.training.history import EpochRecord, read_history
+from mkmsr.training.parts import fit_folders
 
 __all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]
 
@@ -59,8 +60,8 @@ class RunFolder:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run left a checkpoint behind, of its fit or of its refit."""
-    return any((folder / fit / CHECKPOINT_FOLDER / CHECKPOINT_FILE).is_file() for fit in ("", "refit"))
+    """Whether a run left a checkpoint behind, of any of its fits."""
+    return any((fit / CHECKPOINT_FOLDER / CHECKPOINT_FILE).is_file() for fit in fit_folders(folder))
 
 
 def read_run_folder(folder: str | Path) -> RunFolder:

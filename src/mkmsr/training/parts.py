@@ -45,9 +45,10 @@ def fit_parts(
         What the fit of the first network came to.
     """
     first: FitResult | None = None
-    for number, part in enumerate(model.fitted_apart, start=1):
-        if len(model.fitted_apart) > 1:
-            say(f"network {number} of {len(model.fitted_apart)}")
+    parts = model.fitted_apart
+    for number, part in enumerate(parts, start=1):
+        if len(parts) > 1:
+            say(f"network {number} of {len(parts)}")
         result = fit(
             part,
             training,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from mkmsr.reports.growth import draw_growth
+from mkmsr.bench.growth_page import draw_growth
 
 FOLDER = Path(__file__).parent
 RESULTS, PAGE = FOLDER / "results", FOLDER.parent / "docs" / "benchmarks.md"

@@ -52,7 +52,7 @@ ONCE = {name for name in CASES if "-20m-" in name or "spark" in name}
 @contextmanager
 def large_log() -> Iterator[Path]:
     """A simulated log of JDATA's size, prepared in a temporary folder."""
-    from mkmsr.benchmark.simulated import JDATA, simulated
+    from mkmsr.bench.simulated import JDATA, simulated
 
     with simulated(JDATA) as folder:
         yield folder

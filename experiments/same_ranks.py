@@ -1,11 +1,12 @@
 """Count the kept rank tables that the code still makes, bit for bit: the proof of a refactoring.
 
-    python experiments/same_ranks.py data/demo data/demo-n --out runs/same-ranks [--models compass,m-sr] [--write FILE]
+    python experiments/same_ranks.py data/demo data/demo-n --out runs/same-ranks
 
-Trains seed 0 of every registered model on train and validation, with its kept settings and for its kept number of epochs, ranks the
-test, and compares the ranks with `experiments/results/DATA/MODEL/seed-0.parquet`. Sums differ in the last bit between
-processors, so a count belongs to one: `--write` keeps a digest of each table beside the processor's name, and a later run on
-the same processor says which of those digests it repeats. A killed call goes on where it stopped.
+Trains seed 0 of every registered model on train and validation, with its kept settings and for its kept number of
+epochs, ranks the test, and compares the ranks with `experiments/results/DATA/MODEL/seed-0.parquet`. Sums differ in the
+last bit between processors, so a count belongs to one: `--write` keeps a digest of each table beside the processor's
+name, and a later run on the same processor says which of those digests it repeats. A killed call goes on where it
+stopped; a changed program needs a new `--out`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help=f"keep the digests there, for example {BASELINE}")
     given = parser.parse_args()
 
-    from mkmsr.environment import environment
     from mkmsr.models import MODELS
+    from mkmsr.runtime.environment import environment
 
     processor = environment()["cpu"]
     known = json.loads(BASELINE.read_text(encoding="utf-8")) if BASELINE.is_file() else {}
@@ -70,8 +71,8 @@ def compare(data: Path, name: str, out: Path) -> tuple[str, dict[str, Any]]:
 
     from mkmsr.data.dataset import PreparedDataset
     from mkmsr.evaluation.ranks import RankTable
-    from mkmsr.experiments import run_experiment
-    from mkmsr.reproduction.settings import experiment_settings
+    from mkmsr.paper.settings import experiment_settings
+    from mkmsr.runs.experiment import run_experiment
 
     torch.set_num_threads(1)
     place = EXPERIMENTS / "results" / data.name / name / "seed-0"

@@ -14,7 +14,7 @@ from cyclopts import CycloptsError
 
 from mkmsr.cli.app import app
 from mkmsr.config import validate
-from mkmsr.experiments import ExperimentConfig
+from mkmsr.runs.experiment import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

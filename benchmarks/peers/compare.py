@@ -18,12 +18,12 @@ from typing import Any
 from pairs import PAIRS, Habits, Pair
 from sides import Run, new_peer, our_config, our_epoch_time, peer_epoch_time, run_ours, run_peer
 
-from mkmsr.benchmark.timing import spread
+from mkmsr.bench.timing import spread
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.environment import environment
 from mkmsr.evaluation.significance import paired_differences
-from mkmsr.files import atomic_write
-from mkmsr.reports.reproduction import pooled
+from mkmsr.paper.system_table import pooled
+from mkmsr.runtime.environment import environment
+from mkmsr.runtime.files import atomic_write
 
 RESULTS = Path(__file__).parents[1] / "results"
 METRICS = ("hit@20", "mrr@20")

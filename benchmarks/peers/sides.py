@@ -16,8 +16,8 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.experiments import ExperimentConfig, new_model, validator
-from mkmsr.files import atomic_write
+from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
+from mkmsr.runtime.files import atomic_write
 from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, fit, fitting_data
 
 __all__ = [

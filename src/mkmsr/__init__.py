@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mkmsr.bundle import ModelBundle, load_bundle, save_bundle
+    from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
     from mkmsr.data.dataset import PreparedDataset
     from mkmsr.data.log import InteractionLog
     from mkmsr.data.prepare import PrepareOptions, prepare
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mkmsr.evaluation.document import evaluation_document
     from mkmsr.evaluation.evaluator import evaluate
     from mkmsr.evaluation.ranks import RankTable
-    from mkmsr.experiments import ExperimentConfig, run_experiment
-    from mkmsr.recommender import Recommendations, RecommendedItem, Recommender
+    from mkmsr.recommend import Recommendations, RecommendedItem, Recommender
+    from mkmsr.runs.experiment import ExperimentConfig, run_experiment
     from mkmsr.training.config import TrainingConfig
 
 __all__ = [
@@ -66,7 +66,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bundle": ("ModelBundle", "load_bundle", "save_bundle"),
+    "bundle.model_bundle": ("ModelBundle", "load_bundle", "save_bundle"),
     "data.dataset": ("PreparedDataset",),
     "data.log": ("InteractionLog",),
     "data.prepare": ("PrepareOptions", "prepare"),
@@ -77,8 +77,8 @@ _HOMES = {
     "evaluation.document": ("evaluation_document",),
     "evaluation.evaluator": ("evaluate",),
     "evaluation.ranks": ("RankTable",),
-    "experiments": ("ExperimentConfig", "run_experiment"),
-    "recommender": ("Recommendations", "RecommendedItem", "Recommender"),
+    "runs.experiment": ("ExperimentConfig", "run_experiment"),
+    "recommend": ("Recommendations", "RecommendedItem", "Recommender"),
     "training.config": ("TrainingConfig",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle import save_bundle
+from mkmsr.bundle.model_bundle import save_bundle
 from mkmsr.cli.app import run
 
 

@@ -18,9 +18,9 @@ from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.evaluation.item_space import chance_purity, closeness, item_difference, neighbour_purity
-from mkmsr.reproduction.items import choose_items, default_attribute, later_pairs, pairs_of_sessions
-from mkmsr.reproduction.settings import experiment_settings
-from mkmsr.reproduction.table2 import table_rows
+from mkmsr.paper.figure4_items import choose_items, default_attribute, later_pairs, pairs_of_sessions
+from mkmsr.paper.settings import experiment_settings
+from mkmsr.paper.table2 import table_rows
 from tests.small_shop import small_shop
 
 

@@ -15,7 +15,7 @@ from mkmsr.data.batching import SessionBatch, collate, collate_triples
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.models import MODELS, FactorisedModel, ModelSizes, SessionModel, TrainingData
-from mkmsr.models.compass import ExploreConfig, RetrievalConfig
+from mkmsr.models.compass.model import ExploreConfig, RetrievalConfig
 from mkmsr.training.losses import knowledge_loss, session_loss
 
 DIM = 16

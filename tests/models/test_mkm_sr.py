@@ -14,10 +14,10 @@ import torch
 from mkmsr.config import validate
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
-from mkmsr.experiments import ExperimentConfig
 from mkmsr.layers.transh import transh_distance
 from mkmsr.models import ModelSizes, model_entry
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
+from mkmsr.runs.experiment import ExperimentConfig
 from tests import oracles
 
 DIM = 6

@@ -17,7 +17,7 @@ import torch
 from mkmsr.data.batching import session_batches
 from mkmsr.data.examples import ExampleTable
 from mkmsr.models.base import SessionModel
-from mkmsr.processes import ALONE, Processes, joined
+from mkmsr.runtime.process_group import ALONE, Processes, joined
 from mkmsr.training import TrainingConfig, fit
 from tests.training.tiny import TinyModel, tiny_sessions, tiny_training
 

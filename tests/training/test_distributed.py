@@ -16,13 +16,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mkmsr.bundle import load_bundle
+from mkmsr.bundle.model_bundle import load_bundle
 from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.experiments import ExperimentConfig, run_experiment
-from mkmsr.processes import ALONE, Processes, is_restarted, joined, own_rank
+from mkmsr.runs.experiment import ExperimentConfig, run_experiment
+from mkmsr.runtime.process_group import ALONE, Processes, is_restarted, joined, own_rank
 from mkmsr.training import read_history
 from tests.small_shop import small_shop
 from tests.training.distributed_fits import CASES, fitted

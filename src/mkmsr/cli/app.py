@@ -20,7 +20,7 @@ from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recom
 from mkmsr.cli.console import WrongCall
 from mkmsr.cli.help import FlowingHelp, epilogue
 from mkmsr.errors import MkmsrError
-from mkmsr.processes import own_rank, own_size
+from mkmsr.runtime.process_group import own_rank, own_size
 
 __all__ = ["app", "run"]
 

@@ -60,7 +60,7 @@ def training(
     with terminal(common) as screen:
         flags = {"threads": threads, "batch_size": batch_size}
         settings = experiment_config(model, None, (*_usual(model), *set_), flags)
-        from mkmsr.benchmark.training import time_training
+        from mkmsr.bench.training import time_training
         from mkmsr.data.dataset import PreparedDataset
 
         dataset = PreparedDataset.load(data)
@@ -109,7 +109,7 @@ def evaluation(
     """
     with terminal(common) as screen:
         settings = experiment_config(model, None, (*_usual(model), *set_), {})
-        from mkmsr.benchmark.evaluation import time_evaluation
+        from mkmsr.bench.evaluation import time_evaluation
         from mkmsr.data.dataset import PreparedDataset
 
         dataset = PreparedDataset.load(data)
@@ -152,7 +152,7 @@ def prepare(
         out: Also write the result to this JSON file.
     """
     with terminal(common) as screen:
-        from mkmsr.benchmark.preparation import time_preparation
+        from mkmsr.bench.preparation import time_preparation
 
         with waiting(screen.progress, f"preparing a simulated log {repetitions} times"):
             result = time_preparation(

@@ -56,7 +56,7 @@ def large(
     """
     with terminal(common) as screen:
         settings = experiment_config(model, None, (*_SAMPLED, *set_), {})
-        from mkmsr.benchmark.large import time_large
+        from mkmsr.bench.large import time_large
 
         with waiting(screen.progress, f"training {model} over a large catalogue"), _data(data) as folder:
             result = time_large(
@@ -104,7 +104,7 @@ def growth(
     """
     with terminal(common) as screen:
         chosen = [(name, experiment_config(name, None, (*_SAMPLED, *set_), {})) for name in models]
-        from mkmsr.benchmark.growth import A_TRY, CURVES, time_growth
+        from mkmsr.bench.growth import A_TRY, CURVES, time_growth
 
         with waiting(screen.progress, "measuring growth"):
             result = time_growth(
@@ -120,7 +120,7 @@ def growth(
 
 @contextmanager
 def _data(given: Path | None) -> Iterator[Path]:
-    from mkmsr.benchmark.simulated import JDATA, simulated
+    from mkmsr.bench.simulated import JDATA, simulated
 
     if given is not None:
         yield given

@@ -15,8 +15,8 @@ from mkmsr.cli.progress import duration, running
 from mkmsr.errors import nearest
 
 if TYPE_CHECKING:
-    from mkmsr.bulk.job import Facts
-    from mkmsr.recommender import Filters
+    from mkmsr.recommend import Filters
+    from mkmsr.recommend.bulk.job import Facts
 
 __all__ = ["BULK", "Bulk", "recommend_file"]
 
@@ -69,9 +69,9 @@ def recommend_file(
     """
     if bulk.sessions is None or bulk.out is None:
         raise WrongCall("lists for a file of sessions need a folder: --sessions FILE --out FOLDER")
-    from mkmsr.bulk import BulkJob, recommend_in_bulk
-    from mkmsr.bulk.session_file import find_columns
-    from mkmsr.bulk.shard_folder import JOB_FILE
+    from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
+    from mkmsr.recommend.bulk.session_file import find_columns
+    from mkmsr.recommend.bulk.shard_folder import JOB_FILE
 
     check_output(bulk.out, JOB_FILE)
     job = BulkJob(
@@ -107,7 +107,7 @@ def _column_names(text: str) -> dict[str, str]:
     Raises:
         WrongCall: The text has another form, or names no field.
     """
-    from mkmsr.bulk.session_file import FIELDS
+    from mkmsr.recommend.bulk.session_file import FIELDS
 
     names: dict[str, str] = {}
     for part in text.split(",") if text else ():

@@ -16,7 +16,7 @@ from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.cli.running import RUNNING, Running
 from mkmsr.errors import DataError
-from mkmsr.files import may_replace
+from mkmsr.runtime.files import may_replace
 
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit

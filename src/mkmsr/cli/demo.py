@@ -110,7 +110,7 @@ def _report(out: Path) -> Path:
 
 def _show_example(screen: Terminal, out: Path) -> None:
     """Recommend for the first session of the report, from the saved bundle."""
-    from mkmsr.recommender import Recommender
+    from mkmsr.recommend import Recommender
 
     recommender = Recommender.load(out / MODEL / "bundle")
     example = json.loads((out / MODEL / "examples.json").read_text(encoding="utf-8"))["sessions"][0]

@@ -59,8 +59,8 @@ def evaluate(
         device: Where the model computes: cpu, cuda.
     """
     with terminal(common) as screen:
-        from mkmsr.alignment import aligned_split, has_learnt_from
-        from mkmsr.bundle import load_bundle
+        from mkmsr.bundle.alignment import aligned_split, has_learnt_from
+        from mkmsr.bundle.model_bundle import load_bundle
         from mkmsr.data.dataset import PreparedDataset
         from mkmsr.evaluation.document import evaluation_document
         from mkmsr.evaluation.evaluator import evaluate as rank_split

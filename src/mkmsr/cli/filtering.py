@@ -13,7 +13,7 @@ from mkmsr.cli.console import WrongCall
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
-    from mkmsr.recommender import Filters
+    from mkmsr.recommend import Filters
 
 __all__ = ["FILTERING", "Filtering", "facts_remark", "read_facts"]
 
@@ -46,7 +46,7 @@ class Filtering:
             WrongCall: `--at-most` does not read relation=number.
             ConfigError: A condition is of another form.
         """
-        from mkmsr.recommender import Filters, parse_condition
+        from mkmsr.recommend import Filters, parse_condition
 
         return Filters(
             only=self.only or None,

@@ -12,9 +12,9 @@ from rich.progress import Progress, TaskID
 from mkmsr.cli.progress import duration
 
 if TYPE_CHECKING:
-    from mkmsr.jobs import Job, JobOutcome
-    from mkmsr.search_spaces import Value
-    from mkmsr.study import TrialRecord
+    from mkmsr.runs.jobs import Job, JobOutcome
+    from mkmsr.runs.search_spaces import Value
+    from mkmsr.runs.study import TrialRecord
     from mkmsr.training import EpochRecord
 
 __all__ = ["JobProgress", "TrialProgress"]

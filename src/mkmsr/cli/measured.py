@@ -14,7 +14,7 @@ __all__ = ["tell"]
 
 def tell(screen: Terminal, result: Mapping[str, Any], out: Path | None) -> None:
     """Print a measurement, and write it to a file if one is named."""
-    from mkmsr.files import atomic_write
+    from mkmsr.runtime.files import atomic_write
 
     screen.document(result)
     plain = {key: value for key, value in result.items() if key != "case" and not isinstance(value, Mapping | list)}

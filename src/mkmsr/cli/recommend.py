@@ -19,7 +19,7 @@ from mkmsr.cli.filtering import FILTERING, Filtering, facts_remark, read_facts
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
-    from mkmsr.recommender import Explanation, Recommendations, Recommender
+    from mkmsr.recommend import Explanation, Recommendations, Recommender
 
 __all__ = ["recommend", "show_recommendations"]
 
@@ -70,7 +70,7 @@ def recommend(
             return
         if bulk != BULK:
             raise WrongCall("--out, --columns, --workers, --shard-sessions and --resume belong to --sessions")
-        from mkmsr.recommender import Recommender
+        from mkmsr.recommend import Recommender
 
         recommender = Recommender.load(bundle, device=device)
         recommender.set_facts(facts or {})
@@ -112,7 +112,7 @@ def show_recommendations(
 
 def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
     """What was done with events that the model does not know."""
-    from mkmsr.recommender.session_input import default_operation
+    from mkmsr.recommend.session_input import default_operation
 
     remarks = [f"{ranked.skipped} events of unknown items skipped"] if ranked.skipped else []
     if ranked.replaced:

@@ -18,7 +18,7 @@ from mkmsr.cli.job_progress import JobProgress
 from mkmsr.cli.progress import transient_bars
 
 if TYPE_CHECKING:
-    from mkmsr.reproduction import Reproduction
+    from mkmsr.paper import Reproduction
 
 __all__ = ["reproduce_app"]
 
@@ -39,7 +39,7 @@ def table1(data: _Data, /, *, out: Path, docs: _DOCS = None, common: Common = CO
     """
     with terminal(common) as screen:
         _check_data(data)
-        from mkmsr.reproduction import reproduce_table_1
+        from mkmsr.paper import reproduce_table_1
 
         command = _command("table1", data, {"out": out, "docs": docs})
         _tell(screen, reproduce_table_1(data, command=command), out, docs)
@@ -88,7 +88,7 @@ def table2(
     """
     with terminal(common) as screen:
         _check_data(data)
-        from mkmsr.reproduction import reproduce_table_2
+        from mkmsr.paper import reproduce_table_2
 
         given = {"out": out, "models": models, "seeds": seeds, "settings": settings, "epochs": epochs, "from": from_}
         given["no-refit"] = not refit
@@ -152,7 +152,7 @@ def ablation(
     """
     with terminal(common) as screen:
         _check_data(data)
-        from mkmsr.reproduction import reproduce_ablation
+        from mkmsr.paper import reproduce_ablation
 
         given = {"out": out, "seeds": seeds, "settings": settings, "epochs": epochs, "from": from_, "docs": docs}
         with _watching(screen, workers) as listener:
@@ -200,7 +200,7 @@ def figure3(
     """
     with terminal(common) as screen:
         _check_data(data)
-        from mkmsr.reproduction import reproduce_figure_3
+        from mkmsr.paper import reproduce_figure_3
 
         given = {"out": out, "seeds": seeds, "settings": settings, "epochs": epochs}
         command = _command("figure3", data, {**given, "docs": docs})
@@ -250,7 +250,7 @@ def figure4(
     """
     with terminal(common) as screen:
         _check_data(data)
-        from mkmsr.reproduction import reproduce_figure_4
+        from mkmsr.paper import reproduce_figure_4
 
         given = {"out": out, "attribute": attribute, "min-events": min_events, "settings": settings, "epochs": epochs}
         with _watching(screen, workers) as listener:
@@ -333,8 +333,8 @@ def _tell(screen: Terminal, found: Reproduction, out: Path, docs: Path | None, r
         TrainingError: Some runs failed; all that could be written is.
     """
     from mkmsr.errors import TrainingError
-    from mkmsr.files import atomic_write
     from mkmsr.reports.write_up import rewrite_between
+    from mkmsr.runtime.files import atomic_write
 
     write_up = found.write_up
     paths = write_up.save(out)

@@ -14,12 +14,12 @@ from mkmsr.cli.data import check_output
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, running
 from mkmsr.errors import ConfigError, nearest
-from mkmsr.processes import ALONE, Processes, is_restarted, joined, own_device
+from mkmsr.runtime.process_group import ALONE, Processes, is_restarted, joined, own_device
 
 if TYPE_CHECKING:
-    from mkmsr.bundle import ModelBundle
+    from mkmsr.bundle.model_bundle import ModelBundle
     from mkmsr.data.dataset import PreparedDataset
-    from mkmsr.experiments import ExperimentConfig, RunResult
+    from mkmsr.runs.experiment import ExperimentConfig, RunResult
 
 __all__ = ["experiment_config", "train", "train_into"]
 
@@ -89,7 +89,7 @@ def train(
         flags = {"strategy": strategy, "epochs": epochs, "threads": threads}
         earlier = None
         if from_ is not None:
-            from mkmsr.bundle import load_bundle
+            from mkmsr.bundle.model_bundle import load_bundle
 
             earlier = load_bundle(from_)
         settings = experiment_config(model, config, set_, flags, earlier)
@@ -128,8 +128,8 @@ def _check_interrupted(folder: Path) -> None:
     Raises:
         ConfigError: The folder holds a checkpoint of a run that is not finished.
     """
-    from mkmsr.experiments import METRICS_FILE
     from mkmsr.reports.run_folder import has_checkpoint
+    from mkmsr.runs.experiment import METRICS_FILE
 
     if has_checkpoint(folder) and not (folder / METRICS_FILE).is_file():
         raise ConfigError(
@@ -154,7 +154,7 @@ def train_into(
     processes: Processes = ALONE,
 ) -> RunResult:
     """Run one experiment with progress on standard error, and unless it is a small matter a line for each phase."""
-    from mkmsr.experiments import run_experiment
+    from mkmsr.runs.experiment import run_experiment
 
     with running(screen.progress, announce=announce) as watcher:
         return run_experiment(
@@ -192,7 +192,7 @@ def experiment_config(
         ConfigError: A setting is unknown or wrong.
     """
     from mkmsr.config import apply_overrides, read_toml, validate
-    from mkmsr.experiments import ExperimentConfig
+    from mkmsr.runs.experiment import ExperimentConfig
 
     settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
     table = dict(settings.get("model", {}))

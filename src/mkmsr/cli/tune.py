@@ -59,7 +59,7 @@ def tune(
         check_output(out, "study.sqlite3")
         base = _base(model, config, set_, epochs)
         from mkmsr.config import read_toml
-        from mkmsr.tune import tune as search
+        from mkmsr.runs.search import tune as search
 
         with transient_bars(screen.progress) as bars:
             watcher = TrialProgress(screen.progress, bars)

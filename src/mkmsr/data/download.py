@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from mkmsr.errors import DataError
-from mkmsr.files import sha256 as sha256_of
+from mkmsr.runtime.files import sha256 as sha256_of
 
 __all__ = ["download"]
 

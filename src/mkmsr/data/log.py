@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from mkmsr.errors import DataError
-from mkmsr.files import sha256
+from mkmsr.runtime.files import sha256
 
 __all__ = ["ATTRIBUTE_COLUMNS", "EVENT_COLUMNS", "InteractionLog", "LogSource"]
 

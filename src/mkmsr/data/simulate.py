@@ -31,7 +31,7 @@ from mkmsr.config import StrictModel
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.shop import ACCESSORIES, GroupSampler, Shop, stock_shop
 from mkmsr.errors import DataError
-from mkmsr.files import atomic_write
+from mkmsr.runtime.files import atomic_write
 
 __all__ = ["SimulateOptions", "SimulatedLog", "simulate"]
 

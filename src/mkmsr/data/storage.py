@@ -20,7 +20,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.data.statistics import statistics
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
-from mkmsr.files import atomic_folder, atomic_write, may_replace, sha256
+from mkmsr.runtime.files import atomic_folder, atomic_write, may_replace, sha256
 
 __all__ = ["FORMAT_VERSION", "content_fingerprint", "load_dataset", "save_dataset"]
 

@@ -15,7 +15,7 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranking import Ranked, evaluating, largest_batch, ranker
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.processes import ALONE, Processes
+from mkmsr.runtime.process_group import ALONE, Processes
 
 __all__ = ["EvaluationListener", "check_examples", "evaluate", "rank_examples"]
 

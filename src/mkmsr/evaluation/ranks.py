@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mkmsr.data.dataset import EvaluationSplit
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.metrics import DEFAULT_KS, example_values, metric_names
-from mkmsr.files import atomic_write
+from mkmsr.runtime.files import atomic_write
 
 __all__ = ["SLICES", "RankTable"]
 

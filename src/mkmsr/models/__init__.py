@@ -9,19 +9,19 @@ from typing import Any
 from mkmsr.config import StrictModel, validate
 from mkmsr.errors import ConfigError, nearest
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
-from mkmsr.models.compass import Compass, CompassConfig
-from mkmsr.models.compass_ensemble import CompassEnsemble, CompassEnsembleConfig
+from mkmsr.models.compass.ensemble import CompassEnsemble, CompassEnsembleConfig
+from mkmsr.models.compass.model import Compass, CompassConfig
 from mkmsr.models.embsr import EMBSR, EMBSRConfig
 from mkmsr.models.fpmc import FPMC, FPMCConfig
 from mkmsr.models.gru4rec import GRU4Rec, GRU4RecConfig, WellMadeGRU4RecConfig
-from mkmsr.models.item_knn import ItemKNN, ItemKNNConfig
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
 from mkmsr.models.narm import NARM, NARMConfig
-from mkmsr.models.neighbours import SessionNeighbours, SKNNConfig, STANConfig, VSKNNConfig, VSTANConfig
+from mkmsr.models.neighbours.item_knn import ItemKNN, ItemKNNConfig
+from mkmsr.models.neighbours.models import SessionNeighbours, SKNNConfig, STANConfig, VSKNNConfig, VSTANConfig
+from mkmsr.models.neighbours.rules import SequentialRules, SequentialRulesConfig
 from mkmsr.models.popularity import Popularity, PopularityConfig, SessionPopularity
 from mkmsr.models.recency import Recency, RecencyConfig
 from mkmsr.models.rib import RIB, RIBConfig
-from mkmsr.models.rules import SequentialRules, SequentialRulesConfig
 from mkmsr.models.sasrec import SASRec, SASRecConfig
 from mkmsr.models.sr_gnn import SRGNN, SRGNNConfig
 from mkmsr.models.stamp import STAMP, STAMPConfig

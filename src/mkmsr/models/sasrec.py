@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import PrefixTree, build_prefix_tree
-from mkmsr.layers.causal_transformer import CausalBlock, Places
 from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import ModelSizes
+from mkmsr.models.causal_transformer import CausalBlock, Places
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
 __all__ = ["SASRec", "SASRecConfig"]

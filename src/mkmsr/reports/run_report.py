@@ -16,7 +16,6 @@ from typing import Any
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import bootstrap_intervals
-from mkmsr.files import atomic_write
 from mkmsr.reports.canvas import MissingMatplotlibError, inline_svg
 from mkmsr.reports.comparison import Comparison, check_same_examples, compare_evaluations, read_runs
 from mkmsr.reports.figures import FigureRow, draw_learning_curves, draw_metrics, draw_slices
@@ -24,6 +23,7 @@ from mkmsr.reports.pages import template
 from mkmsr.reports.report_view import main_metric, report_view
 from mkmsr.reports.run_folder import EvaluatedRun, RunFolder, read_run_folder
 from mkmsr.reports.tables import metric_title
+from mkmsr.runtime.files import atomic_write
 
 __all__ = ["write_run_report"]
 

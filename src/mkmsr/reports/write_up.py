@@ -11,10 +11,10 @@ from typing import Any
 from markupsafe import Markup
 
 from mkmsr.errors import DataError
-from mkmsr.files import atomic_write
 from mkmsr.reports.canvas import inline_svg
 from mkmsr.reports.pages import template
 from mkmsr.reports.tables import TextTable
+from mkmsr.runtime.files import atomic_write
 
 __all__ = ["Drawing", "Section", "WriteUp", "latex_table", "rewrite_between"]
 

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from mkmsr.models.base import SessionModel, TrainingData
-from mkmsr.processes import ALONE, Processes
+from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.identity import own_random_state
 from mkmsr.training.optimisation import build_optimiser, take_step

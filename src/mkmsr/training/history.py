@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mkmsr.errors import TrainingError
-from mkmsr.files import atomic_write
+from mkmsr.runtime.files import atomic_write
 
 __all__ = ["EpochRecord", "append_record", "read_history", "write_history"]
 

@@ -11,7 +11,7 @@ __all__ = ["SilentListener", "TrainingListener"]
 
 
 class TrainingListener(Protocol):
-    """Watches a fit. `mkmsr.experiments.ExperimentListener` hears about whole experiments."""
+    """Watches a fit. `mkmsr.runs.experiment.ExperimentListener` hears about whole experiments."""
 
     def estimate(self, estimate: TrainingEstimate) -> None:
         """What the run will need, before its first epoch."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.columns import like_stored
 from mkmsr.models.base import Negatives, SessionModel
-from mkmsr.processes import ALONE, Processes
+from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.adam import LeanAdam
 from mkmsr.training.config import LossConfig, OptimiserConfig
 from mkmsr.training.losses import knowledge_loss, session_loss

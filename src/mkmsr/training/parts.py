@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mkmsr.models.base import SessionModel, TrainingData
-from mkmsr.processes import ALONE, Processes
+from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.listener import TrainingListener
 from mkmsr.training.trainer import FitResult, Validate, fit

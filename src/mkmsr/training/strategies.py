@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mkmsr.data.batching import SessionBatch, TripleBatch, collate, collate_triples, epoch_order
 from mkmsr.models.base import Negatives, SessionModel, TrainingData
-from mkmsr.processes import Processes
+from mkmsr.runtime.process_group import Processes
 from mkmsr.training.config import StrategyName, TrainingConfig
 from mkmsr.training.corruption import TripleCorruptor
 from mkmsr.training.negatives import NegativeSampler

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mkmsr.errors import TrainingError
 from mkmsr.layers.columns import in_memory_order, like_stored
-from mkmsr.processes import Processes
+from mkmsr.runtime.process_group import Processes
 from mkmsr.training.checkpoint import Progress, differences
 from mkmsr.training.identity import random_state
 

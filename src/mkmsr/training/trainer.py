@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
-from mkmsr.processes import ALONE, Processes
+from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.estimate import estimate_training
@@ -26,9 +26,9 @@ from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
 from mkmsr.training.reading_ahead import read_ahead
 from mkmsr.training.schedules import learning_rate_factor
-from mkmsr.training.storage import catalogue_by_columns
 from mkmsr.training.strategies import Plan, effective_strategy
 from mkmsr.training.tally import ADVICE, LossTally
+from mkmsr.training.tensor_files import catalogue_by_columns
 from mkmsr.training.together import all_random_states, check_alike, own_part, share_checkpoint
 
 __all__ = ["FitResult", "Validate", "fit"]

@@ -17,7 +17,7 @@ from mkmsr.data.readers.sql import SCHEMES, extract, is_address, masked
 from mkmsr.data.readers.table import ROW, header_names, parquet_files, read_table, separator_of
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
-from mkmsr.files import sha256
+from mkmsr.runtime.files import sha256
 
 __all__ = ["RawPieces", "open_table"]
 

@@ -1,0 +1,66 @@
+"""What ranking a split costs."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+from mkmsr.bench.subject import build_model, training_data
+from mkmsr.bench.timing import spread, timed
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
+from mkmsr.evaluation.evaluator import evaluate
+from mkmsr.runtime.environment import environment, peak_mib
+
+__all__ = ["time_evaluation"]
+
+
+def time_evaluation(
+    dataset: PreparedDataset,
+    model: str,
+    settings: StrictModel,
+    *,
+    split: SplitName = "test",
+    examples: int | None = None,
+    repetitions: int = 5,
+    threads: int = 1,
+    workers: int = 1,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Seconds of ranking the whole catalogue for every example of a split, with first weights: they cost the same.
+
+    What a model reads off the training log (neighbours, counts) is read before, and one evaluation warms up. With
+    `examples`, only the first so many are ranked.
+    """
+    torch.set_num_threads(threads)
+    ranked = dataset.evaluation_split(split)
+    if examples is not None:
+        ranked = EvaluationSplit(ranked.name, ranked.examples.rows(slice(0, examples)), ranked.seen)
+    network = build_model(model, settings, dataset, seed)
+    network.observe(training_data(dataset, 1.0, seed))
+    network.to(device)
+    evaluate(network, ranked, workers=workers)
+    busy = time.process_time()
+    seconds = [timed(lambda: evaluate(network, ranked, workers=workers)) for _ in range(repetitions)]
+    busy = (time.process_time() - busy) / repetitions
+    return {
+        "model": model,
+        "split": split,
+        "threads": threads,
+        "workers": workers,
+        "examples": len(ranked.examples),
+        "candidates": len(dataset.items),
+        "seconds": median(seconds),
+        "examples_per_second": len(ranked.examples) / median(seconds),
+        "processor_seconds": busy if workers == 1 else None,
+        "peak_mib": peak_mib(),
+        "case": "evaluation",
+        "data": dataset.name,
+        "device": str(device),
+        "spread": spread(seconds=seconds),
+        "environment": environment(),
+    }

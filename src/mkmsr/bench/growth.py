@@ -1,0 +1,138 @@
+"""How time and memory grow with the log and with the catalogue, with fitted exponents.
+
+Times are the processor's: with one thread, on a core of its own, the clock shows the same, and what others do at the
+same time changes them little.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from mkmsr.bench.large import measure_steps
+from mkmsr.bench.simulated import in_a_new_process, simulated
+from mkmsr.bench.subject import build_model, training_data
+from mkmsr.bench.timing import spread
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
+from mkmsr.data.simulate import SimulateOptions
+from mkmsr.evaluation.evaluator import evaluate
+from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.training import TrainingConfig
+
+__all__ = ["A_TRY", "CURVES", "exponent", "time_growth"]
+
+Curves = Mapping[str, Sequence[tuple[int, int]]]
+
+CURVES: Curves = {
+    "log": tuple((25_000 * factor, 30_000) for factor in (1, 2, 4, 8)),
+    "catalogue": tuple((25_000, items) for items in (10_000, 50_000, 200_000, 1_000_000)),
+}
+"""Sessions and items of the simulated log at each point of each curve."""
+A_TRY: Curves = {"log": ((300, 100), (600, 100)), "catalogue": ((300, 100), (300, 200))}
+"""The same, so small that it only shows that everything runs."""
+
+_MEASURES = ("epoch_seconds", "training_mib", "evaluation_seconds", "evaluation_mib")
+
+
+def time_growth(
+    models: Sequence[tuple[str, StrictModel, TrainingConfig]],
+    *,
+    curves: Curves = CURVES,
+    steps: int = 50,
+    examples: int = 500,
+    threads: int = 1,
+    seed: int = 0,
+    told: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Processor seconds of an epoch and of ranking, and peaks of memory, at every point, each in a new process.
+
+    Args:
+        models: Name, settings, and how it is trained.
+        curves: (sessions, items) of each point.
+        steps: Steps of the optimiser that are timed and scaled up to an epoch.
+        examples: Test examples that are ranked, and scaled up to all.
+        threads: Processor threads.
+        seed: Of everything.
+        told: Hears what is measured next.
+    """
+    points = []
+    for curve, sizes in curves.items():
+        for sessions, items in sizes:
+            with simulated(SimulateOptions(sessions=sessions, items=items, seed=seed)) as folder:
+                for model, settings, config in models:
+                    told(f"{model}: {sessions:,} sessions, {items:,} items")
+                    trained = in_a_new_process(measure_steps, folder, model, settings, config, steps, threads, seed)
+                    ranked = in_a_new_process(_measure_ranking, folder, model, settings, examples, threads, seed)
+                    point = {
+                        "epoch_seconds": trained["processor_seconds"],
+                        "training_mib": trained["peak_mib"],
+                        **ranked,
+                        "spread": {"epoch_seconds": trained["spread"]["processor_seconds"], **ranked["spread"]},
+                    }
+                    points.append({"curve": curve, "model": model, "sessions": sessions, "items": items, **point})
+    return {
+        "models": ", ".join(model for model, *_ in models),
+        "threads": threads,
+        "case": "growth",
+        "steps": steps,
+        "ranked_examples": examples,
+        "losses": {model: config.loss.session for model, _, config in models},
+        "batch_sizes": {model: config.batch_size for model, _, config in models},
+        "exponents": _exponents(points),
+        "points": points,
+        "spread": {},
+        "environment": environment(),
+    }
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """b of the fit value = a * size^b, by least squares between logarithms."""
+    x, y = np.log(np.asarray(sizes, dtype=float)), np.log(np.asarray(values, dtype=float))
+    slope = float(np.polynomial.polynomial.polyfit(x, y, 1)[1])
+    assert math.isfinite(slope)
+    return slope
+
+
+def _exponents(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each curve and model, one exponent for each measure."""
+    rows = []
+    for curve, model in dict.fromkeys((point["curve"], point["model"]) for point in points):
+        mine = [point for point in points if (point["curve"], point["model"]) == (curve, model)]
+        sizes = [point["sessions" if curve == "log" else "items"] for point in mine]
+        fits = {measure: exponent(sizes, [point[measure] for point in mine]) for measure in _MEASURES}
+        rows.append({"curve": curve, "model": model, **fits})
+    return rows
+
+
+def _measure_ranking(
+    folder: Path, model: str, settings: StrictModel, examples: int, threads: int, seed: int
+) -> dict[str, Any]:
+    """Seconds of ranking the test, scaled up from some examples of it, and the peak of memory."""
+    torch.set_num_threads(threads)
+    dataset = PreparedDataset.load(folder)
+    network = build_model(model, settings, dataset, seed)
+    network.observe(training_data(dataset, 1.0, seed))
+    whole = dataset.evaluation_split("test")
+    some = EvaluationSplit(whole.name, whole.examples.rows(slice(0, examples)), whole.seen)
+    share = len(some.examples) / len(whole.examples)
+    evaluate(network, some)
+    seconds = [_processor_seconds(lambda: evaluate(network, some)) / share for _ in range(3)]
+    return {
+        "evaluation_seconds": median(seconds),
+        "evaluation_mib": peak_mib(),
+        "spread": spread(evaluation_seconds=seconds),
+    }
+
+
+def _processor_seconds(action: Callable[[], object]) -> float:
+    began = time.process_time()
+    action()
+    return time.process_time() - began

@@ -1,0 +1,153 @@
+"""What training over a large catalogue costs, with the sampled loss and with the exact one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from mkmsr.bench.simulated import in_a_new_process
+from mkmsr.bench.subject import build_model, training_data
+from mkmsr.bench.timing import spread
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.models import TrainingData
+from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.training import TrainingConfig, fit
+from mkmsr.training.optimisation import build_optimiser, take_step
+from mkmsr.training.strategies import Plan, effective_strategy
+
+__all__ = ["exact", "measure_steps", "time_large"]
+
+_PARTS = 5
+"""Stretches of steps that are timed apart, for a smallest and a largest time."""
+
+
+def exact(config: TrainingConfig, *, block: int = 0) -> TrainingConfig:
+    """The same settings with the exact loss over the whole catalogue, and an optimiser that moves whole tables."""
+    loss = config.loss.model_copy(update={"session": "cross-entropy", "catalogue_block": block})
+    optimiser = config.optimiser.model_copy(update={"touched_rows": False})
+    return config.model_copy(update={"loss": loss, "optimiser": optimiser})
+
+
+def time_large(
+    folder: Path,
+    model: str,
+    settings: StrictModel,
+    config: TrainingConfig,
+    *,
+    steps: int = 0,
+    exact_steps: int = 5,
+    block: int = 8192,
+    threads: int = 2,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Seconds and memory of an epoch with `config`'s loss, beside steps with the exact loss, whole and in blocks.
+
+    Each measurement is a process of its own. An epoch learns from train and validation together. Seconds are the
+    clock's and the processor's, of all threads together, which others at work change less.
+
+    Args:
+        folder: Prepared data.
+        model: The model's registered name.
+        settings: Its settings.
+        config: How it is trained.
+        steps: Times so many steps and scales up to an epoch; 0 runs a whole epoch by the real trainer.
+        exact_steps: Steps with the exact loss, scaled up to an epoch; 0 for none.
+        block: Items at a time, where the exact loss works in blocks.
+        threads: Processor threads.
+        seed: Of everything.
+    """
+    if steps:
+        mine = in_a_new_process(measure_steps, folder, model, settings, config, steps, threads, seed)
+    else:
+        mine = in_a_new_process(_measure_epoch, folder, model, settings, config, threads, seed)
+    others: dict[str, Mapping[str, Any]] = {}
+    if exact_steps:
+        for name, other in (("exact", exact(config)), ("exact in blocks", exact(config, block=block))):
+            others[name] = in_a_new_process(measure_steps, folder, model, settings, other, exact_steps, threads, seed)
+    return {
+        "model": model,
+        "threads": threads,
+        "batch_size": config.batch_size,
+        "epoch_seconds": mine["epoch_seconds"],
+        "processor_seconds": mine["processor_seconds"],
+        "examples_per_second": mine["examples"] / mine["epoch_seconds"],
+        "peak_mib": mine["peak_mib"],
+        "case": "large",
+        **{key: mine[key] for key in ("data", "items", "examples", "steps")},
+        "measured_steps": steps or mine["steps"],
+        "negatives": config.loss.negatives.number,
+        "loss": config.loss.session,
+        "touched_rows": config.optimiser.touched_rows,
+        "exact_steps": exact_steps,
+        "block": block,
+        "exact": {
+            name: {key: each[key] for key in ("epoch_seconds", "processor_seconds", "peak_mib", "spread")}
+            for name, each in others.items()
+        },
+        "spread": mine["spread"],
+        "environment": environment(),
+    }
+
+
+def measure_steps(
+    folder: Path, model: str, settings: StrictModel, config: TrainingConfig, steps: int, threads: int, seed: int
+) -> dict[str, Any]:
+    """Seconds of some steps, after three that warm up, scaled up to an epoch over sessions; and the peak of memory."""
+    torch.set_num_threads(threads)
+    dataset = PreparedDataset.load(folder)
+    training = training_data(dataset, 1.0, seed)
+    network = build_model(model, settings, dataset, seed)
+    network.observe(training)
+    plan = Plan(effective_strategy(config, network, training), training, config, seed)
+    optimiser = build_optimiser(network, config.optimiser)
+    network.train()
+    ahead = (step for epoch in count(1) for step in plan.steps(epoch) if step.sessions is not None)
+    in_epoch = -(-len(training.examples) // config.batch_size)
+    seconds, processor = [], []
+    for part in [3, *(max(1, steps // _PARTS) for _ in range(_PARTS))]:
+        began, busy = time.perf_counter(), time.process_time()
+        for _ in range(part):
+            take_step(network, optimiser, next(ahead), config.loss, clip_norm=config.optimiser.clip_norm)
+        seconds.append((time.perf_counter() - began) / part * in_epoch)
+        processor.append((time.process_time() - busy) / part * in_epoch)
+    return {**_facts(dataset, training, in_epoch), **_epoch(seconds[1:], processor[1:])}
+
+
+def _measure_epoch(
+    folder: Path, model: str, settings: StrictModel, config: TrainingConfig, threads: int, seed: int
+) -> dict[str, Any]:
+    """Seconds of one whole epoch of the real trainer, and the peak of memory."""
+    torch.set_num_threads(threads)
+    dataset = PreparedDataset.load(folder)
+    training = training_data(dataset, 1.0, seed)
+    network = build_model(model, settings, dataset, seed)
+    busy = time.process_time()
+    done = fit(network, training, config.model_copy(update={"epochs": 1}), seed=seed)
+    steps = -(-len(training.examples) // config.batch_size)
+    return {**_facts(dataset, training, steps), **_epoch([done.history[0].seconds], [time.process_time() - busy])}
+
+
+def _facts(dataset: PreparedDataset, training: TrainingData, steps: int) -> dict[str, Any]:
+    return {
+        "data": dataset.name,
+        "items": len(dataset.items),
+        "sessions": len(training.sessions),
+        "examples": len(training.examples),
+        "steps": steps,
+    }
+
+
+def _epoch(seconds: list[float], processor: list[float]) -> dict[str, Any]:
+    return {
+        "epoch_seconds": median(seconds),
+        "processor_seconds": median(processor),
+        "peak_mib": peak_mib(),
+        "spread": spread(epoch_seconds=seconds, processor_seconds=processor),
+    }

@@ -1,0 +1,120 @@
+"""What preparing a log costs, in events a second."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mkmsr.bench.timing import spread, timed
+from mkmsr.data.engines import EngineOptions, open_engine
+from mkmsr.data.prepare import PrepareOptions, prepare
+from mkmsr.data.readers import ReadOptions, read_log
+from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.runtime.environment import environment, tree_cpu_seconds, tree_peak_mib
+
+__all__ = ["time_preparation"]
+
+_EVENTS_PER_SESSION = 4.5
+"""Simulated sessions have about 5.1 events; a log of N events is cut from a slightly longer one."""
+_EVENTS_PER_ITEM = 18
+"""Events an item: JDATA's 2.45 million events over 134,548 items."""
+
+
+def time_preparation(
+    events: int,
+    *,
+    items: int | None = None,
+    repetitions: int = 3,
+    seed: int = 0,
+    engine: EngineOptions | None = None,
+    log: Path | None = None,
+) -> dict[str, Any]:
+    """Seconds from a raw Parquet log to saved prepared data, on a simulated shop's log with exactly so many events.
+
+    Sessions are cut by pauses, doubles dropped, rare items and short sessions filtered again and again, the splits
+    made, everything encoded, the triples joined. The log is made in a process of its own, so that memory is that of
+    preparation alone; it counts the processes that an engine starts.
+
+    Args:
+        events: Events of the log.
+        items: Items of the catalogue; by default as many as in JDATA for this many events.
+        repetitions: Timed preparations, after a small one that warms up. The engine is started anew for each.
+        seed: Of the log.
+        engine: What runs it.
+        log: Folder of a log that `mkmsr simulate` wrote, to be prepared instead; the other sizes then do not count.
+    """
+    chosen = engine or EngineOptions()
+    options = SimulateOptions(
+        sessions=max(10, round(events / _EVENTS_PER_SESSION)),
+        items=items or max(50, events // _EVENTS_PER_ITEM),
+        seed=seed,
+    )
+    with tempfile.TemporaryDirectory(dir=chosen.scratch) as name:
+        folder, out = Path(name), Path(name) / "prepared"
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            pool.submit(_write_log, SimulateOptions(sessions=500, items=100), folder / "small", 2_000).result()
+            if log is None:
+                log = folder / "log"
+                pool.submit(_write_log, options, log, events).result()
+        _prepare_log(folder / "small", out, chosen)
+        source, runs = log, list[_Run]()
+        seconds = [timed(lambda: runs.append(_prepare_log(source, out, chosen))) for _ in range(repetitions)]
+    return {
+        "events": runs[-1].events,
+        "seconds": median(seconds),
+        "events_per_second": runs[-1].events / median(seconds),
+        "peak_mib": max((run.peak for run in runs if run.peak is not None), default=None),
+        "engine": chosen.engine,
+        "cpu_seconds": median(run.cpu for run in runs),
+        "case": "prepare",
+        "memory_limit": chosen.memory_limit,
+        "sessions": runs[-1].sessions,
+        "items": runs[-1].items,
+        "triples": runs[-1].triples,
+        "fingerprint": runs[-1].fingerprint,
+        "spread": spread(seconds=seconds),
+        "environment": environment(),
+    }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What one preparation gave: sizes, the fingerprint of the data, the peak of memory so far in MiB, and seconds of
+    processor time, which others at work on the machine change less than those of the clock."""
+
+    events: int
+    sessions: int
+    items: int
+    triples: int
+    fingerprint: str
+    peak: float | None
+    cpu: float
+
+
+def _write_log(options: SimulateOptions, folder: Path, events: int) -> None:
+    """Simulate a log and keep its first events."""
+    log = simulate(options)
+    replace(log, events=log.events.head(events)).save(folder)
+
+
+def _prepare_log(folder: Path, out: Path, engine: EngineOptions) -> _Run:
+    options = ReadOptions(columns={"session": ""}, attributes=folder / "attributes.parquet")
+    before = tree_cpu_seconds()
+    with open_engine(engine) as running:
+        log = read_log("events", folder / "events.parquet", options)
+        dataset = prepare(log, PrepareOptions(drop_duplicates=True, min_item_events=3), engine=running)
+        dataset.save(out)
+        return _Run(
+            events=dataset.metadata["preparation"]["events"]["read"],
+            sessions=sum(map(len, (dataset.train, dataset.validation, dataset.test))),
+            items=len(dataset.items),
+            triples=len(dataset.knowledge),
+            fingerprint=dataset.fingerprint,
+            peak=tree_peak_mib(),
+            cpu=tree_cpu_seconds() - before,
+        )

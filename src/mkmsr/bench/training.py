@@ -1,0 +1,171 @@
+"""What an epoch of training costs, in turns with the floor under it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+
+from mkmsr.bench.floor import CatalogueFloor
+from mkmsr.bench.subject import build_model, training_data
+from mkmsr.bench.timing import spread
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.errors import ConfigError
+from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, fit
+
+__all__ = ["time_training"]
+
+
+def time_training(
+    dataset: PreparedDataset,
+    model: str,
+    settings: StrictModel,
+    config: TrainingConfig,
+    *,
+    repetitions: int = 5,
+    share: float = 1.0,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Seconds of an epoch of the real trainer, and of the floor under it, measured in turns within the same epochs.
+
+    After every few steps of the trainer, as many steps of the floor are timed, so that both meet the same load of the
+    machine: first of the floor in plain PyTorch operations, then of one with the trainer's own products (`own_...`),
+    which shows what stands above the catalogue however fast that is. An epoch learns from train and validation
+    together, all steps of its strategy included; checkpoints and validation are not. The first epoch warms up: there
+    memory is read, before the floors take any.
+
+    Args:
+        dataset: Prepared data.
+        model: The model's registered name.
+        settings: Its settings.
+        config: How it is trained; the number of epochs is set here.
+        repetitions: Timed epochs.
+        share: Times this share of an epoch's examples and triples, drawn at random, and scales up: for large logs.
+        device: Where to train.
+        seed: Of everything.
+
+    Raises:
+        ConfigError: The model has no weights to train.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    training = training_data(dataset, share, seed)
+    network = build_model(model, settings, dataset, seed)
+    if not network.is_trainable:
+        raise ConfigError(f"{model} has no weights to train; `mkmsr bench evaluation` times it", key="model")
+    config = config.model_copy(update={"epochs": repetitions + 1, "pretrain_epochs": 1, "patience": repetitions + 1})
+    session_steps = -(-len(training.examples) // config.batch_size)
+
+    def floor(*, own_products: bool) -> CatalogueFloor:
+        dim, optimiser = int(getattr(settings, "dim", 100)), config.optimiser
+        return CatalogueFloor(
+            len(dataset.items), dim, config.batch_size, optimiser, device=device, seed=seed, own_products=own_products
+        )
+
+    turns = _Turns(session_steps, floor, torch.device(device))
+    fit(network, training, config, seed=seed, device=device, listener=turns)
+    epoch_seconds = [each / share for each in turns.epoch_seconds]
+    floor_seconds = [each / share for each in turns.floor_seconds]
+    own_floor_seconds = [each / share for each in turns.own_floor_seconds]
+    ratios = [mine / bare for mine, bare in zip(epoch_seconds, floor_seconds, strict=True)]
+    own_ratios = [mine / bare for mine, bare in zip(epoch_seconds, own_floor_seconds, strict=True)]
+    examples = len(training.examples) / share
+    return {
+        "model": model,
+        "threads": torch.get_num_threads(),
+        "batch_size": config.batch_size,
+        "epoch_seconds": median(epoch_seconds),
+        "floor_seconds": median(floor_seconds),
+        "ratio": median(ratios),
+        "examples_per_second": examples / median(epoch_seconds),
+        "peak_mib": turns.peak_mib,
+        "own_floor_seconds": median(own_floor_seconds),
+        "own_ratio": median(own_ratios),
+        "case": "training",
+        "data": dataset.name,
+        "items": len(dataset.items),
+        "examples": round(examples),
+        "share": share,
+        "device": str(device),
+        "strategy": config.strategy if turns.triple_steps else "sessions",
+        "session_steps": session_steps,
+        "triple_steps": turns.triple_steps,
+        "triple_seconds": median(each / share for each in turns.triple_seconds),
+        "settings": {"model": settings.model_dump(mode="json"), "loss": config.loss.session},
+        "spread": spread(
+            epoch_seconds=epoch_seconds,
+            floor_seconds=floor_seconds,
+            ratio=ratios,
+            own_floor_seconds=own_floor_seconds,
+            own_ratio=own_ratios,
+        ),
+        "environment": environment(),
+    }
+
+
+@dataclass
+class _Turns(SilentListener):
+    """Hears the trainer's progress, and at each word takes as many steps of the floor as the trainer took.
+
+    Args:
+        session_steps: Steps of an epoch that see sessions; those with triples alone come after them.
+        make_floor: Makes either floor, after the first epoch.
+        device: Where the trainer computes.
+    """
+
+    session_steps: int
+    make_floor: Callable[..., CatalogueFloor]
+    device: torch.device
+    epoch_seconds: list[float] = field(default_factory=list)
+    floor_seconds: list[float] = field(default_factory=list)
+    triple_seconds: list[float] = field(default_factory=list)
+    own_floor_seconds: list[float] = field(default_factory=list)
+    triple_steps: int = 0
+    peak_mib: float | None = None
+    _floors: tuple[CatalogueFloor, ...] = ()
+    _spent: list[float] = field(default_factory=lambda: [0.0] * 4)
+    _done: int = 0
+    _since: float = 0.0
+
+    def batch(self, done: int, total: int, loss: float, *, epoch: int, epochs: int, examples: int) -> None:
+        """Take the time of the steps since the last word, then of the floors'."""
+        self._wait()
+        elapsed = time.perf_counter() - self._since
+        steps, of_sessions = done - self._done, min(done, self.session_steps) - min(self._done, self.session_steps)
+        self._spent[0] += elapsed
+        self._spent[2] += elapsed * (steps - of_sessions) / steps
+        self.triple_steps = total - self.session_steps
+        self._done = done
+        for place, floor in zip((1, 3), self._floors, strict=False):
+            began = time.perf_counter()
+            for _ in range(of_sessions):
+                floor.step()
+            self._wait()
+            self._spent[place] += time.perf_counter() - began
+        self._since = time.perf_counter()
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Close an epoch over sessions; after the first one, read memory and make the floors."""
+        self._spent[0] += time.perf_counter() - self._since
+        if self._floors:
+            lists = (self.epoch_seconds, self.floor_seconds, self.triple_seconds, self.own_floor_seconds)
+            for values, spent in zip(lists, self._spent, strict=True):
+                values.append(spent)
+        elif record.phase == "sessions":
+            self.peak_mib = peak_mib()
+            self._floors = tuple(self.make_floor(own_products=own) for own in (False, True))
+            for floor in self._floors:
+                floor.step()
+            self._wait()
+        self._spent, self._done, self._since = [0.0] * 4, 0, time.perf_counter()
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

@@ -1,0 +1,1 @@
+"""Saved models: their files, their card, use on other data, continued training."""

@@ -1,0 +1,158 @@
+"""Continued training: a new model for a newer log starts from what an older one has learnt.
+
+Rows of tables are found by external ids, so that vocabularies may grow, shrink and change their order. Which axis of
+which tensor belongs to which vocabulary is read off the model itself: it is built once without memory, with sizes that
+nothing else has, and an axis of such a size is that vocabulary's. So this works for every model that trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mkmsr.bundle.model_bundle import ModelBundle
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.vocabulary import Vocabulary
+from mkmsr.errors import ConfigError
+from mkmsr.models import ModelSizes, SessionModel, model_entry
+
+__all__ = ["Continuation", "carry_over"]
+
+_PROBE = ModelSizes(num_items=1_000_002, num_operations=10_006, num_attributes=3_000_016, num_relations=20_010)
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a model took over.
+
+    Args:
+        items: Items of the new log that the older model has, of all of the new log; likewise the others.
+        operations: Operations.
+        attributes: Attributes.
+        fresh_parameters: Parameters that the older model lacks, and that begin from fresh weights.
+    """
+
+    items: tuple[int, int]
+    operations: tuple[int, int]
+    attributes: tuple[int, int]
+    fresh_parameters: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """What people are told of it."""
+        shares = (("items", self.items), ("operations", self.operations), ("attributes", self.attributes))
+        known = ", ".join(f"{found:,} of {number:,} {name}" for name, (found, number) in shares)
+        fresh = f"; fresh weights for {', '.join(self.fresh_parameters)}" if self.fresh_parameters else ""
+        return f"going on from the bundle, which knows {known}{fresh}"
+
+
+def carry_over(
+    model: SessionModel, config: StrictModel, dataset: PreparedDataset, earlier: ModelBundle
+) -> Continuation:
+    """Put the older model's weights into a new one; rows of ids that the older one lacks keep their fresh weights.
+
+    Args:
+        model: The new model with fresh weights, changed in place.
+        config: Its settings.
+        dataset: What it will learn from.
+        earlier: The older model.
+
+    Raises:
+        ConfigError: The older one is another model, or has other settings, so that the tensors do not fit; or it knows
+            nothing of the new log.
+    """
+    if type(model) is not type(earlier.model):
+        raise ConfigError(
+            f"the bundle holds {earlier.name!r}, and training goes on with the same model", key="model.name"
+        )
+    rows = {
+        "items": _rows(dataset.items, earlier.items),
+        "operations": _rows(dataset.operations, earlier.operations),
+        "attributes": _rows(dataset.knowledge.attributes, earlier.knowledge.attributes),
+        "relations": _rows(dataset.knowledge.relations, earlier.knowledge.relations),
+    }
+    if not any((rows[name] > 0).any() for name in ("items", "attributes")):
+        raise ConfigError(
+            f"the bundle knows none of the {len(dataset.items):,} items of the data and none of their attributes; go "
+            "on with a newer log of the same shop",
+            key="from",
+        )
+    axes = _axes(earlier.name, config)
+    old = dict(earlier.model.named_parameters())
+    fresh = []
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name not in old:
+                fresh.append(name)
+            else:
+                _take_over(name, parameter, old[name], axes[name], rows, earlier.model.sizes)
+    model.take_over(earlier.model, rows["items"])
+    shares = {
+        name: (int((rows[name] > 0).sum()), len(rows[name]) - 1) for name in ("items", "operations", "attributes")
+    }
+    return Continuation(**shares, fresh_parameters=tuple(fresh))
+
+
+def _rows(new: Vocabulary, old: Vocabulary) -> Tensor:
+    """Row in the older tables of each index of the new vocabulary, 0 where there is none. Shape [ids + 1]."""
+    return torch.from_numpy(np.concatenate([np.zeros(1, np.int64), old.indexes(new.ids, missing="zero")]))
+
+
+def _axes(name: str, config: StrictModel) -> dict[str, list[tuple[str, ...]]]:
+    """Which vocabularies each axis of each parameter runs over: none, one, or two for a table of pairs."""
+    sizes = {
+        (): 0,
+        ("items",): _PROBE.num_items + 1,
+        ("operations",): _PROBE.num_operations + 1,
+        ("attributes",): _PROBE.num_attributes + 1,
+        ("relations",): _PROBE.num_relations + 1,
+        ("operations", "operations"): (_PROBE.num_operations + 1) ** 2,
+        ("items", "operations"): (_PROBE.num_items + 1) * (_PROBE.num_operations + 1),
+    }
+    of_size = {size: vocabularies for vocabularies, size in sizes.items()}
+    with torch.device("meta"):
+        probe = model_entry(name).build(config, _PROBE)
+    return {name: [of_size.get(size, ()) for size in parameter.shape] for name, parameter in probe.named_parameters()}
+
+
+def _take_over(
+    name: str,
+    parameter: Tensor,
+    old: Tensor,
+    axes: list[tuple[str, ...]],
+    rows: Mapping[str, Tensor],
+    old_sizes: ModelSizes,
+) -> None:
+    """Write the older values over a parameter wherever every axis has a row there."""
+    value, taken = old.detach().to(parameter), torch.ones((), dtype=torch.bool)
+    for axis, vocabularies in enumerate(axes):
+        if not vocabularies:
+            if old.shape[axis] != parameter.shape[axis]:
+                raise ConfigError(
+                    f"{name} has shape {tuple(old.shape)} in the bundle, and {tuple(parameter.shape)} by these "
+                    "settings; go on with the settings of the bundle",
+                    key="model",
+                )
+            continue
+        source, known = _source(vocabularies, rows, old_sizes)
+        value = value.index_select(axis, source.to(value.device))
+        taken = taken & known.view([-1 if place == axis else 1 for place in range(old.dim())])
+    parameter.copy_(torch.where(taken.to(parameter.device), value, parameter))
+
+
+def _source(vocabularies: tuple[str, ...], rows: Mapping[str, Tensor], old_sizes: ModelSizes) -> tuple[Tensor, Tensor]:
+    """For each place of an axis the place in the older tensor, and whether there is one; padding maps to padding."""
+    source = torch.zeros(1, dtype=torch.int64)
+    known = torch.ones(1, dtype=torch.bool)
+    for name in vocabularies:
+        own = rows[name]
+        found = own > 0
+        found[0] = True
+        length = getattr(old_sizes, f"num_{name}") + 1
+        source = (source[:, None] * length + own).flatten()
+        known = (known[:, None] & found).flatten()
+    return source, known

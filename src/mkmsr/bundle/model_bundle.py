@@ -1,0 +1,323 @@
+"""Saved models: one folder that holds everything a recommendation needs, and that is verified before it is used.
+
+    bundle.json          format version, model, settings, sizes, data fingerprint, metrics, library versions and the
+                         SHA-256 of every file (its own included)
+    weights.safetensors  every tensor of the model, buffers too
+    items.parquet        item ids in index order, and how often each occurs in the sessions that the model learnt from
+    operations.json      the same for operations, and the names of the relations
+    attributes.parquet   attribute ids in index order   (both only where there is item knowledge)
+    triples.parquet      item, relation and attribute index of each triple
+    README.md            a model card for people
+
+A bundle is untrusted input: nothing in it is executed, only the names above are ever opened, every byte is checked
+against its SHA-256, sizes are compared before the weights are used, and no Parquet file is unpacked that would come to
+far more than its size. Who forges all that can at worst make the reader of Parquet fail.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mkmsr.bundle.card import model_card
+from mkmsr.bundle.format import (
+    CARD,
+    HEADER,
+    WEIGHTS,
+    Vocabularies,
+    entry,
+    read_header,
+    read_vocabularies,
+    verified_files,
+    write_header,
+    write_vocabularies,
+)
+from mkmsr.config import StrictModel
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.vocabulary import Vocabulary
+from mkmsr.errors import BundleError, DataError, MkmsrError
+from mkmsr.models import model_entry
+from mkmsr.models.base import ChecksBuffers, ModelSizes, SessionModel
+from mkmsr.runtime.files import atomic_folder, may_replace
+
+__all__ = ["ModelBundle", "load_bundle", "resave_bundle", "save_bundle"]
+
+_SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
+_LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "safetensors")
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A model with what is needed to use it.
+
+    Args:
+        name: The model's registered name.
+        config: Its settings.
+        model: The model, ready to score (evaluation mode).
+        items: Item vocabulary, in the order of the model's rows.
+        operations: Operation vocabulary.
+        knowledge: What is known about the items.
+        item_counts: Events of each item in the sessions that the model learnt from; entry 0 is padding. Shape [V].
+        operation_counts: The same for operations. Shape [O].
+        max_session_events: The longest session of training, target included; a prefix has one event fewer.
+        metadata: The other entries of `bundle.json`: data, metrics, libraries, its SHA-256.
+        added: Items that came after training, oldest first; they stand at the end of `items`.
+        retired: Items that must not be recommended any more; a session may still hold them.
+        unlearnt: By relation and item, attribute values of added items that training never saw: only filters see them.
+    """
+
+    name: str
+    config: StrictModel
+    model: SessionModel
+    items: Vocabulary
+    operations: Vocabulary
+    knowledge: KnowledgeGraph
+    item_counts: NDArray[np.int64]
+    operation_counts: NDArray[np.int64]
+    max_session_events: int
+    metadata: dict[str, Any] = field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    retired: frozenset[str] = frozenset()
+    unlearnt: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+
+def save_bundle(
+    path: str | Path,
+    model: SessionModel,
+    *,
+    name: str,
+    config: StrictModel,
+    dataset: PreparedDataset,
+    metrics: Mapping[str, Any],
+    refit: bool = False,
+    retired: Iterable[str] = (),
+) -> Path:
+    """Write a bundle; an older one at the same place is replaced only when the new one is complete.
+
+    Args:
+        path: The bundle's folder.
+        model: The fitted model.
+        name: Its registered name.
+        config: Its settings.
+        dataset: What it learnt from.
+        metrics: Whatever is known about its quality, as JSON; stored and shown, never read back.
+        refit: Whether it learnt from train and validation together.
+        retired: Items that must not be recommended; those that the dataset lacks are passed over.
+
+    Raises:
+        BundleError: Something else than a bundle is at that place, the model does not fit the dataset, or the folder
+            cannot be written (a full disk, no permission).
+    """
+    path = Path(path)
+    _check_sizes(model.sizes, dataset.items, dataset.operations, dataset.knowledge, path)
+    sessions = dataset.fitting_sessions(refit=refit)
+    data = {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "new_items": dataset.new_items,
+        "max_session_events": dataset.max_session_events,
+        "fitted_on": "train and validation" if refit else "train",
+        "sessions": len(sessions),
+        "events": sessions.num_events,
+    }
+    header: dict[str, Any] = {
+        "model": name,
+        "config": config.model_dump(mode="json"),
+        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
+        "data": data,
+        "metrics": dict(metrics),
+        "libraries": _libraries(),
+    }
+    if gone := sorted(each for each in retired if each in dataset.items):
+        header["catalogue"] = {"added": [], "retired": gone, "unlearnt": {}}
+    _write(path, header, model, Vocabularies.of(dataset, sessions))
+    return path
+
+
+def resave_bundle(path: str | Path, bundle: ModelBundle) -> Path:
+    """Write a loaded bundle again, with the items that were added to it and the names of those retired.
+
+    Raises:
+        BundleError: As in `save_bundle`.
+    """
+    path, model = Path(path), bundle.model
+    _check_sizes(model.sizes, bundle.items, bundle.operations, bundle.knowledge, path)
+    header: dict[str, Any] = {
+        "model": bundle.name,
+        "config": bundle.config.model_dump(mode="json"),
+        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
+        "data": bundle.metadata["data"],
+        "metrics": bundle.metadata["metrics"],
+        "libraries": _libraries(),
+        "catalogue": {"added": list(bundle.added), "retired": sorted(bundle.retired), "unlearnt": bundle.unlearnt},
+    }
+    names = Vocabularies(bundle.items, bundle.operations, bundle.knowledge, bundle.item_counts, bundle.operation_counts)
+    _write(path, header, model, names)
+    return path
+
+
+def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> ModelBundle:
+    """Read a bundle after checking it, byte for byte.
+
+    Raises:
+        BundleError: A file is missing or altered, or the bundle is of another format, model or size. The message
+            names the file, what was expected and what was found.
+    """
+    path = Path(path)
+    header = read_header(path)
+    read = verified_files(path, header)
+    read(CARD)
+    names = read_vocabularies(read, header, path)
+    sizes = ModelSizes(**{key: entry(header["sizes"], key, int, path / HEADER) for key in _SIZES})
+    _check_sizes(sizes, names.items, names.operations, names.knowledge, path)
+    longest = entry(header["data"], "max_session_events", int, path / HEADER)
+    if longest < 2:
+        raise BundleError(
+            "sessions too short for a next event", path=path / HEADER, expected="2 or more", found=longest
+        )
+    config, model = _restore(header, sizes, read(WEIGHTS), path)
+    return ModelBundle(
+        name=header["model"],
+        config=config,
+        model=model.to(device).eval(),
+        items=names.items,
+        operations=names.operations,
+        knowledge=names.knowledge,
+        item_counts=names.item_counts,
+        operation_counts=names.operation_counts,
+        max_session_events=longest,
+        metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version", "sha256")},
+        added=_catalogue_entry(header, "added", names.items, path),
+        retired=frozenset(_catalogue_entry(header, "retired", names.items, path)),
+        unlearnt=_unlearnt(header, names.items, path),
+    )
+
+
+def _write(path: Path, header: dict[str, Any], model: SessionModel, names: Vocabularies) -> None:
+    if not may_replace(path, HEADER):
+        raise BundleError("something else is here, and it is not overwritten; choose another folder", path=path)
+    try:
+        with atomic_folder(path) as folder:
+            (folder / WEIGHTS).write_bytes(safetensors.torch.save(_tensors(model)))
+            write_vocabularies(folder, names)
+            (folder / CARD).write_text(model_card(header, model_entry(header["model"])), encoding="utf-8")
+            write_header(folder, header)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
+
+
+def _libraries() -> dict[str, str]:
+    return {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}}
+
+
+def _catalogue_entry(header: Mapping[str, Any], key: str, items: Vocabulary, path: Path) -> tuple[str, ...]:
+    """Names of items under an entry that only a bundle with a changed catalogue has."""
+    catalogue = header.get("catalogue", {})
+    names = catalogue.get(key, []) if isinstance(catalogue, dict) else None
+    if not _is_texts(names) or not all(name in items for name in names):
+        raise BundleError(f"the {key} items of its catalogue are not all items of it", path=path / HEADER)
+    return tuple(names)
+
+
+def _unlearnt(header: Mapping[str, Any], items: Vocabulary, path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Attribute values by relation and item; older bundles have none."""
+    table = header.get("catalogue", {}).get("unlearnt", {})
+    whole = isinstance(table, dict) and all(isinstance(of_item, dict) for of_item in table.values())
+    pairs = [pair for of_item in table.values() for pair in of_item.items()] if whole else []
+    if not whole or not all(item in items and _is_texts(texts) for item, texts in pairs):
+        raise BundleError("the unlearnt values of its catalogue are not texts by relation and item", path=path / HEADER)
+    return {name: {item: tuple(texts) for item, texts in of_item.items()} for name, of_item in table.items()}
+
+
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every tensor of a model on the CPU, each with memory of its own, as the file format wants it."""
+    tensors: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        plain = tensor.detach().cpu().contiguous()
+        if plain.numel() and plain.untyped_storage().data_ptr() in places:
+            plain = plain.clone()
+        places.add(plain.untyped_storage().data_ptr())
+        tensors[name] = plain
+    return tensors
+
+
+def _check_sizes(
+    sizes: ModelSizes, items: Vocabulary, operations: Vocabulary, knowledge: KnowledgeGraph, path: Path
+) -> None:
+    """A model has rows for exactly what the vocabularies name; one without item knowledge may have none for it."""
+    found = (len(items), len(operations), len(knowledge.attributes), len(knowledge.relations))
+    for key, count in zip(_SIZES, found, strict=True):
+        size = getattr(sizes, key)
+        if size != count and not (size == 0 and key in ("num_attributes", "num_relations")):
+            raise BundleError(f"the model's {key} differs from its vocabulary", path=path, expected=size, found=count)
+
+
+def _restore(
+    header: Mapping[str, Any], sizes: ModelSizes, weights: bytes, path: Path
+) -> tuple[StrictModel, SessionModel]:
+    """The settings and the model with its tensors, without touching torch's random state."""
+    file = path / WEIGHTS
+    try:
+        registered = model_entry(header["model"])
+        config = registered.configure(header["config"])
+        tensors = safetensors.torch.load(weights)
+    except SafetensorError as error:
+        raise BundleError(f"not a safetensors file: {error}", path=file) from None
+    except MkmsrError as error:
+        raise BundleError(f"this release cannot build the model: {error}", path=path / HEADER) from None
+    with torch.device("meta"):
+        _check_tensors(registered.build(config, sizes), tensors, file)
+    with torch.random.fork_rng(devices=[]):
+        model = registered.build(config, sizes)
+    buffers = {name for name, _ in model.named_buffers()}
+    for name in buffers & set(tensors):
+        owner, _, buffer = name.rpartition(".")
+        model.get_submodule(owner)._buffers[buffer] = tensors[name]
+    model.load_state_dict(tensors)
+    for part in model.modules():
+        if isinstance(part, ChecksBuffers):
+            try:
+                part.check_buffers()
+            except DataError as error:
+                raise BundleError(f"buffers that do not fit each other: {error}", path=file) from None
+    return config, model
+
+
+def _check_tensors(model: SessionModel, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Compare names and shapes with a model that has no memory yet, so that a forged size cannot exhaust the machine.
+
+    Only parameters have shapes known in advance: buffers hold what was read off the training log, see `ChecksBuffers`.
+    """
+    expected = model.state_dict()
+    if set(tensors) != set(expected):
+        differences = {"lacks": set(expected) - set(tensors), "has also": set(tensors) - set(expected)}
+        named = "; ".join(f"{what} {', '.join(sorted(names))}" for what, names in differences.items() if names)
+        advice = "use the release of mkmsr that wrote it, or train again"
+        raise BundleError(f"other tensors than the model of this release ({named}): {advice}", path=path)
+    for name, buffer in model.named_buffers():
+        if name in tensors and tensors[name].dtype != buffer.dtype:
+            kinds = {"expected": buffer.dtype, "found": tensors[name].dtype}
+            raise BundleError(f"tensor {name} is of another type", path=path, **kinds)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if tensors[name].shape != parameter.shape:
+            shapes = {"expected": tuple(parameter.shape), "found": tuple(tensors[name].shape)}
+            raise BundleError(f"tensor {name} has another shape", path=path, **shapes)
+        if not bool(tensors[name].isfinite().all()):
+            raise BundleError(f"tensor {name} holds values that are not finite numbers", path=path)

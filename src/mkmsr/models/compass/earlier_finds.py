@@ -1,0 +1,106 @@
+"""COMPASS's component for visitors who come back: which of the items of their earlier sessions comes next.
+
+Dimension letters: B sessions, P events of all prefixes, H items of earlier sessions of all visitors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mkmsr.data.batching import EarlierBatch, SessionBatch
+from mkmsr.layers.rows import unit_rows
+from mkmsr.layers.segments import segment_log_softmax, segment_sum
+from mkmsr.models.compass.composition import ItemVectors
+from mkmsr.models.neighbours.voting import Votes
+
+__all__ = ["EarlierVisits", "visits_of"]
+
+_RANKS = 50
+_BOTH = ("amax", "mean")
+_REACH = 3
+"""Places before and after an old find that are told apart; farther ones count as this far."""
+
+
+class EarlierVisits(nn.Module):
+    """A distribution over the items of a visitor's earlier sessions.
+
+        logit_h = age[rank_h] + operation[o_h] + beside[rank_a - rank_h] + w score_h
+
+    rank_h counts the visitor's items from the newest back, o_h is the last operation on the item, score_h is its score
+    in the explore component: what the session looks for decides which of the old finds it goes back to. a is the
+    newest item of the session that is an old find itself; what stood beside it then is likely to come back with it.
+
+    Args:
+        num_operations: Operations, padding not counted.
+
+    Source: this project.
+    """
+
+    features = 6
+    """Numbers a session that the gates look at, see `of_sessions`."""
+
+    def __init__(self, num_operations: int):
+        super().__init__()
+        self.age = nn.Embedding(_RANKS, 1)
+        self.operation = nn.Embedding(num_operations + 1, 1)
+        self.beside = nn.Embedding(2 * _REACH + 2, 1)
+        self.likeness = nn.Parameter(torch.empty(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Newer items are likelier (1 / (10 + rank) of it), all else is alike, and half the explore score counts."""
+        with torch.no_grad():
+            self.age.weight.copy_(-(10.0 + torch.arange(_RANKS)).log()[:, None])
+            self.operation.weight.zero_()
+            self.beside.weight.zero_()
+            self.likeness.fill_(0.5)
+
+    def forward(self, batch: SessionBatch, scores_H: Tensor) -> Votes:
+        """The items of the batch's visitors and their probabilities; `scores_H` are their explore scores."""
+        earlier = visits_of(batch)
+        logits_H = (
+            self.age(earlier.ranks.clamp(max=_RANKS - 1)).squeeze(1)
+            + self.operation(earlier.operations).squeeze(1)
+            + self.beside(_steps_from_old_find(batch, earlier)).squeeze(1)
+            + self.likeness * scores_H
+        )
+        return Votes(earlier.rows, earlier.items, segment_log_softmax(logits_H, earlier.rows, len(batch)).exp())
+
+    def of_sessions(self, batch: SessionBatch, vectors: ItemVectors) -> Tensor:
+        """What the gates look at: whether there are such items; log(1 + how many); whether the session's last item is
+        one of them; which share of its events are; and the greatest and the mean cosine of the others with its last
+        item, for which nothing is learnt here. `vectors` are read by item index. Shape [B, `features`]."""
+        earlier, num_rows = visits_of(batch), len(batch)
+        counts_B = earlier.offsets.diff().float()
+        is_old_P = (batch.earlier_ranks >= 0).float()
+        last_B = batch.items[batch.last]
+        is_other_H = earlier.items != last_B[earlier.rows]
+        rows = earlier.rows[is_other_H]
+        with torch.no_grad():
+            others, last = unit_rows(vectors[earlier.items[is_other_H]]), unit_rows(vectors[last_B])
+            cosines = (others * last[rows]).sum(1)
+        features = [
+            (counts_B > 0).float(),
+            counts_B.log1p(),
+            is_old_P[batch.last],
+            segment_sum(is_old_P, batch.rows, num_rows) / batch.lengths,
+            *(cosines.new_zeros(num_rows).scatter_reduce(0, rows, cosines, how, include_self=False) for how in _BOTH),
+        ]
+        return torch.stack(features, dim=1)
+
+
+def visits_of(batch: SessionBatch) -> EarlierBatch:
+    """The items of the visitors' earlier sessions; none where the data do not know visitors."""
+    return EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
+
+
+def _steps_from_old_find(batch: SessionBatch, earlier: EarlierBatch) -> Tensor:
+    """Row of `beside` of each earlier item: how far after the session's newest old find it stood; the last row where
+    the session has none. Shape [H]."""
+    ranks_P = batch.earlier_ranks
+    event_P = torch.where(ranks_P >= 0, torch.arange(len(ranks_P), device=ranks_P.device), -1)
+    newest_B = torch.full_like(batch.last, -1).scatter_reduce(0, batch.rows, event_P, "amax")
+    newest_H = newest_B[earlier.rows]
+    steps_H = (ranks_P[newest_H] - earlier.ranks).clamp(-_REACH, _REACH) + _REACH
+    return torch.where(newest_H >= 0, steps_H, 2 * _REACH + 1)

@@ -1,0 +1,1 @@
+"""Recommenders without training: neighbour sessions, neighbour items and sequential rules."""

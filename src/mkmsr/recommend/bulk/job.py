@@ -1,0 +1,289 @@
+"""`recommend_in_bulk`: lists for all sessions of a file, shard by shard, by one process or by several."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mkmsr.errors import BundleError, ConfigError, EvaluationError
+from mkmsr.recommend import Filters, Recommender
+from mkmsr.recommend.bulk.encoding import Encoder
+from mkmsr.recommend.bulk.lists import ranked_lists
+from mkmsr.recommend.bulk.session_file import SessionFile, Stretch
+from mkmsr.recommend.bulk.shard_folder import ShardCounts, ShardFolder
+from mkmsr.recommend.filters import NO_FILTERS
+from mkmsr.recommend.live_catalogue import Values, values_of
+from mkmsr.runtime.environment import peak_mib
+from mkmsr.runtime.files import sha256
+from mkmsr.runtime.workers import Line, Task, run_tasks
+
+__all__ = ["BulkJob", "BulkResult", "recommend_in_bulk"]
+
+FORMAT_VERSION = 1
+
+Facts = Mapping[str, Mapping[str, Values]]
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class BulkJob:
+    """Which lists to make.
+
+    Args:
+        bundle: Folder of the model.
+        sessions: The sessions.
+        out: Folder for the lists.
+        k: Items a session.
+        filters: What the lists may hold.
+        facts: What filters see and the model does not, as `Recommender.set_facts` takes it.
+        operation: Operation that the next event is to have; None is any.
+        shard_sessions: Sessions a file of the output, and a piece of work of a process.
+        device: Where the model computes.
+    """
+
+    bundle: Path
+    sessions: SessionFile
+    out: Path
+    k: int = 20
+    filters: Filters = NO_FILTERS
+    facts: Facts | None = None
+    operation: str | None = None
+    shard_sessions: int = 20_000
+    device: str = "cpu"
+
+    def identity(self) -> dict[str, Any]:
+        """What the lists depend on, as JSON values."""
+        filters = self.filters
+        conditions = [
+            [each.relation, each.kind, sorted(each.values), str(each.low), str(each.high)] for each in filters.where
+        ]
+        return {
+            "format_version": FORMAT_VERSION,
+            "bundle": sha256(self.bundle / "bundle.json"),
+            "sessions": {"columns": dict(self.sessions.columns), "sha256": self.sessions.checksum()},
+            "k": self.k,
+            "exclude": sorted(map(str, filters.exclude)),
+            "only": None if filters.only is None else sorted(map(str, filters.only)),
+            "where": conditions,
+            "at_most": dict(filters.at_most),
+            "facts": None if self.facts is None else _digest(self.facts),
+            "operation": self.operation,
+            "shard_sessions": self.shard_sessions,
+        }
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """What a job came to; all counts but `done_before` are those of the whole output folder.
+
+    Args:
+        sessions: Sessions.
+        events: Their events.
+        rows: Recommended items, all sessions together.
+        skipped: Events left out because their item is not in the catalogue.
+        replaced: Events whose operation is unknown, and was taken for the most common one.
+        by_popularity: Sessions without a known event, which got the most popular items.
+        shards: Files.
+        done_before: Files that an earlier call had finished.
+        seconds: Wall time of this call.
+        sessions_per_second: Sessions of this call by those seconds, the start of processes included.
+        peak_mib: Largest memory of a process that ranked; None where the system does not tell.
+        workers: Processes.
+    """
+
+    sessions: int
+    events: int
+    rows: int
+    skipped: int
+    replaced: int
+    by_popularity: int
+    shards: int
+    done_before: int
+    seconds: float
+    sessions_per_second: float
+    peak_mib: float | None
+    workers: int
+
+
+def recommend_in_bulk(
+    job: BulkJob, *, workers: int = 1, resume: bool = False, told: Callable[[int, int], None] | None = None
+) -> BulkResult:
+    """Make the lists of a job and write them to its folder, one file after the other.
+
+    Files do not depend on the number of processes, nor on kills in between.
+
+    Args:
+        job: Which lists.
+        workers: Processes of one thread each; 1 works in this process.
+        resume: Keep the files that an earlier call finished; otherwise the folder's lists are replaced.
+        told: Told how many of how many sessions are done.
+
+    Raises:
+        BundleError: The bundle is incomplete, altered or of another format.
+        ConfigError: A filter or a setting is wrong, or several processes are to share a device.
+        DataError: The sessions cannot be read, or the folder holds lists of another job.
+        EvaluationError: The model gave scores that are not numbers, or a process failed.
+    """
+    if workers > 1 and job.device != "cpu":
+        raise ConfigError(f"processes share the cores of a processor, not the device {job.device!r}", key="workers")
+    began = time.perf_counter()
+    job.sessions.check()
+    with _one_thread():
+        ranking = _Ranking(job)  # What is wrong with sessions, bundle or filters shows before older lists are replaced.
+    folder = ShardFolder(job.out, job.identity())
+    done = folder.begin(resume=resume)
+    source = job.sessions.grouped(folder.grouped_path)
+    stretches = source.stretches(job.shard_sessions)
+    left = [each for each in stretches if each.number not in done]
+    total, before = sum(each.sessions for each in stretches), sum(each.sessions for each in done.values())
+    progress = _Progress(before, total, told)
+    peaks: list[float | None] = []
+    processes = min(workers, len(left))
+    if processes > 1:
+        bundle = ranking.bundle
+        del ranking  # Each process has its own.
+        finished = _in_processes(job, bundle, source, left, processes, progress, peaks)
+    else:
+        finished = _here(ranking, source, left, progress, peaks)
+    with folder.notes() as note:
+        for counts in finished:
+            note(counts)
+            done[counts.shard] = counts
+            progress.settle(sum(each.sessions for each in done.values()))
+    seconds = time.perf_counter() - began
+    sums = {name: sum(getattr(each, name) for each in done.values()) for name in _SUMMED}
+    result = BulkResult(
+        **sums,
+        shards=len(done),
+        done_before=len(done) - len(left),
+        seconds=seconds,
+        sessions_per_second=(total - before) / seconds,
+        peak_mib=max((each for each in peaks if each is not None), default=peak_mib()),
+        workers=max(processes, 1),
+    )
+    folder.finish(sums)
+    return result
+
+
+_SUMMED = [each.name for each in fields(ShardCounts) if each.name != "shard"]
+
+
+class _Progress:
+    """How many sessions are done: exactly after each shard, about in between."""
+
+    def __init__(self, done: int, total: int, told: Callable[[int, int], None] | None):
+        self._done, self._total, self._told = done, total, told
+        self.settle(done)
+
+    def add(self, sessions: int) -> None:
+        self.settle(self._done + sessions)
+
+    def settle(self, done: int) -> None:
+        self._done = done
+        if self._told is not None:
+            self._told(min(done, self._total), self._total)
+
+
+class _Ranking:
+    """A process's model and what it ranks with, loaded once; `bundle` says which, by its SHA-256."""
+
+    def __init__(self, job: BulkJob):
+        recommender = Recommender.load(job.bundle, device=job.device)
+        self.bundle = str(recommender.bundle.metadata["sha256"])
+        recommender.set_facts(job.facts or {})
+        self._ranker = recommender.ranker(job.k, filters=job.filters, operation=job.operation)
+        self._encoder = Encoder(recommender.bundle)
+        self._folder = ShardFolder(job.out, {})
+
+    def carry_out(self, source: SessionFile, stretch: Stretch, told: Told) -> ShardCounts:
+        """Write the lists of a stretch."""
+        sessions = self._encoder.encode(source.read(stretch))
+        lists = ranked_lists(sessions, self._ranker, told)
+        self._folder.write(lists, stretch.number)
+        return ShardCounts(
+            shard=stretch.number,
+            sessions=len(sessions.ids),
+            events=stretch.end - stretch.begin,
+            rows=lists.height,
+            skipped=sessions.skipped,
+            replaced=sessions.replaced,
+            by_popularity=int((sessions.offsets[1:] == sessions.offsets[:-1]).sum()),
+        )
+
+
+def _here(
+    ranking: _Ranking, source: SessionFile, stretches: Sequence[Stretch], progress: _Progress, peaks: list[float | None]
+) -> Iterator[ShardCounts]:
+    if not stretches:
+        return
+    with _one_thread():
+        for stretch in stretches:
+            yield ranking.carry_out(source, stretch, progress.add)
+    peaks.append(peak_mib())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, PyTorch has one thread, as in the other processes: sums are bit for bit the same with as many alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _in_processes(
+    job: BulkJob,
+    bundle: str,
+    source: SessionFile,
+    stretches: Sequence[Stretch],
+    workers: int,
+    progress: _Progress,
+    peaks: list[float | None],
+) -> Iterator[ShardCounts]:
+    """Counts of the shards in the order in which processes finish them; each asks for the next when it is free."""
+    waiting = iter(stretches)
+    with tempfile.TemporaryDirectory() as logs:
+        tasks = [
+            Task(f"process {number}", _work, (job, bundle, source), Path(logs) / f"{number}.log")
+            for number in range(workers)
+        ]
+        for event in run_tasks(tasks, workers=workers):
+            if event.kind == "failed":
+                raise EvaluationError(
+                    f"a process that ranked sessions failed: {event.content}; the files that are finished stay, and "
+                    "resume goes on from there"
+                )
+            if event.kind == "asked":
+                event.answer(next(waiting, None))
+            elif event.kind == "done":
+                peaks.append(event.content)
+            elif event.kind == "said" and isinstance(event.content, ShardCounts):
+                yield event.content
+            elif event.kind == "said":
+                progress.add(event.content)
+
+
+def _work(line: Line, job: BulkJob, bundle: str, source: SessionFile) -> float | None:
+    """What a process does: shard after shard until there is none; the peak of its memory."""
+    ranking = _Ranking(job)
+    if ranking.bundle != bundle:
+        raise BundleError("replaced by another bundle since the job began; begin again", path=job.bundle)
+    while (stretch := line.ask("the next shard")) is not None:
+        line.say(ranking.carry_out(source, stretch, line.say))
+    return peak_mib()
+
+
+def _digest(facts: Facts) -> str:
+    values = {name: {item: list(values_of(each)) for item, each in of_item.items()} for name, of_item in facts.items()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,169 @@
+"""The events of many sessions in Parquet, one row an event, read a stretch of whole sessions at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mkmsr.errors import DataError, nearest
+from mkmsr.runtime.files import atomic_file, sha256
+
+__all__ = ["FIELDS", "SessionFile", "Stretch", "find_columns"]
+
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "session": ("session", "session_id"),
+    "item": ("item", "item_id"),
+    "operation": ("operation",),
+    "time": ("time",),
+}
+"""Fields of an event, and what a column is called that holds one unless the caller says otherwise."""
+
+_REQUIRED = ("session", "item")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring rows that hold whole sessions.
+
+    Args:
+        number: Its place among the stretches of the file, from 0.
+        begin: First row.
+        end: Row after the last.
+        sessions: Sessions in it.
+    """
+
+    number: int
+    begin: int
+    end: int
+    sessions: int
+
+
+@dataclass(frozen=True)
+class SessionFile:
+    """A Parquet file, or a folder of them, in which the rows of a session stand together.
+
+    Args:
+        path: The file or folder.
+        columns: Column of each field; `operation` and `time` may be missing. Events of a session are in the order of
+            their times, or without times in that of their rows.
+    """
+
+    path: Path
+    columns: Mapping[str, str]
+
+    def stretches(self, sessions: int) -> list[Stretch]:
+        """Stretches of so many sessions each; the last one may have fewer.
+
+        Raises:
+            DataError: The rows of a session stand apart.
+        """
+        starts, rows = self._starts()
+        cuts = np.append(starts[::sessions], rows)
+        counts = np.diff(np.append(np.arange(0, len(starts), sessions), len(starts)))
+        return [
+            Stretch(number, int(begin), int(end), int(count))
+            for number, (begin, end, count) in enumerate(zip(cuts[:-1], cuts[1:], counts, strict=True))
+        ]
+
+    def read(self, stretch: Stretch) -> pl.DataFrame:
+        """The events of a stretch, oldest first within each session: columns session, run, item, operation.
+
+        `run` numbers the sessions of the stretch from 0; `operation` is null where it is not known.
+        """
+        fields = [pl.col(name).alias(field) for field, name in self.columns.items()]
+        events = _scan(self.path).slice(stretch.begin, stretch.end - stretch.begin).select(fields).collect()
+        events = events.with_columns(pl.col("item").cast(pl.String), run=pl.col("session").rle_id())
+        if "time" in self.columns:
+            events = events.sort("run", "time", maintain_order=True)
+        if "operation" not in self.columns:
+            return events.with_columns(operation=pl.lit(None, pl.String))
+        return events.with_columns(pl.col("operation").cast(pl.String))
+
+    def grouped(self, into: Path) -> SessionFile:
+        """This file, which `check` has seen, or where rows of a session stand apart, a copy in which they do not."""
+        ids = _scan(self.path).select(pl.col(self.columns["session"]).alias("session")).collect()["session"]
+        if ids.n_unique() == ids.rle_id()[-1] + 1:
+            return self
+        order = [self.columns["session"], *([self.columns["time"]] if "time" in self.columns else [])]
+        with atomic_file(into) as part:
+            _scan(self.path).select(*self.columns.values()).sort(order, maintain_order=True).sink_parquet(part)
+        return SessionFile(into, self.columns)
+
+    def checksum(self) -> list[str]:
+        """The SHA-256 of each file."""
+        return [sha256(each) for each in _files(self.path)]
+
+    def _starts(self) -> tuple[NDArray[np.int64], int]:
+        """First row of each session, and how many rows there are."""
+        ids = _scan(self.path).select(pl.col(self.columns["session"]).alias("session")).collect()["session"]
+        runs = ids.rle_id().to_numpy()
+        return np.flatnonzero(np.diff(runs, prepend=-1)).astype(np.int64), len(ids)
+
+    def check(self) -> None:
+        """Make sure that every event has a session and an item.
+
+        Raises:
+            DataError: A row has not, or there is no row.
+        """
+        if _scan(self.path).select(pl.len()).collect().item() == 0:
+            raise DataError("holds no events", path=self.path)
+        for field in _REQUIRED:
+            column = pl.col(self.columns[field])
+            rows = _scan(self.path).select(column.is_null().arg_true().head(1)).collect().to_series()
+            if len(rows):
+                raise DataError(
+                    f"the {field} is missing; every event needs one",
+                    path=self.path,
+                    row=int(rows[0]) + 1,
+                    column=self.columns[field],
+                )
+
+
+def find_columns(path: Path, given: Mapping[str, str]) -> SessionFile:
+    """The session file at a path, with its columns as the caller names them or as they are usually called.
+
+    Raises:
+        DataError: There is no such file, it is not Parquet, or a column is missing.
+    """
+    known = _scan(path).collect_schema().names()
+    columns = {}
+    for field, usual in FIELDS.items():
+        name = given.get(field) or next((each for each in usual if each in known), None)
+        if name in known and name is not None:
+            columns[field] = name
+        elif name is not None or field in _REQUIRED:
+            wanted = name or usual[0]
+            hint = nearest(wanted, known)
+            raise DataError(
+                f"no such column{hint}; the file has {', '.join(known)}: name the column of the field {field!r} with "
+                f"--columns {field}=...",
+                path=path,
+                column=wanted,
+            )
+    return SessionFile(path, columns)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    hidden = (".", "_")
+    return sorted(each for each in path.glob("*.parquet") if not each.name.startswith(hidden))
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    files = _files(path)
+    if not files:
+        raise DataError("holds no .parquet file" if path.is_dir() else "no such file", path=path)
+    frame = pl.scan_parquet(files)
+    try:
+        frame.collect_schema()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"not Parquet: {error}; sessions are read from Parquet here, and from JSON lines with --session", path=path
+        ) from None
+    return frame

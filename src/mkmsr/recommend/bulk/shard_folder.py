@@ -1,0 +1,134 @@
+"""Where lists for many sessions go: one Parquet file a stretch of sessions, and notes that let a job go on.
+
+    part-00000.parquet ...   session, rank, item, score
+    _job.json                what the lists are: model, sessions, settings
+    _shards.jsonl            one line a finished file, with its counts
+    _summary.json            written last: a folder that has it is finished
+
+Names that begin with _ are passed over by readers of Parquet folders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mkmsr.errors import DataError
+from mkmsr.runtime.files import atomic_file, atomic_write
+from mkmsr.training.checkpoint import differences
+
+__all__ = ["JOB_FILE", "ShardCounts", "ShardFolder"]
+
+JOB_FILE, SHARDS_FILE, SUMMARY_FILE, GROUPED_FILE = "_job.json", "_shards.jsonl", "_summary.json", "_grouped.parquet"
+
+
+@dataclass(frozen=True)
+class ShardCounts:
+    """What a finished file holds, and what was done with the events.
+
+    Args:
+        shard: Its number.
+        sessions: Sessions.
+        events: Their events.
+        rows: Recommended items, all sessions together.
+        skipped: Events left out because their item is not in the catalogue.
+        replaced: Events whose operation is unknown, and was taken for the most common one.
+        by_popularity: Sessions without a known event, which got the most popular items.
+    """
+
+    shard: int
+    sessions: int
+    events: int
+    rows: int
+    skipped: int
+    replaced: int
+    by_popularity: int
+
+
+class ShardFolder:
+    """The output folder of one job.
+
+    Args:
+        path: The folder; made by `begin`.
+        identity: What the lists depend on, as JSON values.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]):
+        self.path = path
+        self._identity = json.loads(json.dumps(identity))
+
+    def begin(self, *, resume: bool) -> dict[int, ShardCounts]:
+        """Make the folder ready; with `resume` the shards that an earlier call finished, else none.
+
+        Raises:
+            DataError: The folder holds lists of another model, other sessions or other settings.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        done = self._finished() if resume and (self.path / JOB_FILE).is_file() else {}
+        kept = {self.shard_path(each).name for each in done}
+        for pattern in (SUMMARY_FILE, "part-*.parquet", ".*.part"):  # First of all the folder is no longer finished.
+            for file in self.path.glob(pattern):
+                if file.name not in kept:
+                    file.unlink()
+        lines = "".join(json.dumps(asdict(each)) + "\n" for each in done.values())
+        atomic_write(self.path / SHARDS_FILE, lines)  # Without half a line at the end, should a kill have left one.
+        atomic_write(self.path / JOB_FILE, json.dumps(self._identity, indent=1, ensure_ascii=False) + "\n")
+        return done
+
+    def shard_path(self, number: int) -> Path:
+        """The file of a shard."""
+        return self.path / f"part-{number:05d}.parquet"
+
+    @property
+    def grouped_path(self) -> Path:
+        """Where a copy of the sessions goes whose rows stood apart, while the job lasts."""
+        return self.path / GROUPED_FILE
+
+    def write(self, lists: pl.DataFrame, number: int) -> None:
+        """Write a whole shard or nothing."""
+        with atomic_file(self.shard_path(number)) as part:
+            lists.write_parquet(part)
+
+    @contextmanager
+    def notes(self) -> Iterator[Any]:
+        """A function to be called with the counts of each shard when its file stands."""
+        with (self.path / SHARDS_FILE).open("a", encoding="utf-8") as file:
+
+            def note(counts: ShardCounts) -> None:
+                file.write(json.dumps(asdict(counts)) + "\n")
+                file.flush()
+
+            yield note
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary; from then on the folder is finished."""
+        self.grouped_path.unlink(missing_ok=True)
+        atomic_write(self.path / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+
+    def _finished(self) -> dict[int, ShardCounts]:
+        path = self.path / JOB_FILE
+        try:
+            other = differences(json.loads(path.read_text(encoding="utf-8")), self._identity)
+        except ValueError as error:
+            raise DataError(f"not the notes of a job ({error}); start over without resume", path=path) from None
+        if other:
+            raise DataError(
+                f"the folder holds lists of another job: {'; '.join(other[:5])}. Choose another folder, or start over "
+                "without resume",
+                path=path,
+            )
+        done = {}
+        for line in (self.path / SHARDS_FILE).read_text(encoding="utf-8").splitlines():
+            try:
+                counts = ShardCounts(**json.loads(line))
+            except (ValueError, TypeError):
+                break  # The line that a kill cut short.
+            if self.shard_path(counts.shard).is_file():
+                done[counts.shard] = counts
+        return done

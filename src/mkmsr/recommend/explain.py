@@ -1,0 +1,190 @@
+"""Why an item is recommended: its score taken apart, exactly, for people and for programs.
+
+The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier, the first three times
+what similar sessions lift the item by (`compass_lift`). Each is taken apart:
+
+- copy: the probability of each event to be copied, summed over the events of the item;
+- neighbours: the votes of the training sessions that hold the item, in proportion to their raw votes;
+- earlier: the probability that the visitor goes back to an item of an earlier session;
+- explore: the mean over a few masks of the session's vector of a softmax over the catalogue of a sum. The sum's mean is
+  linear in the parts of the item: its own vector, each of its attributes (by vector, and by being shared with items of
+  the session), popularity, evidence of similar sessions.
+
+Two more numbers say what an event means for the item: the readout's attention weight (how much the event enters the
+session's vector, whatever the item), and its effect: how much log p(j | s) falls when the event is left out.
+An ensemble's score is explained by what its networks say, see `mean_explanation`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mkmsr.bundle.model_bundle import ModelBundle
+from mkmsr.data.batching import SessionBatch
+from mkmsr.errors import ConfigError
+from mkmsr.models.compass.explore import explore_scores
+from mkmsr.models.compass.mixture import Mixture
+from mkmsr.models.compass.model import Compass
+from mkmsr.recommend.explanation import AttributePart, EventPart, Explanation, NeighbourPart
+from mkmsr.recommend.mean_explanation import mean_explanation
+
+__all__ = ["explain"]
+
+MOST_SESSIONS = 10
+"""Neighbour sessions that an explanation names."""
+
+
+def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> list[Explanation]:
+    """Explanations of some items for a batch of one session.
+
+    Raises:
+        ConfigError: The model has no explanations.
+    """
+    with torch.inference_mode():
+        views = [_View(bundle, each, batch) for each in bundle.model.fitted_apart if isinstance(each, Compass)]
+        if not views:
+            raise ConfigError(f"{bundle.name!r} cannot be explained; compass and compass-ensemble can", key="model")
+        return [mean_explanation([view.explanation(item) for view in views]).worded() for item in items]
+
+
+class _View:
+    """What the model computes on the way to the scores of one session."""
+
+    def __init__(self, bundle: ModelBundle, model: Compass, batch: SessionBatch):
+        self.bundle, self.model, self.batch = bundle, model, batch
+        self.vectors_VD = model.vectors()
+        self.mixture: Mixture = model.mixture(batch, self.vectors_VD)
+        self.gates = self.mixture.log_gates[0].exp().tolist()
+        self.query_D = torch.stack(self.mixture.queries).mean(0)[0, :-1]
+        self.log_explore_V = explore_scores(model.vectors, self.mixture, model.candidates(self.vectors_VD).T)[0]
+        score = model.scorer()
+        self.log_p_V = score(batch)[0]
+        self.attention = model.attention(batch, self.vectors_VD).tolist()
+        match_AB = self.mixture.match_weights
+        self.match_A = None if match_AB is None else match_AB[:, 0]
+        shorter = _without_each_event(batch)
+        self.shorter_LV = None if shorter is None else score(shorter)
+
+    def explanation(self, item: int) -> Explanation:
+        """All parts of one item's score."""
+        mixture, gates, score = self.mixture, self.gates, float(self.log_p_V[item])
+        explore = float(self.log_explore_V[item].exp()) * gates[0]
+        copied_P = torch.where(self.batch.items == item, mixture.copies.weights, 0.0) * gates[1]
+        voted = float(mixture.votes.weights[mixture.votes.items == item].sum()) * gates[2]
+        earlier = self._earlier(item)
+        before = explore + float(copied_P.sum()) + voted
+        lift = 1.0 if mixture.log_lift is None else max(math.exp(score) - earlier, 0.0) / max(before, 1e-30)
+        copied_P *= lift
+        attributes = self._attributes(item)
+        own = self._own_vector(item)
+        popularity = float(self.model.prior()[item])
+        evidence = float(mixture.evidence.values[mixture.evidence.columns == item].sum())
+        voters, sessions = self._sessions(item, voted * lift)
+        return Explanation(
+            item=self.bundle.items.id(item),
+            score=score,
+            explore=explore * lift,
+            copy=float(copied_P.sum()),
+            neighbours=voted * lift,
+            earlier=earlier,
+            lift=lift,
+            explore_score=own + popularity + evidence + sum(each.by_vector + each.by_match for each in attributes),
+            own_vector=own,
+            popularity=popularity,
+            evidence=evidence,
+            events=self._events(item, copied_P),
+            attributes=attributes,
+            voters=voters,
+            sessions=sessions,
+        )
+
+    def _earlier(self, item: int) -> float:
+        earlier = self.mixture.earlier
+        return 0.0 if earlier is None else float(earlier.weights[earlier.items == item].sum()) * self.gates[3]
+
+    def _own_vector(self, item: int) -> float:
+        ids = self.model.vectors.ids
+        if ids is None:
+            return 0.0
+        own_D = ids.weight[item] * self.model.vectors.known(self.model.vectors.seen[item : item + 1])[0]
+        return float(self.query_D @ own_D / self._length(item))
+
+    def _length(self, item: int) -> Tensor:
+        """The length by which the item's vector is divided, as `normalize` does."""
+        length: Tensor = torch.linalg.vector_norm(self.vectors_VD[item]).clamp_min(1e-12)
+        return length
+
+    def _events(self, item: int, copied_P: Tensor) -> tuple[EventPart, ...]:
+        parts = []
+        for event, (index, operation) in enumerate(
+            zip(self.batch.items.tolist(), self.batch.operations.tolist(), strict=True)
+        ):
+            effect = None if self.shorter_LV is None else float(self.log_p_V[item] - self.shorter_LV[event, item])
+            parts.append(
+                EventPart(
+                    self.bundle.items.id(index),
+                    self.bundle.operations.id(operation),
+                    float(copied_P[event]),
+                    self.attention[event],
+                    effect,
+                )
+            )
+        return tuple(parts)
+
+    def _attributes(self, item: int) -> tuple[AttributePart, ...]:
+        vectors, knowledge = self.model.vectors, self.bundle.knowledge
+        if vectors.attributes is None:
+            return ()
+        _, attributes, shares = vectors.attributes_of(torch.tensor([item], device=self.vectors_VD.device))
+        weights = vectors.relation_weight[vectors.relation_of[attributes]] * shares / self._length(item)
+        by_vector = (vectors.attributes(attributes) @ self.query_D) * weights
+        by_match = torch.zeros_like(by_vector) if self.match_A is None else self.match_A[attributes] * shares
+        owner, of_session, _ = vectors.attributes_of(self.batch.items)
+        parts = []
+        for attribute, vector, match in zip(attributes, by_vector.tolist(), by_match.tolist(), strict=True):
+            relation, _, value = knowledge.attributes.id(int(attribute)).partition("=")
+            sharing = self.batch.items[owner[of_session == attribute]].flip(0).tolist()
+            names = tuple(self.bundle.items.id(each) for each in dict.fromkeys(sharing) if each != item)
+            parts.append(AttributePart(relation, value, vector, match, names))
+        return tuple(sorted(parts, key=lambda part: -(part.by_vector + part.by_match)))
+
+    def _sessions(self, item: int, probability: float) -> tuple[int, tuple[NeighbourPart, ...]]:
+        """Who voted for an item; the component's probability is divided in proportion to the raw votes."""
+        if not self.model.config.neighbours or probability == 0:
+            return 0, ()
+        index, settings = self.model.similar.index, self.model.config.retrieval.settings()
+        neighbours = index.neighbours(self.batch, settings)
+        votes, source = index.raw_votes(neighbours, self.batch, settings)
+        mine = votes.items == item
+        weights, voters = votes.weights[mine], neighbours.places[source[mine]]
+        order = weights.argsort(descending=True, stable=True)[:MOST_SESSIONS]
+        prefix = set(self.batch.items.tolist())
+        alike = set() if index.kinds is None else set(index.kinds.alike(self.batch.items).tolist()) - prefix
+        parts = []
+        for place, weight in zip(voters[order].tolist(), (weights / weights.sum())[order].tolist(), strict=True):
+            own = index.items[index.session_offsets[place] : index.session_offsets[place + 1]].tolist()
+            shared, of_a_kind = (
+                tuple(map(self.bundle.items.id, filter(each.__contains__, own))) for each in (prefix, alike)
+            )
+            parts.append(NeighbourPart(int(index.table_rows[place]), shared, of_a_kind, weight * probability))
+        return len(weights), tuple(parts)
+
+
+def _without_each_event(batch: SessionBatch) -> SessionBatch | None:
+    """The session once for each event, without it; None for a session of one event."""
+    items, operations = batch.items.tolist(), batch.operations.tolist()
+    if len(items) < 2:
+        return None
+    kept = [[place for place in range(len(items)) if place != left_out] for left_out in range(len(items))]
+    sequences = [([items[place] for place in row], [operations[place] for place in row]) for row in kept]
+    shorter = SessionBatch.from_sequences(sequences).to(batch.items.device)
+    return replace(
+        shorter,
+        wanted=None if batch.wanted is None else batch.wanted.expand(len(shorter)),
+        earlier=None if batch.earlier is None else batch.earlier.repeated(len(shorter)),
+    )

@@ -1,0 +1,327 @@
+"""Recommender: sessions in external ids go in, ranked item ids come out. What a service or a notebook uses.
+
+Dimension letters: B sessions, V catalogue + 1, K list length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Literal, cast, overload
+
+import torch
+from torch import Tensor
+
+from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, resave_bundle
+from mkmsr.errors import ConfigError, DataError
+from mkmsr.models.base import Scorer
+from mkmsr.recommend.batch_ranker import BatchRanker, model_scores, sessions_at_once
+from mkmsr.recommend.explain import explain
+from mkmsr.recommend.explanation import Explanation
+from mkmsr.recommend.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values, item_ids, why_nothing
+from mkmsr.recommend.live_catalogue import (
+    Attributes,
+    CatalogueChange,
+    Values,
+    values_of,
+    with_items,
+    with_retired,
+    without_retired,
+)
+from mkmsr.recommend.ranking import best_columns
+from mkmsr.recommend.session_input import (
+    ReadSession,
+    Session,
+    as_batch,
+    is_many,
+    read_session,
+    wanted_operation,
+)
+
+__all__ = ["Recommendations", "RecommendedItem", "Recommender"]
+
+Ranking = Literal["model", "popularity"]
+
+
+@dataclass(frozen=True)
+class RecommendedItem:
+    """One item of a list.
+
+    Args:
+        item: External id.
+        score: The model's score, higher is likelier; the training share of the item where popularity ranked.
+        rank: 1 for the first.
+    """
+
+    item: str
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """The ranked items for one session, and what was done with its events.
+
+    Args:
+        items: Best first.
+        skipped: Events left out because their item is not in the catalogue.
+        replaced: Events whose operation is unknown, and was taken for the most common one.
+        ranked_by: "popularity" where no event was left to go by, else "model".
+    """
+
+    items: tuple[RecommendedItem, ...]
+    skipped: int = 0
+    replaced: int = 0
+    ranked_by: Ranking = "model"
+
+
+class Recommender:
+    """Recommendations from a model bundle.
+
+    Policies: an event of an unknown item is skipped and counted. An unknown operation counts as the most common one of
+    training, and so does a missing one. Of the events left the newest `max_events` are used. A session of which none
+    is left gets the items that training saw most often. Equal scores keep the order of the catalogue.
+
+    Threads may share one: a call sees the catalogue before a change or after it, and changes follow one another.
+
+    Args:
+        bundle: The model with its vocabularies.
+        device: Where it computes.
+    """
+
+    def __init__(self, bundle: ModelBundle, *, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self._serving: tuple[ModelBundle, Scorer]
+        self._facts: Facts = {}
+        self._changing = Lock()
+        self._use(bundle)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> Recommender:
+        """The recommender of a saved bundle.
+
+        Raises:
+            BundleError: The bundle is incomplete, altered or of another format.
+        """
+        return cls(load_bundle(path, device=device), device=device)
+
+    @property
+    def bundle(self) -> ModelBundle:
+        """The model with its vocabularies, as the catalogue is now."""
+        return self._serving[0]
+
+    @property
+    def max_events(self) -> int:
+        """How many events of a session the model looks at."""
+        return self.bundle.max_session_events - 1
+
+    @overload  # an empty list fits both: it is one session without events
+    def recommend(  # type: ignore[overload-overlap]
+        self,
+        session: Session,
+        k: int = 20,
+        exclude: Iterable[str] = (),
+        *,
+        filters: Filters = NO_FILTERS,
+        operation: str | None = None,
+    ) -> Recommendations: ...
+    @overload
+    def recommend(
+        self,
+        session: Sequence[Session],
+        k: int = 20,
+        exclude: Iterable[str] = (),
+        *,
+        filters: Filters = NO_FILTERS,
+        operation: str | None = None,
+    ) -> list[Recommendations]: ...
+
+    def recommend(
+        self,
+        session: Session | Sequence[Session],
+        k: int = 20,
+        exclude: Iterable[str] = (),
+        *,
+        filters: Filters = NO_FILTERS,
+        operation: str | None = None,
+    ) -> Recommendations | list[Recommendations]:
+        """The items most likely to come next, for one session or for each of many.
+
+        Args:
+            session: Events, oldest first; or a list of sessions, each a list of events or {"events": [...]}, which may
+                hold the events of the visitor's earlier sessions under "earlier". An event is an item id, an (item,
+                operation) tuple, or {"item": ..., "operation": ...}: lists hold events or sessions, tuples are events.
+            k: How many items; fewer come back where fewer are left.
+            exclude: Item ids that must not be recommended; unknown ones change nothing.
+            filters: What else the lists may hold.
+            operation: Operation that the next event is to have, as in "what will be ordered next"; None is any.
+
+        Raises:
+            ConfigError: k is below 1, `exclude` is a single text, a filter names what is not known, or the model takes
+                no wanted operation.
+            UnknownIdError: There is no such operation.
+            DataError: A session or an event is of another form.
+            EvaluationError: The model gave scores that are not numbers.
+        """
+        if k < 1:
+            raise ConfigError(f"must be at least 1, found {k}", key="k")
+        many = is_many(session)
+        sessions = cast(Sequence[Session], session) if many else [cast(Session, session)]
+        (bundle, score), facts = self._serving, self._facts
+        read = [read_session(bundle, each, row) for row, each in enumerate(sessions)]
+        filters = replace(filters, exclude=[*filters.exclude, *item_ids(exclude, "exclude")])
+        forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, facts)).to(self.device)
+        caps = capped_values(bundle, filters, facts)
+        wanted = wanted_operation(bundle, operation)
+        popular_1V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1))[None].to(self.device)
+        found: list[Recommendations] = [Recommendations(())] * len(read)
+        for rows in _chunks(range(len(read)), sessions_at_once(len(forbidden_V))):
+            known = [row for row in rows if read[row].items]
+            parts = (
+                [(known, model_scores(bundle, score, as_batch([read[row] for row in known], wanted).to(self.device)))]
+                if known
+                else []
+            )
+            parts += [([row], popular_1V) for row in rows if not read[row].items]
+            for places, all_scores_BV in parts:
+                scores_BV = all_scores_BV.masked_fill(forbidden_V, -torch.inf)
+                lists = best_columns(scores_BV, k, caps)
+                for row, columns, scores_V in zip(places, lists, scores_BV.cpu(), strict=True):
+                    found[row] = _named(bundle, columns, scores_V, read[row])
+        return found if many else found[0]
+
+    def ranker(self, k: int = 20, *, filters: Filters = NO_FILTERS, operation: str | None = None) -> BatchRanker:
+        """What `recommend` does, for sessions that are indexes of the catalogue as it is now, see `recommend.bulk`.
+
+        Args:
+            k: Items a list.
+            filters: What the lists may hold.
+            operation: Operation that the next event is to have; None is any.
+
+        Raises:
+            ConfigError: k is below 1, a filter names what is not known, or the model takes no wanted operation.
+            UnknownIdError: There is no such operation.
+        """
+        if k < 1:
+            raise ConfigError(f"must be at least 1, found {k}", key="k")
+        bundle, score = self._serving
+        return BatchRanker(
+            bundle, score, k=k, filters=filters, facts=self._facts, operation=operation, device=self.device
+        )
+
+    def explain(self, session: Session, items: Iterable[str], *, operation: str | None = None) -> list[Explanation]:
+        """Why some items got their scores for a session; see `Explanation`.
+
+        Raises:
+            ConfigError: The model has no explanations, or takes no wanted operation; or `items` is a single text.
+            UnknownIdError: An item or the operation is not in the catalogue.
+            DataError: No event of the session is of a known item, or it has another form.
+        """
+        bundle = self.bundle
+        read = read_session(bundle, session, 0)
+        if not read.items:
+            raise DataError("no event of the session is of a known item: its list goes by popularity alone")
+        batch = as_batch([read], wanted_operation(bundle, operation)).to(self.device)
+        return explain(bundle, batch, [bundle.items.index(str(item)) for item in item_ids(items, "items")])
+
+    def why_nothing(self, filters: Filters) -> str:
+        """Why the filters leave nothing to recommend, in a sentence.
+
+        Raises:
+            ConfigError: A condition names what is not known.
+        """
+        return why_nothing(self.bundle, filters, self._facts)
+
+    def attributes(self, item: str) -> dict[str, list[str]]:
+        """What is known about an item: its attribute values by relation name.
+
+        Raises:
+            UnknownIdError: The item is not in the catalogue.
+        """
+        return self.bundle.knowledge.describe_item(self.bundle.items.index(item))
+
+    def add_items(self, items: Mapping[str, Attributes]) -> CatalogueChange:
+        """Put new items into the catalogue; the next call can recommend them, and sessions may hold them.
+
+        Nothing is trained: an item is scored by its attributes. Attribute values that training never saw say nothing
+        and are counted, but filters see them; an item without any known value comes last in every list. Meanwhile the
+        old catalogue serves.
+
+        Args:
+            items: Attributes of each item: one value or a list of them by relation, as in {"brand": "b-7"}. A number
+                goes into its bucket where the relation's values are buckets.
+
+        Raises:
+            ConfigError: The model knows items by their ids alone.
+            DataError: An item is in the catalogue already, or its id or its attributes are of another form.
+        """
+        with self._changing:
+            bundle, change = with_items(self.bundle, items)
+            self._use(bundle)
+        return change
+
+    def retire_items(self, ids: Iterable[str]) -> None:
+        """Take items off every list from now on; a session may still hold them.
+
+        Raises:
+            UnknownIdError: An item is not in the catalogue.
+            ConfigError: `ids` is a single text.
+        """
+        with self._changing:
+            self._serving = (with_retired(self.bundle, ids), self._serving[1])
+
+    def restore_items(self, ids: Iterable[str]) -> None:
+        """Let retired items appear again.
+
+        Raises:
+            UnknownIdError: An item is not in the catalogue.
+            ConfigError: `ids` is a single text.
+        """
+        with self._changing:
+            self._serving = (without_retired(self.bundle, ids), self._serving[1])
+
+    def set_facts(self, facts: Mapping[str, Mapping[str, Values]]) -> None:
+        """State what filters see and the model does not, such as today's prices; earlier facts are forgotten.
+
+        Args:
+            facts: Value or values of items by name and item id: {"price": {"sku-1": 12.5}, "in_stock": {...}}. A name
+                that is also a relation of the model hides the relation from filters.
+
+        Raises:
+            DataError: They have another form.
+        """
+        if not isinstance(facts, Mapping) or not all(isinstance(of_item, Mapping) for of_item in facts.values()):
+            right = '{"price": {"sku-1": 12.5}}'
+            raise DataError(f"facts should be values by name and item id, such as {right}; found {facts!r:.100}")
+        self._facts = {
+            str(name): {str(item): tuple(str(value) for value in values_of(values)) for item, values in of_item.items()}
+            for name, of_item in facts.items()
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write a bundle that remembers added and retired items.
+
+        Raises:
+            BundleError: Something else is at that place, or the folder cannot be written.
+        """
+        return resave_bundle(path, self.bundle)
+
+    def _use(self, bundle: ModelBundle) -> None:
+        """Serve from this bundle. One assignment: a call in another thread sees the old pair or the new one."""
+        with torch.inference_mode():
+            self._serving = (bundle, bundle.model.to(self.device).eval().scorer())
+
+
+def _named(bundle: ModelBundle, columns: Sequence[int], scores_V: Tensor, read: ReadSession) -> Recommendations:
+    """Indexes as ids."""
+    items = tuple(
+        RecommendedItem(bundle.items.id(column), score, rank)
+        for rank, (column, score) in enumerate(zip(columns, scores_V[columns].tolist(), strict=True), start=1)
+    )
+    return Recommendations(items, read.skipped, read.replaced, "model" if read.items else "popularity")
+
+
+def _chunks(rows: Sequence[int], size: int) -> Iterable[Sequence[int]]:
+    return (rows[begin : begin + size] for begin in range(0, len(rows), size))

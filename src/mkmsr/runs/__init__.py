@@ -1,0 +1,1 @@
+"""One experiment in one folder; grids, search and jobs."""

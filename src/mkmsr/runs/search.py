@@ -1,0 +1,318 @@
+"""Hyper-parameter search for one model on one dataset: fitted on train, judged on validation; the test is never read.
+
+study.sqlite3   every trial, see `mkmsr.runs.study`; a killed search goes on from it
+trials.csv      the same as a table, best first
+chosen.toml     the best trial's settings, for `mkmsr train --config`
+logs/           what each trial's process said
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any, Protocol
+
+from mkmsr.config import to_toml, validate
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.errors import ConfigError
+from mkmsr.models import model_entry
+from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
+from mkmsr.runs.search_spaces import SPACES, Choice, Range, SearchSpace, Value
+from mkmsr.runs.study import Proposal, Study, TrialRecord
+from mkmsr.runtime.files import atomic_write
+from mkmsr.runtime.workers import Event, Line, Task, run_tasks
+from mkmsr.training import EpochRecord, FitResult, SilentListener, TrainingListener, fit, fitting_data
+
+__all__ = ["TuneListener", "TuneResult", "search_space", "tune"]
+
+CHOSEN_FILE = "chosen.toml"
+
+_logger = logging.getLogger(__name__)
+
+
+class TuneListener(Protocol):
+    """Watches a search."""
+
+    def planned(self, total: int, done: int) -> None:
+        """There will be so many trials, and so many of them are over already."""
+
+    def started(self, number: int, settings: Mapping[str, Value]) -> None:
+        """A trial begins."""
+
+    def ended(self, record: TrialRecord, best: TrialRecord | None) -> None:
+        """A trial is over; `best` is the best complete one so far."""
+
+
+class SilentTuneListener:
+    """Hears everything and does nothing."""
+
+    def planned(self, total: int, done: int) -> None:
+        """Do nothing."""
+
+    def started(self, number: int, settings: Mapping[str, Value]) -> None:
+        """Do nothing."""
+
+    def ended(self, record: TrialRecord, best: TrialRecord | None) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a search came to.
+
+    Args:
+        trials: All trials, by number.
+        best: The best complete one.
+        config: Its settings, as written to `chosen.toml`.
+        path: `chosen.toml`.
+    """
+
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord
+    config: ExperimentConfig
+    path: Path
+
+
+def tune(
+    data: Path,
+    base: Mapping[str, Any],
+    folder: Path,
+    *,
+    trials: int = 30,
+    seed: int = 0,
+    windows: int = 1,
+    first: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+    listener: TuneListener | None = None,
+) -> TuneResult:
+    """Search a model's space until there are `trials` trials; those of an earlier call with the same arguments count.
+
+    With one worker a search is a function of its arguments, killed in between or not. With more, the order in which
+    trials end has a say.
+
+    Args:
+        data: Folder of prepared data.
+        base: Settings as in a settings file; what they set is not searched. `model.name` must be given.
+        folder: For the files above.
+        trials: Trials in all, failed ones included; one is enough for a model with nothing to search.
+        seed: Of the search and of each trial's weights.
+        windows: Spans that judge a trial, by their mean: validation, and those of equal size before it, each ranked by
+            a model of what preceded it. More spans make a choice that holds for the next one too.
+        first: Settings of the first trial, as in a settings file, in place of the model's defaults, so that a search
+            never ends below a plan that is known. They are searched; what the space leaves out keeps them.
+        workers: Processes of one thread each.
+        device: Where models compute.
+        listener: Told about trials.
+
+    Raises:
+        ConfigError: Optuna is missing, a setting is wrong, the folder holds another search, or every trial failed.
+    """
+    listener = listener or SilentTuneListener()
+    whole = _merged(first or {}, _flat(base))
+    start = validate(ExperimentConfig, whole)
+    space = search_space(start, base)
+    defaults = _flat(start.model_dump(mode="json"))
+    study = Study(
+        folder,
+        space,
+        defaults={key: defaults[key] for key in space},
+        identity={
+            "base": start.model_dump(mode="json"),
+            "space": {key: repr(each) for key, each in space.items()},
+            "seed": seed,
+            "data": PreparedDataset.load(data).fingerprint,
+            **({"windows": windows} if windows > 1 else {}),
+        },
+        seed=seed,
+        warmup=max(2, start.training.epochs // 3),
+        parallel=workers > 1,
+    )
+    trials = trials if space else 1
+    listener.planned(trials, min(study.counted(), trials))
+    _Search(study, data, whole, folder, seed, device, windows, listener).carry_out(trials, workers)
+    best = study.best()
+    if best is None:
+        reason = next((each.reason for each in study.records() if each.reason), "all were stopped early")
+        raise ConfigError(f"no trial was completed: {reason}", path=folder)
+    on = f"{data.resolve().name}, seed {seed}" + (f", mean over {windows} spans" if windows > 1 else "")
+    return _write_result(folder, study.records(), best, whole, space, on)
+
+
+def search_space(start: ExperimentConfig, base: Mapping[str, Any]) -> SearchSpace:
+    """What is searched for a model: its space without what is set already, and with the defaults among the values."""
+    fixed = {*_flat(base), *(f"model.{key}" for key, _ in model_entry(start.name).preset)}
+    defaults = _flat(start.model_dump(mode="json"))
+    space: dict[str, Choice | Range] = {}
+    for key, each in SPACES[start.name].items():
+        if key in fixed:
+            continue
+        default = defaults[key]
+        if isinstance(each, Choice):
+            space[key] = each if default in each.values else Choice((*each.values, default))
+        else:
+            space[key] = Range(min(each.low, default), max(each.high, default))
+    return space
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A study and what its trials need."""
+
+    study: Study
+    data: Path
+    base: Mapping[str, Any]
+    folder: Path
+    seed: int
+    device: str
+    windows: int
+    listener: TuneListener
+
+    def carry_out(self, trials: int, workers: int) -> None:
+        """Run trials in processes until there are enough."""
+        running: dict[str, Proposal] = {}
+
+        def tasks() -> Iterator[Task]:
+            while self.study.counted() < trials:
+                proposal = self.study.propose()
+                self.listener.started(proposal.number, proposal.settings)
+                name = f"trial-{proposal.number:03d}"
+                running[name] = proposal
+                config = validate(ExperimentConfig, _merged(self.base, proposal.settings))
+                log = self.folder / "logs" / f"{name}.log"
+                yield Task(name, _try, (self.data, config, self.seed, self.device, self.windows), log)
+
+        for event in run_tasks(tasks(), workers=workers):
+            self._hear(event, running[event.task.name])
+
+    def _hear(self, event: Event, proposal: Proposal) -> None:
+        if event.kind == "asked":
+            epoch, value = event.content
+            event.answer(proposal.is_hopeless(epoch, value))
+        elif event.kind in ("done", "failed"):
+            found = event.content if event.kind == "done" else {"state": "failed", "reason": event.content}
+            record = TrialRecord(number=proposal.number, settings=proposal.settings, **found)
+            self.study.tell(proposal, record)
+            self.listener.ended(record, self.study.best())
+
+
+class _StoppedEarly(Exception):
+    """The search has seen enough of this trial."""
+
+
+class _Judge(SilentListener):
+    """Tells the search each epoch's value, and stops the trial if it says so."""
+
+    def __init__(self, line: Line, select: str):
+        self.line, self.select = line, select
+        self.values: dict[int, float] = {}
+        self.seconds = 0.0
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.seconds += record.seconds
+        if record.phase != "sessions":
+            return
+        value = self.values[record.epoch] = record.validation[self.select]
+        _logger.info("epoch %d: %s %.4f, %.1f s", record.epoch, self.select, value, record.seconds)
+        if self.line.ask((record.epoch, value)):
+            raise _StoppedEarly
+
+
+def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: str, windows: int) -> dict[str, Any]:
+    """One trial, in a process of its own: fitted on train, judged on validation, and again on the spans before it.
+
+    The newest span alone decides about early stops and the number of epochs.
+    """
+    dataset = PreparedDataset.load(data)
+    select = config.training.select
+    judge = _Judge(line, select)
+    try:
+        result = _fit(dataset, config, seed, device, judge)
+    except _StoppedEarly:
+        best = max(judge.values, key=lambda epoch: judge.values[epoch])
+        return {
+            "state": "pruned",
+            "value": judge.values[best],
+            "best_epoch": best,
+            "epochs": max(judge.values),
+            "seconds": judge.seconds,
+        }
+    earlier = [_fit(dataset.earlier(each), config, seed, device, SilentListener()) for each in range(1, windows)]
+    seconds = sum(record.seconds for each in earlier for record in each.history)
+    return {
+        "state": "complete",
+        "value": mean(each.best_metrics[select] for each in (result, *earlier)),
+        "best_epoch": result.best_epoch,
+        "epochs": result.epochs_run,
+        "seconds": judge.seconds + seconds,
+    }
+
+
+def _fit(
+    dataset: PreparedDataset, config: ExperimentConfig, seed: int, device: str, listener: TrainingListener
+) -> FitResult:
+    training = fitting_data(dataset)
+    validation = validator(dataset, config.training.select)
+    model = new_model(dataset, config, seed).fitted_apart[0]  # Of an ensemble one network stands for all.
+    return fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=listener)
+
+
+def _write_result(
+    folder: Path,
+    records: Sequence[TrialRecord],
+    best: TrialRecord,
+    base: Mapping[str, Any],
+    space: SearchSpace,
+    on: str,
+) -> TuneResult:
+    chosen = _merged(base, best.settings)
+    config = validate(ExperimentConfig, chosen)
+    # The schedule of the learning rate depends on it, so that it is stated even where it is the default.
+    chosen = _merged(chosen, {"training.epochs": config.training.epochs})
+    header = (
+        f"# Chosen on validation: {config.training.select} = {best.value:.4f}, the best of {len(records)} trials\n"
+        f"# ({on}; epoch {best.best_epoch}). Written by `mkmsr tune`.\n"
+    )
+    path = folder / CHOSEN_FILE
+    atomic_write(path, header + to_toml(chosen))
+    atomic_write(folder / "trials.csv", _trials_csv(records, space))
+    return TuneResult(tuple(records), best, config, path)
+
+
+def _merged(base: Mapping[str, Any], tried: Mapping[str, Value]) -> dict[str, Any]:
+    """A settings file of what was given and what was tried; all else stays at its default."""
+    settings: dict[str, Any] = {
+        key: _merged(each, {}) if isinstance(each, Mapping) else each for key, each in base.items()
+    }
+    for key, value in tried.items():
+        *tables, last = key.split(".")
+        table = settings
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[last] = value
+    return settings
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted keys."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        result |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return result
+
+
+def _trials_csv(records: Sequence[TrialRecord], space: SearchSpace) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["trial", "state", "value", "best_epoch", "epochs", "seconds", *space, "reason"])
+    for each in sorted(records, key=lambda record: -(record.value or 0.0)):
+        value = "" if each.value is None else f"{each.value:.6f}"
+        head = [each.number, each.state, value, each.best_epoch, each.epochs, f"{each.seconds:.1f}"]
+        writer.writerow([*head, *(each.settings[key] for key in space), each.reason])
+    return buffer.getvalue()

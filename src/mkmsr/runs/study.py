@@ -1,0 +1,185 @@
+"""The memory of a hyper-parameter search: an Optuna study in a file that outlives a kill as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mkmsr.errors import ConfigError
+from mkmsr.runs.search_spaces import Choice, Range, SearchSpace, Value
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["Proposal", "Study", "TrialRecord"]
+
+STUDY_FILE = "study.sqlite3"
+STARTUP_TRIALS = 3
+"""Trials that are never stopped early, and the fewest that are drawn at random before the search learns from them."""
+
+_SEEDS_PER_STUDY = 100_000
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial that is over.
+
+    Args:
+        number: From 0; 0 has the settings that the search begins with.
+        state: "complete", "pruned" (stopped early, since it was below the median of the others), or "failed".
+        settings: What was tried, by dotted key.
+        value: The selection metric on validation at its best epoch, 0..1; None for a failed trial.
+        best_epoch: That epoch; 0 for a model without weights.
+        epochs: Epochs that ran.
+        seconds: Wall time of its epochs, without validation.
+        reason: Why it failed.
+    """
+
+    number: int
+    state: Literal["complete", "pruned", "failed"]
+    settings: Mapping[str, Value]
+    value: float | None = None
+    best_epoch: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial to be carried out: its number and what to try."""
+
+    number: int
+    settings: Mapping[str, Value]
+    trial: optuna.Trial
+
+    def is_hopeless(self, epoch: int, value: float) -> bool:
+        """Take note of an epoch's value; whether it is below the median of the other trials at that epoch."""
+        self.trial.report(value, epoch)
+        return bool(self.trial.should_prune())
+
+
+class Study:
+    """A study in `folder/study.sqlite3`.
+
+    Args:
+        folder: Where it lies or will lie.
+        space: What is searched.
+        defaults: The first trial's settings.
+        identity: Plain data that a study taken up again must agree on.
+        seed: Of the search.
+        warmup: Epochs after which no trial is stopped yet.
+        parallel: Whether trials run beside each other.
+
+    Raises:
+        ConfigError: Optuna is not installed, or the folder holds another search.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        space: SearchSpace,
+        *,
+        defaults: Mapping[str, Value],
+        identity: Mapping[str, Any],
+        seed: int,
+        warmup: int,
+        parallel: bool,
+    ):
+        self._space, self._seed, self._parallel = space, seed, parallel
+        self._study = _open(folder, identity, warmup)
+        self._clean_up(defaults)
+
+    def counted(self) -> int:
+        """Trials that are over or running, without those that a kill cut short."""
+        from optuna.trial import TrialState
+
+        return sum(
+            "record" in each.user_attrs or each.state == TrialState.RUNNING
+            for each in self._study.get_trials(deepcopy=False)
+        )
+
+    def propose(self) -> Proposal:
+        """The next trial.
+
+        Each has a sampler with a seed of its own, so that a search that was killed proposes what it would have anyway.
+        """
+        from optuna.samplers import TPESampler
+
+        number = self.counted()
+        self._study.sampler = TPESampler(
+            seed=self._seed * _SEEDS_PER_STUDY + number,
+            n_startup_trials=max(STARTUP_TRIALS, len(self._space)),
+            constant_liar=self._parallel,
+        )
+        trial = self._study.ask()
+        return Proposal(number, {key: _suggest(trial, key, each) for key, each in self._space.items()}, trial)
+
+    def tell(self, proposal: Proposal, record: TrialRecord) -> None:
+        """Enter the end of a trial."""
+        from optuna.trial import TrialState
+
+        proposal.trial.set_user_attr("record", {**asdict(record), "settings": dict(record.settings)})
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        value = record.value if record.state == "complete" else None
+        self._study.tell(proposal.trial, value, state=states[record.state])
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        """The trials that are over, by number."""
+        found = [each.user_attrs.get("record") for each in self._study.get_trials(deepcopy=False)]
+        return tuple(sorted((TrialRecord(**each) for each in found if each), key=lambda record: record.number))
+
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the highest value, the first of equals."""
+        complete = [each for each in self.records() if each.state == "complete"]
+        return max(complete, key=lambda each: each.value or 0.0, default=None)
+
+    def _clean_up(self, defaults: Mapping[str, Value]) -> None:
+        """Give trials that were running when an earlier process was killed another turn."""
+        from optuna.trial import TrialState
+
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._study.tell(trial.number, state=TrialState.FAIL)
+            if trial.params.keys() == self._space.keys():
+                self._study.enqueue_trial(trial.params)
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(dict(defaults))
+
+
+_SAID = {"base": "model or settings", "space": "search space"}
+"""What messages call an entry of a search's identity, where its name says too little."""
+
+
+def _open(folder: Path, identity: Mapping[str, Any], warmup: int) -> optuna.Study:
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("tuning needs Optuna; install it with: pip install 'mkmsr[tune]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name="mkmsr",
+        storage=f"sqlite:///{folder / STUDY_FILE}",
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup + 1),
+        load_if_exists=True,
+    )
+    new = json.loads(json.dumps(identity))
+    old = study.user_attrs.get("identity")
+    if old is None:
+        study.set_user_attr("identity", new)
+    elif old != new:
+        different = ", ".join(_SAID.get(key, key) for key in new if old.get(key) != new[key])
+        raise ConfigError(f"holds a search that differs in {different}; choose another folder", path=folder)
+    return study
+
+
+def _suggest(trial: optuna.Trial, key: str, each: Choice | Range) -> Value:
+    if isinstance(each, Range):
+        return trial.suggest_float(key, each.low, each.high, log=True)
+    value = trial.suggest_categorical(key, each.values)
+    assert value is not None
+    return value

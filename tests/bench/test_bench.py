@@ -1,0 +1,213 @@
+"""The benchmarks measure what they say, and report it under the names that scripts rely on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from small_shop import small_shop
+from torch.nn import functional as F
+
+from mkmsr.bench.evaluation import time_evaluation
+from mkmsr.bench.floor import CatalogueFloor
+from mkmsr.bench.growth import exponent
+from mkmsr.bench.preparation import time_preparation
+from mkmsr.bench.training import time_training
+from mkmsr.cli.app import run
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.errors import ConfigError
+from mkmsr.models import model_entry
+from mkmsr.training import TrainingConfig
+from mkmsr.training.config import OptimiserConfig
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def shop() -> PreparedDataset:
+    return small_shop()
+
+
+@pytest.fixture(scope="module")
+def saved(shop: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench") / "data"
+    shop.save(folder)
+    return folder
+
+
+def training(shop: PreparedDataset, **options: Any) -> dict[str, Any]:
+    settings = model_entry("mkm-sr").configure({"dim": 8, "scorer": "dot"})
+    return time_training(shop, "mkm-sr", settings, TrainingConfig(batch_size=32, threads=1), repetitions=2, **options)
+
+
+@pytest.mark.parametrize("own_products", [False, True])
+def test_the_floors_gradients_are_those_of_cross_entropy(*, own_products: bool) -> None:
+    floor = CatalogueFloor(40, 6, 9, OptimiserConfig(learning_rate=1e-9), own_products=own_products)
+    queries = floor.queries.clone().requires_grad_()
+    items = floor.table.weight.detach().clone().requires_grad_()
+    F.cross_entropy(queries @ items.T, floor.targets[:, 0], reduction="sum").backward()
+    floor.step()
+    torch.testing.assert_close(floor.query_gradient, queries.grad)
+    torch.testing.assert_close(floor.table.weight.grad, items.grad)
+
+
+def test_the_floor_moves_the_item_table() -> None:
+    floor = CatalogueFloor(40, 6, 9, OptimiserConfig(learning_rate=0.1))
+    before = floor.table.weight.detach().clone()
+    floor.step()
+    assert not torch.equal(before, floor.table.weight.detach())
+
+
+def test_a_training_measurement_has_the_promised_keys_and_agrees_with_itself(shop: PreparedDataset) -> None:
+    result = training(shop)
+    promised = "model threads batch_size epoch_seconds floor_seconds ratio examples_per_second peak_mib"
+    assert list(result)[:8] == promised.split()
+    examples = shop.examples(shop.fitting_sessions(refit=True))
+    assert result["examples"] == len(examples)
+    assert result["session_steps"] == -(-len(examples) // 32)
+    assert result["triple_steps"] == -(-len(shop.knowledge) // 256)
+    assert 0 < result["triple_seconds"] < result["epoch_seconds"]
+    assert result["examples_per_second"] == pytest.approx(len(examples) / result["epoch_seconds"])
+    assert 0 < result["spread"]["ratio"]["min"] <= result["ratio"] <= result["spread"]["ratio"]["max"]
+    assert 0 < result["spread"]["own_ratio"]["min"] <= result["own_ratio"] <= result["spread"]["own_ratio"]["max"]
+    assert result["peak_mib"] > 50
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_share_of_an_epoch_is_scaled_up_to_the_whole(shop: PreparedDataset) -> None:
+    whole, half = training(shop), training(shop, share=0.5)
+    assert half["examples"] == pytest.approx(whole["examples"], abs=2)
+    assert half["session_steps"] == pytest.approx(whole["session_steps"] / 2, abs=1)
+    assert 0.2 < half["epoch_seconds"] / whole["epoch_seconds"] < 5
+
+
+def test_knowledge_epochs_before_the_sessions_are_not_timed(shop: PreparedDataset) -> None:
+    settings = model_entry("mkm-sr").configure({"dim": 8})
+    config = TrainingConfig(batch_size=32, strategy="pretrain", threads=1)
+    result = time_training(shop, "mkm-sr", settings, config, repetitions=2)
+    assert result["triple_steps"] == 0
+    assert result["triple_seconds"] == 0
+
+
+def test_timing_the_training_of_a_model_without_weights_says_what_to_do(shop: PreparedDataset) -> None:
+    with pytest.raises(ConfigError, match="recency has no weights to train; `mkmsr bench evaluation` times it"):
+        time_training(shop, "recency", model_entry("recency").configure(), TrainingConfig())
+
+
+@pytest.mark.parametrize("name", ["m-sr", "s-knn", "recency"])
+def test_an_evaluation_measurement_counts_examples_and_candidates(shop: PreparedDataset, name: str) -> None:
+    result = time_evaluation(shop, name, model_entry(name).configure(), repetitions=2)
+    assert result["examples"] == len(shop.evaluation_split("test").examples)
+    assert result["candidates"] == len(shop.items)
+    assert result["examples_per_second"] == pytest.approx(result["examples"] / result["seconds"])
+
+
+def test_an_evaluation_of_some_examples_counts_only_these(shop: PreparedDataset) -> None:
+    result = time_evaluation(shop, "m-sr", model_entry("m-sr").configure(), examples=3, repetitions=1)
+    assert result["examples"] == 3
+
+
+def test_a_preparation_measurement_is_of_exactly_the_events_asked_for() -> None:
+    result = time_preparation(3_000, repetitions=2)
+    assert list(result)[:5] == ["events", "seconds", "events_per_second", "peak_mib", "engine"]
+    assert result["events"] == 3_000
+    assert result["events_per_second"] == pytest.approx(3_000 / result["seconds"])
+
+
+SAMPLED = ["training.optimiser.touched_rows=true", "training.loss.negatives.number=20", "training.batch_size=64"]
+
+
+@pytest.mark.parametrize(("model", "steps"), [("compass", 5), ("mkm-sr", 0)])
+def test_bench_large_measures_the_sampled_loss_beside_the_exact_one_whole_and_in_blocks(
+    saved: Path, capfd: pytest.CaptureFixture[str], model: str, steps: int
+) -> None:
+    arguments = ["bench", "large", "--data", str(saved), "--model", model, "--threads", "1", "--block", "9", "--json"]
+    arguments += ["--steps", str(steps), "--exact-steps", "2", "--set", "model.dim=8", *SAMPLED]
+    assert run(arguments) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["loss"] == "sampled-cross-entropy"
+    assert result["touched_rows"]
+    assert set(result["exact"]) == {"exact", "exact in blocks"}
+    assert result["examples_per_second"] == pytest.approx(result["examples"] / result["epoch_seconds"])
+    assert result["measured_steps"] == (steps or -(-result["examples"] // 64))
+
+
+def test_bench_growth_measures_every_point_and_fits_exponents(capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "growth", "--models", "mkm-sr", "--small", "--steps", "5", "--json"]
+    assert run([*arguments, "--set", "model.dim=8", *SAMPLED]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert [(point["curve"], point["sessions"], point["items"]) for point in result["points"]] == [
+        ("log", 300, 100),
+        ("log", 600, 100),
+        ("catalogue", 300, 100),
+        ("catalogue", 300, 200),
+    ]
+    assert all(point["epoch_seconds"] > 0 and point["training_mib"] > 50 for point in result["points"])
+    assert [row["curve"] for row in result["exponents"]] == ["log", "catalogue"]
+
+
+def test_exponents_are_those_of_power_laws() -> None:
+    sizes = [10, 20, 40, 80]
+    assert exponent(sizes, [3 * size**1.7 for size in sizes]) == pytest.approx(1.7)
+    assert exponent(sizes, [5.0] * 4) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_bench_without_a_name_lists_the_benchmarks(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "--json"]) == 0
+    assert [case["name"] for case in json.loads(capfd.readouterr().out)] == [
+        "training",
+        "evaluation",
+        "prepare",
+        "large",
+        "growth",
+    ]
+
+
+def test_bench_training_prints_one_json_document_and_writes_it(
+    saved: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "result.json"
+    arguments = ["bench", "training", "--data", str(saved), "--repetitions", "1", "--out", str(out), "--json"]
+    assert run([*arguments, "--set", "model.dim=8", "training.strategy=sessions"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document == json.loads(out.read_text(encoding="utf-8"))
+    assert document["settings"]["model"]["scorer"] == "dot"
+    assert document["settings"]["model"]["dim"] == 8
+    assert document["strategy"] == "sessions"
+
+
+def test_a_result_names_neither_the_machine_nor_its_user(shop: PreparedDataset) -> None:
+    import platform
+
+    text = json.dumps(time_evaluation(shop, "recency", model_entry("recency").configure(), repetitions=1))
+    for name in (platform.node(), str(Path.home())):
+        assert len(name) < 3 or f'"{name}' not in text
+
+
+def test_the_committed_page_is_drawn_from_the_committed_results() -> None:
+    drawing = load(BENCHMARKS / "page.py")
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in drawing.RESULTS.glob("*.json")}
+    assert results
+    assert drawing.PAGE.read_text(encoding="utf-8") == drawing.page(results)
+
+
+def test_every_case_of_the_standard_list_is_a_benchmark() -> None:
+    from mkmsr.cli.bench import CASES
+
+    names = {name for name, *_ in CASES}
+    assert all(arguments[0] in names for arguments in load(BENCHMARKS / "run.py").CASES.values())
+
+
+def load(path: Path) -> ModuleType:
+    """A script of benchmarks/, which is no package, as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,134 @@
+"""COMPASS over large catalogues: blocks give the exact loss, a sample estimates it from few rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_shop import batch_of, fitted, small_shop
+from torch import Tensor
+
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.layers.softmax import SparseScores
+from mkmsr.models.base import Negatives
+from mkmsr.models.compass.model import Compass
+from mkmsr.models.compass.sampled_columns import SampledColumns
+
+
+@pytest.fixture(scope="module")
+def shop() -> PreparedDataset:
+    return small_shop()
+
+
+def compass(shop: PreparedDataset, **settings: object) -> Compass:
+    torch.manual_seed(1)
+    _, model = fitted("compass", shop, dim=8, **settings)
+    assert isinstance(model, Compass)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+        for table in model.item_tables():
+            table.weight[0] = 0
+    return model
+
+
+def every_item_once(model: Compass) -> Negatives:
+    items = torch.arange(1, model.sizes.num_items + 1)
+    return Negatives(items, torch.zeros(len(items)))
+
+
+def gradients(model: Compass, likelihood_B: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    (-likelihood_B.mean()).backward()
+    named = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    return {name: each.to_dense() if each.is_sparse else each for name, each in named.items()}
+
+
+def assert_same_loss(model: Compass, one: Tensor | None, other: Tensor | None) -> None:
+    assert one is not None
+    assert other is not None
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    expected, found = gradients(model, one), gradients(model, other)
+    assert expected.keys() == found.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+WITHOUT = [{}, {"explore": {"matching": False}}, {"explore": {"ids": False}}, {"neighbours": False, "copy_past": False}]
+
+
+@pytest.mark.parametrize("settings", WITHOUT)
+@pytest.mark.parametrize("block", [1, 7, 40])
+def test_in_blocks_likelihood_and_gradients_are_the_exact_ones(
+    shop: PreparedDataset, block: int, settings: dict[str, object]
+) -> None:
+    model, batch = compass(shop, **settings), batch_of(shop)
+    assert_same_loss(model, model.log_likelihood(batch), model.log_likelihood(batch, block=block))
+
+
+@pytest.mark.parametrize("settings", WITHOUT)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_sample_of_every_item_gives_the_exact_likelihood_and_gradients(
+    shop: PreparedDataset, settings: dict[str, object], *, sparse: bool
+) -> None:
+    model, batch = compass(shop, **settings), batch_of(shop)
+    for table in model.item_tables():
+        table.sparse = sparse
+    assert_same_loss(model, model.log_likelihood(batch), model.sampled_log_likelihood(batch, every_item_once(model)))
+
+
+def test_a_sample_estimates_the_sum_over_the_catalogue_without_bias(shop: PreparedDataset) -> None:
+    model, batch = compass(shop, neighbours=False, copy_past=False, explore={"masks": 1}), batch_of(shop)
+    number, size = 12, model.sizes.num_items
+    log_counts = torch.full((number,), number / size).log()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        exact_B = model.log_likelihood(batch)
+        assert exact_B is not None
+        ratios = []
+        for _ in range(600):
+            items = torch.randint(1, size + 1, (number,), generator=generator)
+            sampled_B = model.sampled_log_likelihood(batch, Negatives(items, log_counts))
+            assert sampled_B is not None
+            ratios.append((exact_B - sampled_B).exp())  # estimated sum / exact sum
+    ratios_B = torch.stack(ratios)
+    error_B = ratios_B.std(0) / len(ratios) ** 0.5
+    assert float(error_B.min()) > 0
+    assert float(((ratios_B.mean(0) - 1).abs() / error_B).mean()) < 1.2
+
+
+def test_only_the_rows_that_a_step_needs_get_a_gradient(shop: PreparedDataset) -> None:
+    model, batch = compass(shop), batch_of(shop)
+    assert model.vectors.ids is not None
+    model.vectors.ids.sparse = True
+    negatives = Negatives(torch.tensor([3, 3, 5]), torch.zeros(3))
+    likelihood_B = model.sampled_log_likelihood(batch, negatives)
+    assert likelihood_B is not None
+    likelihood_B.sum().backward()
+    gradient = model.vectors.ids.weight.grad
+    assert gradient is not None
+    assert gradient.is_sparse
+    needed = {0, 3, 5, *batch.items.tolist(), *batch.targets.tolist()}
+    assert needed <= set(gradient.coalesce().indices()[0].tolist())
+
+
+def test_some_items_are_composed_as_among_all(shop: PreparedDataset) -> None:
+    model, items = compass(shop), torch.tensor([0, 4, 2, 2, 30])
+    torch.testing.assert_close(model.vectors.rows_of(items), model.vectors()[items])
+
+
+def test_a_column_counts_as_often_as_it_was_drawn_beyond_expectation_and_once_where_it_is_exact() -> None:
+    counts = torch.tensor([2.0, 2.0, 0.5]).log()
+    columns = SampledColumns.of(torch.tensor([7]), torch.tensor([4, 4, 9]), counts)
+    assert columns.items.tolist() == [0, 4, 7, 9]
+    torch.testing.assert_close(columns.log_weights[[1, 3]].exp(), torch.tensor([1.0, 2.0]))
+    assert float(columns.log_weights[2].exp()) < 1e-12
+    exact = columns.exact(torch.tensor([1, 0, 1]), torch.tensor([7, 9, 7]))
+    assert list(zip(exact.rows.tolist(), exact.columns.tolist(), strict=True)) == [(0, 3), (1, 2)]
+    torch.testing.assert_close(exact.values + columns.log_weights[exact.columns], torch.zeros(2))
+
+
+def test_scores_of_items_outside_the_sample_are_left_out() -> None:
+    columns = SampledColumns.of(torch.tensor([2, 6]), torch.tensor([4]), torch.zeros(1))
+    scores = SparseScores(torch.tensor([0, 1, 1]), torch.tensor([6, 5, 99]), torch.tensor([0.5, 1.0, 2.0]))
+    left = columns.restricted(scores)
+    assert (left.rows.tolist(), left.columns.tolist(), left.values.tolist()) == ([0], [3], [0.5])

@@ -1,0 +1,58 @@
+"""COMPASS's direct path from the session's items, as one of its parts."""
+
+from __future__ import annotations
+
+import torch
+from small_shop import batch_of, fitted, small_shop
+from torch import Tensor
+
+from mkmsr.data.batching import SessionBatch
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.layers.rows import unit_rows
+from mkmsr.models.compass.model import Compass
+
+
+def compass(shop: PreparedDataset, *, operations: bool = True, **explore: object) -> Compass:
+    _, model = fitted("compass", shop, dim=8, operations=operations, explore={"masks": 1, **explore})
+    assert isinstance(model, Compass)
+    return model.eval()
+
+
+def query(model: Compass, batch: SessionBatch) -> Tensor:
+    """The session's unit vector. Shape [B, D]."""
+    (query_BD,) = model.mixture(batch, model.vectors()).queries
+    return unit_rows(query_BD[:, :-1])
+
+
+@torch.no_grad()
+def test_the_items_themselves_are_added_to_what_the_encoder_makes_of_them() -> None:
+    shop = small_shop()
+    model, without = compass(shop), compass(shop, recent_items=False)
+    without.load_state_dict({name: each for name, each in model.state_dict().items() if not name.startswith("recent.")})
+    batch, vectors_VD = batch_of(shop), unit_rows(model.vectors())
+    recent = model.recent
+    expected = []
+    for row, encoded_D in enumerate(query(without, batch)):
+        events = range(int(batch.offsets[row]), int(batch.offsets[row + 1]))
+        weights = [recent.age[events[-1] - each] * recent.operation[batch.operations[each]] for each in events]
+        pooled_D = sum(weight * vectors_VD[batch.items[each]] for weight, each in zip(weights, events, strict=True))
+        assert isinstance(pooled_D, Tensor)
+        expected.append(encoded_D + recent.weight * pooled_D / pooled_D.norm())
+    torch.testing.assert_close(query(model, batch), unit_rows(torch.stack(expected)))
+
+
+@torch.no_grad()
+def test_without_operations_the_path_does_not_see_them_either() -> None:
+    shop = small_shop()
+    model, batch = compass(shop, operations=False), batch_of(shop)
+    model.recent.operation.copy_(torch.linspace(1, 2, len(model.recent.operation)))
+    others = SessionBatch(
+        batch.items,
+        batch.operations % 2 + 1,
+        batch.offsets,
+        batch.targets,
+        batch.target_operations,
+        batch.sessions,
+    )
+    assert not torch.equal(others.operations, batch.operations)
+    torch.testing.assert_close(query(model, batch), query(model, others))

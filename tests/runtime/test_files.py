@@ -1,0 +1,136 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mkmsr.runtime.files import atomic_folder, atomic_write, may_replace, sha256
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in another process; it sees `folder`, the writers and a limit on the size of a file."""
+    head = """
+import os, resource, signal, sys
+from pathlib import Path
+from mkmsr.runtime.files import atomic_folder, atomic_write
+folder = Path(sys.argv[1])
+def limit_files(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+"""
+    command = [sys.executable, "-c", head + code, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_checksum_is_that_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 100_000)
+    assert sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_text_is_written_as_utf8_and_bytes_as_they_are(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "new" / "text", "é 漢\n")
+    atomic_write(tmp_path / "new" / "bytes", b"\x00\xff")
+    assert (tmp_path / "new" / "text").read_bytes() == "é 漢\n".encode()
+    assert (tmp_path / "new" / "bytes").read_bytes() == b"\x00\xff"
+    assert names(tmp_path / "new") == ["bytes", "text"]
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "file", "x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "file", "old")
+    done = run("limit_files(1000)\natomic_write(folder / 'file', 'new' * 1000)", tmp_path)
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
+    assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_content_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "file", "old")
+    with pytest.raises(UnicodeEncodeError):
+        atomic_write(tmp_path / "file", "\ud800")
+    assert (tmp_path / "file").read_text() == "old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_only_what_is_ours_or_empty_may_be_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    assert may_replace(folder, "marker")
+    folder.mkdir()
+    assert may_replace(folder, "marker")
+    (folder / "other").touch()
+    assert not may_replace(folder, "marker")
+    assert not may_replace(folder / "other", "marker")
+    (folder / "marker").touch()
+    assert may_replace(folder, "marker")
+
+
+def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "run"
+    for content in ("old", "new"):
+        with atomic_folder(target) as folder:
+            (folder / content).write_text(content)
+            if content == "new":
+                assert names(target) == ["old"]
+    assert names(target) == ["new"]
+    assert names(target.parent) == ["run"]
+    assert target.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_block_that_fails_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "run") as folder:
+        (folder / "old").write_text("old")
+
+    def fail_half_way() -> None:
+        with atomic_folder(tmp_path / "run") as folder:
+            (folder / "half").write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_half_way()
+    assert names(tmp_path / "run") == ["old"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_full_disk_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "run") as folder:
+        (folder / "old").write_text("old")
+    code = """
+limit_files(1000)
+with atomic_folder(folder / 'run') as new:
+    (new / 'small').write_text('x')
+    (new / 'large').write_text('x' * 5000)
+"""
+    done = run(code, tmp_path)
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
+    assert names(tmp_path / "run") == ["old"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_kill_leaves_the_old_folder_readable(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "run") as folder:
+        (folder / "old").write_text("old")
+    code = """
+with atomic_folder(folder / 'run') as new:
+    (new / 'half').write_text('x')
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run(code, tmp_path).returncode == -9
+    assert (tmp_path / "run" / "old").read_text() == "old"
+    with atomic_folder(tmp_path / "run") as folder:
+        (folder / "new").write_text("new")
+    assert names(tmp_path / "run") == ["new"]

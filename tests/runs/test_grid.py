@@ -132,7 +132,7 @@ GRID = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from tests.test_grid import long_runs
+from tests.runs.test_grid import long_runs
 from mkmsr.runs.grid import run_grid
 run_grid(long_runs(Path(sys.argv[1]), Path(sys.argv[2])))
 """

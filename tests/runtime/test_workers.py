@@ -121,7 +121,7 @@ def test_tasks_stop_when_the_process_that_started_them_is_killed(tmp_path: Path)
     beat = tmp_path / "beat"
     program = (
         "from pathlib import Path\n"
-        "from tests.test_workers import work\n"
+        "from tests.runtime.test_workers import work\n"
         "from mkmsr.runtime.workers import Task, run_tasks\n"
         f"task = Task('beat', work, ('beat', {str(beat)!r}), Path({str(tmp_path / 'log')!r}))\n"
         "list(run_tasks([task], workers=1))\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,7 @@ def test_the_forms_of_an_event_mean_the_same(recommender: Recommender) -> None:
         ["コーヒー", "plain"],
         [("コーヒー", None), {"item": "plain", "operation": None}],
         {"events": ["コーヒー", ("plain", "click")]},
+        json.loads('[["コーヒー", "click"], ["plain", "click"]]'),
     ]
     found = [recommender.recommend(each) for each in forms]
     assert all(each == found[0] for each in found)
@@ -80,7 +82,7 @@ def test_earlier_sessions_bring_back_what_the_visitor_touched(shop: PreparedData
     recommender = Recommender.load(path)
     now = ["item-03"]
     before: list[Any] = [("item-10", "cart"), "item-11", ("item-12", "order"), ("item-11", "no such operation"), "gone"]
-    alone, known = recommender.recommend([{"events": now}, {"events": now, "earlier": before}], k=36)
+    alone, known = recommender.recommend_many([{"events": now}, {"events": now, "earlier": before}], k=36)
     assert known != alone
     assert sum(math.exp(each.score) for each in known.items) == pytest.approx(1, abs=1e-4)
     scores = {each.item: each.score for each in recommender.recommend(now, k=36).items}
@@ -96,7 +98,7 @@ def test_earlier_sessions_bring_back_what_the_visitor_touched(shop: PreparedData
 def test_earlier_events_of_another_form_are_a_clear_error(recommender: Recommender) -> None:
     with pytest.raises(DataError, match="under 'earlier'"):
         recommender.recommend({"events": ["plain"], "earlier": "item-03"})
-    with pytest.raises(DataError, match="session 0, earlier event 2"):
+    with pytest.raises(DataError, match="the session, earlier event 2"):
         recommender.recommend({"events": ["plain"], "earlier": ["item-03", 1.5]})
 
 
@@ -109,7 +111,7 @@ def test_the_operation_matters(recommender: Recommender) -> None:
 def test_many_sessions_at_once_equal_one_by_one(name: str, shop: PreparedDataset, tmp_path: Path) -> None:
     recommender = recommender_of(name, shop, tmp_path, **({"dim": 8} if "m-sr" in name or "mkm" in name else {}))
     sessions = [*external_sessions(shop, 20), ["nobody knows this"], []]
-    many = recommender.recommend(sessions, k=10)
+    many = recommender.recommend_many(sessions, k=10)
     for session, found in zip(sessions, many, strict=True):
         alone = recommender.recommend(session, k=10)
         assert items(alone) == items(found)
@@ -198,8 +200,30 @@ def test_a_list_of_no_items_is_a_wrong_call(recommender: Recommender) -> None:
 
 @pytest.mark.parametrize("session", ["plain", [3.5], [("a", "b", "c")], [None], {"events": "plain"}, [True], 7])
 def test_a_session_of_another_form_is_a_clear_error(session: Any, recommender: Recommender) -> None:
-    with pytest.raises(DataError, match=r"session 0.* should be"):
+    with pytest.raises(DataError, match=r"the session.* should be"):
         recommender.recommend(session)
+
+
+def test_a_session_that_went_through_json_is_one_session(recommender: Recommender) -> None:
+    session = json.loads(json.dumps([("plain", "click"), ("item-03", "cart")]))
+    found = recommender.recommend(session)
+    assert (found.skipped, found.replaced) == (0, 0)
+    assert found == recommender.recommend([("plain", "click"), ("item-03", "cart")])
+    assert [items(each) for each in recommender.recommend_many([session, session])] == [items(found)] * 2
+
+
+@pytest.mark.parametrize("sessions", [[["plain"], ["item-03"]], [{"events": ["plain"]}], [[("plain", "click")]]])
+def test_several_sessions_in_place_of_one_are_a_clear_error(sessions: Any, recommender: Recommender) -> None:
+    with pytest.raises(DataError, match=r"the session, event 1 .*recommend_many takes several sessions"):
+        recommender.recommend(sessions)
+
+
+@pytest.mark.parametrize("session", ["plain", {"events": ["plain"]}, 7])
+def test_one_session_in_place_of_several_is_a_clear_error(session: Any, recommender: Recommender) -> None:
+    with pytest.raises(DataError, match="recommend_many takes a list of sessions, and recommend one; found "):
+        recommender.recommend_many(session)
+    with pytest.raises(DataError, match="session 1 should be a list of events"):
+        recommender.recommend_many(["plain", "item-03"])
 
 
 def test_attributes_are_given_by_relation(recommender: Recommender) -> None:
@@ -223,4 +247,5 @@ def test_loading_again_gives_the_same_lists(recommender: Recommender, shop: Prep
     bundle = recommender.bundle
     save_bundle(tmp_path / "b", bundle.model, name="mkm-sr", config=bundle.config, dataset=shop, metrics={})
     again = Recommender(load_bundle(tmp_path / "b"))
-    assert again.recommend(external_sessions(shop, 5)) == recommender.recommend(external_sessions(shop, 5))
+    sessions = external_sessions(shop, 5)
+    assert again.recommend_many(sessions) == recommender.recommend_many(sessions)

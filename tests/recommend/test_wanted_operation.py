@@ -76,7 +76,7 @@ def test_a_recommender_is_asked_by_name(operation: str, recommender: Recommender
     found = recommender.recommend(session, k=3, operation=operation)
     expected = f"item-{4 + STEP[operation]}"
     assert found.items[0].item == expected
-    assert recommender.recommend([session, session], k=3, operation=operation)[1].items[0].item == expected
+    assert recommender.recommend_many([session, session], k=3, operation=operation)[1].items[0].item == expected
     (why,) = recommender.explain(session, [expected], operation=operation)
     assert why.score == pytest.approx(found.items[0].score, abs=1e-4)
 

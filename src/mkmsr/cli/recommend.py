@@ -78,7 +78,7 @@ def recommend(
             out.note(f"{filtering.facts}: {remark}")
         row, is_told = 0, False
         for number, lines in enumerate(_batches(session)):
-            found = recommender.recommend(lines, k=k, exclude=exclude, filters=filters, operation=operation)
+            found = recommender.recommend_many(lines, k=k, exclude=exclude, filters=filters, operation=operation)
             for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
                 known = explain and ranked.ranked_by == "model"
                 listed = [each.item for each in ranked.items]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Literal, cast, overload
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +35,6 @@ from mkmsr.recommend.session_input import (
     ReadSession,
     Session,
     as_batch,
-    is_many,
     read_session,
     wanted_operation,
 )
@@ -117,8 +116,7 @@ class Recommender:
         """How many events of a session the model looks at."""
         return self.bundle.max_session_events - 1
 
-    @overload  # an empty list fits both: it is one session without events
-    def recommend(  # type: ignore[overload-overlap]
+    def recommend(
         self,
         session: Session,
         k: int = 20,
@@ -126,51 +124,61 @@ class Recommender:
         *,
         filters: Filters = NO_FILTERS,
         operation: str | None = None,
-    ) -> Recommendations: ...
-    @overload
-    def recommend(
-        self,
-        session: Sequence[Session],
-        k: int = 20,
-        exclude: Iterable[str] = (),
-        *,
-        filters: Filters = NO_FILTERS,
-        operation: str | None = None,
-    ) -> list[Recommendations]: ...
-
-    def recommend(
-        self,
-        session: Session | Sequence[Session],
-        k: int = 20,
-        exclude: Iterable[str] = (),
-        *,
-        filters: Filters = NO_FILTERS,
-        operation: str | None = None,
-    ) -> Recommendations | list[Recommendations]:
-        """The items most likely to come next, for one session or for each of many.
+    ) -> Recommendations:
+        """Return the items most likely to come next in one session.
 
         Args:
-            session: Events, oldest first; or a list of sessions, each a list of events or {"events": [...]}, which may
-                hold the events of the visitor's earlier sessions under "earlier". An event is an item id, an (item,
-                operation) tuple, or {"item": ..., "operation": ...}: lists hold events or sessions, tuples are events.
+            session: Events, oldest first; or {"events": [...]}, which may hold the events of the visitor's earlier
+                sessions under "earlier". An event is an item id, an (item, operation) pair, or {"item": ...,
+                "operation": ...}; a pair may be a list, as JSON writes it.
             k: How many items; fewer come back where fewer are left.
             exclude: Item ids that must not be recommended; unknown ones change nothing.
-            filters: What else the lists may hold.
+            filters: What else the list may hold.
             operation: Operation that the next event is to have, as in "what will be ordered next"; None is any.
 
         Raises:
             ConfigError: k is below 1, `exclude` is a single text, a filter names what is not known, or the model takes
                 no wanted operation.
             UnknownIdError: There is no such operation.
-            DataError: A session or an event is of another form.
+            DataError: The session or an event is of another form.
             EvaluationError: The model gave scores that are not numbers.
         """
+        return self._lists({"the session": session}, k, exclude, filters, operation)[0]
+
+    def recommend_many(
+        self,
+        sessions: Iterable[Session],
+        k: int = 20,
+        exclude: Iterable[str] = (),
+        *,
+        filters: Filters = NO_FILTERS,
+        operation: str | None = None,
+    ) -> list[Recommendations]:
+        """Return what `recommend` returns, for each of many sessions at once.
+
+        Args:
+            sessions: Sessions, each as `recommend` takes it.
+            k: How many items a session.
+            exclude: Item ids that must not be recommended to any of them.
+            filters: What else the lists may hold.
+            operation: Operation that the next events are to have.
+
+        Raises:
+            DataError: `sessions` is a single session, or one of them is of another form.
+            ConfigError: As in `recommend`; likewise the other errors.
+        """
+        if isinstance(sessions, str | bytes | Mapping) or not isinstance(sessions, Iterable):
+            raise DataError(f"recommend_many takes a list of sessions, and recommend one; found {sessions!r:.100}")
+        named = {f"session {row}": each for row, each in enumerate(sessions, start=1)}
+        return self._lists(named, k, exclude, filters, operation)
+
+    def _lists(
+        self, sessions: Mapping[str, Session], k: int, exclude: Iterable[str], filters: Filters, operation: str | None
+    ) -> list[Recommendations]:
         if k < 1:
             raise ConfigError(f"must be at least 1, found {k}", key="k")
-        many = is_many(session)
-        sessions = cast(Sequence[Session], session) if many else [cast(Session, session)]
         (bundle, score), facts = self._serving, self._facts
-        read = [read_session(bundle, each, row) for row, each in enumerate(sessions)]
+        read = [read_session(bundle, session, name) for name, session in sessions.items()]
         filters = replace(filters, exclude=[*filters.exclude, *item_ids(exclude, "exclude")])
         forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, facts)).to(self.device)
         caps = capped_values(bundle, filters, facts)
@@ -190,7 +198,7 @@ class Recommender:
                 lists = best_columns(scores_BV, k, caps)
                 for row, columns, scores_V in zip(places, lists, scores_BV.cpu(), strict=True):
                     found[row] = _named(bundle, columns, scores_V, read[row])
-        return found if many else found[0]
+        return found
 
     def ranker(self, k: int = 20, *, filters: Filters = NO_FILTERS, operation: str | None = None) -> BatchRanker:
         """What `recommend` does, for sessions that are indexes of the catalogue as it is now, see `recommend.bulk`.
@@ -220,7 +228,7 @@ class Recommender:
             DataError: No event of the session is of a known item, or it has another form.
         """
         bundle = self.bundle
-        read = read_session(bundle, session, 0)
+        read = read_session(bundle, session, "the session")
         if not read.items:
             raise DataError("no event of the session is of a known item: its list goes by popularity alone")
         batch = as_batch([read], wanted_operation(bundle, operation)).to(self.device)

@@ -19,13 +19,12 @@ __all__ = [
     "Session",
     "as_batch",
     "default_operation",
-    "is_many",
     "read_session",
     "wanted_operation",
 ]
 
-Event: TypeAlias = "str | int | tuple[str | int, str | None] | Mapping[str, Any]"
-"""An item id; an (item id, operation) tuple; or a mapping with "item" and perhaps "operation"."""
+Event: TypeAlias = "str | int | Sequence[str | int | None] | Mapping[str, Any]"
+"""An item id; an (item id, operation) pair; or a mapping with "item" and perhaps "operation"."""
 
 Session: TypeAlias = "Sequence[Event] | Mapping[str, Any]"
 """Events, oldest first; or a mapping that holds them under "events", and perhaps those of the visitor's earlier
@@ -56,26 +55,26 @@ def default_operation(bundle: ModelBundle) -> int:
     return int(bundle.operation_counts[1:].argmax()) + 1
 
 
-def read_session(bundle: ModelBundle, session: Session, row: int) -> ReadSession:
+def read_session(bundle: ModelBundle, session: Session, name: str) -> ReadSession:
     """A session as indexes: unknown items skipped, unknown operations replaced, the newest events kept.
 
     Args:
         bundle: The model with its vocabularies.
         session: The session.
-        row: Its place in the call, for messages.
+        name: What messages call it: "the session" or "session 3".
 
     Raises:
         DataError: The session or one of its events is of another form.
     """
-    items, operations, skipped, replaced = _indexes(bundle, _events(session, row), f"session {row}, event")
+    items, operations, skipped, replaced = _indexes(bundle, _events(session, name), f"{name}, event")
     newest = bundle.max_session_events - 1
     read = ReadSession(items[-newest:], operations[-newest:], skipped, replaced)
     if not isinstance(session, Mapping) or "earlier" not in session:
         return read
     before = session["earlier"]
     if isinstance(before, str | bytes | Mapping) or not isinstance(before, Sequence):
-        raise DataError(f"session {row} should have a list of events under 'earlier'; found {before!r:.100}")
-    touched, how, _, _ = _indexes(bundle, before, f"session {row}, earlier event")
+        raise DataError(f"{name} should have a list of events under 'earlier'; found {before!r:.100}")
+    touched, how, _, _ = _indexes(bundle, before, f"{name}, earlier event")
     distinct: dict[int, int] = {}
     for item, operation in zip(reversed(touched), reversed(how), strict=True):
         distinct.setdefault(item, operation)
@@ -124,18 +123,10 @@ def as_batch(sessions: Sequence[ReadSession], wanted: int | None) -> SessionBatc
     return batch if wanted is None else replace(batch, wanted=torch.full((len(batch),), wanted))
 
 
-def is_many(session: object) -> bool:
-    """Whether this is a list of sessions: its first entry is a list, or a mapping that holds events."""
-    if not isinstance(session, Sequence) or isinstance(session, str) or not session:
-        return False
-    first = session[0]
-    return isinstance(first, list) or (isinstance(first, Mapping) and "events" in first)
-
-
-def _events(session: Session, row: int) -> Sequence[Event]:
+def _events(session: Session, name: str) -> Sequence[Event]:
     events: object = session["events"] if isinstance(session, Mapping) and "events" in session else session
     if isinstance(events, str | bytes | Mapping) or not isinstance(events, Sequence):
-        raise DataError(f"session {row} should be a list of events, or have one under 'events'; found {session!r:.100}")
+        raise DataError(f"{name} should be a list of events, or have one under 'events'; found {session!r:.100}")
     return events
 
 
@@ -144,11 +135,11 @@ def _item_and_operation(event: Event, where: str) -> tuple[str, str | None]:
     operation: object = None
     if isinstance(event, Mapping):
         item, operation = event.get("item"), event.get("operation")
-    elif isinstance(event, tuple) and len(event) == 2:
+    elif isinstance(event, list | tuple) and len(event) == 2:
         item, operation = event
     if isinstance(item, bool) or not isinstance(item, str | int):
         raise DataError(
-            f"{where} should be an item id, an (item, operation) tuple or "
-            f'{{"item": ..., "operation": ...}}; found {event!r:.100}'
+            f"{where} should be an item id, an (item, operation) pair or "
+            f'{{"item": ..., "operation": ...}}; found {event!r:.100} (recommend_many takes several sessions)'
         )
     return str(item), None if operation is None else str(operation)

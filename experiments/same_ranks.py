@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help=f"keep the digests there, for example {BASELINE}")
     given = parser.parse_args()
 
-    from mkmsr.models import MODELS
+    from mkmsr.models.registry import MODELS
     from mkmsr.runtime.environment import environment
 
     processor = environment()["cpu"]

@@ -12,7 +12,7 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.models import ModelSizes, TrainingData
+from mkmsr.models.base import ModelSizes, TrainingData
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

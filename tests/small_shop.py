@@ -10,7 +10,8 @@ from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.models import ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
+from mkmsr.models.registry import model_entry
 
 ITEMS = ["plain", "two words", 'quo"ted', "コーヒー", "咖啡 <b>", "[bold]", *(f"item-{n:02d}" for n in range(30))]
 OPERATIONS = ["click", "cart", "order"]

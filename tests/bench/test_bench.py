@@ -21,7 +21,7 @@ from mkmsr.bench.training import time_training
 from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
-from mkmsr.models import model_entry
+from mkmsr.models.registry import model_entry
 from mkmsr.training import TrainingConfig
 from mkmsr.training.config import OptimiserConfig
 

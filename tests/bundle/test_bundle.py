@@ -19,7 +19,7 @@ from mkmsr.bundle.model_bundle import load_bundle, save_bundle
 from mkmsr.data.batching import session_batches
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import BundleError, MkmsrError
-from mkmsr.models import MODELS
+from mkmsr.models.registry import MODELS
 
 FILES = (
     "bundle.json",

@@ -23,7 +23,7 @@ from mkmsr.errors import ConfigError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import paired_differences
-from mkmsr.models import SessionModel, TrainingData
+from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runs.experiment import ExperimentConfig, new_model, run_experiment
 
 NETWORKS = ("compass", "mkm-sr", "m-gru-sr", "embsr", "rib")

@@ -11,7 +11,7 @@ import torch
 from mkmsr.data.batching import EarlierBatch, SessionBatch, collate, collate_triples, epoch_order, session_batches
 from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import DataError
-from mkmsr.models import TrainingData
+from mkmsr.models.base import TrainingData
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.showcase import showcase
-from mkmsr.models import ModelSizes, SessionModel, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel
+from mkmsr.models.registry import model_entry
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.metrics import conservative_ranks
-from mkmsr.models import ModelSizes, SessionModel, model_entry
-from mkmsr.models.base import mask_padding
+from mkmsr.models.base import ModelSizes, SessionModel, mask_padding
+from mkmsr.models.registry import model_entry
 
 
 class LastItem(SessionModel):

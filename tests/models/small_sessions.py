@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.models import ModelSizes, SessionModel, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel
+from mkmsr.models.registry import model_entry
 
 SIZES = ModelSizes(num_items=9, num_operations=3)
 DIM = 6

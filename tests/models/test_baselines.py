@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.models import ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
+from mkmsr.models.registry import model_entry
 
 SEQUENCES = [([3, 1, 3, 2], [1, 1, 2, 1]), ([7], [1]), ([5, 5, 5, 6], [1, 2, 3, 1])]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mkmsr.errors import ConfigError
-from mkmsr.models import model_entry
 from mkmsr.models.gru4rec import GRU4Rec
+from mkmsr.models.registry import model_entry
 from tests.models.small_sessions import SEQUENCES, array, scores_of, small_model
 from tests.oracles import gru
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mkmsr.models import MODELS
 from mkmsr.models.base import FactorisedModel
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.registry import MODELS
 from tests.models.small_sessions import small_batch, small_model
 
 NETWORKS = [name for name, entry in MODELS.items() if issubclass(entry.config, ItemNetworkConfig)]

@@ -11,7 +11,8 @@ from mkmsr.data import planted
 from mkmsr.data.batching import session_batches
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.evaluation.evaluator import evaluate
-from mkmsr.models import ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
+from mkmsr.models.registry import model_entry
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit
 

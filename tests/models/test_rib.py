@@ -11,7 +11,8 @@ import torch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.errors import ConfigError
-from mkmsr.models import ModelSizes, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.registry import model_entry
 from mkmsr.models.rib import RIB
 from tests.conftest import session_table
 from tests.models.small_sessions import SEQUENCES, array, scores_of, small_model

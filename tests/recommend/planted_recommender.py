@@ -11,7 +11,8 @@ import torch
 from mkmsr.bundle.model_bundle import save_bundle
 from mkmsr.data import planted
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.models import ModelSizes, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.registry import model_entry
 from mkmsr.recommend import Recommender
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit

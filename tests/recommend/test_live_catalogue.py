@@ -12,7 +12,7 @@ from small_shop import fitted, small_shop
 
 from mkmsr.bundle.model_bundle import load_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
-from mkmsr.models import TrainingData
+from mkmsr.models.base import TrainingData
 from mkmsr.recommend import Filters, Recommender, parse_condition
 
 NEW = "fresh off the truck"

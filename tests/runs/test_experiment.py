@@ -19,7 +19,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError, EvaluationError, TrainingError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.models import MODELS
+from mkmsr.models.registry import MODELS
 from mkmsr.reports.run_folder import read_run_folder
 from mkmsr.runs.experiment import ExperimentConfig, run_experiment
 from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, TrainingEstimate, read_history

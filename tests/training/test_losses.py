@@ -14,7 +14,7 @@ from mkmsr.config import validate
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
 from mkmsr.layers.softmax import blockwise_target_log_softmax, target_log_softmax
-from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, mask_padding
+from mkmsr.models.base import FactorisedModel, ModelSizes, Negatives, SessionModel, mask_padding
 from mkmsr.training.config import LossConfig
 from mkmsr.training.losses import (
     binary_cross_entropy,
@@ -72,6 +72,10 @@ class TinyModel(FactorisedModel):
     def catalogue(self) -> Tensor:
         return self.outputs.weight
 
+    @property
+    def has_knowledge_task(self) -> bool:
+        return True
+
     def triple_distances(self, triples: TripleBatch) -> Tensor:
         return (triples.items + 10 * triples.attributes).double()
 
@@ -79,6 +83,9 @@ class TinyModel(FactorisedModel):
 class LikelihoodModel(TinyModel):
     def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor:
         return -torch.arange(len(batch), dtype=torch.float64)
+
+    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor:
+        return self.log_likelihood(batch)
 
 
 def test_factorised_cross_entropy_equals_torch_on_the_masked_scores() -> None:

@@ -16,7 +16,7 @@ from mkmsr.bench.subject import build_model, training_data
 from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.models import TrainingData
+from mkmsr.models.base import TrainingData
 from mkmsr.runtime.environment import environment, peak_mib
 from mkmsr.training import TrainingConfig, fit
 from mkmsr.training.optimisation import build_optimiser, take_step

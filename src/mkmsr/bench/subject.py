@@ -9,7 +9,8 @@ import torch
 
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.models import ModelSizes, SessionModel, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
+from mkmsr.models.registry import model_entry
 from mkmsr.training import fitting_data
 
 __all__ = ["build_model", "training_data"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mkmsr.config import to_toml
-from mkmsr.models import ModelEntry
+from mkmsr.models.entry import ModelEntry
 
 __all__ = ["model_card"]
 

@@ -19,7 +19,9 @@ from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError
-from mkmsr.models import ModelSizes, SessionModel, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel
+from mkmsr.models.capabilities import TakesOver
+from mkmsr.models.registry import model_entry
 
 __all__ = ["Continuation", "carry_over"]
 
@@ -90,7 +92,8 @@ def carry_over(
                 fresh.append(name)
             else:
                 _take_over(name, parameter, old[name], axes[name], rows, earlier.model.sizes)
-    model.take_over(earlier.model, rows["items"])
+    if isinstance(model, TakesOver):
+        model.take_over(earlier.model, rows["items"])
     shares = {
         name: (int((rows[name] > 0).sum()), len(rows[name]) - 1) for name in ("items", "operations", "attributes")
     }

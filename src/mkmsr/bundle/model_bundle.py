@@ -48,8 +48,9 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, DataError, MkmsrError
-from mkmsr.models import model_entry
-from mkmsr.models.base import ChecksBuffers, ModelSizes, SessionModel
+from mkmsr.models.base import ModelSizes, SessionModel
+from mkmsr.models.capabilities import ChecksBuffers
+from mkmsr.models.registry import model_entry
 from mkmsr.runtime.files import atomic_folder, may_replace
 
 __all__ = ["ModelBundle", "load_bundle", "resave_bundle", "save_bundle"]

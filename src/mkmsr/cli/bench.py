@@ -220,7 +220,7 @@ def _list(*, common: Common = COMMON) -> None:
 
 def _usual(model: str) -> list[str]:
     """The benchmarks' model settings, as far as this model has them and its name does not fix them."""
-    from mkmsr.models import model_entry
+    from mkmsr.models.registry import model_entry
 
     entry = model_entry(model)
     fixed = dict(entry.preset)

@@ -12,8 +12,8 @@ from rich.progress import Progress, TaskID
 from mkmsr.cli.progress import duration
 
 if TYPE_CHECKING:
+    from mkmsr.models.entry import Value
     from mkmsr.runs.jobs import Job, JobOutcome
-    from mkmsr.runs.search_spaces import Value
     from mkmsr.runs.study import TrialRecord
     from mkmsr.training import EpochRecord
 

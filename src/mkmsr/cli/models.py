@@ -9,7 +9,7 @@ __all__ = ["models"]
 
 def models(*, common: Common = COMMON) -> None:
     """List every model: name, one line, source."""
-    from mkmsr.models import MODELS
+    from mkmsr.models.registry import MODELS
 
     with terminal(common) as out:
         out.document(

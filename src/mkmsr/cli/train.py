@@ -30,7 +30,7 @@ def known_model(_type: Any, name: str | None) -> None:
     Raises:
         ValueError: There is no such model.
     """
-    from mkmsr.models import MODELS
+    from mkmsr.models.registry import MODELS
 
     if name is not None and name not in MODELS:
         raise ValueError(f"no model {name!r}{nearest(name, MODELS) or ';'} `mkmsr models` lists them")

@@ -17,7 +17,7 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.evaluator import rank_examples
-from mkmsr.models import SessionModel
+from mkmsr.models.base import SessionModel
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
 __all__ = ["rank_in_processes"]

@@ -16,7 +16,8 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.block_ranks import BlockRanker
 from mkmsr.evaluation.metrics import conservative_ranks
-from mkmsr.models import FactorisedModel, SessionModel
+from mkmsr.models.base import FactorisedModel, SessionModel
+from mkmsr.models.capabilities import is_factorised
 
 __all__ = ["Ranked", "evaluating", "largest_batch", "ranker", "scoring"]
 
@@ -84,7 +85,7 @@ def scoring(model: Ranked) -> Iterator[tuple[Callable[[SessionBatch], Tensor], t
 
 
 def _ranks_in_blocks(model: Ranked) -> TypeGuard[FactorisedModel]:
-    return isinstance(model, FactorisedModel) and model.is_factorised and _device(model).type == "cpu"
+    return is_factorised(model) and _device(model).type == "cpu"
 
 
 def _device(model: Ranked) -> torch.device:

@@ -18,7 +18,7 @@ from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
 from mkmsr.data.statistics import statistics
 from mkmsr.evaluation.ranking import scoring
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.models import SessionModel
+from mkmsr.models.base import SessionModel
 
 __all__ = ["showcase"]
 

@@ -7,21 +7,19 @@ format saves every model and one protocol evaluates them. Dimension letters: B s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.data.batching import SessionBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.products import product
 
 __all__ = [
-    "ChecksBuffers",
     "FactorisedModel",
     "ModelSizes",
     "Negatives",
@@ -78,14 +76,6 @@ class Negatives:
         return Negatives(self.items.to(device), self.log_counts.to(device))
 
 
-@runtime_checkable
-class ChecksBuffers(Protocol):
-    """A part of a model whose buffers say where others are read, so that those of a file are not to be trusted."""
-
-    def check_buffers(self) -> None:
-        """Make sure that they fit each other; a `DataError` says what does not."""
-
-
 class SessionModel(nn.Module):
     """Base of all models.
 
@@ -108,66 +98,6 @@ class SessionModel(nn.Module):
     def observe(self, training: TrainingData) -> None:
         """Take in what the model reads off the training log directly (counts, neighbours, item attributes)."""
 
-    def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor | None:
-        """Log probability of each target, for a model that is no softmax over `score`, such as a mixture. Shape [B].
-
-        Training then minimises its negative mean; None leaves the loss to the training settings. With `block`, the
-        catalogue is worked through so many items at a time.
-        """
-        return None
-
-    def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor | None:
-        """The same, estimated from the targets and a sample of the catalogue. Shape [B]."""
-        return None
-
-    def item_tables(self) -> list[nn.Embedding]:
-        """Tables with a row for each item, of which a step with a sampled loss touches few."""
-        tables = (each for each in self.modules() if isinstance(each, nn.Embedding))
-        return [each for each in tables if each.num_embeddings == self.sizes.num_items + 1]
-
-    def append_items(self, count: int, triples: Tensor) -> None:
-        """Place items that training did not see behind the catalogue, by what is known about them.
-
-        Only where `places_new_items`. An item without a triple comes last in every list.
-
-        Args:
-            count: How many; they get the indexes from V on.
-            triples: Item, relation and attribute (1..A) indexes. Shape [T, 3].
-        """
-        raise NotImplementedError
-
-    def take_over(self, earlier: SessionModel, items: Tensor) -> None:
-        """Told once its weights come from an earlier model: each item's row there, 0 where it is new. Shape [V]."""
-
-    @property
-    def fitted_apart(self) -> Sequence[SessionModel]:
-        """The models that are fitted one after the other, each by itself: for all but an ensemble, this one."""
-        return [self]
-
-    @property
-    def answers_wanted(self) -> bool:
-        """Whether scores depend on `SessionBatch.wanted`."""
-        return False
-
-    @property
-    def places_new_items(self) -> bool:
-        """Whether `append_items` can be called."""
-        return False
-
-    def triple_distances(self, triples: TripleBatch) -> Tensor | None:
-        """Implausibility of triples for the knowledge task, or None if the model has no such task. Shape [T]."""
-        return None
-
-    @property
-    def has_knowledge_task(self) -> bool:
-        """Whether `triple_distances` gives distances."""
-        return False
-
-    @property
-    def is_factorised(self) -> bool:
-        """Whether the score is an inner product of `queries` and `catalogue`, see `FactorisedModel`."""
-        return False
-
     @property
     def is_trainable(self) -> bool:
         """Whether there is anything to train by gradients."""
@@ -182,6 +112,7 @@ class FactorisedModel(SessionModel):
 
     @property
     def is_factorised(self) -> bool:
+        """Whether that is so with these settings."""
         return True
 
     def queries(self, batch: SessionBatch) -> Tensor:

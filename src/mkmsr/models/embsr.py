@@ -21,9 +21,10 @@ from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes
-from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.entry import ModelEntry
+from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["EMBSR", "EMBSRConfig"]
+__all__ = ["EMBSR", "ENTRY", "EMBSRConfig"]
 
 
 class EMBSRConfig(ItemNetworkConfig):
@@ -146,3 +147,13 @@ def find_visits(batch: SessionBatch) -> Visits:
     row = batch.rows[first]
     source = (row[1:] == row[:-1]).nonzero()[:, 0]
     return Visits(begins.cumsum(0) - 1, offsets, offsets[1:] - 1, source)
+
+
+ENTRY = ModelEntry(
+    config=EMBSRConfig,
+    model=EMBSR,
+    summary="items, operations and relations between operations: graph network and attention",
+    source="after Yuan et al., ICDE 2022",
+    training=ITEM_NETWORK_TRAINING,
+    space=ITEM_NETWORK_SPACE,
+)

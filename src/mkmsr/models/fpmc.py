@@ -15,8 +15,9 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_mean
 from mkmsr.models.base import FactorisedModel, ModelSizes
+from mkmsr.models.entry import SAMPLED_LOSSES, Choice, ModelEntry, Range, one_cycle
 
-__all__ = ["FPMC", "FPMCConfig"]
+__all__ = ["ENTRY", "FPMC", "FPMCConfig"]
 
 
 class FPMCConfig(StrictModel):
@@ -66,3 +67,20 @@ class FPMC(FactorisedModel):
 
     def item_vectors(self, items: Tensor) -> Tensor:
         return table_rows(self.next_items, items)
+
+
+ENTRY = ModelEntry(
+    config=FPMCConfig,
+    model=FPMC,
+    summary="factorised Markov chain from the newest item, BPR",
+    source="Rendle et al., WWW 2010",
+    training={"loss.session": "bpr", **one_cycle(20, 0.01)},
+    space={
+        **SAMPLED_LOSSES,
+        "training.loss.session": Choice(("bpr", "sampled-cross-entropy", "cross-entropy")),
+        "training.optimiser.learning_rate": Range(2e-3, 5e-2),
+        "training.optimiser.weight_decay": Choice((0.0, 1e-4, 1e-2)),
+        "model.basket": Choice(("last", "prefix")),
+        "model.spread": Choice((0.01, 0.03, 0.1)),
+    },
+)

@@ -14,9 +14,10 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes
-from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.entry import SAMPLED_LOSSES, Choice, ModelEntry, Range, one_cycle
+from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["GRU4Rec", "GRU4RecConfig", "WellMadeGRU4RecConfig"]
+__all__ = ["BPR_ENTRY", "CROSS_ENTROPY_ENTRY", "WELL_MADE_ENTRY", "GRU4Rec", "GRU4RecConfig", "WellMadeGRU4RecConfig"]
 
 
 class GRU4RecConfig(ItemNetworkConfig):
@@ -69,3 +70,48 @@ class GRU4Rec(ItemNetwork):
 
     def output_table(self) -> Tensor:
         return self.items.weight if self.config.tied else self.outputs.weight
+
+
+BPR_ENTRY = ModelEntry(
+    config=GRU4RecConfig,
+    model=GRU4Rec,
+    summary="a GRU over items, BPR, as the paper compares it",
+    source="Hidasi et al., ICLR 2016",
+    preset={"tied": False},
+    training={"loss.session": "bpr", "shuffle": "sessions", **one_cycle(20, 0.005)},
+    space={**ITEM_NETWORK_SPACE, **SAMPLED_LOSSES},
+)
+CROSS_ENTROPY_ENTRY = ModelEntry(
+    config=GRU4RecConfig,
+    model=GRU4Rec,
+    summary="a GRU over items, cross-entropy, as the paper compares it",
+    source="Hidasi et al., ICLR 2016",
+    preset={"tied": False},
+    training=ITEM_NETWORK_TRAINING,
+    space=ITEM_NETWORK_SPACE,
+)
+WELL_MADE_ENTRY = ModelEntry(
+    config=WellMadeGRU4RecConfig,
+    model=GRU4Rec,
+    summary="a GRU over items, well made: tied vectors, BPR-max against a sample, Adagrad, whole sessions in a batch",
+    source="Hidasi and Karatzoglou, CIKM 2018",
+    preset={"tied": True},
+    training={
+        "loss.session": "bpr-max",
+        "loss.negatives.number": 1024,
+        "optimiser.name": "adagrad",
+        "optimiser.learning_rate": 0.05,
+        "optimiser.touched_rows": True,
+        "batch_size": 256,
+        "shuffle": "sessions",
+    },
+    space={
+        **SAMPLED_LOSSES,
+        "training.loss.session": Choice(("sampled-cross-entropy", "bpr-max")),
+        "training.loss.score_penalty": Range(0.1, 10.0),
+        "training.optimiser.learning_rate": Range(1e-2, 0.3),
+        "training.batch_size": Choice((64, 128, 256)),
+        "model.dropout": Choice((0.0, 0.25, 0.5)),
+        "model.session_dropout": Choice((0.0, 0.25, 0.5)),
+    },
+)

@@ -18,8 +18,9 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.dropout import dropout
 from mkmsr.layers.rows import table_rows, unit_rows
 from mkmsr.models.base import FactorisedModel, ModelSizes
+from mkmsr.models.entry import Choice, Range, SearchSpace, one_cycle
 
-__all__ = ["ItemNetwork", "ItemNetworkConfig"]
+__all__ = ["ITEM_NETWORK_SPACE", "ITEM_NETWORK_TRAINING", "ItemNetwork", "ItemNetworkConfig"]
 
 
 class ItemNetworkConfig(StrictModel):
@@ -106,3 +107,17 @@ class ItemNetwork(FactorisedModel):
     def matched(self, vectors: Tensor) -> Tensor:
         """Item vectors as the score takes them: with "cosine", of length 1."""
         return unit_rows(vectors) if self.network_config.scorer == "cosine" else vectors
+
+
+ITEM_NETWORK_SPACE: SearchSpace = {
+    "training.optimiser.learning_rate": Range(4e-3, 1.6e-2),
+    "model.scorer": Choice(("dot", "cosine")),
+    "model.scale": Choice((12.0, 16.0, 20.0)),
+    "model.dropout": Choice((0.0, 0.25, 0.5)),
+    "model.session_dropout": Choice((0.0, 0.25, 0.5)),
+    "model.bias_start": Choice(("zero", "uniform")),
+}
+"""What `mkmsr tune` tries for every item network."""
+
+ITEM_NETWORK_TRAINING = {"shuffle": "sessions", **one_cycle(8, 0.005)}
+"""Whole sessions in a batch, whose states are computed once for all prefixes; few epochs, as many runs are needed."""

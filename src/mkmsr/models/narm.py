@@ -16,9 +16,10 @@ from mkmsr.data.session_graph import build_prefix_tree
 from mkmsr.layers.segments import segment_sum
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes
-from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.entry import ModelEntry
+from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["NARM", "NARMConfig"]
+__all__ = ["ENTRY", "NARM", "NARMConfig"]
 
 
 class NARMConfig(ItemNetworkConfig):
@@ -66,3 +67,13 @@ class NARM(ItemNetwork):
         local_BD = segment_sum(alpha_P[:, None] * h_PD, batch.rows, len(batch))
         s_BD: Tensor = self.bilinear(self.drop_session(torch.cat([last_BD, local_BD], dim=1)))
         return s_BD
+
+
+ENTRY = ModelEntry(
+    config=NARMConfig,
+    model=NARM,
+    summary="a GRU and attention over its states",
+    source="Li et al., CIKM 2017",
+    training=ITEM_NETWORK_TRAINING,
+    space=ITEM_NETWORK_SPACE,
+)

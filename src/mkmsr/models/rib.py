@@ -20,9 +20,10 @@ from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
-from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.entry import Choice, ModelEntry
+from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["RIB", "RIBConfig"]
+__all__ = ["ENTRY", "RIB", "RIBConfig"]
 
 
 class RIBConfig(ItemNetworkConfig):
@@ -123,3 +124,13 @@ class RIB(ItemNetwork):
             workers=1,
         ).wv
         return torch.tensor(learnt.index_to_key), torch.from_numpy(learnt.vectors)
+
+
+ENTRY = ModelEntry(
+    config=RIBConfig,
+    model=RIB,
+    summary="Word2Vec of items and operations, a GRU, attention",
+    source="Zhou et al., WSDM 2018",
+    training=ITEM_NETWORK_TRAINING,
+    space={**ITEM_NETWORK_SPACE, "model.tied": Choice((False, True)), "model.window": Choice((3, 5, 10))},
+)

@@ -17,9 +17,10 @@ from mkmsr.data.session_graph import PrefixTree, build_prefix_tree
 from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.causal_transformer import CausalBlock, Places
-from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.entry import Choice, ModelEntry, one_cycle
+from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["SASRec", "SASRecConfig"]
+__all__ = ["ENTRY", "SASRec", "SASRecConfig"]
 
 
 class SASRecConfig(ItemNetworkConfig):
@@ -112,3 +113,13 @@ def longest_sequences(tree: PrefixTree, batch: SessionBatch) -> tuple[Tensor, Te
         0, tree.alias[events], torch.arange(len(events), device=events.device), "amin"
     )
     return events, event_of_node[node_of_prefix]
+
+
+ENTRY = ModelEntry(
+    config=SASRecConfig,
+    model=SASRec,
+    summary="a causal transformer over items, full cross-entropy",
+    source="Kang and McAuley, ICDM 2018",
+    training={"shuffle": "sessions", **one_cycle(10, 0.003)},
+    space={**ITEM_NETWORK_SPACE, "model.blocks": Choice((1, 2, 3)), "model.heads": Choice((1, 2, 4))},
+)

@@ -15,9 +15,10 @@ from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.ggnn import GGNN
 from mkmsr.layers.rows import rows_and_table, table_rows
 from mkmsr.models.base import ModelSizes
-from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.entry import Choice, ModelEntry
+from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["SRGNN", "SRGNNConfig"]
+__all__ = ["ENTRY", "SRGNN", "SRGNNConfig"]
 
 
 class SRGNNConfig(ItemNetworkConfig):
@@ -60,3 +61,13 @@ class SRGNN(ItemNetwork):
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph.distinct)
         return self.scaled(self.session_vectors(batch, entering_UD)), self.matched(table_VD)
+
+
+ENTRY = ModelEntry(
+    config=SRGNNConfig,
+    model=SRGNN,
+    summary="a graph network over item transitions",
+    source="Wu et al., AAAI 2019",
+    training=ITEM_NETWORK_TRAINING,
+    space={**ITEM_NETWORK_SPACE, "model.steps": Choice((1, 2))},
+)

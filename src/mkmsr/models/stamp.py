@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.segments import segment_mean, segment_sum
 from mkmsr.models.base import ModelSizes
-from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
+from mkmsr.models.entry import ModelEntry
+from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["STAMP", "STAMPConfig"]
+__all__ = ["ENTRY", "STAMP", "STAMPConfig"]
 
 
 class STAMPConfig(ItemNetworkConfig):
@@ -59,3 +60,13 @@ class STAMP(ItemNetwork):
         memory_BD = segment_sum(a_P[:, None] * x_PD, batch.rows, len(batch))
         general_BD, current_BD = torch.tanh(self.general(memory_BD)), torch.tanh(self.current(last_BD))
         return self.drop_session(general_BD * current_BD)
+
+
+ENTRY = ModelEntry(
+    config=STAMPConfig,
+    model=STAMP,
+    summary="attention that favours the newest item",
+    source="Liu et al., KDD 2018",
+    training=ITEM_NETWORK_TRAINING,
+    space=ITEM_NETWORK_SPACE,
+)

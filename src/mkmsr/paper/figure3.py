@@ -11,7 +11,7 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import TrainingError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.models import SessionModel
+from mkmsr.models.base import SessionModel
 from mkmsr.paper.settings import Reproduction, check_distinct, data_title, experiment_settings
 from mkmsr.paper.strategy_curves import STRATEGIES, TEST_PREFIX, StrategyRuns, figure_3
 from mkmsr.runs.experiment import ExperimentConfig, new_model, validator

@@ -27,6 +27,7 @@ from torch import Tensor
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
+from mkmsr.models.capabilities import fitted_apart
 from mkmsr.models.compass.explore import explore_scores
 from mkmsr.models.compass.mixture import Mixture
 from mkmsr.models.compass.model import Compass
@@ -46,7 +47,7 @@ def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> l
         ConfigError: The model has no explanations.
     """
     with torch.inference_mode():
-        views = [_View(bundle, each, batch) for each in bundle.model.fitted_apart if isinstance(each, Compass)]
+        views = [_View(bundle, each, batch) for each in fitted_apart(bundle.model) if isinstance(each, Compass)]
         if not views:
             raise ConfigError(f"{bundle.name!r} cannot be explained; compass and compass-ensemble can", key="model")
         return [mean_explanation([view.explanation(item) for view in views]).worded() for item in items]

@@ -21,6 +21,7 @@ from mkmsr.data.buckets import bucket_of, number_in
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError
+from mkmsr.models.capabilities import GrowsCatalogue, places_new_items
 from mkmsr.recommend.filters import item_ids
 
 __all__ = ["Attributes", "CatalogueChange", "Values", "values_of", "with_items", "with_retired", "without_retired"]
@@ -57,7 +58,7 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
         ConfigError: The model knows items by their ids alone.
         DataError: An item is in the catalogue already, or its id or its attributes are of another form.
     """
-    if not bundle.model.places_new_items:
+    if not places_new_items(bundle.model):
         raise ConfigError(
             f"{bundle.name!r} as trained knows items by their ids alone and cannot place new ones; train a model that "
             "composes items of attributes, such as compass, on data with attributes",
@@ -83,6 +84,7 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
         bare += [] if found else [item]
     triples = np.array(rows, np.int64).reshape(-1, 3)
     model = copy.deepcopy(bundle.model)
+    assert isinstance(model, GrowsCatalogue)
     model.append_items(len(items), torch.from_numpy(triples))
     extended = replace(
         bundle,

@@ -12,6 +12,7 @@ from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.data.earlier_visits import MOST_EARLIER_ITEMS
 from mkmsr.errors import ConfigError, DataError
+from mkmsr.models.capabilities import answers_wanted
 
 __all__ = [
     "Event",
@@ -106,7 +107,7 @@ def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:
     """
     if operation is None:
         return None
-    if not bundle.model.answers_wanted:
+    if not answers_wanted(bundle.model):
         raise ConfigError(
             f"{bundle.name!r} as trained predicts the next event whatever its operation; train compass with "
             "model.target_operation=true",

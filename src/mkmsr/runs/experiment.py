@@ -33,7 +33,9 @@ from mkmsr.evaluation.evaluator import EvaluationListener, check_examples, evalu
 from mkmsr.evaluation.metrics import list_lengths
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.showcase import showcase
-from mkmsr.models import ModelEntry, ModelSizes, SessionModel, model_entry
+from mkmsr.models.base import ModelSizes, SessionModel
+from mkmsr.models.entry import ModelEntry
+from mkmsr.models.registry import model_entry
 from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.runtime.environment import peak_mib

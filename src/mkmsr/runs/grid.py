@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.models import ModelSizes
+from mkmsr.models.base import ModelSizes
 from mkmsr.runs.experiment import METRICS_FILE, ExperimentConfig, run_experiment
 from mkmsr.runs.jobs import Job, JobListener, JobOutcome, Reporter, run_jobs
 from mkmsr.training.checkpoint import remove_checkpoint

@@ -20,9 +20,10 @@ from typing import Any, Protocol
 from mkmsr.config import to_toml, validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
-from mkmsr.models import model_entry
+from mkmsr.models.capabilities import fitted_apart
+from mkmsr.models.entry import Choice, Range, SearchSpace, Value
+from mkmsr.models.registry import model_entry
 from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
-from mkmsr.runs.search_spaces import SPACES, Choice, Range, SearchSpace, Value
 from mkmsr.runs.study import Proposal, Study, TrialRecord
 from mkmsr.runtime.files import atomic_write
 from mkmsr.runtime.workers import Event, Line, Task, run_tasks
@@ -146,10 +147,11 @@ def tune(
 
 def search_space(start: ExperimentConfig, base: Mapping[str, Any]) -> SearchSpace:
     """What is searched for a model: its space without what is set already, and with the defaults among the values."""
-    fixed = {*_flat(base), *(f"model.{key}" for key, _ in model_entry(start.name).preset)}
+    entry = model_entry(start.name)
+    fixed = {*_flat(base), *(f"model.{key}" for key in entry.preset)}
     defaults = _flat(start.model_dump(mode="json"))
     space: dict[str, Choice | Range] = {}
-    for key, each in SPACES[start.name].items():
+    for key, each in entry.space.items():
         if key in fixed:
             continue
         default = defaults[key]
@@ -258,7 +260,7 @@ def _fit(
 ) -> FitResult:
     training = fitting_data(dataset)
     validation = validator(dataset, config.training.select)
-    model = new_model(dataset, config, seed).fitted_apart[0]  # Of an ensemble one network stands for all.
+    model = fitted_apart(new_model(dataset, config, seed))[0]  # Of an ensemble one network stands for all.
     return fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=listener)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mkmsr.errors import ConfigError
-from mkmsr.runs.search_spaces import Choice, Range, SearchSpace, Value
+from mkmsr.models.entry import Choice, Range, SearchSpace, Value
 
 if TYPE_CHECKING:
     import optuna

@@ -21,7 +21,8 @@ from mkmsr.layers.softmax import (
     row_blocks,
     target_log_softmax,
 )
-from mkmsr.models.base import FactorisedModel, SessionModel
+from mkmsr.models.base import SessionModel
+from mkmsr.models.capabilities import Likelihood, has_knowledge_task, is_factorised
 from mkmsr.training.config import SessionLoss
 
 __all__ = [
@@ -49,8 +50,8 @@ def session_loss(
         ConfigError: "bce" with a model that defines its own likelihood, or in blocks; `rounded` where a score is not
             an inner product alone.
     """
-    likelihood_B = model.log_likelihood(batch, block=block)
-    if rounded and not (likelihood_B is None and model.is_factorised):
+    likelihood_B = model.log_likelihood(batch, block=block) if isinstance(model, Likelihood) else None
+    if rounded and not (likelihood_B is None and is_factorised(model)):
         raise ConfigError(
             f"'bfloat16' is for models whose scores are inner products; {type(model).__name__} needs 'float32'",
             key="training.loss.products",
@@ -66,7 +67,7 @@ def session_loss(
         if block:
             raise ConfigError("'bce' needs all scores at once: leave out catalogue_block", key="training.loss.session")
         return binary_cross_entropy(model.score(batch), batch.targets)
-    if isinstance(model, FactorisedModel) and model.is_factorised:
+    if is_factorised(model):
         queries_BD, items_VD = model.both_sides(batch)
         if 0 < block < len(items_VD):
             return -blockwise_target_log_softmax(queries_BD, items_VD, batch.targets, block).mean()
@@ -89,14 +90,12 @@ def knowledge_loss(
     Raises:
         ConfigError: The model has no knowledge task.
     """
-    distances_T = model.triple_distances(triples)
-    if distances_T is None:
+    if not has_knowledge_task(model):
         raise ConfigError(f"{type(model).__name__} has no knowledge task", key="training.strategy")
+    distances_T = model.triple_distances(triples)
     if corrupted is None:
         return distances_T.mean()
-    corrupted_T = model.triple_distances(corrupted)
-    assert corrupted_T is not None
-    return F.relu(margin + distances_T - corrupted_T).mean()
+    return F.relu(margin + distances_T - model.triple_distances(corrupted)).mean()
 
 
 def binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:

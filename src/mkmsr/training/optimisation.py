@@ -20,7 +20,7 @@ from mkmsr.training.sampled_losses import is_sampled, sampled_session_loss
 from mkmsr.training.strategies import Step
 from mkmsr.training.together import add_up_gradients
 
-__all__ = ["StepLosses", "build_optimiser", "optimiser_tensors", "restore_optimiser", "take_step"]
+__all__ = ["StepLosses", "build_optimiser", "item_tables", "optimiser_tensors", "restore_optimiser", "take_step"]
 
 
 class StepLosses(NamedTuple):
@@ -33,7 +33,7 @@ class StepLosses(NamedTuple):
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
     """A new optimiser over all weights of a model that already stands on its device; see `touched_rows` for tables."""
     if isinstance(model, SessionModel):
-        for table in model.item_tables():
+        for table in item_tables(model):
             table.sparse = config.touched_rows
     parameters = [each for each in model.parameters() if each.requires_grad]
     # One pass over a weight and its moments instead of a dozen: 2.8 times faster over an item table on a CPU.
@@ -51,6 +51,12 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
         fused=is_fused,
         decoupled_weight_decay=config.name == "adamw",
     )
+
+
+def item_tables(model: SessionModel) -> list[nn.Embedding]:
+    """The tables with a row for each item, of which a step with a sampled loss touches few."""
+    tables = (each for each in model.modules() if isinstance(each, nn.Embedding))
+    return [each for each in tables if each.num_embeddings == model.sizes.num_items + 1]
 
 
 def take_step(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.models.capabilities import fitted_apart
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.listener import TrainingListener
@@ -45,7 +46,7 @@ def fit_parts(
         What the fit of the first network came to.
     """
     first: FitResult | None = None
-    parts = model.fitted_apart
+    parts = fitted_apart(model)
     for number, part in enumerate(parts, start=1):
         if len(parts) > 1:
             say(f"network {number} of {len(parts)}")

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
 from mkmsr.layers.softmax import row_blocks
-from mkmsr.models.base import FactorisedModel, Negatives, SessionModel
+from mkmsr.models.base import Negatives, SessionModel
+from mkmsr.models.capabilities import Likelihood, is_factorised
 
 __all__ = ["SampledLoss", "bpr", "bpr_max", "is_sampled", "sampled_cross_entropy", "sampled_session_loss"]
 
@@ -56,12 +57,10 @@ def sampled_session_loss(
     Raises:
         ConfigError: The model's scores are no inner products, so few of them cannot be had alone.
     """
-    if kind == "sampled-cross-entropy":
+    if kind == "sampled-cross-entropy" and isinstance(model, Likelihood):
         weighed = Negatives(negatives.items, correction * negatives.log_counts)
-        likelihood_B = model.sampled_log_likelihood(batch, weighed)
-        if likelihood_B is not None:
-            return -likelihood_B.mean()
-    if not isinstance(model, FactorisedModel) or not model.is_factorised:
+        return -model.sampled_log_likelihood(batch, weighed).mean()
+    if not is_factorised(model):
         raise ConfigError(
             f"{kind!r} needs scores that are inner products, which those of {type(model).__name__} are not here",
             key="training.loss.session",

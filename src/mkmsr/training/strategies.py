@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mkmsr.data.batching import SessionBatch, TripleBatch, collate, collate_triples, epoch_order
 from mkmsr.models.base import Negatives, SessionModel, TrainingData
+from mkmsr.models.capabilities import has_knowledge_task
 from mkmsr.runtime.process_group import Processes
 from mkmsr.training.config import StrategyName, TrainingConfig
 from mkmsr.training.corruption import TripleCorruptor
@@ -57,7 +58,7 @@ class Step:
 
 def effective_strategy(config: TrainingConfig, model: SessionModel, training: TrainingData) -> StrategyName:
     """The configured strategy, or "sessions" where there is no knowledge task, no triple or no weight on it."""
-    has_task = model.has_knowledge_task and len(training.knowledge) > 0 and config.loss.knowledge_weight > 0
+    has_task = has_knowledge_task(model) and len(training.knowledge) > 0 and config.loss.knowledge_weight > 0
     return config.strategy if has_task else "sessions"
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mkmsr.layers.columns import store_by_columns, store_by_rows
-from mkmsr.models.base import FactorisedModel, SessionModel
+from mkmsr.models.base import SessionModel
+from mkmsr.models.capabilities import is_factorised
 from mkmsr.training.config import TrainingConfig
 
 __all__ = ["catalogue_by_columns"]
@@ -38,7 +39,7 @@ def catalogue_by_columns(model: SessionModel, config: TrainingConfig, device: to
 
 def _scored_weight(model: SessionModel) -> Tensor | None:
     """The weight that is the catalogue, if one is."""
-    if not (isinstance(model, FactorisedModel) and model.is_factorised):
+    if not is_factorised(model):
         return None
     with torch.no_grad():
         catalogue_VD = model.catalogue()

@@ -14,9 +14,10 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError
-from mkmsr.models import ModelSizes, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.compass.earlier_finds import EarlierVisits
 from mkmsr.models.compass.model import Compass
+from mkmsr.models.registry import model_entry
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit
 

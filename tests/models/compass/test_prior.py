@@ -12,8 +12,9 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.models import ModelSizes, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.compass.model import Compass
+from mkmsr.models.registry import model_entry
 
 NOVELTY = 2.0
 

@@ -11,9 +11,10 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
-from mkmsr.models import ModelSizes, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbours import item_knn
 from mkmsr.models.neighbours.item_knn import ItemKNN
+from mkmsr.models.registry import model_entry
 
 NUM_ITEMS = 7
 PLAIN = {"remind": 0.0, "own_votes": 1.0, "tie_break": "none", "prefix_scale": 0.0, "neighbours": 100}

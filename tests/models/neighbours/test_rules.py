@@ -11,8 +11,9 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
-from mkmsr.models import ModelSizes, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbours.rules import SequentialRules
+from mkmsr.models.registry import model_entry
 
 NUM_ITEMS = 6
 PLAIN = {

@@ -21,10 +21,11 @@ from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import read_log
 from mkmsr.data.sessions import SessionTable
 from mkmsr.evaluation.evaluator import evaluate
-from mkmsr.models import ModelSizes, TrainingData, model_entry
+from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbours.index import Exclude, SessionIndex, VoteSettings
 from mkmsr.models.neighbours.models import SessionNeighbours
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay, heaviest_first, return_shares
+from mkmsr.models.registry import model_entry
 
 NUM_COLUMNS = 9
 DAY = 86_400

@@ -42,9 +42,10 @@ from mkmsr.models.compass.mixture import COMPONENTS, Mixture, add_lists
 from mkmsr.models.compass.recent_items import RecentItems
 from mkmsr.models.compass.similar_sessions import CompassScorer, Similar, SimilarSessions, no_similar
 from mkmsr.models.compass.wanted_operation import WantedOperation
+from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.neighbours.voting import Votes
 
-__all__ = ["Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
+__all__ = ["ENTRY", "Compass", "CompassConfig", "ExploreConfig", "RetrievalConfig"]
 
 _FEATURES = 6
 _OWN_START = ("vectors.", "copying.", "matching.", "recent.", "wanting.", "earlier.", "similar.")
@@ -241,9 +242,7 @@ class Compass(SessionModel):
         items_DV = self.candidates(vectors_VD).T.contiguous()
         return lambda batch, found=None: self._score(batch, vectors_VD, items_DV, found)
 
-    def triple_distances(self, triples: TripleBatch) -> Tensor | None:
-        if not self.has_knowledge_task:
-            return None
+    def triple_distances(self, triples: TripleBatch) -> Tensor:
         assert self.vectors.ids is not None
         assert self.vectors.attributes is not None
         return transh_distance(
@@ -396,3 +395,25 @@ class Compass(SessionModel):
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return dropout(vectors, self.config.dropout, self.training)
+
+
+ENTRY = ModelEntry(
+    config=CompassConfig,
+    model=Compass,
+    summary="vectors composed from attributes, copies of the past and similar sessions, as one mixture",
+    source="this project",
+    flagship=True,
+    training={**one_cycle(3, 0.004), "keep": "last"},
+    space={
+        "training.epochs": Choice((2, 3, 4, 6)),
+        "training.optimiser.learning_rate": Range(1e-3, 1e-2),
+        "training.batch_size": Choice((64, 128, 256)),
+        "model.dropout": Choice((0.3, 0.4, 0.5, 0.6)),
+        "model.explore.id_dropout": Choice((0.1, 0.3, 0.5, 0.6, 0.7)),
+        "model.explore.popularity": Choice((0.0, 0.15, 0.3, 0.45)),
+        "model.retrieval.neighbours": Choice((50, 100, 200)),
+        "model.retrieval.idf_weight": Choice((0.0, 0.5, 1.0)),
+        "model.retrieval.exclude": Choice(("own", "later")),
+        "model.retrieval.evidence": Choice((0.0, 0.5, 1.0)),
+    },
+)

@@ -12,10 +12,11 @@ from pydantic import Field
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
 from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.entry import Choice, ModelEntry
 from mkmsr.models.neighbours.rule_table import RuleTable, strongest, summed_pairs
-from mkmsr.models.neighbours.voting import Decay, Votes, VotingConfig, VotingModel
+from mkmsr.models.neighbours.voting import VOTING_SPACE, Decay, Votes, VotingConfig, VotingModel
 
-__all__ = ["ItemKNN", "ItemKNNConfig", "item_similarities"]
+__all__ = ["ENTRY", "ItemKNN", "ItemKNNConfig", "item_similarities"]
 
 _PAIRS_AT_ONCE = 4_000_000
 
@@ -96,3 +97,18 @@ def item_similarities(
         here, there = counts[keys // num_columns] + regularisation, counts[keys % num_columns] + regularisation
         found.append(strongest(keys, together / (here**balance * there ** (1 - balance)), num_columns, most))
     return np.concatenate([keys for keys, _ in found]), np.concatenate([weights for _, weights in found])
+
+
+ENTRY = ModelEntry(
+    config=ItemKNNConfig,
+    model=ItemKNN,
+    summary="items that share sessions with the last item",
+    source="Linden et al., 2003; Hidasi et al., 2016",
+    space={
+        **VOTING_SPACE,
+        "model.neighbours": Choice((50, 100, 200, 500)),
+        "model.regularisation": Choice((0.0, 1.0, 5.0, 20.0)),
+        "model.balance": Choice((0.5, 0.75, 1.0)),
+        "model.prefix_scale": Choice((1.0, 2.0, 3.0, 5.0)),
+    },
+)

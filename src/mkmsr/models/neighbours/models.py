@@ -12,11 +12,12 @@ from pydantic import Field
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.entry import Choice, ModelEntry, SearchSpace
 from mkmsr.models.neighbours.index import SessionIndex, VoteSettings
 from mkmsr.models.neighbours.second_round import second_round
-from mkmsr.models.neighbours.voting import NO_DECAY, Decay, DecayKind, Votes, VotingConfig, VotingModel
+from mkmsr.models.neighbours.voting import NO_DECAY, VOTING_SPACE, Decay, DecayKind, Votes, VotingConfig, VotingModel
 
-__all__ = ["NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
+__all__ = ["ENTRIES", "NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
 
 
 class NeighbourConfig(VotingConfig):
@@ -160,3 +161,60 @@ class SessionNeighbours(VotingModel):
 
 def _exponential(scale: float) -> Decay:
     return NO_DECAY if scale == 0 else Decay("exponential", scale)
+
+
+_SPACE: SearchSpace = {
+    **VOTING_SPACE,
+    "model.neighbours": Choice((50, 100, 200, 500, 1000)),
+    "model.sample_size": Choice((500, 1000, 2500, 5000)),
+    "model.second_hop": Choice((0.0, 0.01, 0.05, 0.1, 0.2)),
+}
+_PREFIX_SCALES = Choice((0.5, 1.0, 2.0, 3.0, 5.0, 10.0))
+_STAN_SPACE: SearchSpace = {
+    **_SPACE,
+    "model.prefix_scale": _PREFIX_SCALES,
+    "model.age_scale": Choice((5.0, 10.0, 20.0, 50.0, 100.0)),
+    "model.gap_scale": Choice((2.0, 5.0, 10.0, 20.0, 40.0)),
+}
+_IDF_SPACE: SearchSpace = {
+    "model.cosine": Choice((False, True)),
+    "model.idf_weight": Choice((0.0, 0.5, 1.0, 2.0)),
+}
+
+ENTRIES = {
+    "s-knn": ModelEntry(
+        config=SKNNConfig,
+        model=SessionNeighbours,
+        summary="items of the most similar sessions",
+        source="Jannach and Ludewig, RecSys 2017",
+        space=_SPACE,
+    ),
+    "v-sknn": ModelEntry(
+        config=VSKNNConfig,
+        model=SessionNeighbours,
+        summary="neighbour sessions, newer prefix items count more",
+        source="Ludewig and Jannach, UMUAI 2018",
+        space={
+            **_SPACE,
+            "model.prefix_decay": Choice(("linear", "reciprocal", "exponential")),
+            "model.prefix_scale": _PREFIX_SCALES,
+            "model.match_decay": Choice(("none", "linear", "reciprocal", "exponential")),
+            "model.match_scale": Choice((2.0, 5.0, 10.0)),
+            **_IDF_SPACE,
+        },
+    ),
+    "stan": ModelEntry(
+        config=STANConfig,
+        model=SessionNeighbours,
+        summary="neighbour sessions weighted by sequence and time",
+        source="Garg et al., SIGIR 2019",
+        space=_STAN_SPACE,
+    ),
+    "vstan": ModelEntry(
+        config=VSTANConfig,
+        model=SessionNeighbours,
+        summary="STAN with the decays of V-SkNN and idf",
+        source="Ludewig et al., UMUAI 2021",
+        space={**_STAN_SPACE, "model.match_scale": Choice((1.0, 2.0, 5.0, 10.0)), **_IDF_SPACE},
+    ),
+}

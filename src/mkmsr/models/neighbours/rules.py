@@ -13,10 +13,11 @@ from pydantic import Field
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
 from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.entry import Choice, ModelEntry
 from mkmsr.models.neighbours.rule_table import RuleTable, strongest, summed_pairs
-from mkmsr.models.neighbours.voting import Decay, DecayKind, Votes, VotingConfig, VotingModel
+from mkmsr.models.neighbours.voting import VOTING_SPACE, Decay, DecayKind, Votes, VotingConfig, VotingModel
 
-__all__ = ["SequentialRules", "SequentialRulesConfig", "sequential_pairs"]
+__all__ = ["ENTRY", "SequentialRules", "SequentialRulesConfig", "sequential_pairs"]
 
 _PAIRS_AT_ONCE = 8_000_000
 
@@ -91,3 +92,18 @@ def _summed(
     none = np.zeros(0, np.int64), np.zeros(0)
     keys, weights = (np.concatenate(each) for each in zip(none, *parts, strict=True))
     return summed_pairs(keys, weights)
+
+
+ENTRY = ModelEntry(
+    config=SequentialRulesConfig,
+    model=SequentialRules,
+    summary="what came soon after the last item",
+    source="Ludewig and Jannach, UMUAI 2018",
+    space={
+        **VOTING_SPACE,
+        "model.max_gap": Choice((5, 10, 20, 30)),
+        "model.gap_decay": Choice(("none", "linear", "reciprocal")),
+        "model.self_rules": Choice((False, True)),
+        "model.prefix_scale": Choice((1.0, 2.0, 3.0, 5.0)),
+    },
+)

@@ -18,9 +18,11 @@ from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
 from mkmsr.models.base import ModelSizes, SessionModel
+from mkmsr.models.entry import Choice, SearchSpace
 
 __all__ = [
     "NO_DECAY",
+    "VOTING_SPACE",
     "Decay",
     "DecayKind",
     "PrefixItems",
@@ -298,3 +300,11 @@ def expand(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
     shift = begin - (counts.cumsum(0) - counts)
     return owner, torch.arange(total, device=counts.device) + shift[owner]
+
+
+VOTING_SPACE: SearchSpace = {
+    "model.remind": Choice((0.0, 10.0, 20.0, 30.0, 40.0)),
+    "model.own_votes": Choice((0.0, 0.1, 0.25, 0.5, 1.0)),
+    "model.tie_break": Choice(("popularity", "recency")),
+}
+"""What `mkmsr tune` tries for every voting model."""

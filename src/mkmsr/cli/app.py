@@ -14,10 +14,9 @@ from importlib.metadata import version
 from typing import Any
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
-from rich.console import Console
 
 from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, reproduce, train, tune
-from mkmsr.cli.console import WrongCall
+from mkmsr.cli.console import LineConsole, WrongCall, printable
 from mkmsr.cli.help import FlowingHelp, epilogue
 from mkmsr.errors import MkmsrError
 from mkmsr.runtime.process_group import own_rank, own_size
@@ -94,7 +93,9 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an id that the terminal cannot show ends no command
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableLines())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("mkmsr").setLevel(logging.INFO if own_rank() == 0 else logging.WARNING)
     debug = "--debug" in arguments
     try:
@@ -103,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         error.verbose = False
-        _complain(f"{_wrong_call(error)}\nSee: mkmsr {' '.join([*(error.command_chain or ()), '--help'])}")
+        _complain(_wrong_call(error), f"See: mkmsr {' '.join([*(error.command_chain or ()), '--help'])}")
         return 2
     except WrongCall as error:
         _complain(str(error))
@@ -123,9 +124,19 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _complain(text: str) -> None:
+class _PrintableLines(logging.Formatter):
+    """Log records as printable lines: a warning may quote ids."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).splitlines()))
+
+
+def _complain(text: str, *more: str) -> None:
+    """Print an error in one line, and what to do about it in more."""
     speaker = f"mkmsr, rank {own_rank()}" if own_rank() else "mkmsr"
-    Console(stderr=True).print(f"{speaker}: {text}", markup=False, highlight=False, soft_wrap=True, style="red")
+    console = LineConsole(stderr=True)
+    for line in (f"{speaker}: {text}", *more):
+        console.print(line, style="red")
 
 
 def _wrong_call(error: CycloptsError) -> str:

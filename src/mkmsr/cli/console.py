@@ -7,6 +7,7 @@ else: whatever a library prints meanwhile goes to standard error.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,10 +26,23 @@ from mkmsr.cli.wide_tables import pieces_that_fit
 if TYPE_CHECKING:
     from mkmsr.reports.tables import TextTable
 
-__all__ = ["COMMON", "Common", "Device", "Terminal", "WrongCall", "terminal", "text_table"]
+__all__ = [
+    "COMMON",
+    "Common",
+    "Device",
+    "LineConsole",
+    "Terminal",
+    "WrongCall",
+    "printable",
+    "terminal",
+    "text_table",
+]
 
 _PLAIN_WIDTH = 140
 """Columns of a table that no terminal shows, for example in a pipe."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of writing: a terminal acts on them instead of showing them."""
 
 
 @Parameter(name="*", group=Group("Everywhere", sort_key=99))
@@ -72,6 +86,22 @@ class WrongCall(Exception):
     """The arguments do not fit together; the message says what would be right."""
 
 
+def printable(text: str) -> str:
+    """Return one line of text in which control characters are written out, such as \\x1b, so that no id acts on the
+    terminal or looks like another message."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class LineConsole(Console):
+    """A console that prints each string as one printable line: square brackets are text, long lines are not broken."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print strings as they are, apart from control characters, and anything else as Rich does."""
+        if all(isinstance(each, str) for each in objects):
+            options = {"soft_wrap": True, **options, "markup": False, "highlight": False}
+        super().print(*(printable(each) if isinstance(each, str) else each for each in objects), **options)
+
+
 class Terminal:
     """Where a command writes.
 
@@ -94,11 +124,12 @@ class Terminal:
     def document(self, value: Any) -> None:
         """Print a JSON value on one line of standard output. Only with `--json`, otherwise nothing."""
         if self.json_mode:
-            self._result.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            self._result.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
     def say(self, text: str = "") -> None:
-        """Print a line for people; square brackets are text."""
-        self._people.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print a line for people."""
+        self._people.print(text)
 
     def next(self, *words: object) -> None:
         """Print the command that comes next, as a shell takes it."""
@@ -119,7 +150,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line on standard error."""
-        self.progress.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.progress.print(text)
 
 
 @contextmanager
@@ -134,21 +165,23 @@ def terminal(common: Common) -> Iterator[Terminal]:
 
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> Table:
-    """A plain table; columns from `numbers_from` on are aligned as numbers, ids are never read as markup."""
+    """Return a plain table; columns from `numbers_from` on are aligned as numbers, ids are never read as markup."""
     table = Table(
-        title=Text(title) if title else None,
+        title=Text(printable(title)) if title else None,
         title_justify="left",
         title_style="bold",
         header_style="bold",
         box=SIMPLE_HEAD,
     )
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="right" if number >= numbers_from else "left", overflow="fold")
+        table.add_column(
+            Text(printable(column)), justify="right" if number >= numbers_from else "left", overflow="fold"
+        )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
-def _console(file: IO[str]) -> Console:
-    console = Console(file=file)
-    return console if console.is_terminal else Console(file=file, width=_PLAIN_WIDTH)
+def _console(file: IO[str]) -> LineConsole:
+    console = LineConsole(file=file)
+    return console if console.is_terminal else LineConsole(file=file, width=_PLAIN_WIDTH)

@@ -124,8 +124,7 @@ def _say_what_next(screen: Terminal, out: Path, report: Path, seconds: float) ->
     shop = shlex.quote(str(out))
     run = f"{shop}/{MODEL}"
     line = '{"events": [{"item": "item-00042", "operation": "click"}, {"item": "item-00007", "operation": "cart"}]}'
-    screen.say(
-        f"""
+    text = f"""
 Done in {duration(seconds)}. Where to look:
   {report}   the report: open it in a browser
   {out / MODEL}/   settings, history, metrics, ranks of every example
@@ -136,7 +135,8 @@ What to type next{_activation()}:
   mkmsr compare {run} {" ".join(f"{shop}/{name}" for name in BASELINES)}
   mkmsr train {shop}/data --model m-sr --out {shop}/m-sr
   mkmsr prepare events YOUR_LOG.csv --columns item=sku,operation=type,time=ts,user=uid --out data/yours"""
-    )
+    for row in text.splitlines():
+        screen.say(row)
 
 
 def _activation() -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["recommend", "show_recommendations"]
 
 _LINES_AT_ONCE = 256
+_SHOWN_EVENTS = 30
+"""Most events of a session that a table shows."""
 _RIGHT = 'should be {"events": [{"item": .., "operation": ..}, ...]} in one line, perhaps with "earlier" of that form'
 
 
@@ -99,8 +101,10 @@ def show_recommendations(
     out: Terminal, recommender: Recommender, events: list[Any], ranked: Recommendations, *, title: str
 ) -> None:
     """Print a session and its ranked items, both with their attributes."""
-    rows = [[_item(event), _operation(event), _attributes(recommender, _item(event))] for event in events]
-    out.show(text_table(f"{title}: events, oldest first", ["item", "operation", "attributes"], rows, numbers_from=3))
+    shown = events[-_SHOWN_EVENTS:]
+    rows = [[_item(event), _operation(event), _attributes(recommender, _item(event))] for event in shown]
+    which = "events" if len(shown) == len(events) else f"the last {len(shown)} of {len(events):,} events"
+    out.show(text_table(f"{title}: {which}, oldest first", ["item", "operation", "attributes"], rows, numbers_from=3))
     rows = [
         [str(each.rank), each.item, f"{each.score:.3f}", _attributes(recommender, each.item)] for each in ranked.items
     ]

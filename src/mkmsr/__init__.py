@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
-    from mkmsr.data.dataset import PreparedDataset
+    from mkmsr.data.dataset import PreparedDataset, statistics
     from mkmsr.data.log import InteractionLog
     from mkmsr.data.prepare import PrepareOptions, prepare
     from mkmsr.data.readers import ReadOptions, read_log
     from mkmsr.data.simulate import SimulateOptions, simulate
-    from mkmsr.data.statistics import statistics
     from mkmsr.errors import (
         BundleError,
         ConfigError,
@@ -67,12 +66,11 @@ __all__ = [
 
 _HOMES = {
     "bundle.model_bundle": ("ModelBundle", "load_bundle", "save_bundle"),
-    "data.dataset": ("PreparedDataset",),
+    "data.dataset": ("PreparedDataset", "statistics"),
     "data.log": ("InteractionLog",),
     "data.prepare": ("PrepareOptions", "prepare"),
     "data.readers": ("ReadOptions", "read_log"),
     "data.simulate": ("SimulateOptions", "simulate"),
-    "data.statistics": ("statistics",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "evaluation.document": ("evaluation_document",),
     "evaluation.evaluator": ("evaluate",),

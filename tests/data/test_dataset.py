@@ -11,14 +11,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from logs import log_of
 
-from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.dataset import PreparedDataset, statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.sessions import SessionTable
-from mkmsr.data.statistics import statistics
+from mkmsr.data.storage import SPLITS
 from mkmsr.errors import DataError
+from mkmsr.runtime.files import sha256, signed_json
 
 ROWS = [
     (f"s{n}", item, operation, n * 10_000 + at)
@@ -98,7 +100,7 @@ def test_the_folder_holds_the_documented_files_and_no_others(dataset, tmp_path):
 def test_the_description_states_format_sources_options_and_counts(dataset, tmp_path):
     dataset.save(tmp_path / "data")
     description = json.loads((tmp_path / "data" / "dataset.json").read_text())
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     assert description["sources"] == []
     assert description["options"]["max_session_events"] == 9
     assert description["counts"] == statistics(dataset)
@@ -154,38 +156,81 @@ def test_one_flipped_byte_is_refused(dataset, tmp_path, name):
 
 
 def edited(folder: Path, **changes: object) -> None:
+    """What a forger can do: change the description, and make its checksum right again."""
     file = folder / "dataset.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    file.write_text(signed_json({**json.loads(file.read_text()), **changes}))
 
 
-def test_an_altered_description_is_refused(dataset, tmp_path):
+def sizes(sessions: int) -> dict[str, dict[str, int]]:
+    return {split: {"sessions": sessions} for split in SPLITS}
+
+
+def test_one_changed_letter_of_the_description_is_refused(dataset, tmp_path):
     dataset.save(tmp_path / "data")
-    edited(tmp_path / "data", max_session_events=5)
-    with pytest.raises(DataError, match=r"dataset.json: contents do not match the fingerprint"):
+    file = tmp_path / "data" / "dataset.json"
+    file.write_text(file.read_text().replace('"gap_seconds": 3600', '"gap_seconds": 3601'))
+    with pytest.raises(DataError, match=r"dataset.json: altered since it was written"):
         PreparedDataset.load(tmp_path / "data")
 
 
-def test_another_format_version_is_refused(dataset, tmp_path):
+def test_a_folder_from_before_descriptions_had_checksums_is_read(dataset, tmp_path):
     dataset.save(tmp_path / "data")
-    edited(tmp_path / "data", format_version=99)
-    with pytest.raises(DataError, match=r"format version 99, this program reads 1; prepare it again"):
-        PreparedDataset.load(tmp_path / "data")
+    file = tmp_path / "data" / "dataset.json"
+    old = {**json.loads(file.read_text()), "format_version": 1}
+    del old["sha256"]
+    file.write_text(json.dumps(old))
+    assert same(PreparedDataset.load(tmp_path / "data"), dataset)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
-        ({"files": ["items.parquet"]}, "the key 'files' does not hold a checksum for each file"),
-        ({"files": {"items.parquet": 1}}, "the key 'files' does not hold a checksum for each file"),
-        ({"counts": []}, "not a prepared dataset of format 1"),
-        ({"counts": {"train": {"sessions": -1}}}, "not a prepared dataset of format 1"),
+        ({"max_session_events": 5}, "contents do not match the fingerprint"),
+        ({"max_session_events": 1}, "entry 'max_session_events': Input should be greater than or equal to 2"),
+        ({"format_version": 99}, "format version 99, this program reads 1 and 2; prepare it again"),
+        ({"files": ["items.parquet"]}, "entry 'files': Input should be a valid dictionary"),
+        ({"files": {"items.parquet": 1}}, "entry 'files.items.parquet': Input should be a valid string"),
+        ({"files": {}}, "items.parquet: altered since it was written: .* expected none"),
+        ({"counts": {}}, "its counts, tables and vocabularies contradict each other: 'train'"),
+        ({"counts": sizes(-1)}, "contradict each other: -1 sessions of train in"),
+        ({"counts": sizes(10**11)}, "100000000000 sessions of train in"),
+        ({"counts": sizes(1)}, "sessions should be numbered from 0 to 0, in order"),
     ],
 )
-def test_a_description_of_another_form_is_refused(dataset, tmp_path, change, message):
+def test_a_forged_description_is_refused(dataset, tmp_path, changes, message):
     dataset.save(tmp_path / "data")
-    path = tmp_path / "data" / "dataset.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edited(tmp_path / "data", **changes)
     with pytest.raises(DataError, match=message):
+        PreparedDataset.load(tmp_path / "data")
+
+
+def forged(folder: Path, name: str, table: pl.DataFrame) -> None:
+    table.write_parquet(folder / f"{name}.parquet")
+    files = json.loads((folder / "dataset.json").read_text())["files"]
+    edited(folder, files={**files, f"{name}.parquet": sha256(folder / f"{name}.parquet")})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("sessions", {"item": 99}, "an index of an item is 99 or 99, there are 5"),
+        ("sessions", {"operation": 0}, "an index of an operation is 0 or 0, there are 2"),
+        ("triples", {"entity": 1}, "an index of an attribute is -4 or -4, there are 3"),
+    ],
+)
+def test_indexes_that_stand_for_nothing_are_refused(dataset, tmp_path, name, change, message):
+    dataset.save(tmp_path / "data")
+    table = pl.read_parquet(tmp_path / "data" / f"{name}.parquet")
+    changed = [pl.lit(value).cast(table.schema[column]).alias(column) for column, value in change.items()]
+    forged(tmp_path / "data", name, table.with_columns(changed))
+    with pytest.raises(DataError, match=message):
+        PreparedDataset.load(tmp_path / "data")
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused_before_it_does(dataset, tmp_path):
+    dataset.save(tmp_path / "data")
+    forged(tmp_path / "data", "items", pl.select(index=pl.repeat(1, 6_000_000), id=pl.lit("x")))
+    with pytest.raises(DataError, match=r"items.parquet: unpacks to far more than its [0-9,]+ bytes"):
         PreparedDataset.load(tmp_path / "data")
 
 

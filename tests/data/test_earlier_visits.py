@@ -12,13 +12,12 @@ import torch
 from logs import log_of
 
 from mkmsr.data.batching import EarlierBatch, collate
-from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.earlier_visits import MOST_EARLIER_ITEMS, EarlierItems, earlier_items
+from mkmsr.data.dataset import PreparedDataset, statistics
+from mkmsr.data.earlier_visits import MOST_EARLIER_ITEMS, earlier_items
 from mkmsr.data.engines import EngineOptions, open_engine
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.sessions import SessionTable
-from mkmsr.data.statistics import statistics
+from mkmsr.data.sessions import EarlierItems, SessionTable
 from mkmsr.errors import ConfigError
 
 

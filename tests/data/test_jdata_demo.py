@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mkmsr.data.dataset import PreparedDataset
+from mkmsr.data.dataset import PreparedDataset, statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.readers.jdata_demo import OPERATIONS
-from mkmsr.data.statistics import statistics
 from mkmsr.errors import ConfigError, DataError
 
 FACTS = {

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mkmsr.data.dataset import statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.simulate import SimulatedLog, SimulateOptions, simulate
-from mkmsr.data.statistics import statistics
 from mkmsr.errors import DataError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from logs import log_of
 
+from mkmsr.data.dataset import statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.statistics import statistics
 
 ROWS = [
     *[(f"s{n}", item, "x", n * 10_000 + at) for n in range(8) for at, item in enumerate("abc")],

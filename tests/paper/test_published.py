@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.earlier_visits import EarlierItems
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import EarlierItems, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.paper.published import published_name
 

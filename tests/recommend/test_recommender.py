@@ -13,7 +13,7 @@ from small_shop import fitted, small_shop
 
 from mkmsr.bundle.model_bundle import load_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.earlier_visits import EarlierItems
+from mkmsr.data.sessions import EarlierItems
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.recommend import Recommendations, Recommender

@@ -1,14 +1,11 @@
 """The files of a bundle: their names, how they are written, and how they are read without trusting them.
 
-`bundle.json` holds the SHA-256 of every other file and its own: computed over its text with zeros in the place of the
-digest. A reader gets the very bytes whose digest was checked. What would unpack to far more than its size is not
-unpacked.
+`bundle.json` holds the SHA-256 of every other file and its own. A reader gets the very bytes whose digest was checked.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +21,8 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, DataError, MkmsrError
-from mkmsr.runtime.parquet_pages import unpacked_bytes
+from mkmsr.runtime.files import is_signed, signed_json
+from mkmsr.runtime.parquet import read_table
 
 __all__ = [
     "CARD",
@@ -47,10 +45,6 @@ _FORMAT = "mkmsr-bundle"
 _ITEMS, _OPERATIONS, _ATTRIBUTES, _TRIPLES = "items.parquet", "operations.json", "attributes.parquet", "triples.parquet"
 _REQUIRED = (WEIGHTS, CARD, _ITEMS, _OPERATIONS)
 _KNOWLEDGE = (_ATTRIBUTES, _TRIPLES)
-_NO_DIGEST = "0" * 64
-
-_HARMLESS, _MOST_TIMES = 64 * 2**20, 1000
-"""Bytes that any Parquet file may unpack to, and how many more for each of its own; those that we write come to 120."""
 
 T = TypeVar("T")
 
@@ -93,7 +87,7 @@ def write_vocabularies(folder: Path, names: Vocabularies) -> None:
         for each, count in zip(names.operations.ids, names.operation_counts[1:].tolist(), strict=True)
     ]
     relations = list(names.knowledge.relations.ids)
-    text = _json({"operations": operations, "relations": relations})
+    text = json.dumps({"operations": operations, "relations": relations}, ensure_ascii=False, indent=1) + "\n"
     (folder / _OPERATIONS).write_text(text, encoding="utf-8")
     if len(names.knowledge.attributes) > 0:
         _write_knowledge(folder, names.knowledge)
@@ -107,9 +101,7 @@ def write_header(folder: Path, header: Mapping[str, Any]) -> None:
             content = path.read_bytes()
             files[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     named = {"format": _FORMAT, "format_version": FORMAT_VERSION, **header, "files": files}
-    text = _json({**named, "sha256": _NO_DIGEST})
-    signed = text.replace(_NO_DIGEST, hashlib.sha256(text.encode()).hexdigest())
-    (folder / HEADER).write_text(signed, encoding="utf-8")
+    (folder / HEADER).write_text(signed_json(named), encoding="utf-8")
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -137,10 +129,8 @@ def read_header(path: Path) -> dict[str, Any]:
             expected=FORMAT_VERSION,
             found=header.get("format_version"),
         )
-    digest = str(header.get("sha256"))
-    found = hashlib.sha256(content.replace(digest.encode(), _NO_DIGEST.encode())).hexdigest()
-    if len(digest) != len(_NO_DIGEST) or digest != found:
-        raise BundleError("altered after it was written", path=file, expected=f"sha256 {digest}", found=found)
+    if not is_signed(content, header.get("sha256")):
+        raise BundleError("altered after it was written: its text does not match its entry sha256", path=file)
     for key in ("config", "sizes", "data", "metrics", "libraries", "files"):
         entry(header, key, dict, file)
     entry(header, "model", str, file)
@@ -211,29 +201,11 @@ def _write_knowledge(folder: Path, knowledge: KnowledgeGraph) -> None:
     pl.DataFrame({name: values.astype(np.int32) for name, values in columns.items()}).write_parquet(folder / _TRIPLES)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
-
-
 def _read_table(content: bytes, path: Path, columns: Mapping[str, Any]) -> pl.DataFrame:
     try:
-        _check_unpacked(unpacked_bytes(content), content, path)
-        table = pl.read_parquet(io.BytesIO(content))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, DataError) as error:
-        raise BundleError(f"not a Parquet file: {error}", path=path) from None
-    # A long text that stands once in the file may be the value of many rows.
-    _check_unpacked(sum(int(each.str.len_bytes().sum()) for each in table if each.dtype == pl.String), content, path)
-    found = dict(table.schema)
-    if found != columns or any(table.null_count().row(0)):
-        raise BundleError("other columns, or empty cells", path=path, expected=columns, found=found)
-    return table
-
-
-def _check_unpacked(unpacked: int, content: bytes, path: Path) -> None:
-    most = _HARMLESS + _MOST_TIMES * len(content)
-    if unpacked > most:
-        sizes = {"expected": f"{most:,} bytes at most", "found": f"{unpacked:,}"}
-        raise BundleError(f"unpacks to far more than its {len(content):,} bytes", path=path, **sizes)
+        return read_table(content, columns)
+    except DataError as error:
+        raise BundleError(str(error), path=path) from None
 
 
 def _vocabulary(ids: list[str], kind: str, path: Path) -> Vocabulary:
@@ -244,7 +216,7 @@ def _vocabulary(ids: list[str], kind: str, path: Path) -> Vocabulary:
 
 
 def _read_items(content: bytes, path: Path) -> tuple[Vocabulary, NDArray[np.int64]]:
-    table = _read_table(content, path, {"item": pl.String, "count": pl.Int64})
+    table = _read_table(content, path, {"item": pl.String(), "count": pl.Int64()})
     return _vocabulary(table["item"].to_list(), "item", path), _with_padding(table["count"].to_numpy())
 
 
@@ -266,9 +238,9 @@ def _with_padding(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def _read_knowledge(
     attributes: bytes, triples: bytes, relations: Vocabulary, num_items: int, path: Path
 ) -> KnowledgeGraph:
-    names = _read_table(attributes, path / _ATTRIBUTES, {"attribute": pl.String})["attribute"].to_list()
+    names = _read_table(attributes, path / _ATTRIBUTES, {"attribute": pl.String()})["attribute"].to_list()
     vocabulary = _vocabulary(names, "attribute", path / _ATTRIBUTES)
-    integers = {"item": pl.Int32, "relation": pl.Int32, "attribute": pl.Int32}
+    integers = {"item": pl.Int32(), "relation": pl.Int32(), "attribute": pl.Int32()}
     rows = _read_table(triples, path / _TRIPLES, integers).to_numpy().astype(np.int64).reshape(-1, 3)
     limits = (num_items, len(relations), len(vocabulary))
     if len(rows) and (rows.min() < 1 or (rows.max(axis=0) > limits).any() or (np.diff(rows[:, 0]) < 0).any()):

@@ -109,12 +109,12 @@ def prepare(
         name: Name of the data in tables; that of the output folder by default.
     """
     with terminal(common) as screen:
+        from mkmsr.data.dataset import statistics
         from mkmsr.data.engines import open_engine
         from mkmsr.data.prepare import PrepareOptions
         from mkmsr.data.prepare import prepare as prepare_log
         from mkmsr.data.readers import read_log
         from mkmsr.data.readers.sql import masked
-        from mkmsr.data.statistics import statistics
 
         path = reading.source(source)
         shown = masked(path) if "://" in path else path
@@ -161,8 +161,7 @@ def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = 
     """
     with terminal(common) as screen:
         from mkmsr.data.audit import audit as look_for_leaks
-        from mkmsr.data.dataset import PreparedDataset
-        from mkmsr.data.statistics import statistics
+        from mkmsr.data.dataset import PreparedDataset, statistics
 
         dataset = PreparedDataset.load(data)
         counts = statistics(dataset)

@@ -85,10 +85,10 @@ def demo(
 
 def _prepared_shop(screen: Terminal, out: Path, *, sessions: int, items: int, seed: int) -> PreparedDataset:
     """Simulate a log, write its raw files, read them back as anybody's log, prepare and save it."""
+    from mkmsr.data.dataset import statistics
     from mkmsr.data.prepare import PrepareOptions, prepare
     from mkmsr.data.readers import ReadOptions, read_log
     from mkmsr.data.simulate import SimulateOptions, simulate
-    from mkmsr.data.statistics import statistics
 
     with waiting(screen.progress, f"simulating {sessions:,} sessions of a shop with {items:,} items"):
         simulate(SimulateOptions(sessions=sessions, items=items, seed=seed)).save(out / "shop")

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mkmsr.data.earlier_visits import EarlierItems
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph, merge_equal_nodes
+from mkmsr.data.sessions import EarlierItems
 from mkmsr.errors import DataError
 
 __all__ = [

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from mkmsr.data.examples import MAX_SESSION_EVENTS, ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
+from mkmsr.data.storage import Contents, Description, content_fingerprint, load_contents, save_contents
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
 
-__all__ = ["EvaluationSplit", "NewItems", "PreparedDataset", "SplitName"]
+__all__ = ["EvaluationSplit", "NewItems", "PreparedDataset", "SplitName", "statistics"]
 
 NewItems = Literal["drop", "keep"]
 SplitName = Literal["validation", "test"]
@@ -124,27 +125,90 @@ class PreparedDataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the contents that a model sees: equal for equal data, wherever it came from."""
-        from mkmsr.data.storage import content_fingerprint
-
-        return content_fingerprint(self)
+        return content_fingerprint([self.new_items, self.max_session_events], self._contents)
 
     def save(self, path: str | Path) -> None:
-        """Writes a folder of JSON and Parquet with checksums; an old one is replaced whole or left untouched.
+        """Write a folder of JSON and Parquet with checksums; an old one is replaced whole or left untouched.
 
         Raises:
             DataError: Something else than a prepared dataset is at that place, or the folder cannot be written.
         """
-        from mkmsr.data.storage import save_dataset
-
-        save_dataset(self, path)
+        description = Description(
+            name=self.name,
+            new_items=self.new_items,
+            max_session_events=self.max_session_events,
+            fingerprint=self.fingerprint,
+            counts=statistics(self),
+            **{key: value for key, value in self.metadata.items() if key not in Description.model_fields},
+        )
+        save_contents(path, description, self._contents)
 
     @classmethod
     def load(cls, path: str | Path) -> PreparedDataset:
-        """The dataset in a folder that `save` wrote, verified by its checksums.
+        """Read a folder that `save` wrote, verified by its checksums.
 
         Raises:
             DataError: A file is missing, altered or of another format.
         """
-        from mkmsr.data.storage import load_dataset
+        description, contents = load_contents(path)
+        items, operations, relations, attributes = contents.vocabularies
+        train, validation, test = contents.splits
+        dataset = cls(
+            name=description.name,
+            items=items,
+            operations=operations,
+            knowledge=KnowledgeGraph(contents.triples, relations, attributes, len(items)),
+            train=train,
+            validation=validation,
+            test=test,
+            new_items=description.new_items,
+            max_session_events=description.max_session_events,
+            metadata=dict(description.model_extra or {}),
+        )
+        if dataset.fingerprint != description.fingerprint:
+            raise DataError("contents do not match the fingerprint of its dataset.json; prepare it again", path=path)
+        return dataset
 
-        return load_dataset(path)
+    @property
+    def _contents(self) -> Contents:
+        vocabularies = (self.items, self.operations, self.knowledge.relations, self.knowledge.attributes)
+        return Contents(vocabularies, self.knowledge.triples, (self.train, self.validation, self.test))
+
+
+def statistics(dataset: PreparedDataset) -> dict[str, Any]:
+    """Count what `mkmsr describe --json` prints: the paper's Table 1, and what is new in the test.
+
+    Shares are 0..1, lengths in events. Train and validation are disjoint and count every prefix of their sessions;
+    `train_and_validation` is what the paper calls training. New items are those of no session before the test.
+    Returning sessions, counted where the data know visitors, are those whose visitor touched something in earlier ones.
+    """
+    train, validation, test = (_counts(dataset, table) for table in (dataset.train, dataset.validation, dataset.test))
+    seen = dataset.seen_before("test")
+    test["new_item_event_share"] = _new_share(dataset.test.items, seen)
+    test["new_item_target_share"] = _new_share(dataset.examples(dataset.test).targets, seen)
+    sessions, events = (sum(part[key] for part in (train, validation, test)) for key in ("sessions", "events"))
+    return {
+        "sessions": sessions,
+        "events": events,
+        "items": len(dataset.items),
+        "operations": len(dataset.operations),
+        "relations": len(dataset.knowledge.relations),
+        "triples": len(dataset.knowledge),
+        "train": train,
+        "validation": validation,
+        "test": test,
+        "train_and_validation": {key: train[key] + validation[key] for key in train},
+        "mean_session_length": events / sessions if sessions else 0.0,
+        "mean_item_frequency": events / len(dataset.items) if len(dataset.items) else 0.0,
+    }
+
+
+def _counts(dataset: PreparedDataset, table: SessionTable) -> dict[str, Any]:
+    counts = {"sessions": len(table), "events": table.num_events, "examples": dataset.num_examples(table)}
+    if table.earlier is not None:
+        counts["returning_sessions"] = int(np.count_nonzero(np.diff(table.earlier.offsets)))
+    return counts
+
+
+def _new_share(items: NDArray[np.integer], seen: NDArray[np.bool_]) -> float:
+    return float((~seen[items]).mean()) if len(items) else 0.0

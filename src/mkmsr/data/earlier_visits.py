@@ -1,23 +1,16 @@
-"""EarlierItems: what the visitor of each session touched in earlier sessions.
-
-A session says who came by nothing but its own events; but shops know returning visitors. Preparation turns that into
-this list and forgets who they are. Letters: S sessions, N (session, item) pairs.
-"""
+"""Collect what the visitor of each session touched in earlier sessions, and then forget who the visitors are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import EarlierItems, SessionTable
 
-__all__ = ["MOST_EARLIER_ITEMS", "EarlierItems", "earlier_items"]
+__all__ = ["MOST_EARLIER_ITEMS", "earlier_items"]
 
 MOST_EARLIER_ITEMS = 50
 """Items that a session remembers of earlier ones, the newest."""
@@ -25,57 +18,8 @@ MOST_EARLIER_VISITS = 20
 """Earlier sessions that it looks back to."""
 
 
-@dataclass(frozen=True)
-class EarlierItems:
-    """Compressed rows: session `s` has the items `offsets[s]:offsets[s + 1]`, distinct, the newest first.
-
-    Args:
-        items: Item index. Shape [N], int32.
-        operations: Operation of the newest event on that item before the session. Shape [N], int16.
-        offsets: Where each session's items begin, and N. Shape [S + 1], int64.
-    """
-
-    items: NDArray[np.int32]
-    operations: NDArray[np.int16]
-    offsets: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        assert self.items.shape == self.operations.shape
-        assert self.offsets[0] == 0
-        assert self.offsets[-1] == len(self.items)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def rows(self, begin: int, end: int) -> EarlierItems:
-        """Those of the sessions from `begin` to before `end`."""
-        first, last = self.offsets[begin], self.offsets[end]
-        offsets = self.offsets[begin : end + 1] - first
-        return EarlierItems(self.items[first:last], self.operations[first:last], offsets)
-
-    def select(self, sessions: NDArray[np.bool_]) -> EarlierItems:
-        """Those of the sessions where the mask is true, [S]."""
-        counts = np.diff(self.offsets)
-        kept = np.repeat(sessions, counts)
-        offsets = np.concatenate([[0], np.cumsum(counts[sessions])]).astype(np.int64)
-        return EarlierItems(self.items[kept], self.operations[kept], offsets)
-
-    def concatenate(self, other: EarlierItems) -> EarlierItems:
-        """These sessions' followed by those of another table."""
-        return EarlierItems(
-            np.concatenate([self.items, other.items]),
-            np.concatenate([self.operations, other.operations]),
-            np.concatenate([self.offsets, other.offsets[1:] + len(self.items)]),
-        )
-
-    @classmethod
-    def nothing(cls, sessions: int) -> EarlierItems:
-        """Of so many sessions, none of which has earlier ones."""
-        return cls(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(sessions + 1, np.int64))
-
-
 def earlier_items(tables: Sequence[SessionTable], visitors: Sequence[NDArray[np.int64]]) -> list[EarlierItems]:
-    """What each session's visitor touched in sessions that ended before it began, whichever table they stand in.
+    """Return what each session's visitor touched in sessions that ended before it began, whichever table they stand in.
 
     Args:
         tables: All sessions of the log, such as train, validation and test.
@@ -103,7 +47,7 @@ def earlier_items(tables: Sequence[SessionTable], visitors: Sequence[NDArray[np.
 
 
 def _pairs(sessions: SessionTable, visitors: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sessions and earlier sessions of the same visitor, by session and then from the newest visit on."""
+    """Return sessions and earlier sessions of the same visitor, by session and then from the newest visit on."""
     begins, ends = sessions.times[sessions.offsets[:-1]], sessions.times[sessions.offsets[1:] - 1]
     order = np.lexsort((np.arange(len(sessions)), ends, visitors))
     later, earlier = [], []

@@ -1,4 +1,8 @@
-"""SessionTable: all sessions as three flat arrays, the form in which everything after preparation reads them."""
+"""SessionTable: all sessions as flat arrays, the form in which everything after preparation reads them.
+
+EarlierItems is the same of what each session's visitor touched in earlier sessions. Letters: S sessions, N pairs of a
+session and an item.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,56 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mkmsr.data.earlier_visits import EarlierItems
+__all__ = ["EarlierItems", "SessionTable"]
 
-__all__ = ["SessionTable"]
+
+@dataclass(frozen=True)
+class EarlierItems:
+    """Compressed rows: session `s` has the items `offsets[s]:offsets[s + 1]`, distinct, the newest first.
+
+    Args:
+        items: Item index. Shape [N], int32.
+        operations: Operation of the newest event on that item before the session. Shape [N], int16.
+        offsets: Where each session's items begin, and N. Shape [S + 1], int64.
+    """
+
+    items: NDArray[np.int32]
+    operations: NDArray[np.int16]
+    offsets: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        assert self.items.shape == self.operations.shape
+        assert self.offsets[0] == 0
+        assert self.offsets[-1] == len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def rows(self, begin: int, end: int) -> EarlierItems:
+        """Those of the sessions from `begin` to before `end`."""
+        first, last = self.offsets[begin], self.offsets[end]
+        offsets = self.offsets[begin : end + 1] - first
+        return EarlierItems(self.items[first:last], self.operations[first:last], offsets)
+
+    def select(self, sessions: NDArray[np.bool_]) -> EarlierItems:
+        """Those of the sessions where the mask is true, [S]."""
+        counts = np.diff(self.offsets)
+        kept = np.repeat(sessions, counts)
+        offsets = np.concatenate([[0], np.cumsum(counts[sessions])]).astype(np.int64)
+        return EarlierItems(self.items[kept], self.operations[kept], offsets)
+
+    def concatenate(self, other: EarlierItems) -> EarlierItems:
+        """These sessions' followed by those of another table."""
+        return EarlierItems(
+            np.concatenate([self.items, other.items]),
+            np.concatenate([self.operations, other.operations]),
+            np.concatenate([self.offsets, other.offsets[1:] + len(self.items)]),
+        )
+
+    @classmethod
+    def nothing(cls, sessions: int) -> EarlierItems:
+        """Of so many sessions, none of which has earlier ones."""
+        return cls(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(sessions + 1, np.int64))
 
 
 @dataclass(frozen=True)

@@ -4,40 +4,80 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.earlier_visits import EarlierItems
-from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
-from mkmsr.data.statistics import statistics
+from mkmsr.data.sessions import EarlierItems, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
-from mkmsr.runtime.files import atomic_folder, atomic_write, may_replace, sha256
+from mkmsr.runtime.files import atomic_folder, atomic_write, is_signed, may_replace, sha256, signed_json
+from mkmsr.runtime.parquet import read_table
 
-__all__ = ["FORMAT_VERSION", "content_fingerprint", "load_dataset", "save_dataset"]
+__all__ = ["Contents", "Description", "content_fingerprint", "load_contents", "save_contents"]
 
-FORMAT = "mkmsr prepared dataset"
-FORMAT_VERSION = 1
+FORMAT: Literal["mkmsr prepared dataset"] = "mkmsr prepared dataset"
+FORMAT_VERSION = 2
+UNSIGNED_VERSION = 1
+"""Folders of this version are read too: they are the same, but `dataset.json` has no checksum of its own."""
 DESCRIPTION = "dataset.json"
 VOCABULARIES = {"items": "item", "operations": "operation", "relations": "relation", "attributes": "attribute"}
 SPLITS = ("train", "validation", "test")
 EARLIER = "earlier"
-"""File of what visitors touched in earlier sessions, where the data say so."""
+"""Table of what visitors touched in earlier sessions, where the data say so."""
 SESSIONS_AT_ONCE = 200_000
 """Sessions whose events are a table at one time while they are written."""
-OWN_KEYS = ("format", "format_version", "name", "new_items", "max_session_events", "fingerprint", "counts", "files")
+MOST_EMPTY = 1_000_000
+"""Sessions without events that are believed: their number says how much memory the others' places take."""
+
+_EVENT = {"split": pl.String(), "session": pl.Int64(), "item": pl.Int32(), "operation": pl.Int16()}
+COLUMNS: dict[str, dict[str, pl.DataType]] = {
+    **{name: {"index": pl.Int64(), "id": pl.String()} for name in VOCABULARIES},
+    "triples": {"item": pl.Int64(), "relation": pl.Int64(), "entity": pl.Int64()},
+    "sessions": {**_EVENT, "time": pl.Int64()},
+    EARLIER: _EVENT,
+}
+"""The tables and their columns."""
 
 
-def save_dataset(dataset: PreparedDataset, path: str | Path) -> None:
-    """Writes the folder, or leaves an old one untouched.
+class Description(BaseModel):
+    """What `dataset.json` says; entries beyond these are the dataset's metadata."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    format: Literal["mkmsr prepared dataset"] = FORMAT
+    format_version: int = FORMAT_VERSION
+    name: str
+    new_items: Literal["drop", "keep"]
+    max_session_events: int = Field(ge=2)
+    fingerprint: str
+    counts: dict[str, Any]
+    files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of each file."""
+
+
+class Contents(NamedTuple):
+    """The parts of a prepared dataset.
+
+    Args:
+        vocabularies: Items, operations, relations and attributes.
+        triples: As in `KnowledgeGraph`.
+        splits: Train, validation and test.
+    """
+
+    vocabularies: Sequence[Vocabulary]
+    triples: NDArray[np.int64]
+    splits: Sequence[SessionTable]
+
+
+def save_contents(path: str | Path, description: Description, contents: Contents) -> None:
+    """Write the folder, or leave an old one untouched.
 
     Raises:
         DataError: Something else than a prepared dataset is at that place, or the folder cannot be written (a full
@@ -45,73 +85,47 @@ def save_dataset(dataset: PreparedDataset, path: str | Path) -> None:
     """
     if not may_replace(path, DESCRIPTION):
         raise DataError("something else is here, and it is not overwritten; choose another folder", path=path)
-    description: dict[str, Any] = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "name": dataset.name,
-        "new_items": dataset.new_items,
-        "max_session_events": dataset.max_session_events,
-        "fingerprint": dataset.fingerprint,
-        "counts": statistics(dataset),
-        "files": {},
-        **{key: value for key, value in dataset.metadata.items() if key not in OWN_KEYS},
-    }
     try:
         with atomic_folder(path) as folder:
-            for name, table in _tables(dataset).items():
+            for name, table in _tables(contents).items():
                 file = folder / f"{name}.parquet"
                 table.sink_parquet(file)
-                description["files"][file.name] = sha256(file)
-            atomic_write(folder / DESCRIPTION, json.dumps(description, ensure_ascii=False, indent=2) + "\n")
+                description.files[file.name] = sha256(file)
+            atomic_write(folder / DESCRIPTION, signed_json(description.model_dump()))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"cannot write the dataset: {_reason(error)}", path=path) from error
 
 
-def _reason(error: Exception) -> str:
-    """What the system said, without what the libraries in between made of it."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).partition("\n")[0].partition(" (os error")[0].rpartition(" error: ")[2]
-
-
-def load_dataset(path: str | Path) -> PreparedDataset:
-    """The dataset in a folder, verified.
+def load_contents(path: str | Path) -> tuple[Description, Contents]:
+    """Read the folder; its bytes are those whose checksums were verified.
 
     Raises:
-        DataError: A file is missing, altered or of another format.
+        DataError: A file is missing, altered, of another format, or unpacks to far more than its size.
     """
     folder = Path(path)
     description = _description(folder)
-    for name, expected in description["files"].items():
-        file = folder / name
-        if not file.is_file():
-            raise DataError("missing from the prepared dataset; prepare it again", path=file)
-        if (found := sha256(file)) != expected:
-            raise DataError(
-                f"altered since it was written: SHA-256 {found[:12]}, expected {expected[:12]}; prepare it again",
-                path=file,
-            )
+    names = [name for name in COLUMNS if name != EARLIER or f"{EARLIER}.parquet" in description.files]
+    tables = {name: _read(folder / f"{name}.parquet", COLUMNS[name], description.files) for name in names}
+    vocabularies = [
+        Vocabulary(tables[name].sort("index")["id"].to_list(), kind=kind) for name, kind in VOCABULARIES.items()
+    ]
     try:
-        dataset = _dataset(folder, description)
-    except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"not a prepared dataset of format {FORMAT_VERSION}: {error}", path=path) from error
-    if dataset.fingerprint != description["fingerprint"]:
-        raise DataError("contents do not match the fingerprint; prepare it again", path=folder / DESCRIPTION)
-    return dataset
+        sizes = [description.counts[split]["sessions"] for split in SPLITS]
+        splits = [_sessions(tables, split, size) for split, size in zip(SPLITS, sizes, strict=True)]
+        triples = np.ascontiguousarray(tables["triples"].to_numpy().reshape(-1, 3))
+        _check_indexes(vocabularies, triples, splits)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"its counts, tables and vocabularies contradict each other: {error}", path=path) from None
+    return description, Contents(vocabularies, triples, splits)
 
 
-def content_fingerprint(dataset: PreparedDataset) -> str:
-    """SHA-256 over everything that a model sees: vocabularies, sessions, triples, and how examples are made.
-
-    The name and the metadata (paths, options) do not count: the same data from another place is the same data.
-    """
+def content_fingerprint(settings: list[Any], contents: Contents) -> str:
+    """Return the SHA-256 of everything that a model sees: settings, vocabularies, sessions and triples."""
     digest = hashlib.sha256()
-    knowledge = dataset.knowledge
-    vocabularies = (dataset.items, dataset.operations, knowledge.relations, knowledge.attributes)
-    settings = [dataset.new_items, dataset.max_session_events, *(list(each.ids) for each in vocabularies)]
-    digest.update(json.dumps(settings, ensure_ascii=True).encode("ascii"))
-    arrays: list[NDArray[np.integer]] = [knowledge.triples]
-    for table in (dataset.train, dataset.validation, dataset.test):
+    said = [*settings, *(list(each.ids) for each in contents.vocabularies)]
+    digest.update(json.dumps(said, ensure_ascii=True).encode("ascii"))
+    arrays: list[NDArray[np.integer]] = [contents.triples]
+    for table in contents.splits:
         arrays += [table.items, table.operations, table.offsets, table.times]
         if table.earlier is not None:
             arrays += [table.earlier.items, table.earlier.operations, table.earlier.offsets]
@@ -122,27 +136,28 @@ def content_fingerprint(dataset: PreparedDataset) -> str:
     return digest.hexdigest()
 
 
-def _tables(dataset: PreparedDataset) -> dict[str, pl.LazyFrame]:
-    knowledge = dataset.knowledge
-    vocabularies = (dataset.items, dataset.operations, knowledge.relations, knowledge.attributes)
+def _reason(error: Exception) -> str:
+    """Return what the system said, without what the libraries in between made of it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("\n")[0].partition(" (os error")[0].rpartition(" error: ")[2]
+
+
+def _tables(contents: Contents) -> dict[str, pl.LazyFrame]:
     tables = {
-        name: pl.LazyFrame(
-            {"index": np.arange(1, len(ids) + 1), "id": list(ids.ids)}, schema={"index": pl.Int64, "id": pl.String}
-        )
-        for name, ids in zip(VOCABULARIES, vocabularies, strict=True)
+        name: pl.LazyFrame({"index": np.arange(1, len(ids) + 1), "id": list(ids.ids)}, schema=COLUMNS[name])
+        for name, ids in zip(VOCABULARIES, contents.vocabularies, strict=True)
     }
-    tables["triples"] = pl.LazyFrame(
-        knowledge.triples, schema={"item": pl.Int64, "relation": pl.Int64, "entity": pl.Int64}
-    )
-    splits = list(zip(SPLITS, (dataset.train, dataset.validation, dataset.test), strict=True))
+    tables["triples"] = pl.LazyFrame(contents.triples, schema=COLUMNS["triples"])
+    splits = list(zip(SPLITS, contents.splits, strict=True))
     tables["sessions"] = pl.concat([_events(name, table) for name, table in splits])
-    if all(table.earlier is not None for table in (dataset.train, dataset.validation, dataset.test)):
+    if all(table.earlier is not None for table in contents.splits):
         tables[EARLIER] = pl.concat([_earlier(name, table) for name, table in splits])
     return tables
 
 
 def _earlier(split: str, table: SessionTable) -> pl.LazyFrame:
-    """One row for each item of an earlier session of the same visitor, newest first; the session as in `_events`."""
+    """Return a row for each item of an earlier session of the same visitor, newest first; sessions as in `_events`."""
     assert table.earlier is not None
     session = np.repeat(np.arange(len(table)), np.diff(table.earlier.offsets))
     columns = {"session": session, "item": table.earlier.items, "operation": table.earlier.operations}
@@ -150,10 +165,8 @@ def _earlier(split: str, table: SessionTable) -> pl.LazyFrame:
 
 
 def _events(split: str, table: SessionTable) -> pl.LazyFrame:
-    """One row an event; the session's index counts from 0 inside its split. Made while it is written, part by part."""
-    schema = pl.Schema(
-        {"split": pl.String(), "session": pl.Int64(), "item": pl.Int32(), "operation": pl.Int16(), "time": pl.Int64()}
-    )
+    """Return a row for each event, made part by part; the session's index counts from 0 inside its split."""
+    schema = pl.Schema(COLUMNS["sessions"])
 
     def parts(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, size: int | None
@@ -174,67 +187,76 @@ def _events(split: str, table: SessionTable) -> pl.LazyFrame:
     return register_io_source(parts, schema=schema, is_pure=True)
 
 
-def _description(folder: Path) -> dict[str, Any]:
+def _description(folder: Path) -> Description:
     file = folder / DESCRIPTION
     if not file.is_file():
         raise DataError(f"not a prepared dataset: lacks {DESCRIPTION}; make one with `mkmsr prepare`", path=folder)
+    content = file.read_bytes()
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON: {error}", path=file) from None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
+    if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise DataError(f"not the description of a prepared dataset: its format should be {FORMAT!r}", path=file)
-    if description.get("format_version") != FORMAT_VERSION:
-        found = description.get("format_version")
-        raise DataError(f"format version {found}, this program reads {FORMAT_VERSION}; prepare it again", path=file)
-    if missing := [key for key in OWN_KEYS if key not in description]:
-        raise DataError(f"lacks the key {missing[0]!r}", path=file)
-    files = description["files"]
-    if not isinstance(files, dict) or not all(isinstance(each, str) for each in files.values()):
-        raise DataError("the key 'files' does not hold a checksum for each file", path=file)
-    return description
+    version, digest = entries.get("format_version"), entries.pop("sha256", None)
+    if version not in {UNSIGNED_VERSION, FORMAT_VERSION}:
+        raise DataError(
+            f"format version {version}, this program reads {UNSIGNED_VERSION} and {FORMAT_VERSION}; prepare it again",
+            path=file,
+        )
+    if (version != UNSIGNED_VERSION or digest is not None) and not is_signed(content, digest):
+        raise DataError("altered since it was written: its text does not match its entry sha256", path=file)
+    try:
+        return Description.model_validate(entries)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"entry {'.'.join(map(str, first['loc']))!r}: {first['msg']}", path=file) from None
 
 
-def _dataset(folder: Path, description: dict[str, Any]) -> PreparedDataset:
-    ids = {
-        name: Vocabulary(pl.read_parquet(folder / f"{name}.parquet").sort("index")["id"].to_list(), kind=kind)
-        for name, kind in VOCABULARIES.items()
-    }
-    events = pl.read_parquet(folder / "sessions.parquet")
-    named = f"{EARLIER}.parquet"
-    earlier = pl.read_parquet(folder / named) if named in description["files"] else None
-    counts = description["counts"]
-    train, validation, test = (_sessions(events, earlier, split, counts[split]["sessions"]) for split in SPLITS)
-    triples = pl.read_parquet(folder / "triples.parquet").to_numpy().astype(np.int64).reshape(-1, 3)
-    knowledge = KnowledgeGraph(np.ascontiguousarray(triples), ids["relations"], ids["attributes"], len(ids["items"]))
-    return PreparedDataset(
-        name=description["name"],
-        items=ids["items"],
-        operations=ids["operations"],
-        knowledge=knowledge,
-        train=train,
-        validation=validation,
-        test=test,
-        new_items=description["new_items"],
-        max_session_events=description["max_session_events"],
-        metadata={key: value for key, value in description.items() if key not in OWN_KEYS},
-    )
+def _read(file: Path, columns: Mapping[str, pl.DataType], digests: Mapping[str, str]) -> pl.DataFrame:
+    if not file.is_file():
+        raise DataError("missing from the prepared dataset; prepare it again", path=file)
+    content = file.read_bytes()
+    found, expected = hashlib.sha256(content).hexdigest(), digests.get(file.name, "none")
+    if found != expected:
+        raise DataError(
+            f"altered since it was written: SHA-256 {found[:12]}, expected {expected[:12]}; prepare it again", path=file
+        )
+    try:
+        return read_table(content, columns)
+    except DataError as error:
+        raise DataError(str(error), path=file) from None
 
 
-def _sessions(events: pl.DataFrame, earlier: pl.DataFrame | None, split: str, count: int) -> SessionTable:
-    rows = events.filter(pl.col("split") == split)
-    items, operations, offsets = _compressed(rows, count)
-    remembered = (
-        None if earlier is None else EarlierItems(*_compressed(earlier.filter(pl.col("split") == split), count))
-    )
-    return SessionTable(items, operations, offsets, rows["time"].to_numpy().astype(np.int64), remembered)
+def _sessions(tables: Mapping[str, pl.DataFrame], split: str, count: int) -> SessionTable:
+    rows = tables["sessions"].filter(pl.col("split") == split)
+    if not 0 <= count <= rows.height + MOST_EMPTY:
+        raise ValueError(f"{count} sessions of {split} in {rows.height} events")
+    earlier = None
+    if EARLIER in tables:
+        earlier = EarlierItems(*_compressed(tables[EARLIER].filter(pl.col("split") == split), count))
+    return SessionTable(*_compressed(rows, count), rows["time"].to_numpy(writable=True), earlier)
 
 
 def _compressed(rows: pl.DataFrame, count: int) -> tuple[NDArray[np.int32], NDArray[np.int16], NDArray[np.int64]]:
-    """Items, operations, and where each of so many sessions begins."""
-    lengths = np.bincount(rows["session"].to_numpy(), minlength=count)
-    return (
-        rows["item"].to_numpy().astype(np.int32),
-        rows["operation"].to_numpy().astype(np.int16),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-    )
+    """Return items, operations, and where each of so many sessions begins."""
+    session = rows["session"].to_numpy()
+    if len(session) and not (session[0] >= 0 and session[-1] < count and (np.diff(session) >= 0).all()):
+        raise ValueError(f"sessions should be numbered from 0 to {count - 1}, in order")
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(session, minlength=count))]).astype(np.int64)
+    return rows["item"].to_numpy(writable=True), rows["operation"].to_numpy(writable=True), offsets
+
+
+def _check_indexes(
+    vocabularies: Sequence[Vocabulary], triples: NDArray[np.int64], splits: Sequence[SessionTable]
+) -> None:
+    """Make sure that every index stands for an id."""
+    items, operations, relations, attributes = (len(each) for each in vocabularies)
+    tables = [each for split in splits for each in (split, split.earlier) if each is not None]
+    checks: list[tuple[str, int, NDArray[np.integer]]] = [("item", items, table.items) for table in tables]
+    checks += [("operation", operations, table.operations) for table in tables]
+    checks += [("item", items, triples[:, 0]), ("relation", relations, triples[:, 1])]
+    checks += [("attribute", attributes, triples[:, 2] - items)]
+    for what, most, indexes in checks:
+        if len(indexes) and not 1 <= indexes.min() <= indexes.max() <= most:
+            raise ValueError(f"an index of an {what} is {indexes.min()} or {indexes.max()}, there are {most}")

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mkmsr.data.batching import collate
-from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
-from mkmsr.data.statistics import statistics
+from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, statistics
 from mkmsr.evaluation.ranking import scoring
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.models.base import SessionModel

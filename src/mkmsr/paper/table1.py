@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.statistics import statistics
+from mkmsr.data.dataset import PreparedDataset, statistics
 from mkmsr.paper.data_table import table_1
 from mkmsr.paper.published import published_name
 from mkmsr.paper.settings import Reproduction, data_title

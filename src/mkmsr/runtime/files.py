@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["atomic_file", "atomic_folder", "atomic_write", "may_replace", "sha256"]
+__all__ = ["atomic_file", "atomic_folder", "atomic_write", "is_signed", "may_replace", "sha256", "signed_json"]
+
+_NO_DIGEST = "0" * 64
 
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def signed_json(entries: Mapping[str, Any]) -> str:
+    """Return entries as JSON with one more, `sha256`: the digest of the text with zeros in the place of the digest."""
+    text = json.dumps({**entries, "sha256": _NO_DIGEST}, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    return text.replace(_NO_DIGEST, hashlib.sha256(text.encode()).hexdigest())
+
+
+def is_signed(content: bytes, digest: object) -> bool:
+    """Return whether a file that `signed_json` made is as it was written; `digest` is its entry `sha256`."""
+    if not isinstance(digest, str) or len(digest) != len(_NO_DIGEST):
+        return False
+    unsigned = content.replace(digest.encode(), _NO_DIGEST.encode())
+    return hashlib.sha256(unsigned).hexdigest() == digest
 
 
 def may_replace(path: str | Path, marker: str) -> bool:

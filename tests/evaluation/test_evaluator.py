@@ -152,3 +152,19 @@ def test_what_goes_wrong_in_a_process_is_said(split: EvaluationSplit) -> None:
 def test_a_function_cannot_be_sent_to_processes(split: EvaluationSplit) -> None:
     with pytest.raises(EvaluationError, match="only models can be sent to other processes"):
         evaluate(lambda batch: torch.zeros(len(batch), 9), split, batch_size=2, workers=2)
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, 1), ({"threads": 2}, 2), ({"threads": 0}, 3)])
+def test_ranking_takes_one_thread_unless_told_otherwise(
+    split: EvaluationSplit, given: dict[str, int], used: int
+) -> None:
+    seen = []
+
+    def score(batch: SessionBatch) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return torch.rand(len(batch), 9)
+
+    torch.set_num_threads(3)
+    evaluate(score, split, **given)
+    torch.set_num_threads(1)
+    assert seen == [used]

@@ -249,3 +249,15 @@ def test_loading_again_gives_the_same_lists(recommender: Recommender, shop: Prep
     again = Recommender(load_bundle(tmp_path / "b"))
     sessions = external_sessions(shop, 5)
     assert again.recommend_many(sessions) == recommender.recommend_many(sessions)
+
+
+def test_a_list_takes_one_thread_unless_told_otherwise(recommender: Recommender) -> None:
+    seen = []
+    readout = recommender.bundle.model.get_submodule("readout")
+    watching = readout.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(3)
+    recommender.recommend([("plain", "click")])
+    Recommender(recommender.bundle, threads=2).recommend([("plain", "click")])
+    torch.set_num_threads(1)
+    watching.remove()
+    assert seen == [1, 2]

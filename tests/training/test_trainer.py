@@ -338,3 +338,18 @@ def test_how_the_table_is_stored_changes_nothing_but_rounding(monkeypatch: pytes
         history = fit(model, tiny_training(), settings(), seed=0).history
         results.append([(each.train_loss, each.knowledge_loss) for each in history])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, 1), ({"threads": 2}, 2)])
+def test_training_takes_one_thread_unless_the_settings_say_more(given: Mapping[str, int], used: int) -> None:
+    torch.set_num_threads(3)
+    seen = []
+
+    def validate(model: SessionModel) -> Mapping[str, float]:
+        seen.append(torch.get_num_threads())
+        return hit_rate(model)
+
+    fit(TinyModel(), tiny_training(), settings(epochs=1, **given), validate=validate, seed=0)
+    after = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert (seen, after) == ([used], 3)

@@ -36,16 +36,15 @@ def time_evaluation(
     What a model reads off the training log (neighbours, counts) is read before, and one evaluation warms up. With
     `examples`, only the first so many are ranked.
     """
-    torch.set_num_threads(threads)
     ranked = dataset.evaluation_split(split)
     if examples is not None:
         ranked = EvaluationSplit(ranked.name, ranked.examples.rows(slice(0, examples)), ranked.seen)
     network = build_model(model, settings, dataset, seed)
     network.observe(training_data(dataset, 1.0, seed))
     network.to(device)
-    evaluate(network, ranked, workers=workers)
+    evaluate(network, ranked, workers=workers, threads=threads)
     busy = time.process_time()
-    seconds = [timed(lambda: evaluate(network, ranked, workers=workers)) for _ in range(repetitions)]
+    seconds = [timed(lambda: evaluate(network, ranked, workers=workers, threads=threads)) for _ in range(repetitions)]
     busy = (time.process_time() - busy) / repetitions
     return {
         "model": model,

@@ -14,7 +14,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 
 from mkmsr.bench.large import measure_steps
 from mkmsr.bench.simulated import in_a_new_process, simulated
@@ -116,15 +115,14 @@ def _measure_ranking(
     folder: Path, model: str, settings: StrictModel, examples: int, threads: int, seed: int
 ) -> dict[str, Any]:
     """Seconds of ranking the test, scaled up from some examples of it, and the peak of memory."""
-    torch.set_num_threads(threads)
     dataset = PreparedDataset.load(folder)
     network = build_model(model, settings, dataset, seed)
     network.observe(training_data(dataset, 1.0, seed))
     whole = dataset.evaluation_split("test")
     some = EvaluationSplit(whole.name, whole.examples.rows(slice(0, examples)), whole.seen)
     share = len(some.examples) / len(whole.examples)
-    evaluate(network, some)
-    seconds = [_processor_seconds(lambda: evaluate(network, some)) / share for _ in range(3)]
+    evaluate(network, some, threads=threads)
+    seconds = [_processor_seconds(lambda: evaluate(network, some, threads=threads)) / share for _ in range(3)]
     return {
         "evaluation_seconds": median(seconds),
         "evaluation_mib": peak_mib(),

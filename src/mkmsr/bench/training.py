@@ -54,8 +54,6 @@ def time_training(
     Raises:
         ConfigError: The model has no weights to train.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
     training = training_data(dataset, share, seed)
     network = build_model(model, settings, dataset, seed)
     if not network.is_trainable:
@@ -79,7 +77,7 @@ def time_training(
     examples = len(training.examples) / share
     return {
         "model": model,
-        "threads": torch.get_num_threads(),
+        "threads": config.threads or torch.get_num_threads(),
         "batch_size": config.batch_size,
         "epoch_seconds": median(epoch_seconds),
         "floor_seconds": median(floor_seconds),

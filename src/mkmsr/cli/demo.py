@@ -28,8 +28,6 @@ __all__ = ["demo"]
 
 MODEL = "mkm-sr"
 BASELINES = ("pop", "s-pop", "recency")
-THREADS = 1
-"""Of PyTorch: enough for tables of this size, the same sums everywhere, and no fight over processors that are busy."""
 SETTINGS = ("training.batch_size=256", "training.optimiser.learning_rate=0.004", "model.dropout=0.3")
 """What differs from the model's defaults: larger steps, so that few epochs suffice."""
 
@@ -61,11 +59,11 @@ def demo(
         documents = {}
         screen.note(f"ranking with {', '.join(BASELINES)}, which need no training")
         for name in BASELINES:
-            settings = experiment_config(name, None, (), {"threads": THREADS})
+            settings = experiment_config(name, None, (), {})
             run = train_into(screen, dataset, settings, out / name, seed=seed, refit=True, announce=False)
             documents[name] = run.metrics
         screen.note(f"training {MODEL}; the test sessions are ranked once, at the end")
-        settings = experiment_config(MODEL, None, SETTINGS, {"epochs": epochs, "threads": THREADS})
+        settings = experiment_config(MODEL, None, SETTINGS, {"epochs": epochs})
         documents[MODEL] = train_into(screen, dataset, settings, out / MODEL, seed=seed, refit=True).metrics
         report = _report(out)
         seconds = time.perf_counter() - began

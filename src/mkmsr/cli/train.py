@@ -71,7 +71,7 @@ def train(
         epochs: Most epochs.
         seed: Of weights, order and dropout; the same seed gives the same run.
         device: Where the model computes: cpu, cuda.
-        threads: Processor threads of PyTorch.
+        threads: Processor threads of PyTorch; by default 1, see docs/benchmarks.md.
         refit: Afterwards fit again on train and validation together, for the epochs that validation chose.
         resume: Go on from the folder's last checkpoint.
         overwrite: Start over, although the folder holds a run that was interrupted, or is still going on.

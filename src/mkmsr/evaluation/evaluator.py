@@ -16,6 +16,7 @@ from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranking import Ranked, evaluating, largest_batch, ranker
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runtime.process_group import ALONE, Processes
+from mkmsr.runtime.threads import torch_threads
 
 __all__ = ["EvaluationListener", "check_examples", "evaluate", "rank_examples"]
 
@@ -33,6 +34,7 @@ def evaluate(
     *,
     batch_size: int = 512,
     workers: int = 1,
+    threads: int = 1,
     listener: EvaluationListener | None = None,
     processes: Processes = ALONE,
 ) -> RankTable:
@@ -46,6 +48,7 @@ def evaluate(
         batch_size: Examples scored at a time; less where the catalogue is so large that scores would need much memory.
         workers: Processes of one thread each that share the work, for a model on a processor; worth their start of a
             few seconds where there are many examples. The ranks are those of one process of one thread.
+        threads: Processor threads of PyTorch, where one process ranks; 0 leaves PyTorch's own choice.
         listener: Told after each batch.
         processes: Who ranks together: each a stretch of the examples, in the same batches as one process would take.
             All of them call this with the same model and split, and all get the whole table.
@@ -56,13 +59,16 @@ def evaluate(
     examples, width = check_examples(split).examples, len(split.seen)
     batch_size = largest_batch(model, batch_size, width)
     told = listener.ranked if listener is not None else _tell_nobody
-    if processes.size > 1:
-        return RankTable.of_split(_rank_together(model, examples, width, batch_size, told, processes), split)
-    if workers > 1 and len(examples) > batch_size:
+    if workers > 1 and processes.size == 1 and len(examples) > batch_size:
         from mkmsr.evaluation.parallel import rank_in_processes  # It imports this file.
 
         return RankTable.of_split(rank_in_processes(model, examples, width, batch_size, workers, told), split)
-    return RankTable.of_split(rank_examples(model, examples, width, batch_size, told), split)
+    with torch_threads(threads):
+        if processes.size > 1:
+            ranks = _rank_together(model, examples, width, batch_size, told, processes)
+        else:
+            ranks = rank_examples(model, examples, width, batch_size, told)
+    return RankTable.of_split(ranks, split)
 
 
 def check_examples(split: EvaluationSplit) -> EvaluationSplit:

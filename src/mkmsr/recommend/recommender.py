@@ -38,6 +38,7 @@ from mkmsr.recommend.session_input import (
     read_session,
     wanted_operation,
 )
+from mkmsr.runtime.threads import torch_threads
 
 __all__ = ["Recommendations", "RecommendedItem", "Recommender"]
 
@@ -88,10 +89,11 @@ class Recommender:
     Args:
         bundle: The model with its vocabularies.
         device: Where it computes.
+        threads: Processor threads of PyTorch for a list; more gain little with sessions one by one.
     """
 
-    def __init__(self, bundle: ModelBundle, *, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
+    def __init__(self, bundle: ModelBundle, *, device: torch.device | str = "cpu", threads: int = 1):
+        self.device, self.threads = torch.device(device), threads
         self._serving: tuple[ModelBundle, Scorer]
         self._facts: Facts = {}
         self._changing = Lock()
@@ -185,19 +187,18 @@ class Recommender:
         wanted = wanted_operation(bundle, operation)
         popular_1V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1))[None].to(self.device)
         found: list[Recommendations] = [Recommendations(())] * len(read)
-        for rows in _chunks(range(len(read)), sessions_at_once(len(forbidden_V))):
-            known = [row for row in rows if read[row].items]
-            parts = (
-                [(known, model_scores(bundle, score, as_batch([read[row] for row in known], wanted).to(self.device)))]
-                if known
-                else []
-            )
-            parts += [([row], popular_1V) for row in rows if not read[row].items]
-            for places, all_scores_BV in parts:
-                scores_BV = all_scores_BV.masked_fill(forbidden_V, -torch.inf)
-                lists = best_columns(scores_BV, k, caps)
-                for row, columns, scores_V in zip(places, lists, scores_BV.cpu(), strict=True):
-                    found[row] = _named(bundle, columns, scores_V, read[row])
+        with torch_threads(self.threads):
+            for rows in _chunks(range(len(read)), sessions_at_once(len(forbidden_V))):
+                known, parts = [row for row in rows if read[row].items], []
+                if known:
+                    batch = as_batch([read[row] for row in known], wanted).to(self.device)
+                    parts.append((known, model_scores(bundle, score, batch)))
+                parts += [([row], popular_1V) for row in rows if not read[row].items]
+                for places, all_scores_BV in parts:
+                    scores_BV = all_scores_BV.masked_fill(forbidden_V, -torch.inf)
+                    lists = best_columns(scores_BV, k, caps)
+                    for row, columns, scores_V in zip(places, lists, scores_BV.cpu(), strict=True):
+                        found[row] = _named(bundle, columns, scores_V, read[row])
         return found
 
     def ranker(self, k: int = 20, *, filters: Filters = NO_FILTERS, operation: str | None = None) -> BatchRanker:
@@ -232,7 +233,8 @@ class Recommender:
         if not read.items:
             raise DataError("no event of the session is of a known item: its list goes by popularity alone")
         batch = as_batch([read], wanted_operation(bundle, operation)).to(self.device)
-        return explain(bundle, batch, [bundle.items.index(str(item)) for item in item_ids(items, "items")])
+        with torch_threads(self.threads):
+            return explain(bundle, batch, [bundle.items.index(str(item)) for item in item_ids(items, "items")])
 
     def why_nothing(self, filters: Filters) -> str:
         """Why the filters leave nothing to recommend, in a sentence.

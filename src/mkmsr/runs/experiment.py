@@ -41,6 +41,7 @@ from mkmsr.reports.run_report import write_run_report
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.files import atomic_write
 from mkmsr.runtime.process_group import ALONE, Processes
+from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fitting_data
 from mkmsr.training.checkpoint import differences, remove_checkpoint
 from mkmsr.training.parts import fit_folders, fit_parts
@@ -194,22 +195,21 @@ def run_experiment(
             _clear(folder)
         if not (resume and has_checkpoint(folder)):  # One of another run is an error further on.
             atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
     began, busy = time.perf_counter(), time.process_time()
     run = _Experiment(dataset, config, folder, seed, place, resume, start_from, chosen_epochs, listener, processes)
-    metrics = {
-        **identity,
-        "data": dataset.name,
-        "fitted_on": "train and validation" if refit else "train",
-        "device": str(place),
-        "threads": torch.get_num_threads(),
-        "processes": processes.size,
-        **run.carry_out(refit=refit),
-        "seconds": time.perf_counter() - began,
-        "processor_seconds": time.process_time() - busy,
-        "peak_mib": peak_mib(),
-    }
+    with torch_threads(config.training.threads):
+        metrics = {
+            **identity,
+            "data": dataset.name,
+            "fitted_on": "train and validation" if refit else "train",
+            "device": str(place),
+            "threads": torch.get_num_threads(),
+            "processes": processes.size,
+            **run.carry_out(refit=refit),
+            "seconds": time.perf_counter() - began,
+            "processor_seconds": time.process_time() - busy,
+            "peak_mib": peak_mib(),
+        }
     if processes.is_first:
         atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
         if report:
@@ -238,7 +238,7 @@ def validator(dataset: PreparedDataset, select: str, processes: Processes = ALON
         ConfigError: There is no such metric.
     """
     split, ks = dataset.evaluation_split("validation"), list_lengths(select)
-    return lambda model: evaluate(model, split, processes=processes).metrics(ks)
+    return lambda model: evaluate(model, split, threads=0, processes=processes).metrics(ks)
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,13 @@ class _Experiment:
 
     def _rank(self, model: SessionModel, split: SplitName) -> tuple[RankTable, dict[str, Any]]:
         began = time.perf_counter()
-        table = evaluate(model, self.dataset.evaluation_split(split), listener=self.listener, processes=self.processes)
+        table = evaluate(
+            model,
+            self.dataset.evaluation_split(split),
+            threads=self.config.training.threads,
+            listener=self.listener,
+            processes=self.processes,
+        )
         seconds = time.perf_counter() - began
         return table, evaluation_document(self.config.name, split, table, len(self.dataset.items), seconds=seconds)
 

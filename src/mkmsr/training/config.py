@@ -118,8 +118,8 @@ class TrainingConfig(StrictModel):
     """Optimiser and learning rate."""
     loss: LossConfig = LossConfig()
     """Session loss and knowledge loss."""
-    threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Processor threads of PyTorch for the whole run; 0 leaves PyTorch's own choice. Sums are bit for bit the same only
-    with the same number of threads."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 1
+    """Processor threads of PyTorch for training and ranking; 0 leaves PyTorch's own choice, which is one a core. Sums
+    are bit for bit the same only with the same number of threads."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Besides every epoch's end, a checkpoint is written when the last one is so many seconds old; 0: every step."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.process_group import ALONE, Processes
+from mkmsr.runtime.threads import torch_threads
 from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.estimate import estimate_training
@@ -111,7 +112,11 @@ def fit(
     if len(training.examples) == 0:
         raise TrainingError("there is no example to learn from: every training session has fewer than two events")
     keep_freed_memory()
-    with own_random_state(seed, device, processes.rank), catalogue_by_columns(model, config, device):
+    with (
+        torch_threads(config.threads),
+        own_random_state(seed, device, processes.rank),
+        catalogue_by_columns(model, config, device),
+    ):
         plan = Plan(effective_strategy(config, model, training), training, config, seed)
         store = None
         if folder is not None or processes.size > 1:

@@ -7,12 +7,9 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mkmsr.errors import BundleError, ConfigError, EvaluationError
 from mkmsr.recommend import Filters, Recommender
@@ -24,6 +21,7 @@ from mkmsr.recommend.filters import NO_FILTERS
 from mkmsr.recommend.live_catalogue import Values, values_of
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.files import sha256
+from mkmsr.runtime.threads import torch_threads
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
 __all__ = ["BulkJob", "BulkResult", "recommend_in_bulk"]
@@ -137,7 +135,7 @@ def recommend_in_bulk(
         raise ConfigError(f"processes share the cores of a processor, not the device {job.device!r}", key="workers")
     began = time.perf_counter()
     job.sessions.check()
-    with _one_thread():
+    with torch_threads(1):  # As in the other processes: sums are bit for bit the same only with as many threads.
         ranking = _Ranking(job)  # What is wrong with sessions, bundle or filters shows before older lists are replaced.
     folder = ShardFolder(job.out, job.identity())
     done = folder.begin(resume=resume)
@@ -225,21 +223,10 @@ def _here(
 ) -> Iterator[ShardCounts]:
     if not stretches:
         return
-    with _one_thread():
+    with torch_threads(1):
         for stretch in stretches:
             yield ranking.carry_out(source, stretch, progress.add)
     peaks.append(peak_mib())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Inside, PyTorch has one thread, as in the other processes: sums are bit for bit the same with as many alone."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _in_processes(

@@ -17,8 +17,9 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
+from mkmsr.runtime.events import EpochRecord, Event
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, fit, fitting_data
+from mkmsr.training import TrainingConfig, fit, fitting_data
 
 __all__ = [
     "Peer",
@@ -170,13 +171,13 @@ def our_epoch_time(pair: Pair, dataset: PreparedDataset, seed: int) -> Seconds:
     """Time of our trainer's second epoch from fresh weights, the first warms up; without gradient checks of others."""
     config, ends = our_config(pair), [_now()]
 
-    class Clock(SilentListener):
-        def epoch(self, record: EpochRecord) -> None:
+    def clock(event: Event) -> None:
+        if isinstance(event, EpochRecord):
             ends.append(_since(ends[0]))
 
     twice = config.training.model_copy(update={"epochs": 2, "patience": 2})
     with torch.autograd.set_detect_anomaly(False):
-        fit(new_model(dataset, config, seed), fitting_data(dataset), twice, seed=seed, listener=Clock())
+        fit(new_model(dataset, config, seed), fitting_data(dataset), twice, seed=seed, listener=clock)
     return Seconds(ends[2].wall - ends[1].wall, ends[2].processor - ends[1].processor)
 
 

@@ -16,6 +16,7 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.metrics import conservative_ranks
 from mkmsr.models.base import ModelSizes, SessionModel, mask_padding
 from mkmsr.models.registry import model_entry
+from mkmsr.runtime.events import Event, RankingDone
 
 
 class LastItem(SessionModel):
@@ -30,14 +31,6 @@ class LastItem(SessionModel):
     def score(self, batch: SessionBatch) -> Tensor:
         self.modes.append((self.training, torch.is_grad_enabled()))
         return mask_padding(self.dropout(self.table(batch.items[batch.last])))
-
-
-class Progress:
-    def __init__(self) -> None:
-        self.calls: list[tuple[int, int]] = []
-
-    def ranked(self, done: int, total: int) -> None:
-        self.calls.append((done, total))
 
 
 @pytest.fixture
@@ -89,9 +82,9 @@ def test_a_constant_scorer_comes_last_on_every_example(split: EvaluationSplit) -
 
 
 def test_the_listener_hears_how_far_it_is(split: EvaluationSplit) -> None:
-    progress = Progress()
-    evaluate(LastItem(8), split, batch_size=3, listener=progress)
-    assert progress.calls == [(3, 7), (6, 7), (7, 7)]
+    heard: list[Event] = []
+    evaluate(LastItem(8), split, batch_size=3, listener=heard.append)
+    assert heard == [RankingDone(3, 7), RankingDone(6, 7), RankingDone(7, 7)]
 
 
 def test_scores_of_another_catalogue_are_an_error(split: EvaluationSplit) -> None:
@@ -133,10 +126,10 @@ def test_processes_share_the_work_and_find_the_same_ranks(split: EvaluationSplit
     torch.manual_seed(4)
     entry = model_entry("stamp")
     model = entry.build(entry.configure({"dim": 4}), ModelSizes(8, 2))
-    progress = Progress()
-    ranks = evaluate(model, split, batch_size=2, workers=2, listener=progress).rank
+    heard: list[Event] = []
+    ranks = evaluate(model, split, batch_size=2, workers=2, listener=heard.append).rank
     assert ranks.tolist() == evaluate(model, split, batch_size=2).rank.tolist()
-    assert progress.calls[-1] == (len(split.examples), len(split.examples))
+    assert heard[-1] == RankingDone(len(split.examples), len(split.examples))
     assert model.training
 
 

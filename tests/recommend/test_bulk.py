@@ -24,6 +24,7 @@ from mkmsr.errors import ConfigError, DataError, EvaluationError, MkmsrError
 from mkmsr.recommend import Filters, Recommender, parse_condition
 from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
 from mkmsr.recommend.bulk.session_file import find_columns
+from mkmsr.runtime.events import Event, RankingDone
 
 K = 7
 SESSIONS = 90
@@ -127,15 +128,15 @@ def test_facts_are_one_value_or_several_as_the_recommender_takes_them(
 
 
 def test_processes_and_shards_change_nothing(bundles: dict[str, Path], file: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    heard: list[Event] = []
     one, two = tmp_path / "one", tmp_path / "two"
     recommend_in_bulk(job(bundles["compass"], file, one))
-    result = recommend_in_bulk(job(bundles["compass"], file, two), workers=2, told=lambda *each: told.append(each))
+    result = recommend_in_bulk(job(bundles["compass"], file, two), workers=2, listener=heard.append)
     assert result.workers == 2
     assert [each.name for each in sorted(two.glob("part-*"))] == [each.name for each in sorted(one.glob("part-*"))]
     for path in one.glob("part-*"):
         assert path.read_bytes() == (two / path.name).read_bytes()
-    assert (told[0], told[-1]) == ((0, SESSIONS), (SESSIONS, SESSIONS))
+    assert (heard[0], heard[-1]) == (RankingDone(0, SESSIONS), RankingDone(SESSIONS, SESSIONS))
 
 
 def test_the_order_of_rows_follows_times_and_sessions_may_lie_apart(
@@ -277,12 +278,12 @@ def test_lists_of_two_models_are_not_mixed(bundles: dict[str, Path], file: Path,
     bundle = tmp_path / "bundle"
     shutil.copytree(bundles["m-sr"], bundle)
 
-    def nightly_training(done: int, total: int) -> None:
-        if done == 0:
+    def nightly_training(event: Event) -> None:
+        if event == RankingDone(0, SESSIONS):
             shutil.copytree(bundles["v-sknn"], bundle, dirs_exist_ok=True)
 
     with pytest.raises(EvaluationError, match="replaced by another bundle since the job began"):
-        recommend_in_bulk(job(bundle, file, tmp_path / "out"), workers=2, told=nightly_training)
+        recommend_in_bulk(job(bundle, file, tmp_path / "out"), workers=2, listener=nightly_training)
     assert not (tmp_path / "out" / "_summary.json").exists()
 
 

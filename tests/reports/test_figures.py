@@ -10,7 +10,7 @@ import pytest
 
 from mkmsr.reports.canvas import INKS, MissingMatplotlibError, inline_svg
 from mkmsr.reports.figures import FigureRow, draw_learning_curves, draw_metrics, draw_slices
-from mkmsr.training.history import EpochRecord
+from mkmsr.runtime.events import EpochRecord
 
 ROWS = [
     FigureRow("mkm-sr", {"hit@20": 0.4, "repeat": 0.8}, {"hit@20": (0.35, 0.45)}, highlight=True),

@@ -22,7 +22,8 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.models.registry import MODELS
 from mkmsr.reports.run_folder import read_run_folder
 from mkmsr.runs.experiment import ExperimentConfig, run_experiment
-from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, TrainingEstimate, read_history
+from mkmsr.runtime.events import EpochRecord, Event, PhaseStarted, TrainingEstimate
+from mkmsr.training import TrainingConfig, read_history
 from tests.small_shop import small_shop
 
 
@@ -129,22 +130,22 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(shop: Prepare
     assert not same(weights(tmp_path / "0"), weights(tmp_path / "2"))
 
 
-class Stop(SilentListener):
+class Stop:
     """Hears everything, and ends the run at the n-th epoch it hears of."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at, self.heard = at, list[str]()
 
-    def phase(self, name: str) -> None:
-        self.heard.append(name)
-
-    def estimate(self, estimate: TrainingEstimate) -> None:
-        self.heard.append("estimate")
-
-    def epoch(self, record: EpochRecord) -> None:
-        self.heard.append(f"epoch {record.epoch}")
-        if self.at is not None and sum(each.startswith("epoch") for each in self.heard) == self.at:
-            raise KeyboardInterrupt
+    def __call__(self, event: Event) -> None:
+        match event:
+            case PhaseStarted(name):
+                self.heard.append(name)
+            case TrainingEstimate():
+                self.heard.append("estimate")
+            case EpochRecord():
+                self.heard.append(f"epoch {event.epoch}")
+                if self.at is not None and sum(each.startswith("epoch") for each in self.heard) == self.at:
+                    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("at", [1, 3, 4])

@@ -21,7 +21,8 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.reports.run_folder import read_evaluated_run
 from mkmsr.runs.experiment import ExperimentConfig
 from mkmsr.runs.grid import depends_on_seed, plan_grid, run_grid
-from mkmsr.runs.jobs import Job, JobOutcome, SilentJobListener
+from mkmsr.runs.jobs import JobOutcome
+from mkmsr.runtime.events import EpochRecord, Event, JobsPlanned, JobStarted, JobTold, PhaseStarted
 from tests.small_shop import small_shop
 
 
@@ -40,24 +41,23 @@ def settings(name: str, model: dict[str, Any] | None = None, **training: Any) ->
 EXPERIMENTS = {"recency": settings("recency"), "m-sr": settings("m-sr", {"dim": 8})}
 
 
-class Watcher(SilentJobListener):
+class Watcher:
     def __init__(self) -> None:
         self.plan = (0, 0)
         self.begun: list[str] = []
         self.phases: list[str] = []
         self.epochs = 0
 
-    def planned(self, total: int, skipped: int) -> None:
-        self.plan = total, skipped
-
-    def started(self, job: Job) -> None:
-        self.begun.append(job.name)
-
-    def phase(self, job: Job, name: str) -> None:
-        self.phases.append(name)
-
-    def epoch(self, job: Job, record: Any) -> None:
-        self.epochs += 1
+    def __call__(self, event: Event) -> None:
+        match event:
+            case JobsPlanned(total=total, done=done):
+                self.plan = total, done
+            case JobStarted(name):
+                self.begun.append(name)
+            case JobTold(_, PhaseStarted(name)):
+                self.phases.append(name)
+            case JobTold(_, EpochRecord()):
+                self.epochs += 1
 
 
 def statuses(outcomes: tuple[JobOutcome, ...]) -> dict[str, str]:

@@ -20,8 +20,9 @@ from mkmsr.models.base import TrainingData
 from mkmsr.models.entry import Choice, Range, Value
 from mkmsr.models.registry import MODELS
 from mkmsr.runs.experiment import ExperimentConfig, new_model
-from mkmsr.runs.search import SilentTuneListener, search_space, tune
+from mkmsr.runs.search import search_space, tune
 from mkmsr.runs.study import Study, TrialRecord
+from mkmsr.runtime.events import Event, JobStarted
 from tests.small_shop import small_shop
 
 
@@ -131,15 +132,10 @@ def test_an_interrupted_study_proposes_what_it_would_have_proposed(tmp_path: Pat
 # --- searches
 
 
-class Interrupting(SilentTuneListener):
-    """Breaks off when a trial of that number has been proposed."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def started(self, number: int, settings: Mapping[str, Value]) -> None:
-        if number == self.number:
-            raise KeyboardInterrupt
+def interrupt(event: Event) -> None:
+    """Break off when the third trial has been proposed."""
+    if event == JobStarted("trial-002"):
+        raise KeyboardInterrupt
 
 
 def told(records: tuple[TrialRecord, ...]) -> list[TrialRecord]:
@@ -183,7 +179,7 @@ def test_a_known_plan_can_be_the_first_trial_and_is_searched_around(data: Path, 
 def test_a_search_that_was_broken_off_comes_to_the_same_trials(data: Path, searched: Any, tmp_path: Path) -> None:
     result, _ = searched
     with pytest.raises(KeyboardInterrupt):
-        tune(data, SMALL, tmp_path, trials=4, seed=2, listener=Interrupting(2))
+        tune(data, SMALL, tmp_path, trials=4, seed=2, listener=interrupt)
     again = tune(data, SMALL, tmp_path, trials=4, seed=2)
     assert told(again.trials) == told(result.trials)
     # Nothing is left to do: the same result comes from the file.

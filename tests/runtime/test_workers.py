@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mkmsr.errors import TrainingError
-from mkmsr.runtime.workers import Event, Line, Task, run_tasks
+from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
 
 
 def work(line: Line, what: str, value: Any = None) -> Any:
@@ -47,7 +47,7 @@ def task(tmp_path: Path) -> Callable[..., Task]:
     return lambda what, value=None: Task(f"{what} {value}", work, (what, value), tmp_path / "logs" / f"{what}.log")
 
 
-def outcome(events: list[Event], name: str) -> tuple[str, Any]:
+def outcome(events: list[TaskEvent], name: str) -> tuple[str, Any]:
     (last,) = [each for each in events if each.task.name == name and each.kind in ("done", "failed")]
     return last.kind, last.content
 

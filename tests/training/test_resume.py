@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 
 from mkmsr.errors import TrainingError
-from mkmsr.training import SilentListener, TrainingConfig, fit, read_history
-from mkmsr.training.history import EpochRecord
+from mkmsr.runtime.events import EpochRecord, Event, Listener
+from mkmsr.training import TrainingConfig, fit, read_history
 from tests.training.tiny import TinyModel, tiny_training
 
 ROOT = Path(__file__).parents[2]
@@ -47,20 +47,19 @@ def test_kills_at_random_moments_change_no_bit(tmp_path: Path, strategy: str, ho
     assert left_over == []
 
 
-class StopAt(SilentListener):
+def stop_at(epoch: int) -> Listener:
     """Ends the run from inside, after an epoch."""
 
-    def __init__(self, epoch: int):
-        self.last = epoch
-
-    def epoch(self, record: EpochRecord) -> None:
-        if record.epoch == self.last:
+    def listener(event: Event) -> None:
+        if isinstance(event, EpochRecord) and event.epoch == epoch:
             raise KeyboardInterrupt
+
+    return listener
 
 
 def interrupted(folder: Path, device: str = "cpu") -> None:
     with pytest.raises(KeyboardInterrupt):
-        fit(TinyModel(), tiny_training(), config(), seed=1, folder=folder, listener=StopAt(2), device=device)
+        fit(TinyModel(), tiny_training(), config(), seed=1, folder=folder, listener=stop_at(2), device=device)
 
 
 def test_resuming_a_finished_run_gives_its_result_again_without_training(tmp_path: Path) -> None:

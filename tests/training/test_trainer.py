@@ -19,7 +19,8 @@ from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.layers.columns import is_by_columns
 from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
-from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, TrainingEstimate, fit, read_history, trainer
+from mkmsr.runtime.events import BatchDone, EpochRecord, Event
+from mkmsr.training import TrainingConfig, TrainingEstimate, fit, read_history, trainer
 from mkmsr.training.schedules import learning_rate_factor
 from tests.training.tiny import NUM_ITEMS, TinyModel, tiny_knowledge, tiny_sessions, tiny_training
 
@@ -98,7 +99,7 @@ def test_the_callers_random_state_is_left_alone() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    fit(model, tiny_training(), settings(), seed=5, listener=SilentListener())
+    fit(model, tiny_training(), settings(), seed=5, listener=[].append)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -243,40 +244,25 @@ def test_a_model_without_weights_observes_and_is_done() -> None:
     assert (result.best_epoch, result.epochs_run, dict(result.best_metrics)) == (0, 0, {"mrr@20": 0.25})
 
 
-class Recorder(SilentListener):
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, object]] = []
-
-    def estimate(self, estimate: TrainingEstimate) -> None:
-        self.calls.append(("estimate", estimate))
-
-    def batch(self, done: int, total: int, loss: float, *, epoch: int, epochs: int, examples: int) -> None:
-        self.calls.append(("batch", (done, total, epoch, epochs, examples)))
-
-    def epoch(self, record: EpochRecord) -> None:
-        self.calls.append(("epoch", record.epoch))
-
-
 def test_the_listener_hears_estimate_batches_and_epochs_in_order() -> None:
-    listener, data = Recorder(), tiny_training()
-    fit(TinyModel(), data, settings(epochs=2), seed=1, listener=listener)
-    names = [name for name, _ in listener.calls]
-    assert names[0] == "estimate"
-    assert [name for name in names if name != "batch"] == ["estimate", "epoch", "epoch"]
-    estimate = listener.calls[0][1]
+    heard, data = list[Event](), tiny_training()
+    result = fit(TinyModel(), data, settings(epochs=2), seed=1, listener=heard.append)
+    estimate, *later = heard
     assert isinstance(estimate, TrainingEstimate)
-    done, total, epoch, epochs, examples = next(value for name, value in reversed(listener.calls) if name == "batch")  # type: ignore[misc]
-    assert (done, epoch, epochs, examples) == (total, 2, 2, len(data.examples))
-    assert estimate.steps == total
+    assert [each for each in later if not isinstance(each, BatchDone)] == list(result.history)
+    last = later[-2]
+    assert isinstance(last, BatchDone)
+    assert (last.done, last.epoch, last.epochs, last.examples) == (last.total, 2, 2, len(data.examples))
+    assert estimate.steps == last.total
 
 
 def test_the_estimate_counts_memory_and_disturbs_nothing() -> None:
     quiet, watched = TinyModel(), TinyModel()
     fit(quiet, tiny_training(), settings(), seed=1)
-    listener = Recorder()
-    fit(watched, tiny_training(), settings(strategy="alternating"), seed=1, listener=listener)
+    heard: list[Event] = []
+    fit(watched, tiny_training(), settings(strategy="alternating"), seed=1, listener=heard.append)
     assert same(weights(quiet), weights(watched))
-    estimate = listener.calls[0][1]
+    estimate = heard[0]
     assert isinstance(estimate, TrainingEstimate)
     numbers = 8 * (21 + 21 + 10)
     assert estimate.gradients_mib == pytest.approx(4 * numbers / 2**20)
@@ -296,14 +282,15 @@ def test_history_is_one_json_line_an_epoch(tmp_path: Path) -> None:
     assert read_history(tmp_path / "history.jsonl") == result.history
 
 
-class Watching(SilentListener):
+class Watching:
     """Notes after every epoch whether a table is stored by columns."""
 
     def __init__(self, table: Tensor):
         self.table, self.seen = table, []
 
-    def epoch(self, record: EpochRecord) -> None:
-        self.seen.append(is_by_columns(self.table))
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, EpochRecord):
+            self.seen.append(is_by_columns(self.table))
 
 
 @pytest.mark.parametrize(

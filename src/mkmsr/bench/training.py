@@ -17,7 +17,8 @@ from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.runtime.environment import environment, peak_mib
-from mkmsr.training import EpochRecord, SilentListener, TrainingConfig, fit
+from mkmsr.runtime.events import BatchDone, EpochRecord, Event
+from mkmsr.training import TrainingConfig, fit
 
 __all__ = ["time_training"]
 
@@ -109,8 +110,8 @@ def time_training(
 
 
 @dataclass
-class _Turns(SilentListener):
-    """Hears the trainer's progress, and at each word takes as many steps of the floor as the trainer took.
+class _Turns:
+    """Listens to the trainer, and at each word takes as many steps of the floor as the trainer took.
 
     Args:
         session_steps: Steps of an epoch that see sessions; those with triples alone come after them.
@@ -132,7 +133,14 @@ class _Turns(SilentListener):
     _done: int = 0
     _since: float = 0.0
 
-    def batch(self, done: int, total: int, loss: float, *, epoch: int, epochs: int, examples: int) -> None:
+    def __call__(self, event: Event) -> None:
+        """Take turns after some steps, and close an epoch."""
+        if isinstance(event, BatchDone):
+            self._take_turns(event.done, event.total)
+        elif isinstance(event, EpochRecord):
+            self._close_epoch(event)
+
+    def _take_turns(self, done: int, total: int) -> None:
         """Take the time of the steps since the last word, then of the floors'."""
         self._wait()
         elapsed = time.perf_counter() - self._since
@@ -149,7 +157,7 @@ class _Turns(SilentListener):
             self._spent[place] += time.perf_counter() - began
         self._since = time.perf_counter()
 
-    def epoch(self, record: EpochRecord) -> None:
+    def _close_epoch(self, record: EpochRecord) -> None:
         """Close an epoch over sessions; after the first one, read memory and make the floors."""
         self._spent[0] += time.perf_counter() - self._since
         if self._floors:

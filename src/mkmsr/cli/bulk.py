@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.console import Terminal, WrongCall
 from mkmsr.cli.data import check_output
-from mkmsr.cli.progress import duration, running
+from mkmsr.cli.progress import duration, progress_bars
 from mkmsr.errors import nearest
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def recommend_file(
         shard_sessions=bulk.shard_sessions,
         device=device,
     )
-    with running(screen.progress) as watcher:
-        result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, told=watcher.ranked)
+    with progress_bars(screen.progress) as listener:
+        result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, listener=listener)
     screen.document({"out": str(bulk.out), "k": k, **asdict(result)})
     screen.say(f"{result.rows:,} items for {result.sessions:,} sessions: {bulk.out} ({result.shards} files)")
     if result.done_before:

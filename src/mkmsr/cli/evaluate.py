@@ -11,7 +11,7 @@ from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
-from mkmsr.cli.progress import running
+from mkmsr.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,8 +72,8 @@ def evaluate(
                 "the model learnt from these sessions (--refit): what it reaches on them says nothing of others"
             )
         began = time.perf_counter()
-        with running(screen.progress) as watcher:
-            ranks = rank_split(loaded.model, examples, workers=workers, listener=watcher)
+        with progress_bars(screen.progress) as listener:
+            ranks = rank_split(loaded.model, examples, workers=workers, listener=listener)
         seconds = time.perf_counter() - began
         if out is not None:
             ranks.save(out)

@@ -1,121 +1,51 @@
-"""Progress bars: what training and evaluation report, drawn on standard error.
+"""Progress bars: what a listener hears, drawn on standard error.
 
-Where standard error is no terminal (a file, a pipe, CI) there is one line an epoch and no bar.
+Where standard error is no terminal (a file, a pipe, CI) there is one line an epoch or a job and no bar.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-if TYPE_CHECKING:
-    from mkmsr.training import EpochRecord, TrainingEstimate
+from mkmsr.runtime.events import (
+    BatchDone,
+    EpochRecord,
+    Event,
+    JobEnded,
+    JobsPlanned,
+    JobStarted,
+    JobTold,
+    Listener,
+    PhaseStarted,
+    RankingDone,
+    TrainingEstimate,
+)
 
-__all__ = ["RunProgress", "duration", "running", "transient_bars", "waiting"]
+__all__ = ["duration", "progress_bars", "waiting"]
 
 _MINUTE = 60.0
 
+_PHASES = {
+    "fit": "fitting on train",
+    "refit": "fitting again, on train and validation",
+    "validation": "ranking validation",
+    "test": "ranking test",
+}
 
-class RunProgress:
-    """Watches an experiment: a bar for the epoch with loss, examples/s and time left, and a line for each epoch done.
+
+@contextmanager
+def progress_bars(console: Console, *, announce: bool = True) -> Iterator[Listener]:
+    """A listener that draws what it hears; its bars disappear at the end.
 
     Args:
         console: Standard error.
-        bars: The running bars.
-        announce: Whether each phase gets a line.
+        announce: Whether each phase of an experiment gets a line.
     """
-
-    def __init__(self, console: Console, bars: Progress, *, announce: bool):
-        self._console, self._bars, self._announce = console, bars, announce
-        self._task: TaskID | None = None
-        self._epoch_began = time.monotonic()
-        self._epochs = 0
-        self._epoch_seconds: list[float] = []
-
-    def phase(self, name: str) -> None:
-        """Start the part of an experiment that has this name."""
-        self._close()
-        self._epoch_seconds = []
-        self._epoch_began = time.monotonic()
-        if self._announce:
-            lines = {
-                "fit": "fitting on train",
-                "refit": "fitting again, on train and validation",
-                "validation": "ranking validation",
-                "test": "ranking test",
-            }
-            self._say(lines.get(name, name))
-
-    def estimate(self, estimate: TrainingEstimate) -> None:
-        """Say what the run will need."""
-        self._say(
-            f"about {estimate.total_mib:,.0f} MiB for weights, gradients, optimiser and scores; "
-            f"{estimate.examples:,} examples and {estimate.triples:,} triples an epoch, "
-            f"about {duration(estimate.seconds_per_epoch)} each; "
-            f"at most {duration(estimate.total_seconds)} for {estimate.epochs} epochs, without validation"
-        )
-        self._epoch_began = time.monotonic()
-
-    def batch(self, done: int, total: int, loss: float, *, epoch: int, epochs: int, examples: int) -> None:
-        """Move the epoch's bar."""
-        self._epochs = epochs
-        if self._task is None:
-            self._task = self._bars.add_task(f"epoch {epoch}/{epochs}", total=total, details="")
-        elapsed = time.monotonic() - self._epoch_began
-        speed = f"{examples / max(elapsed, 1e-9):,.0f} examples/s"
-        left = self._seconds_left(elapsed, done / max(total, 1), epoch)
-        self._bars.update(self._task, completed=done, total=total, details=f"loss {loss:.3f}  {speed}  {left}")
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Replace the bar by a line."""
-        self._close()
-        self._epoch_seconds.append(record.seconds)
-        losses = [("loss", record.train_loss), ("knowledge", record.knowledge_loss)]
-        parts = [f"{name} {value:.4f}" for name, value in losses if value is not None]
-        parts += [f"{name} {100 * value:.2f}%" for name, value in record.validation.items() if name.endswith("@20")]
-        parts += [f"{record.examples_per_second:,.0f} examples/s", duration(record.seconds)]
-        self._say(f"epoch {record.epoch}/{self._epochs or '?'}: " + ", ".join(parts))
-        self._epoch_began = time.monotonic()
-
-    def ranked(self, done: int, total: int) -> None:
-        """Move the bar of an evaluation."""
-        if self._task is None:
-            self._task = self._bars.add_task("ranking", total=total, details="")
-        self._bars.update(self._task, completed=done, total=total, details="")
-        if done >= total:
-            self._close()
-
-    def _seconds_left(self, elapsed: float, share: float, epoch: int) -> str:
-        if share <= 0:
-            return ""
-        expected = elapsed / share
-        later = sum(self._epoch_seconds) / len(self._epoch_seconds) if self._epoch_seconds else expected
-        return f"{duration(expected - elapsed + later * max(self._epochs - epoch, 0))} left"
-
-    def _close(self) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            self._task = None
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def running(console: Console, *, announce: bool = True) -> Iterator[RunProgress]:
-    """A watcher for one experiment."""
-    with transient_bars(console) as bars:
-        yield RunProgress(console, bars, announce=announce)
-
-
-@contextmanager
-def transient_bars(console: Console) -> Iterator[Progress]:
-    """Bars that disappear at the end; none where standard error is no terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -124,14 +54,137 @@ def transient_bars(console: Console) -> Iterator[Progress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        yield bars
+        one, many = _OneRun(console, bars, announce=announce), _ManyJobs(console, bars)
+
+        def listener(event: Event) -> None:
+            many.hear(event) if isinstance(event, _OF_JOBS) else one.hear(event)
+
+        yield listener
+
+
+_OF_JOBS = (JobsPlanned, JobStarted, JobTold, JobEnded)
+
+
+class _OneRun:
+    """A bar for the epoch with loss, examples/s and time left, and a line for each epoch done."""
+
+    def __init__(self, console: Console, bars: Progress, *, announce: bool):
+        self._console, self._bars, self._announce = console, bars, announce
+        self._task: TaskID | None = None
+        self._epoch_began = time.monotonic()
+        self._epochs = 0
+        self._epoch_seconds: list[float] = []
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case PhaseStarted(name):
+                self._close()
+                self._epoch_seconds = []
+                self._epoch_began = time.monotonic()
+                if self._announce:
+                    _say(self._console, _PHASES.get(name, name))
+            case TrainingEstimate():
+                self._estimate(event)
+            case BatchDone():
+                self._batch(event)
+            case EpochRecord():
+                self._epoch(event)
+            case RankingDone(done, total):
+                self._show("ranking", done, total)
+                if done >= total:
+                    self._close()
+
+    def _estimate(self, event: TrainingEstimate) -> None:
+        _say(
+            self._console,
+            f"about {event.total_mib:,.0f} MiB for weights, gradients, optimiser and scores; "
+            f"{event.examples:,} examples and {event.triples:,} triples an epoch, "
+            f"about {duration(event.seconds_per_epoch)} each; "
+            f"at most {duration(event.total_seconds)} for {event.epochs} epochs, without validation",
+        )
+        self._epoch_began = time.monotonic()
+
+    def _batch(self, event: BatchDone) -> None:
+        self._epochs = event.epochs
+        elapsed = time.monotonic() - self._epoch_began
+        expected = elapsed * event.total / event.done
+        later = sum(self._epoch_seconds) / len(self._epoch_seconds) if self._epoch_seconds else expected
+        left = duration(expected - elapsed + later * max(event.epochs - event.epoch, 0))
+        speed = event.examples / max(elapsed, 1e-9)
+        details = f"loss {event.loss:.3f}  {speed:,.0f} examples/s  {left} left"
+        self._show(f"epoch {event.epoch}/{event.epochs}", event.done, event.total, details)
+
+    def _epoch(self, event: EpochRecord) -> None:
+        self._close()
+        self._epoch_seconds.append(event.seconds)
+        losses = [("loss", event.train_loss), ("knowledge", event.knowledge_loss)]
+        parts = [f"{name} {value:.4f}" for name, value in losses if value is not None]
+        parts += [*_shown(event.validation), f"{event.examples_per_second:,.0f} examples/s", duration(event.seconds)]
+        _say(self._console, f"epoch {event.epoch}/{self._epochs or '?'}: " + ", ".join(parts))
+        self._epoch_began = time.monotonic()
+
+    def _show(self, name: str, done: int, total: int, details: str = "") -> None:
+        if self._task is None:
+            self._task = self._bars.add_task(name, total=total, details="")
+        self._bars.update(self._task, completed=done, total=total, details=details)
+
+    def _close(self) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+
+class _ManyJobs:
+    """A bar for all jobs, one for each that runs, and a line for each that is over."""
+
+    def __init__(self, console: Console, bars: Progress):
+        self._console, self._bars = console, bars
+        self._all: TaskID | None = None
+        self._running: dict[str, TaskID] = {}
+        self._total = self._done = 0
+        self._workers = 1
+        self._seconds: list[float] = []
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case JobsPlanned():
+                self._plan(event)
+            case JobStarted(name):
+                self._running[name] = self._bars.add_task(name, total=None, details="")
+            case JobTold(name, PhaseStarted(phase)):
+                self._bars.update(self._running[name], details=phase)
+            case JobTold(name, EpochRecord(epoch=epoch, validation=validation)):
+                details = ", ".join([f"epoch {epoch}", *_shown(validation)])
+                self._bars.update(self._running[name], details=details)
+            case JobEnded():
+                self._end(event)
+
+    def _plan(self, event: JobsPlanned) -> None:
+        self._total, self._done, self._workers = event.total, event.done, event.workers
+        already = f", {event.done} of them done already" if event.done else ""
+        _say(self._console, f"{event.total} {event.what}{already}, {event.workers} at a time")
+        if self._all is not None:
+            self._bars.remove_task(self._all)
+        self._all = self._bars.add_task(event.what, total=event.total, completed=event.done, details="")
+
+    def _end(self, event: JobEnded) -> None:
+        self._bars.remove_task(self._running.pop(event.name))
+        self._done += 1
+        self._seconds.append(event.seconds)
+        what = f"FAILED: {event.failure}" if event.failure else event.result or f"done in {duration(event.seconds)}"
+        _say(self._console, f"[{self._done}/{self._total}] {event.name}: {what}")
+        mean = sum(self._seconds) / len(self._seconds)
+        left = f"about {duration(mean * (self._total - self._done) / self._workers)} left"
+        if self._all is not None:
+            details = f"{event.best}, {left}" if event.best else left
+            self._bars.update(self._all, completed=self._done, details=details)
 
 
 @contextmanager
 def waiting(console: Console, what: str) -> Iterator[None]:
     """A spinner beside a line of text, for work of unknown length."""
     if not console.is_terminal:
-        console.print(what, markup=False, highlight=False, soft_wrap=True)
+        _say(console, what)
         yield
         return
     with console.status(what):
@@ -148,3 +201,12 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _shown(validation: Mapping[str, float]) -> list[str]:
+    """The metrics of lists of 20, in per cent."""
+    return [f"{name} {100 * value:.2f}%" for name, value in validation.items() if name.endswith("@20")]
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

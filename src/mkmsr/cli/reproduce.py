@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,8 +13,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
 from mkmsr.cli.help import epilogue
-from mkmsr.cli.job_progress import JobProgress
-from mkmsr.cli.progress import transient_bars
+from mkmsr.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from mkmsr.paper import Reproduction
@@ -96,7 +94,7 @@ def table2(
             given["choose-epochs"] = choose_epochs
         command = _command("table2", data, {**given, "docs": docs, "readme": readme})
         names = [name.strip() for name in models.split(",")] if models else None
-        with _watching(screen, workers) as listener:
+        with progress_bars(screen.progress) as listener:
             found = reproduce_table_2(
                 data,
                 out,
@@ -155,7 +153,7 @@ def ablation(
         from mkmsr.paper import reproduce_ablation
 
         given = {"out": out, "seeds": seeds, "settings": settings, "epochs": epochs, "from": from_, "docs": docs}
-        with _watching(screen, workers) as listener:
+        with progress_bars(screen.progress) as listener:
             found = reproduce_ablation(
                 data,
                 out,
@@ -204,7 +202,7 @@ def figure3(
 
         given = {"out": out, "seeds": seeds, "settings": settings, "epochs": epochs}
         command = _command("figure3", data, {**given, "docs": docs})
-        with _watching(screen, workers) as listener:
+        with progress_bars(screen.progress) as listener:
             found = reproduce_figure_3(
                 data,
                 out,
@@ -253,7 +251,7 @@ def figure4(
         from mkmsr.paper import reproduce_figure_4
 
         given = {"out": out, "attribute": attribute, "min-events": min_events, "settings": settings, "epochs": epochs}
-        with _watching(screen, workers) as listener:
+        with progress_bars(screen.progress) as listener:
             found = reproduce_figure_4(
                 data,
                 out,
@@ -291,12 +289,6 @@ def reproduce_app() -> App:
     for place, (name, case, example) in enumerate(CASES):
         group.command(case, name=name, help_epilogue=epilogue(example), help_format="rich", sort_key=place)
     return group
-
-
-@contextmanager
-def _watching(screen: Terminal, workers: int) -> Iterator[JobProgress]:
-    with transient_bars(screen.progress) as bars:
-        yield JobProgress(screen.progress, bars, workers=workers)
 
 
 def _check_data(data: tuple[Path, ...]) -> None:

@@ -12,8 +12,9 @@ from cyclopts.validators import Number
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
 from mkmsr.cli.data import check_output
 from mkmsr.cli.evaluate import show_evaluation
-from mkmsr.cli.progress import duration, running
+from mkmsr.cli.progress import duration, progress_bars
 from mkmsr.errors import ConfigError, nearest
+from mkmsr.runtime.events import ignore
 from mkmsr.runtime.process_group import ALONE, Processes, is_restarted, joined, own_device
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def train_into(
     """Run one experiment with progress on standard error, and unless it is a small matter a line for each phase."""
     from mkmsr.runs.experiment import run_experiment
 
-    with running(screen.progress, announce=announce) as watcher:
+    with progress_bars(screen.progress, announce=announce) as listener:
         return run_experiment(
             dataset,
             settings,
@@ -166,7 +167,7 @@ def train_into(
             refit=refit,
             resume=resume,
             start_from=start_from,
-            listener=watcher if processes.is_first else None,
+            listener=listener if processes.is_first else ignore,
             processes=processes,
         )
 

@@ -10,8 +10,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, WrongCall, terminal, text_table
 from mkmsr.cli.data import check_output
-from mkmsr.cli.job_progress import TrialProgress
-from mkmsr.cli.progress import transient_bars
+from mkmsr.cli.progress import progress_bars
 from mkmsr.cli.train import known_model
 
 __all__ = ["tune"]
@@ -61,8 +60,7 @@ def tune(
         from mkmsr.config import read_toml
         from mkmsr.runs.search import tune as search
 
-        with transient_bars(screen.progress) as bars:
-            watcher = TrialProgress(screen.progress, bars)
+        with progress_bars(screen.progress) as listener:
             result = search(
                 data,
                 base,
@@ -73,7 +71,7 @@ def tune(
                 first=read_toml(first) if first is not None else None,
                 workers=workers,
                 device=device,
-                listener=watcher,
+                listener=listener,
             )
         best = result.best
         select = result.config.training.select

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,17 +12,11 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranking import Ranked, evaluating, largest_batch, ranker
 from mkmsr.evaluation.ranks import RankTable
+from mkmsr.runtime.events import Event, Listener, RankingDone, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
 
-__all__ = ["EvaluationListener", "check_examples", "evaluate", "rank_examples"]
-
-
-class EvaluationListener(Protocol):
-    """Told how far an evaluation is."""
-
-    def ranked(self, done: int, total: int) -> None:
-        """`done` of `total` examples are ranked."""
+__all__ = ["check_examples", "evaluate", "rank_examples"]
 
 
 def evaluate(
@@ -35,7 +26,7 @@ def evaluate(
     batch_size: int = 512,
     workers: int = 1,
     threads: int = 1,
-    listener: EvaluationListener | None = None,
+    listener: Listener = ignore,
     processes: Processes = ALONE,
 ) -> RankTable:
     """Rank of every example's target among the whole catalogue.
@@ -49,7 +40,7 @@ def evaluate(
         workers: Processes of one thread each that share the work, for a model on a processor; worth their start of a
             few seconds where there are many examples. The ranks are those of one process of one thread.
         threads: Processor threads of PyTorch, where one process ranks; 0 leaves PyTorch's own choice.
-        listener: Told after each batch.
+        listener: Told `RankingDone` after each batch.
         processes: Who ranks together: each a stretch of the examples, in the same batches as one process would take.
             All of them call this with the same model and split, and all get the whole table.
 
@@ -58,16 +49,15 @@ def evaluate(
     """
     examples, width = check_examples(split).examples, len(split.seen)
     batch_size = largest_batch(model, batch_size, width)
-    told = listener.ranked if listener is not None else _tell_nobody
     if workers > 1 and processes.size == 1 and len(examples) > batch_size:
         from mkmsr.evaluation.parallel import rank_in_processes  # It imports this file.
 
-        return RankTable.of_split(rank_in_processes(model, examples, width, batch_size, workers, told), split)
+        return RankTable.of_split(rank_in_processes(model, examples, width, batch_size, workers, listener), split)
     with torch_threads(threads):
         if processes.size > 1:
-            ranks = _rank_together(model, examples, width, batch_size, told, processes)
+            ranks = _rank_together(model, examples, width, batch_size, listener, processes)
         else:
-            ranks = rank_examples(model, examples, width, batch_size, told)
+            ranks = rank_examples(model, examples, width, batch_size, listener)
     return RankTable.of_split(ranks, split)
 
 
@@ -90,9 +80,9 @@ def rank_examples(
     examples: ExampleTable,
     width: int,
     batch_size: int,
-    told: Callable[[int, int], None],
+    listener: Listener,
 ) -> NDArray[np.int32]:
-    """Rank of each example's target, from scores with `width` columns; `told` hears how many of how many are done."""
+    """Rank of each example's target, from scores with `width` columns; the listener is told after each batch."""
     ranks = np.empty(len(examples), dtype=np.int32)
     done = 0
     with evaluating(model) as device:
@@ -100,7 +90,7 @@ def rank_examples(
         for batch in session_batches(examples, batch_size):
             ranks[done : done + len(batch)] = rank(batch.to(device)).cpu().numpy()
             done += len(batch)
-            told(done, len(examples))
+            listener(RankingDone(done, len(examples)))
     return ranks
 
 
@@ -109,7 +99,7 @@ def _rank_together(
     examples: ExampleTable,
     width: int,
     batch_size: int,
-    told: Callable[[int, int], None],
+    listener: Listener,
     processes: Processes,
 ) -> NDArray[np.int32]:
     """`rank_examples` by all processes; each hears of its own progress, as if it were that of all."""
@@ -117,13 +107,12 @@ def _rank_together(
     own = slice(batches.start * batch_size, min(batches.stop * batch_size, len(examples)))
     size, total = own.stop - own.start, len(examples)
     ranks = torch.zeros(total, dtype=torch.int32)
-    found = rank_examples(
-        model, examples.rows(own), width, batch_size, lambda done, _: told(done * total // size, total)
-    )
+
+    def scaled(event: Event) -> None:
+        assert isinstance(event, RankingDone)
+        listener(RankingDone(event.done * total // size, total))
+
+    found = rank_examples(model, examples.rows(own), width, batch_size, scaled)
     ranks[own] = torch.from_numpy(found)
     processes.add_up(ranks)
     return ranks.numpy()
-
-
-def _tell_nobody(done: int, total: int) -> None:
-    pass

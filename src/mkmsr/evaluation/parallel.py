@@ -18,6 +18,7 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.evaluator import rank_examples
 from mkmsr.models.base import SessionModel
+from mkmsr.runtime.events import Listener, RankingDone
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
 __all__ = ["rank_in_processes"]
@@ -29,7 +30,7 @@ def rank_in_processes(
     width: int,
     batch_size: int,
     workers: int,
-    told: Callable[[int, int], None],
+    listener: Listener,
 ) -> NDArray[np.int32]:
     """`rank_examples` by so many processes; each takes the same batches as one process would, a stretch of them.
 
@@ -66,8 +67,8 @@ def rank_in_processes(
             if event.kind == "failed":
                 raise EvaluationError(f"a process that ranked {event.task.name} failed: {event.content}")
             if event.kind == "said":
-                done[start] = event.content
-                told(sum(done.values()), len(examples))
+                done[start] = event.content.done
+                listener(RankingDone(sum(done.values()), len(examples)))
             elif event.kind == "done":
                 ranks[start : start + stretch] = event.content
     return ranks
@@ -86,7 +87,7 @@ def _rank_stretch(
     with torch.no_grad():
         for name, tensor in _named_tensors(model).items():
             tensor.copy_(torch.from_numpy(values[name]))
-    return rank_examples(model, examples, width, batch_size, lambda done, _: line.say(done))
+    return rank_examples(model, examples, width, batch_size, line.say)
 
 
 def _named_tensors(model: SessionModel) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from mkmsr.paper.settings import Reproduction, check_distinct, data_title, exper
 from mkmsr.reports.run_folder import EvaluatedRun, read_run_folder
 from mkmsr.runs.experiment import ExperimentConfig
 from mkmsr.runs.grid import ChooseEpochs, GridRun, plan_grid
-from mkmsr.runs.jobs import JobListener
+from mkmsr.runtime.events import Listener, ignore
 
 __all__ = ["VARIANTS", "folder_name", "reproduce_ablation"]
 
@@ -63,7 +63,7 @@ def reproduce_ablation(
     workers: int = 2,
     device: str = "cpu",
     samples: int = 10_000,
-    listener: JobListener | None = None,
+    listener: Listener = ignore,
 ) -> Reproduction:
     """Train COMPASS whole and without each part, refitted on train and validation, and compare in pairs.
 

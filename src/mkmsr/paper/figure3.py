@@ -16,7 +16,8 @@ from mkmsr.paper.settings import Reproduction, check_distinct, data_title, exper
 from mkmsr.paper.strategy_curves import STRATEGIES, TEST_PREFIX, StrategyRuns, figure_3
 from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
 from mkmsr.runs.grid import settings_key
-from mkmsr.runs.jobs import Job, JobListener, Reporter, run_jobs
+from mkmsr.runs.jobs import Job, run_jobs
+from mkmsr.runtime.events import Listener, PhaseStarted, ignore
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training import fit, fitting_data, read_history
 from mkmsr.training.checkpoint import remove_checkpoint
@@ -36,7 +37,7 @@ def reproduce_figure_3(
     epochs: int | None = None,
     workers: int = 2,
     device: str = "cpu",
-    listener: JobListener | None = None,
+    listener: Listener = ignore,
 ) -> Reproduction:
     """Train MKM-SR by each strategy as far as that is not done yet, and draw.
 
@@ -49,7 +50,7 @@ def reproduce_figure_3(
         epochs: Epochs over sessions of each run, instead of those of the settings.
         workers: Runs beside each other, in processes of one thread each.
         device: Where models compute.
-        listener: Told about runs.
+        listener: Told about runs, see `run_jobs`.
 
     Raises:
         ConfigError: A setting or a name is wrong.
@@ -91,7 +92,7 @@ def _job(data: Path, strategy: str, config: ExperimentConfig, folder: Path, seed
     return Job(name, folder, _learn, (data, config, folder, seed, device))
 
 
-def _learn(reporter: Reporter, data: Path, config: ExperimentConfig, folder: Path, seed: int, device: str) -> None:
+def _learn(listener: Listener, data: Path, config: ExperimentConfig, folder: Path, seed: int, device: str) -> None:
     """One run, in a process of its own. Each epoch's model ranks the test too, for the drawing alone."""
     dataset = PreparedDataset.load(data)
     training = fitting_data(dataset)
@@ -104,7 +105,7 @@ def _learn(reporter: Reporter, data: Path, config: ExperimentConfig, folder: Pat
     assert not config.training.select.startswith(TEST_PREFIX)
     folder.mkdir(parents=True, exist_ok=True)
     model = new_model(dataset, config, seed)
-    reporter.phase("fit")
+    listener(PhaseStarted("fit"))
     result = fit(
         model,
         training,
@@ -114,7 +115,7 @@ def _learn(reporter: Reporter, data: Path, config: ExperimentConfig, folder: Pat
         device=device,
         folder=folder,
         resume=True,
-        listener=reporter,
+        listener=listener,
         identity={"model_settings": config.model, "dataset": dataset.fingerprint},
     )
     evaluate(model, test).save(folder / "ranks.parquet")

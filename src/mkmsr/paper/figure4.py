@@ -19,7 +19,8 @@ from mkmsr.paper.figure4_items import choose_items, default_attribute, later_pai
 from mkmsr.paper.settings import Reproduction, check_distinct, data_title, experiment_settings
 from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
 from mkmsr.runs.grid import settings_key
-from mkmsr.runs.jobs import Job, JobListener, Reporter, run_jobs
+from mkmsr.runs.jobs import Job, run_jobs
+from mkmsr.runtime.events import Listener, PhaseStarted, ignore
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training import fit, fitting_data
 from mkmsr.training.checkpoint import remove_checkpoint
@@ -43,7 +44,7 @@ def reproduce_figure_4(
     seed: int = 0,
     workers: int = 2,
     device: str = "cpu",
-    listener: JobListener | None = None,
+    listener: Listener = ignore,
 ) -> Reproduction:
     """Learn the three kinds of vectors as far as they are not there yet, draw, and measure.
 
@@ -58,7 +59,7 @@ def reproduce_figure_4(
         seed: Of vectors and maps.
         workers: Runs beside each other, in processes of one thread each.
         device: Where models compute.
-        listener: Told about runs.
+        listener: Told about runs, see `run_jobs`.
 
     Raises:
         ConfigError: A setting or a name is wrong, or gensim or scikit-learn is not installed.
@@ -108,7 +109,7 @@ def _config(data: Path, kind: str, settings: Path | None, epochs: int | None) ->
 
 
 def _learn(
-    reporter: Reporter,
+    listener: Listener,
     data: Path,
     kind: str,
     config: ExperimentConfig,
@@ -123,7 +124,7 @@ def _learn(
     dataset = PreparedDataset.load(data)
     training = fitting_data(dataset)
     model = new_model(dataset, config, seed)
-    reporter.phase("fit")
+    listener(PhaseStarted("fit"))
     if kind == "word2vec":
         model.observe(training)
     else:
@@ -137,11 +138,11 @@ def _learn(
             device=device,
             folder=folder,
             resume=True,
-            listener=reporter,
+            listener=listener,
             stop_after=config.training.pretrain_epochs if alone else None,
         )
     vectors = model.get_parameter("items.weight").detach().cpu().numpy().astype(np.float32)
-    reporter.phase("t-SNE")
+    listener(PhaseStarted("t-SNE"))
     perplexity = min(30.0, (len(shown) - 1) / 3)
     places = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed).fit_transform(vectors[shown])
     atomic_write(folder / VECTORS_FILE, save({"vectors": vectors, "map": places.astype(np.float32)}))

@@ -9,7 +9,8 @@ from pathlib import Path
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.paper.kept import NOTHING_KEPT, keep_run, restore_run
 from mkmsr.runs.grid import GridRun, run_grid
-from mkmsr.runs.jobs import JobListener, JobOutcome
+from mkmsr.runs.jobs import JobOutcome
+from mkmsr.runtime.events import Listener
 
 __all__ = ["carry_out"]
 
@@ -24,7 +25,7 @@ def carry_out(
     train: bool,
     workers: int,
     device: str,
-    listener: JobListener | None,
+    listener: Listener,
 ) -> tuple[dict[Path, str], tuple[JobOutcome, ...]]:
     """Finish the runs of a plan for each dataset as far as asked for; the arguments are those of `reproduce_table_2`.
 

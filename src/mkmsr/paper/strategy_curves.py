@@ -16,7 +16,7 @@ from mkmsr.paper.system_table import METRICS, corrected_by_holm, paired, pooled,
 from mkmsr.reports.canvas import INKS, MissingMatplotlibError, canvas, render
 from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_value_text, percent
 from mkmsr.reports.write_up import Drawing, Section, WriteUp
-from mkmsr.training.history import EpochRecord
+from mkmsr.runtime.events import EpochRecord
 
 __all__ = ["STRATEGIES", "TEST_PREFIX", "StrategyRuns", "figure_3"]
 

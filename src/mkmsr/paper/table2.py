@@ -16,7 +16,7 @@ from mkmsr.paper.system_table import Group, SystemRuns, SystemTable, compare_sys
 from mkmsr.paper.table2_text import summary_table, table_2
 from mkmsr.reports.run_folder import RunFolder, read_run_folder
 from mkmsr.runs.grid import ChooseEpochs, GridRun, plan_grid
-from mkmsr.runs.jobs import JobListener
+from mkmsr.runtime.events import Listener, ignore
 
 __all__ = ["RIVALS", "reproduce_table_2", "table_rows"]
 
@@ -58,7 +58,7 @@ def reproduce_table_2(
     workers: int = 2,
     device: str = "cpu",
     samples: int = 10_000,
-    listener: JobListener | None = None,
+    listener: Listener = ignore,
 ) -> Reproduction:
     """Run the grid of systems, data and seeds as far as it is not there yet, and compare.
 
@@ -78,7 +78,7 @@ def reproduce_table_2(
         workers: Runs beside each other, in processes of one thread each.
         device: Where models compute.
         samples: Resamples of every interval and test.
-        listener: Told about runs.
+        listener: Told about runs, see `run_jobs`.
 
     Raises:
         ConfigError: A setting or a name is wrong.

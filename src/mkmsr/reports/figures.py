@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mkmsr.evaluation.ranks import SLICES
 from mkmsr.reports.canvas import INKS, FigureFormat, canvas, render
 from mkmsr.reports.tables import metric_title
-from mkmsr.training.history import EpochRecord
+from mkmsr.runtime.events import EpochRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,9 @@ from typing import Any
 
 from mkmsr.errors import DataError
 from mkmsr.evaluation.ranks import RankTable
+from mkmsr.runtime.events import EpochRecord
 from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER
-from mkmsr.training.history import EpochRecord, read_history
+from mkmsr.training.history import read_history
 from mkmsr.training.parts import fit_folders
 
 __all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import model_validator
@@ -29,7 +29,7 @@ from mkmsr.config import StrictModel, to_toml
 from mkmsr.data.dataset import PreparedDataset, SplitName
 from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.evaluation.document import evaluation_document
-from mkmsr.evaluation.evaluator import EvaluationListener, check_examples, evaluate
+from mkmsr.evaluation.evaluator import check_examples, evaluate
 from mkmsr.evaluation.metrics import list_lengths
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.showcase import showcase
@@ -39,10 +39,11 @@ from mkmsr.models.registry import model_entry
 from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.runtime.environment import peak_mib
+from mkmsr.runtime.events import Listener, PhaseStarted, ignore
 from mkmsr.runtime.files import atomic_write
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
-from mkmsr.training import FitResult, TrainingConfig, TrainingListener, fitting_data
+from mkmsr.training import FitResult, TrainingConfig, fitting_data
 from mkmsr.training.checkpoint import differences, remove_checkpoint
 from mkmsr.training.parts import fit_folders, fit_parts
 from mkmsr.training.trainer import Validate
@@ -50,7 +51,6 @@ from mkmsr.training.trainer import Validate
 __all__ = [
     "METRICS_FILE",
     "ExperimentConfig",
-    "ExperimentListener",
     "RunResult",
     "new_model",
     "run_experiment",
@@ -106,13 +106,6 @@ class ExperimentConfig(StrictModel):
         return self.entry.configure({key: value for key, value in self.model.items() if key != "name"})
 
 
-class ExperimentListener(TrainingListener, EvaluationListener, Protocol):
-    """Watches an experiment."""
-
-    def phase(self, name: str) -> None:
-        """A part begins: "fit", "validation", "refit" or "test"; or a network of an ensemble: "network 2 of 3"."""
-
-
 @dataclass(frozen=True)
 class RunResult:
     """What a run came to.
@@ -140,7 +133,7 @@ def run_experiment(
     report: bool = True,
     start_from: ModelBundle | None = None,
     chosen_epochs: int | None = None,
-    listener: ExperimentListener | None = None,
+    listener: Listener = ignore,
     processes: Processes = ALONE,
 ) -> RunResult:
     """Fit a model, keep its best epoch on validation, rank the test once at the end, and write the run folder.
@@ -162,7 +155,7 @@ def run_experiment(
             retired items stay retired.
         chosen_epochs: Epochs that validation chose already, with another seed; then the fit that would choose them is
             left out, and `metrics.json` has no validation.
-        listener: Told about phases, batches, epochs and ranking.
+        listener: Told `PhaseStarted`, and what `fit` and `evaluate` tell.
         processes: Who trains and ranks together. All of them call this with the same arguments; the first alone reads
             and writes the folder and should have the listener.
 
@@ -253,23 +246,23 @@ class _Experiment:
     resume: bool
     start_from: ModelBundle | None
     chosen_epochs: int | None
-    listener: ExperimentListener | None
+    listener: Listener
     processes: Processes
 
     def carry_out(self, *, refit: bool) -> dict[str, Any]:
         """Fit, rank, and write the bundle; the part of `metrics.json` that is a result."""
         epochs, result, model = self.chosen_epochs, {}, None
         if epochs is None:
-            self._say("fit")
+            self.listener(PhaseStarted("fit"))
             model, fitted = self._fit(self.folder)
-            self._say("validation")
+            self.listener(PhaseStarted("validation"))
             _, validation = self._rank(model, "validation")
             epochs = fitted.best_epoch
             result = {"epochs_run": fitted.epochs_run, "validation": validation}
         if refit or model is None:
-            self._say("refit" if refit else "fit")
+            self.listener(PhaseStarted("refit" if refit else "fit"))
             model, _ = self._fit(self.folder / "refit" if refit else self.folder, refit=refit, stop_after=epochs)
-        self._say("test")
+        self.listener(PhaseStarted("test"))
         ranks, test = self._rank(model, "test")
         if self.processes.is_first:
             self._keep(model.to("cpu"), ranks, {"validation": result.get("validation", {}), "test": test}, refit=refit)
@@ -317,7 +310,6 @@ class _Experiment:
             stop_after=stop_after,
             identity={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
             processes=self.processes,
-            say=self._say,
         )
         return model, result
 
@@ -332,10 +324,6 @@ class _Experiment:
         )
         seconds = time.perf_counter() - began
         return table, evaluation_document(self.config.name, split, table, len(self.dataset.items), seconds=seconds)
-
-    def _say(self, phase: str) -> None:
-        if self.listener is not None:
-            self.listener.phase(phase)
 
 
 def _with_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

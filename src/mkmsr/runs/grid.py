@@ -16,7 +16,8 @@ from typing import Literal
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import ModelSizes
 from mkmsr.runs.experiment import METRICS_FILE, ExperimentConfig, run_experiment
-from mkmsr.runs.jobs import Job, JobListener, JobOutcome, Reporter, run_jobs
+from mkmsr.runs.jobs import Job, JobOutcome, run_jobs
+from mkmsr.runtime.events import Listener, ignore
 from mkmsr.training.checkpoint import remove_checkpoint
 from mkmsr.training.parts import fit_folders
 
@@ -96,7 +97,7 @@ def plan_grid(
 
 
 def run_grid(
-    runs: Iterable[GridRun], *, workers: int = 1, device: str = "cpu", listener: JobListener | None = None
+    runs: Iterable[GridRun], *, workers: int = 1, device: str = "cpu", listener: Listener = ignore
 ) -> tuple[JobOutcome, ...]:
     """Carry out a grid: finished runs are skipped, begun ones resumed, failing ones reported; the rest go on.
 
@@ -107,7 +108,7 @@ def run_grid(
         runs: See `plan_grid`.
         workers: Processes, of one torch thread each.
         device: Where models compute.
-        listener: Told what happens.
+        listener: Told about jobs, see `run_jobs`.
 
     Returns:
         An outcome for each run, first seeds first.
@@ -150,7 +151,7 @@ def _may_run(run: GridRun, outcomes: Mapping[Path, JobOutcome]) -> bool:
     return run.folder not in outcomes or outcomes[run.folder].status != "failed"
 
 
-def _run(reporter: Reporter, run: GridRun, device: str) -> None:
+def _run(listener: Listener, run: GridRun, device: str) -> None:
     """One run, in a process of its own. Checkpoints, most of a folder's bytes, are of no use once it is finished."""
     epochs = None
     if run.leader is not None:
@@ -165,7 +166,7 @@ def _run(reporter: Reporter, run: GridRun, device: str) -> None:
         resume=True,
         report=False,
         chosen_epochs=epochs,
-        listener=reporter,
+        listener=listener,
     )
     for folder in fit_folders(run.folder):
         remove_checkpoint(folder)

@@ -7,12 +7,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from mkmsr.runtime.workers import Event, Line, Task, run_tasks
-from mkmsr.training import EpochRecord, SilentListener
+from mkmsr.runtime.events import (
+    EpochRecord,
+    Event,
+    JobEnded,
+    JobsPlanned,
+    JobStarted,
+    JobTold,
+    Listener,
+    PhaseStarted,
+    ignore,
+)
+from mkmsr.runtime.workers import Line, Task, run_tasks
 
-__all__ = ["Job", "JobListener", "JobOutcome", "Reporter", "SilentJobListener", "run_jobs"]
+__all__ = ["Job", "JobOutcome", "run_jobs"]
 
 LOG_FILE = "run.log"
 
@@ -26,7 +36,7 @@ class Job:
     Args:
         name: For people, such as "demo mkm-sr seed 0".
         folder: What the job fills. A folder that has the marker is finished and is left alone.
-        function: A function of a module, called in another process as `function(reporter, *arguments)`. It must go on
+        function: A function of a module, called in another process as `function(listener, *arguments)`. It must go on
             where an earlier call was killed, and write the marker last.
         arguments: Values that can be sent to another process.
         marker: Name of the file that only a finished job has.
@@ -61,104 +71,52 @@ class JobOutcome:
     reason: str = ""
 
 
-class JobListener(Protocol):
-    """Watches jobs."""
-
-    def planned(self, total: int, skipped: int) -> None:
-        """There are so many jobs, and so many of them are finished already."""
-
-    def started(self, job: Job) -> None:
-        """A process works on this job now."""
-
-    def phase(self, job: Job, name: str) -> None:
-        """A part of a job begins."""
-
-    def epoch(self, job: Job, record: EpochRecord) -> None:
-        """An epoch of a job is over."""
-
-    def ended(self, outcome: JobOutcome) -> None:
-        """A job is over."""
-
-
-class SilentJobListener:
-    """Hears everything and does nothing."""
-
-    def planned(self, total: int, skipped: int) -> None:
-        """Do nothing."""
-
-    def started(self, job: Job) -> None:
-        """Do nothing."""
-
-    def phase(self, job: Job, name: str) -> None:
-        """Do nothing."""
-
-    def epoch(self, job: Job, record: EpochRecord) -> None:
-        """Do nothing."""
-
-    def ended(self, outcome: JobOutcome) -> None:
-        """Do nothing."""
-
-
-class Reporter(SilentListener):
-    """Watches an experiment in a job's process: a line of the log, and word to the starting process."""
-
-    def __init__(self, line: Line):
-        self.line = line
-
-    def phase(self, name: str) -> None:
-        _logger.info("%s", name)
-        self.line.say(name)
-
-    def epoch(self, record: EpochRecord) -> None:
-        losses = {"loss": record.train_loss, "knowledge loss": record.knowledge_loss}
-        parts = [f"{name} {value:.4f}" for name, value in losses.items() if value is not None]
-        parts += [f"{name} {value:.4f}" for name, value in record.validation.items() if name.endswith("@20")]
-        _logger.info("epoch %d: %s, %.1f s", record.epoch, ", ".join(parts), record.seconds)
-        self.line.say(record)
-
-
-def run_jobs(jobs: Sequence[Job], *, workers: int = 1, listener: JobListener | None = None) -> tuple[JobOutcome, ...]:
+def run_jobs(jobs: Sequence[Job], *, workers: int = 1, listener: Listener = ignore) -> tuple[JobOutcome, ...]:
     """Carry out jobs, at most `workers` at a time; one that fails is reported and the rest go on.
 
     Args:
         jobs: In the order in which they begin; each with a folder of its own.
         workers: Processes, of one thread each.
-        listener: Told what happens.
+        listener: Told `JobsPlanned`, `JobStarted`, `JobTold` and `JobEnded`.
 
     Returns:
         An outcome for each job, in the order of `jobs`.
     """
     assert len({job.folder for job in jobs}) == len(jobs)
-    listener = listener or SilentJobListener()
     outcomes = {job.folder: JobOutcome(job, "skipped") for job in jobs if job.is_finished}
     left = {job.folder: job for job in jobs if job.folder not in outcomes}
-    listener.planned(len(jobs), len(outcomes))
+    listener(JobsPlanned("runs", len(jobs), len(outcomes), workers))
     tasks = (Task(job.name, _carry_out, (job,), job.folder / LOG_FILE) for job in left.values())
     began: dict[Path, float] = {}
     for event in run_tasks(tasks, workers=workers):
         job = left[event.task.log.parent]
         if event.kind == "started":
             began[job.folder] = time.monotonic()
-            listener.started(job)
+            listener(JobStarted(job.name))
         elif event.kind == "said":
-            _pass_on(listener, job, event)
+            listener(JobTold(job.name, event.content))
         else:
-            seconds = time.monotonic() - began[job.folder]
-            outcome = JobOutcome(job, "finished", seconds)
-            if event.kind == "failed":
-                outcome = JobOutcome(job, "failed", seconds, str(event.content))
-            outcomes[job.folder] = outcome
-            listener.ended(outcome)
+            seconds, reason = time.monotonic() - began[job.folder], str(event.content) if event.kind == "failed" else ""
+            outcomes[job.folder] = JobOutcome(job, "failed" if reason else "finished", seconds, reason)
+            listener(JobEnded(job.name, seconds, failure=reason))
     return tuple(outcomes[job.folder] for job in jobs)
 
 
-def _pass_on(listener: JobListener, job: Job, event: Event) -> None:
-    if isinstance(event.content, EpochRecord):
-        listener.epoch(job, event.content)
-    else:
-        listener.phase(job, event.content)
-
-
 def _carry_out(line: Line, job: Job) -> None:
-    job.function(Reporter(line), *job.arguments)
+    def listener(event: Event) -> None:
+        _log(event)
+        line.say(event)
+
+    job.function(listener, *job.arguments)
     assert job.is_finished
+
+
+def _log(event: Event) -> None:
+    """Write phases and epochs to the log."""
+    if isinstance(event, PhaseStarted):
+        _logger.info("%s", event.name)
+    elif isinstance(event, EpochRecord):
+        losses = {"loss": event.train_loss, "knowledge loss": event.knowledge_loss}
+        parts = [f"{name} {value:.4f}" for name, value in losses.items() if value is not None]
+        parts += [f"{name} {value:.4f}" for name, value in event.validation.items() if name.endswith("@20")]
+        _logger.info("epoch %d: %s, %.1f s", event.epoch, ", ".join(parts), event.seconds)

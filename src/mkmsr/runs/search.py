@@ -11,11 +11,12 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any, Protocol
+from typing import Any
 
 from mkmsr.config import to_toml, validate
 from mkmsr.data.dataset import PreparedDataset
@@ -25,41 +26,25 @@ from mkmsr.models.entry import Choice, Range, SearchSpace, Value
 from mkmsr.models.registry import model_entry
 from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
 from mkmsr.runs.study import Proposal, Study, TrialRecord
+from mkmsr.runtime.events import (
+    EpochRecord,
+    Event,
+    JobEnded,
+    JobsPlanned,
+    JobStarted,
+    JobTold,
+    Listener,
+    ignore,
+)
 from mkmsr.runtime.files import atomic_write
-from mkmsr.runtime.workers import Event, Line, Task, run_tasks
-from mkmsr.training import EpochRecord, FitResult, SilentListener, TrainingListener, fit, fitting_data
+from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
+from mkmsr.training import FitResult, fit, fitting_data
 
-__all__ = ["TuneListener", "TuneResult", "search_space", "tune"]
+__all__ = ["TuneResult", "search_space", "tune"]
 
 CHOSEN_FILE = "chosen.toml"
 
 _logger = logging.getLogger(__name__)
-
-
-class TuneListener(Protocol):
-    """Watches a search."""
-
-    def planned(self, total: int, done: int) -> None:
-        """There will be so many trials, and so many of them are over already."""
-
-    def started(self, number: int, settings: Mapping[str, Value]) -> None:
-        """A trial begins."""
-
-    def ended(self, record: TrialRecord, best: TrialRecord | None) -> None:
-        """A trial is over; `best` is the best complete one so far."""
-
-
-class SilentTuneListener:
-    """Hears everything and does nothing."""
-
-    def planned(self, total: int, done: int) -> None:
-        """Do nothing."""
-
-    def started(self, number: int, settings: Mapping[str, Value]) -> None:
-        """Do nothing."""
-
-    def ended(self, record: TrialRecord, best: TrialRecord | None) -> None:
-        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +75,7 @@ def tune(
     first: Mapping[str, Any] | None = None,
     workers: int = 1,
     device: str = "cpu",
-    listener: TuneListener | None = None,
+    listener: Listener = ignore,
 ) -> TuneResult:
     """Search a model's space until there are `trials` trials; those of an earlier call with the same arguments count.
 
@@ -109,12 +94,11 @@ def tune(
             never ends below a plan that is known. They are searched; what the space leaves out keeps them.
         workers: Processes of one thread each.
         device: Where models compute.
-        listener: Told about trials.
+        listener: Told `JobsPlanned`, `JobStarted`, `JobTold` and `JobEnded`.
 
     Raises:
         ConfigError: Optuna is missing, a setting is wrong, the folder holds another search, or every trial failed.
     """
-    listener = listener or SilentTuneListener()
     whole = _merged(first or {}, _flat(base))
     start = validate(ExperimentConfig, whole)
     space = search_space(start, base)
@@ -135,7 +119,7 @@ def tune(
         parallel=workers > 1,
     )
     trials = trials if space else 1
-    listener.planned(trials, min(study.counted(), trials))
+    listener(JobsPlanned("trials", trials, min(study.counted(), trials), workers))
     _Search(study, data, whole, folder, seed, device, windows, listener).carry_out(trials, workers)
     best = study.best()
     if best is None:
@@ -173,41 +157,52 @@ class _Search:
     seed: int
     device: str
     windows: int
-    listener: TuneListener
+    listener: Listener
 
     def carry_out(self, trials: int, workers: int) -> None:
         """Run trials in processes until there are enough."""
-        running: dict[str, Proposal] = {}
+        running: dict[str, tuple[Proposal, float]] = {}
 
         def tasks() -> Iterator[Task]:
             while self.study.counted() < trials:
                 proposal = self.study.propose()
-                self.listener.started(proposal.number, proposal.settings)
                 name = f"trial-{proposal.number:03d}"
-                running[name] = proposal
+                self.listener(JobStarted(name))
+                running[name] = proposal, time.monotonic()
                 config = validate(ExperimentConfig, _merged(self.base, proposal.settings))
                 log = self.folder / "logs" / f"{name}.log"
                 yield Task(name, _try, (self.data, config, self.seed, self.device, self.windows), log)
 
         for event in run_tasks(tasks(), workers=workers):
-            self._hear(event, running[event.task.name])
+            self._hear(event, *running[event.task.name])
 
-    def _hear(self, event: Event, proposal: Proposal) -> None:
-        if event.kind == "asked":
+    def _hear(self, event: TaskEvent, proposal: Proposal, began: float) -> None:
+        if event.kind == "said":
+            self.listener(JobTold(event.task.name, event.content))
+        elif event.kind == "asked":
             epoch, value = event.content
             event.answer(proposal.is_hopeless(epoch, value))
         elif event.kind in ("done", "failed"):
             found = event.content if event.kind == "done" else {"state": "failed", "reason": event.content}
             record = TrialRecord(number=proposal.number, settings=proposal.settings, **found)
             self.study.tell(proposal, record)
-            self.listener.ended(record, self.study.best())
+            best = self.study.best()
+            self.listener(
+                JobEnded(
+                    event.task.name,
+                    time.monotonic() - began,
+                    failure=record.reason,
+                    result=_result(record),
+                    best=f"best {100 * (best.value or 0):.2f} %" if best else "",
+                )
+            )
 
 
 class _StoppedEarly(Exception):
     """The search has seen enough of this trial."""
 
 
-class _Judge(SilentListener):
+class _Judge:
     """Tells the search each epoch's value, and stops the trial if it says so."""
 
     def __init__(self, line: Line, select: str):
@@ -215,13 +210,16 @@ class _Judge(SilentListener):
         self.values: dict[int, float] = {}
         self.seconds = 0.0
 
-    def epoch(self, record: EpochRecord) -> None:
-        self.seconds += record.seconds
-        if record.phase != "sessions":
+    def __call__(self, event: Event) -> None:
+        self.line.say(event)
+        if not isinstance(event, EpochRecord):
             return
-        value = self.values[record.epoch] = record.validation[self.select]
-        _logger.info("epoch %d: %s %.4f, %.1f s", record.epoch, self.select, value, record.seconds)
-        if self.line.ask((record.epoch, value)):
+        self.seconds += event.seconds
+        if event.phase != "sessions":
+            return
+        value = self.values[event.epoch] = event.validation[self.select]
+        _logger.info("epoch %d: %s %.4f, %.1f s", event.epoch, self.select, value, event.seconds)
+        if self.line.ask((event.epoch, value)):
             raise _StoppedEarly
 
 
@@ -244,7 +242,7 @@ def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: st
             "epochs": max(judge.values),
             "seconds": judge.seconds,
         }
-    earlier = [_fit(dataset.earlier(each), config, seed, device, SilentListener()) for each in range(1, windows)]
+    earlier = [_fit(dataset.earlier(each), config, seed, device, ignore) for each in range(1, windows)]
     seconds = sum(record.seconds for each in earlier for record in each.history)
     return {
         "state": "complete",
@@ -255,9 +253,7 @@ def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: st
     }
 
 
-def _fit(
-    dataset: PreparedDataset, config: ExperimentConfig, seed: int, device: str, listener: TrainingListener
-) -> FitResult:
+def _fit(dataset: PreparedDataset, config: ExperimentConfig, seed: int, device: str, listener: Listener) -> FitResult:
     training = fitting_data(dataset)
     validation = validator(dataset, config.training.select)
     model = fitted_apart(new_model(dataset, config, seed))[0]  # Of an ensemble one network stands for all.
@@ -284,6 +280,20 @@ def _write_result(
     atomic_write(path, header + to_toml(chosen))
     atomic_write(folder / "trials.csv", _trials_csv(records, space))
     return TuneResult(tuple(records), best, config, path)
+
+
+def _result(record: TrialRecord) -> str:
+    """A trial that did not fail, for people: "12.34 %, pruned after 4 epochs: dropout 0.1, batch_size 64"."""
+    if record.value is None:
+        return ""
+    pruned = ", pruned" if record.state == "pruned" else ""
+    epochs = f" after {record.epochs} epoch{'s' * (record.epochs != 1)}" if record.epochs else ""
+    tried = ", ".join(f"{key.rpartition('.')[2]} {_shown(value)}" for key, value in record.settings.items())
+    return f"{100 * record.value:.2f} %{pruned}{epochs}: {tried}"
+
+
+def _shown(value: Value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _merged(base: Mapping[str, Any], tried: Mapping[str, Value]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from mkmsr.errors import MkmsrError
 
-__all__ = ["Event", "Line", "Task", "run_tasks"]
+__all__ = ["Line", "Task", "TaskEvent", "run_tasks"]
 
 _PRELOAD = ["mkmsr.runs.experiment", "torch._dynamo"]
 """What the server imports: the library, and what every optimiser would load at its first step."""
@@ -52,7 +52,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Event:
+class TaskEvent:
     """What became known about a task.
 
     Args:
@@ -91,7 +91,7 @@ class Line:
         return self._connection.recv()
 
 
-def run_tasks(tasks: Iterable[Task], *, workers: int) -> Iterator[Event]:
+def run_tasks(tasks: Iterable[Task], *, workers: int) -> Iterator[TaskEvent]:
     """Carry out tasks in at most `workers` processes at a time and yield what happens, as it happens.
 
     A task is taken from `tasks` only when a process is free for it and after every event before it was looked at, so
@@ -105,7 +105,7 @@ def run_tasks(tasks: Iterable[Task], *, workers: int) -> Iterator[Event]:
             while len(running) < workers and (task := next(waiting, None)) is not None:
                 connection, process = _start(context, task)
                 running[connection] = task, process
-                yield Event(task, "started")
+                yield TaskEvent(task, "started")
             if not running:
                 return
             for ready in wait(list(running)):
@@ -142,14 +142,14 @@ def _start(context: BaseContext, task: Task) -> tuple[Connection, BaseProcess]:
     return ours, process
 
 
-def _receive(connection: Connection, task: Task, process: BaseProcess) -> Event:
+def _receive(connection: Connection, task: Task, process: BaseProcess) -> TaskEvent:
     """The next event of a process that has sent something or has ended."""
     try:
         kind, content = connection.recv()
     except (EOFError, ConnectionResetError):
         process.join()
-        return Event(task, "failed", _reason(process.exitcode, task.log))
-    return Event(task, kind, content, connection)
+        return TaskEvent(task, "failed", _reason(process.exitcode, task.log))
+    return TaskEvent(task, kind, content, connection)
 
 
 def _reason(status: int | None, log: Path) -> str:
@@ -176,7 +176,7 @@ def _serve(connection: Connection, log: Path, function: Callable[..., Any], argu
         result = function(Line(connection), *arguments)
     except (MkmsrError, OSError) as error:
         logging.getLogger(__name__).exception("failed")
-        connection.send(("failed", str(error)))
+        connection.send(("failed", str(error) or type(error).__name__))
     else:
         connection.send(("done", result))
 

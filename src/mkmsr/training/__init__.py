@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from mkmsr.runtime.events import EpochRecord, TrainingEstimate
 from mkmsr.training.config import LossConfig, OptimiserConfig, TrainingConfig
-from mkmsr.training.estimate import TrainingEstimate, estimate_training
+from mkmsr.training.estimate import estimate_training
 from mkmsr.training.fitting_data import fitting_data
-from mkmsr.training.history import EpochRecord, read_history
-from mkmsr.training.listener import SilentListener, TrainingListener
+from mkmsr.training.history import read_history
 from mkmsr.training.trainer import FitResult, fit
 
 __all__ = [
@@ -14,10 +14,8 @@ __all__ = [
     "FitResult",
     "LossConfig",
     "OptimiserConfig",
-    "SilentListener",
     "TrainingConfig",
     "TrainingEstimate",
-    "TrainingListener",
     "estimate_training",
     "fit",
     "fitting_data",

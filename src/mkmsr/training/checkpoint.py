@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mkmsr.errors import TrainingError
+from mkmsr.runtime.events import EpochRecord
 from mkmsr.runtime.files import atomic_write, sha256
-from mkmsr.training.history import EpochRecord
 
 __all__ = ["CHECKPOINT_FILE", "CHECKPOINT_FOLDER", "CheckpointFolder", "Progress", "differences", "remove_checkpoint"]
 

@@ -4,56 +4,22 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.runtime.events import TrainingEstimate
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.identity import own_random_state
 from mkmsr.training.optimisation import build_optimiser, take_step
 from mkmsr.training.strategies import Plan, effective_strategy
 
-__all__ = ["TrainingEstimate", "estimate_training"]
+__all__ = ["estimate_training"]
 
 _TIMED_STEPS = 3
 _MIB = 2**20
-
-
-@dataclass(frozen=True)
-class TrainingEstimate:
-    """What a run will need.
-
-    Args:
-        examples: Examples an epoch.
-        triples: Distinct triples that the knowledge task learns from; 0 without one.
-        steps: Steps an epoch over sessions.
-        epochs: Most epochs, those over triples alone included.
-        seconds_per_epoch: Wall time of an epoch over sessions, without validation.
-        total_seconds: Wall time if training does not stop early, without validation.
-        weights_mib: Weights, and the copy of the best epoch's.
-        gradients_mib: Their gradients.
-        optimiser_mib: The optimiser's two moments.
-        scores_mib: Scores of one batch, [B, V] (or [B, block]).
-    """
-
-    examples: int
-    triples: int
-    steps: int
-    epochs: int
-    seconds_per_epoch: float
-    total_seconds: float
-    weights_mib: float
-    gradients_mib: float
-    optimiser_mib: float
-    scores_mib: float
-
-    @property
-    def total_mib(self) -> float:
-        """All of the above, in MiB; data, encoder states and libraries come on top."""
-        return self.weights_mib + self.gradients_mib + self.optimiser_mib + self.scores_mib
 
 
 def estimate_training(

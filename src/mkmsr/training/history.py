@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
 
 from mkmsr.errors import TrainingError
+from mkmsr.runtime.events import EpochRecord
 from mkmsr.runtime.files import atomic_write
 
-__all__ = ["EpochRecord", "append_record", "read_history", "write_history"]
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch.
-
-    Args:
-        epoch: From 1.
-        phase: "sessions", or "knowledge" for an epoch that saw triples alone (strategy "pretrain").
-        train_loss: Mean session loss over the epoch's examples, while the weights moved; None without sessions.
-        knowledge_loss: Mean knowledge loss over the epoch's triples, before lambda_1; None without triples.
-        validation: Metrics on the validation split after the epoch, 0..1; empty if there was no validation.
-        seconds: Wall time of the epoch without its validation.
-        examples_per_second: Examples (phase "knowledge": triples) by those seconds.
-        learning_rate: Of the epoch's last step.
-    """
-
-    epoch: int
-    phase: Literal["sessions", "knowledge"]
-    train_loss: float | None
-    knowledge_loss: float | None
-    validation: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    examples_per_second: float = 0.0
-    learning_rate: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as plain values."""
-        return asdict(self)
+__all__ = ["append_record", "read_history", "write_history"]
 
 
 def append_record(path: Path, record: EpochRecord) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import torch
 
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.models.capabilities import fitted_apart
+from mkmsr.runtime.events import Listener, PhaseStarted, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.listener import TrainingListener
 from mkmsr.training.trainer import FitResult, Validate, fit
 
 __all__ = ["fit_folders", "fit_parts"]
@@ -31,16 +31,15 @@ def fit_parts(
     device: torch.device | str,
     folder: Path,
     resume: bool = False,
-    listener: TrainingListener | None = None,
+    listener: Listener = ignore,
     stop_after: int | None = None,
     identity: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
-    say: Callable[[str], None],
 ) -> FitResult:
     """`fit` for each network of the model; for most models that is the model, and this is `fit`.
 
     The first network's validation chooses the number of epochs for all. The first one's files go to `folder`, those of
-    the k-th to `folder/network-k`. `say` is told which network's turn it is, where there are several.
+    the k-th to `folder/network-k`. Where there are several, the listener is told which one's turn it is.
 
     Returns:
         What the fit of the first network came to.
@@ -49,7 +48,7 @@ def fit_parts(
     parts = fitted_apart(model)
     for number, part in enumerate(parts, start=1):
         if len(parts) > 1:
-            say(f"network {number} of {len(parts)}")
+            listener(PhaseStarted(f"network {number} of {len(parts)}"))
         result = fit(
             part,
             training,

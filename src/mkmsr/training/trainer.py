@@ -15,14 +15,14 @@ from torch import Tensor
 
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.runtime.events import BatchDone, EpochRecord, Listener, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.estimate import estimate_training
-from mkmsr.training.history import EpochRecord, append_record, write_history
+from mkmsr.training.history import append_record, write_history
 from mkmsr.training.identity import own_random_state, run_identity, set_random_state
-from mkmsr.training.listener import SilentListener, TrainingListener
 from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
 from mkmsr.training.reading_ahead import read_ahead
@@ -72,7 +72,7 @@ def fit(
     device: torch.device | str = "cpu",
     folder: Path | None = None,
     resume: bool = False,
-    listener: TrainingListener | None = None,
+    listener: Listener = ignore,
     stop_after: int | None = None,
     identity: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
@@ -93,7 +93,7 @@ def fit(
         device: Where to train.
         folder: Where `history.jsonl` and `checkpoint/` go; None keeps everything in memory.
         resume: Go on from the folder's checkpoint, if there is one yet; otherwise an old one is deleted.
-        listener: Told about the estimate, batches and epochs.
+        listener: Told `TrainingEstimate`, `BatchDone` and `EpochRecord`.
         stop_after: Stop after this epoch, although the schedule of the learning rate is planned for `config.epochs`. A
             refit uses it: it repeats the schedule that validation saw up to the chosen epoch.
         identity: What else a checkpoint must agree on, such as the model's settings.
@@ -125,10 +125,10 @@ def fit(
             check_alike(processes, {**(identity or {}), **known})
             if folder is not None:
                 store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(identity or {}), **known})
-        run = _Run(model, plan, config, validate, store, folder, listener or SilentListener(), stop_after, processes)
+        run = _Run(model, plan, config, validate, store, folder, listener, stop_after, processes)
         run.start(resume=resume)
-        if listener is not None and not run.progress.finished:
-            listener.estimate(estimate_training(model, training, config, processes))
+        if listener is not ignore and not run.progress.finished:
+            listener(estimate_training(model, training, config, processes))
         while not run.progress.finished:
             run.run_epoch()
         return run.result()
@@ -145,7 +145,7 @@ class _Run:
         validate: Validate | None,
         store: CheckpointFolder | None,
         folder: Path | None,
-        listener: TrainingListener,
+        listener: Listener,
         stop_after: int | None,
         processes: Processes,
     ):
@@ -227,7 +227,7 @@ class _Run:
         self._save(best=best)
         if self.history_path is not None:
             append_record(self.history_path, record)
-        self.listener.epoch(record)
+        self.listener(record)
 
     def _judge(self, record: EpochRecord) -> dict[str, Tensor] | None:
         """Enter an epoch into the progress; its weights, if it is the best so far."""
@@ -269,9 +269,7 @@ class _Run:
         self.tally.check(epoch, done)
         phase = self.plan.phase(epoch)
         loss = self.tally.session_mean() if phase == "sessions" else self.tally.knowledge_mean()
-        self.listener.batch(
-            done, total, loss or 0.0, epoch=epoch, epochs=self.last_epoch, examples=self.tally.visited(phase)
-        )
+        self.listener(BatchDone(done, total, loss or 0.0, epoch, self.last_epoch, self.tally.visited(phase)))
 
     def _check_weights(self, epoch: int) -> None:
         for name, weight in self.model.named_parameters():

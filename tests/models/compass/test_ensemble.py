@@ -14,7 +14,8 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.compass.ensemble import CompassEnsemble
 from mkmsr.recommend import Recommender
 from mkmsr.runs.experiment import ExperimentConfig, new_model, run_experiment
-from mkmsr.training import EpochRecord, SilentListener, read_history
+from mkmsr.runtime.events import EpochRecord, Event, PhaseStarted
+from mkmsr.training import read_history
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +81,14 @@ def test_further_networks_take_the_epochs_of_the_first_and_look_at_no_validation
     assert all(each.validation for each in read_history(run / "history.jsonl"))
 
 
-class _StopAt(SilentListener):
+class _StopAt:
     def __init__(self, epochs: int) -> None:
         self.left, self.heard = epochs, list[str]()
 
-    def phase(self, name: str) -> None:
-        self.heard.append(name)
-
-    def epoch(self, record: EpochRecord) -> None:
-        self.left -= 1
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            self.heard.append(event.name)
+        self.left -= isinstance(event, EpochRecord)
         if self.left == 0:
             raise KeyboardInterrupt
 

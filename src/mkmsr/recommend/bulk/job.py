@@ -20,6 +20,7 @@ from mkmsr.recommend.bulk.shard_folder import ShardCounts, ShardFolder
 from mkmsr.recommend.filters import NO_FILTERS
 from mkmsr.recommend.live_catalogue import Values, values_of
 from mkmsr.runtime.environment import peak_mib
+from mkmsr.runtime.events import Listener, RankingDone, ignore
 from mkmsr.runtime.files import sha256
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.runtime.workers import Line, Task, run_tasks
@@ -113,7 +114,7 @@ class BulkResult:
 
 
 def recommend_in_bulk(
-    job: BulkJob, *, workers: int = 1, resume: bool = False, told: Callable[[int, int], None] | None = None
+    job: BulkJob, *, workers: int = 1, resume: bool = False, listener: Listener = ignore
 ) -> BulkResult:
     """Make the lists of a job and write them to its folder, one file after the other.
 
@@ -123,7 +124,7 @@ def recommend_in_bulk(
         job: Which lists.
         workers: Processes of one thread each; 1 works in this process.
         resume: Keep the files that an earlier call finished; otherwise the folder's lists are replaced.
-        told: Told how many of how many sessions are done.
+        listener: Told `RankingDone`: how many of how many sessions are done.
 
     Raises:
         BundleError: The bundle is incomplete, altered or of another format.
@@ -143,7 +144,7 @@ def recommend_in_bulk(
     stretches = source.stretches(job.shard_sessions)
     left = [each for each in stretches if each.number not in done]
     total, before = sum(each.sessions for each in stretches), sum(each.sessions for each in done.values())
-    progress = _Progress(before, total, told)
+    progress = _Progress(before, total, listener)
     peaks: list[float | None] = []
     processes = min(workers, len(left))
     if processes > 1:
@@ -178,8 +179,8 @@ _SUMMED = [each.name for each in fields(ShardCounts) if each.name != "shard"]
 class _Progress:
     """How many sessions are done: exactly after each shard, about in between."""
 
-    def __init__(self, done: int, total: int, told: Callable[[int, int], None] | None):
-        self._done, self._total, self._told = done, total, told
+    def __init__(self, done: int, total: int, listener: Listener):
+        self._done, self._total, self._listener = done, total, listener
         self.settle(done)
 
     def add(self, sessions: int) -> None:
@@ -187,8 +188,7 @@ class _Progress:
 
     def settle(self, done: int) -> None:
         self._done = done
-        if self._told is not None:
-            self._told(min(done, self._total), self._total)
+        self._listener(RankingDone(min(done, self._total), self._total))
 
 
 class _Ranking:

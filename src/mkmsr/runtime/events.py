@@ -1,0 +1,194 @@
+"""What long work tells whoever watches it: small values, given to one function as things happen.
+
+Libraries never print. Training, evaluation, experiments, jobs, searches and bulk lists all take a `listener`; a
+function that looks at the kinds of event it cares about and passes over the rest will do. Events can be sent to another
+process as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+__all__ = [
+    "BatchDone",
+    "EpochRecord",
+    "Event",
+    "JobEnded",
+    "JobStarted",
+    "JobTold",
+    "JobsPlanned",
+    "Listener",
+    "PhaseStarted",
+    "RankingDone",
+    "TrainingEstimate",
+    "ignore",
+]
+
+
+class Event:
+    """Something that happened; each kind is a frozen dataclass below."""
+
+
+Listener: TypeAlias = Callable[[Event], None]
+"""Whoever watches: called with each event; what it raises ends the work."""
+
+
+def ignore(event: Event) -> None:
+    """Do nothing: the listener where nobody watches."""
+
+
+@dataclass(frozen=True)
+class PhaseStarted(Event):
+    """A part of an experiment begins.
+
+    Args:
+        name: "fit", "validation", "refit" or "test"; a network of an ensemble, such as "network 2 of 3"; or another
+            part of a job.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
+class TrainingEstimate(Event):
+    """What a fit will need, told before its first epoch.
+
+    Args:
+        examples: Examples an epoch.
+        triples: Distinct triples that the knowledge task learns from; 0 without one.
+        steps: Steps an epoch over sessions.
+        epochs: Most epochs, those over triples alone included.
+        seconds_per_epoch: Wall time of an epoch over sessions, without validation.
+        total_seconds: Wall time if training does not stop early, without validation.
+        weights_mib: Weights, and the copy of the best epoch's.
+        gradients_mib: Their gradients.
+        optimiser_mib: The optimiser's two moments.
+        scores_mib: Scores of one batch, [B, V] (or [B, block]).
+    """
+
+    examples: int
+    triples: int
+    steps: int
+    epochs: int
+    seconds_per_epoch: float
+    total_seconds: float
+    weights_mib: float
+    gradients_mib: float
+    optimiser_mib: float
+    scores_mib: float
+
+    @property
+    def total_mib(self) -> float:
+        """All of the above, in MiB; data, encoder states and libraries come on top."""
+        return self.weights_mib + self.gradients_mib + self.optimiser_mib + self.scores_mib
+
+
+@dataclass(frozen=True)
+class BatchDone(Event):
+    """Some steps of an epoch are done.
+
+    Args:
+        done: Steps of this epoch so far.
+        total: Steps of this epoch.
+        loss: Mean loss of this epoch so far: of the sessions, or in a knowledge-only epoch of the triples.
+        epoch: This epoch, from 1.
+        epochs: The last epoch, unless training stops early.
+        examples: Examples (in a knowledge-only epoch: triples) of this epoch so far.
+    """
+
+    done: int
+    total: int
+    loss: float
+    epoch: int
+    epochs: int
+    examples: int
+
+
+@dataclass(frozen=True)
+class EpochRecord(Event):
+    """An epoch is over and validated; also a line of `history.jsonl`.
+
+    Args:
+        epoch: From 1.
+        phase: "sessions", or "knowledge" for an epoch that saw triples alone (strategy "pretrain").
+        train_loss: Mean session loss over the epoch's examples, averaged over the epoch; None without sessions.
+        knowledge_loss: Mean knowledge loss over the epoch's triples, before lambda_1; None without triples.
+        validation: Metrics on the validation split after the epoch, 0..1; empty if there was no validation.
+        seconds: Wall time of the epoch without its validation.
+        examples_per_second: Examples (phase "knowledge": triples) by those seconds.
+        learning_rate: Of the epoch's last step.
+    """
+
+    epoch: int
+    phase: Literal["sessions", "knowledge"]
+    train_loss: float | None
+    knowledge_loss: float | None
+    validation: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    examples_per_second: float = 0.0
+    learning_rate: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RankingDone(Event):
+    """`done` of `total` examples or sessions are ranked."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class JobsPlanned(Event):
+    """Jobs will be carried out; told again where more are planned later.
+
+    Args:
+        what: What they are called, in the plural: "runs" or "trials".
+        total: How many there are.
+        done: How many of them an earlier call finished.
+        workers: How many run at a time.
+    """
+
+    what: str
+    total: int
+    done: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class JobStarted(Event):
+    """A process works on the job of this name now."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class JobTold(Event):
+    """A job told something: the event is as its process sent it."""
+
+    name: str
+    event: Event
+
+
+@dataclass(frozen=True)
+class JobEnded(Event):
+    """A job is over.
+
+    Args:
+        name: Which.
+        seconds: Wall time.
+        failure: Why it failed; empty where it did not.
+        result: What it came to, for people; may be empty.
+        best: The best result of all jobs so far, for people; may be empty.
+    """
+
+    name: str
+    seconds: float
+    failure: str = ""
+    result: str = ""
+    best: str = ""

@@ -50,13 +50,23 @@ def test_conditions_allow_lists_and_caps_are_flags(recommend: Any) -> None:
     assert len(names(capped)) <= 3
 
 
+def test_what_the_visitor_touched_is_left_out_by_flags_and_lines(recommend: Any, bundle: Path, tmp_path: Path) -> None:
+    _, everything, _ = recommend("-k", 40)
+    _, found, _ = recommend("-k", 40, "--exclude-session")
+    assert set(names(everything)) - set(names(found)) == {"plain", "item-03"}
+    (tmp_path / "sessions.jsonl").write_text('{"events": [["plain", "order"], "item-03"], "exclude": ["item-07"]}')
+    _, found, _ = recommend("-k", 40, "--exclude-operation", "order", "cart")
+    assert set(names(everything)) - set(names(found)) == {"plain", "item-07"}
+    assert run(["recommend", str(bundle), "--session", str(tmp_path / "sessions.jsonl"), "-k", "3"]) == 0
+
+
 def test_facts_come_from_a_table(recommend: Any, tmp_path: Path) -> None:
     table = tmp_path / "today.csv"
     table.write_text("item,price,in_stock\nplain,12.50,yes\nitem-07,9,\nitem-08,30,no\n咖啡 <b>,11,yes\n", "utf-8")
     _, found, _ = recommend("--facts", table, "--where", "price=10..50", "in_stock!=no")
     assert sorted(names(found)) == ["plain", "咖啡 <b>"]
     table.write_text("item,price\nplain,9\nelsewhere,9\n")
-    assert "1 of 2 items are not in the catalogue, the first is 'elsewhere'\n" in recommend("--facts", table)[2]
+    assert "1 of its items are not in the catalogue, the first is 'elsewhere'\n" in recommend("--facts", table)[2]
     table.write_text("item,price\nplain,1,2\n")
     status, _, err = recommend("--facts", table)
     assert (status, err) == (1, f"mkmsr: {table}: not a table: found more fields than defined in 'Schema'\n")
@@ -80,7 +90,7 @@ def test_a_wrong_filter_is_a_clear_message(arguments: list[str], status: int, me
 def test_filters_that_leave_nothing_say_why_once(recommend: Any) -> None:
     status, found, err = recommend("--where", "colour=red,blue", "brand=elsewhere", "--only", "item-07", "nowhere")
     assert (status, names(found)) == (0, [])
-    assert err.startswith("no item may be recommended; by itself each lets pass, of ")
+    assert err.startswith("no item passes all filters; of 36 items pass each one alone: ")
     assert "brand=elsewhere: 0 (it has brand-0, brand-1" in err
     assert "the allow-list: 1\n" in err
 

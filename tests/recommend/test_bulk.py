@@ -23,7 +23,7 @@ from mkmsr.cli.app import run
 from mkmsr.errors import ConfigError, DataError, EvaluationError, MkmsrError
 from mkmsr.recommend import Filters, Recommender, parse_condition
 from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
-from mkmsr.recommend.bulk.session_file import find_columns
+from mkmsr.recommend.session_file import find_columns
 from mkmsr.runtime.events import Event, RankingDone
 
 K = 7
@@ -116,6 +116,14 @@ def test_filters_hold_for_every_list(bundles: dict[str, Path], file: Path, tmp_p
     filters = Filters(exclude=["plain"], where=[parse_condition("colour=red,grün")], at_most={"brand": 1})
     recommend_in_bulk(job(bundles["compass"], file, tmp_path / "out", filters=filters))
     agree(as_lists(lists(tmp_path / "out")), one_by_one(bundles["compass"], events(), filters=filters))
+
+
+def test_items_of_a_session_are_left_out_by_operation_or_all(
+    bundles: dict[str, Path], file: Path, tmp_path: Path
+) -> None:
+    for filters in (Filters(exclude_session=True), Filters(exclude_operations=["order", "cart"])):
+        recommend_in_bulk(job(bundles["v-sknn"], file, tmp_path / "out", filters=filters))
+        agree(as_lists(lists(tmp_path / "out")), one_by_one(bundles["v-sknn"], events(), filters=filters))
 
 
 def test_facts_are_one_value_or_several_as_the_recommender_takes_them(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle.model_bundle import load_bundle, save_bundle
-from mkmsr.errors import ConfigError, DataError
+from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.recommend import Condition, Filters, Recommender, parse_condition
-from mkmsr.recommend.ranking import best_columns
+from mkmsr.recommend.ranker import best_columns
 
 SESSION = ["plain", "item-03"]
 
@@ -106,7 +106,7 @@ def test_no_more_than_so_many_items_of_a_value(recommender: Recommender) -> None
         assert max(Counter(recommender.attributes(item)[relation][0] for item in found).values()) <= most
     assert found == greedy(ranked(recommender), recommender, {"brand": 2, "colour": 3})[:9]
     assert ranked(recommender, Filters(at_most={"brand": 1}), session=[]) != []
-    with pytest.raises(ConfigError, match="brand: must be at least 1, found 0"):
+    with pytest.raises(ConfigError, match=r"at_most\.brand: must be at least 1, found 0"):
         ranked(recommender, Filters(at_most={"brand": 0}))
     with pytest.raises(ConfigError, match="nothing is known under 'brnd', did you mean 'brand'"):
         ranked(recommender, Filters(at_most={"brnd": 1}))
@@ -133,6 +133,85 @@ def greedy(items: list[str], recommender: Recommender, at_most: dict[str, int]) 
     return chosen
 
 
+VISIT = [("plain", "click"), ("item-03", "order"), ("item-04", "cart"), ("item-05", "never seen")]
+
+
+def test_the_items_of_a_session_are_left_out_of_its_own_list_alone(recommender: Recommender) -> None:
+    everything = ranked(recommender, session=VISIT)
+    left = [item for item in everything if item not in {item for item, _ in VISIT}]
+    assert ranked(recommender, Filters(exclude_session=True), session=VISIT) == left
+    found = recommender.recommend_many([VISIT, ["item-07"], []], k=1000, exclude_session=True)
+    assert [each.item for each in found[0].items] == left
+    assert {"plain", "item-03"} < {each.item for each in found[1].items}
+    assert len(found[2].items) == len(everything)
+
+
+def test_items_older_than_the_model_reads_are_left_out_too(recommender: Recommender) -> None:
+    session = ["item-20", *["plain"] * recommender.max_events]
+    assert "item-20" not in ranked(recommender, Filters(exclude_session=True), session=session)
+
+
+def test_what_was_done_with_an_item_leaves_it_out_in_earlier_sessions_too(recommender: Recommender) -> None:
+    bought = Filters(exclude_operations=["order"])
+    session = {"events": VISIT, "earlier": [("item-10", "order"), ("item-11", "click"), ("ghost", "order")]}
+    without = set(ranked(recommender, session=session)) - set(ranked(recommender, bought, session=session))
+    assert without == {"item-03", "item-10"}
+    alone = {"events": ["ghost"], "earlier": [("item-10", "order")]}
+    assert recommender.recommend(alone, filters=bought).ranked_by == "popularity"
+    assert "item-10" not in ranked(recommender, bought, session=alone)
+    with pytest.raises(UnknownIdError, match="unknown operation 'ordr', did you mean 'order'"):
+        ranked(recommender, Filters(exclude_operations=["ordr"]))
+
+
+def test_a_session_names_what_its_own_list_must_not_hold(recommender: Recommender) -> None:
+    first, second = ranked(recommender)[:2]
+    sessions = [{"events": SESSION, "exclude": [first, "ghost", 7]}, {"events": SESSION}]
+    found = recommender.recommend_many(sessions, k=1)
+    assert [each.items[0].item for each in found] == [second, first]
+    with pytest.raises(DataError, match="session 1 should have a list of item ids under 'exclude'; found 'plain'"):
+        recommender.recommend_many([{"events": SESSION, "exclude": "plain"}])
+    with pytest.raises(DataError, match="the session, 'exclude', should hold item ids; found None"):
+        recommender.recommend({"events": SESSION, "exclude": [None]})
+
+
+@pytest.mark.parametrize("k", [1.5, None, "5", True])
+def test_a_length_that_is_no_whole_number_is_one_clear_line(k: Any, recommender: Recommender) -> None:
+    with pytest.raises(ConfigError, match="k: should be a whole number, at least 1; found "):
+        recommender.recommend(SESSION, k=k)
+    with pytest.raises(ConfigError, match=r"at_most\.brand: should be a whole number"):
+        ranked(recommender, Filters(at_most={"brand": k}))
+
+
+@pytest.mark.parametrize("exclude", [5, None, 1.5, [None], [1.5], [10**5000]])
+def test_exclusions_that_are_no_list_of_ids_are_one_clear_line(exclude: Any, recommender: Recommender) -> None:
+    with pytest.raises(ConfigError, match=r"exclude: (should be a list of item ids|an item id should be text)"):
+        recommender.recommend(SESSION, exclude=exclude)
+
+
+def test_facts_replace_earlier_ones_or_update_them(recommender: Recommender) -> None:
+    recommender.set_facts({"price": {"plain": 10, "item-03": 20}, "in_stock": {"plain": "yes"}})
+    recommender.set_facts({"price": {"plain": 15, "item-04": 20}}, update=True)
+    assert sorted(ranked(recommender, where("price=15..20"))) == ["item-03", "item-04", "plain"]
+    assert ranked(recommender, where("in_stock=yes")) == ["plain"]
+    recommender.set_facts({"price": {"item-03": []}}, update=True)
+    assert sorted(ranked(recommender, where("price=1.."))) == ["item-04", "plain"]
+    recommender.set_facts({"price": {"plain": 10}})
+    assert ranked(recommender, where("price=1..")) == ["plain"]
+    with pytest.raises(ConfigError, match="nothing is known under 'in_stock'"):
+        ranked(recommender, where("in_stock=yes"))
+    recommender.set_facts({})
+
+
+def test_facts_of_unknown_items_are_named_and_wait_for_them(recommender: Recommender) -> None:
+    assert recommender.set_facts(
+        {"price": {"plain": 10, "ghost": 2}, "in_stock": {"phantom": "no", "ghost": "no"}}
+    ) == [
+        "ghost",
+        "phantom",
+    ]
+    assert recommender.set_facts({}) == []
+
+
 @cache
 def values_of_items() -> dict[int, dict[str, list[int]]]:
     generator = torch.Generator().manual_seed(3)
@@ -150,7 +229,7 @@ def values_of_items() -> dict[int, dict[str, list[int]]]:
 def test_capped_lists_equal_brute_force(scores: list[int], allowed: list[bool], k: int, caps: tuple[int, int]) -> None:
     values = values_of_items()
     chosen: list[int] = []
-    for item in sorted((item for item in range(60) if allowed[item]), key=lambda item: (-scores[item], item)):
+    for item in sorted((item for item in range(1, 60) if allowed[item]), key=lambda item: (-scores[item], item)):
         own = values.get(item, {"a": [], "b": []})
         full = any(
             sum(value in values.get(other, {}).get(name, []) for other in chosen) >= most
@@ -160,7 +239,8 @@ def test_capped_lists_equal_brute_force(scores: list[int], allowed: list[bool], 
         chosen += [] if full else [item]
     row = torch.tensor([[float(score) if fine else -math.inf for score, fine in zip(scores, allowed, strict=True)]])
     tables = [(most, {item: own[name] for item, own in values.items()}) for name, most in zip("ab", caps, strict=True)]
-    assert best_columns(row, k, tables) == [chosen[:k]]
+    row[0, 0] = -math.inf  # Column 0 is no item.
+    assert best_columns(row, k, tables).tolist() == [(chosen + [0] * k)[:k]]
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from mkmsr.data.sessions import EarlierItems
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.recommend import Recommendations, Recommender
-from mkmsr.recommend.ranking import top
-from mkmsr.recommend.session_input import default_operation
+from mkmsr.recommend.ranker import top
+from mkmsr.recommend.sessions import default_operation
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +198,24 @@ def test_a_list_of_no_items_is_a_wrong_call(recommender: Recommender) -> None:
         recommender.recommend(["plain"], k=0)
 
 
-@pytest.mark.parametrize("session", ["plain", [3.5], [("a", "b", "c")], [None], {"events": "plain"}, [True], 7])
+SHAPELESS: list[Any] = [
+    "plain",
+    [3.5],
+    [("a", "b", "c")],
+    [None],
+    {"events": "plain"},
+    [True],
+    7,
+    [10**5000],
+    [("plain", 10**5000)],
+    [("plain", 1.5)],
+    {"plain": "click"},
+]
+
+
+@pytest.mark.parametrize("session", SHAPELESS)
 def test_a_session_of_another_form_is_a_clear_error(session: Any, recommender: Recommender) -> None:
-    with pytest.raises(DataError, match=r"the session.* should be"):
+    with pytest.raises(DataError, match=r"the session.* should "):
         recommender.recommend(session)
 
 

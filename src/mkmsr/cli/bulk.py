@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from mkmsr.errors import nearest
 
 if TYPE_CHECKING:
     from mkmsr.recommend import Filters
-    from mkmsr.recommend.bulk.job import Facts
+    from mkmsr.recommend.facts import Values
 
 __all__ = ["BULK", "Bulk", "recommend_file"]
 
@@ -58,11 +59,11 @@ def recommend_file(
     *,
     k: int,
     filters: Filters,
-    facts: Facts | None,
+    facts: Mapping[str, Mapping[str, Values]] | None,
     operation: str | None,
     device: str,
 ) -> None:
-    """Make the lists with progress on standard error, and sum up.
+    """Make the lists, with progress on standard error, and say what they hold.
 
     Raises:
         WrongCall: There is no output folder.
@@ -70,8 +71,8 @@ def recommend_file(
     if bulk.sessions is None or bulk.out is None:
         raise WrongCall("lists for a file of sessions need a folder: --sessions FILE --out FOLDER")
     from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
-    from mkmsr.recommend.bulk.session_file import find_columns
-    from mkmsr.recommend.bulk.shard_folder import JOB_FILE
+    from mkmsr.recommend.session_file import find_columns
+    from mkmsr.recommend.shard_folder import JOB_FILE
 
     check_output(bulk.out, JOB_FILE)
     job = BulkJob(
@@ -102,12 +103,12 @@ def recommend_file(
 
 
 def _column_names(text: str) -> dict[str, str]:
-    """The mapping in "session=sid,item=sku".
+    """Return the mapping in "session=sid,item=sku".
 
     Raises:
         WrongCall: The text has another form, or names no field.
     """
-    from mkmsr.recommend.bulk.session_file import FIELDS
+    from mkmsr.recommend.session_file import FIELDS
 
     names: dict[str, str] = {}
     for part in text.split(",") if text else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from mkmsr.errors import DataError
 if TYPE_CHECKING:
     from mkmsr.recommend import Filters
 
-__all__ = ["FILTERING", "Filtering", "facts_remark", "read_facts"]
+__all__ = ["FILTERING", "Filtering", "read_facts"]
 
 _GROUP = Group("Filters", sort_key=50)
 _MANY = Parameter(consume_multiple=True, negative=(), group=_GROUP)
@@ -27,6 +27,9 @@ class Filtering:
     """Which items a list may hold.
 
     Args:
+        exclude: Item ids that must not be recommended.
+        exclude_session: Leave the items of each session out of its own list.
+        exclude_operation: Leave out what the visitor did one of these operations with: order for what was bought.
         only: The only item ids that may appear.
         where: Conditions on attributes and facts: category=shoes,boots brand!=acme price=10..50
         at_most: How many items of a list may share a value: brand=2
@@ -34,13 +37,16 @@ class Filtering:
             price or in_stock.
     """
 
+    exclude: Annotated[tuple[str, ...], _MANY] = ()
+    exclude_session: Annotated[bool, Parameter(negative=(), group=_GROUP)] = False
+    exclude_operation: Annotated[tuple[str, ...], _MANY] = ()
     only: Annotated[tuple[str, ...], _MANY] = ()
     where: Annotated[tuple[str, ...], _MANY] = ()
     at_most: Annotated[tuple[str, ...], _MANY] = ()
     facts: Annotated[Path | None, Parameter(group=_GROUP)] = None
 
     def filters(self) -> Filters:
-        """The same for the library.
+        """Return the same for the library.
 
         Raises:
             WrongCall: `--at-most` does not read relation=number.
@@ -49,6 +55,9 @@ class Filtering:
         from mkmsr.recommend import Filters, parse_condition
 
         return Filters(
+            exclude=self.exclude,
+            exclude_session=self.exclude_session,
+            exclude_operations=self.exclude_operation,
             only=self.only or None,
             where=[parse_condition(each) for each in self.where],
             at_most=dict(_cap(each) for each in self.at_most),
@@ -60,7 +69,7 @@ FILTERING = Filtering()
 
 
 def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
-    """Values by fact and item id; empty cells are no values, and an item may stand in several rows.
+    """Return values by fact and item id; empty cells are no values, and an item may stand in several rows.
 
     Raises:
         DataError: The file is missing, cannot be read, or lacks the column of items.
@@ -82,15 +91,6 @@ def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
             grouped = filled.group_by("item").agg(pl.col(name).unique(maintain_order=True))
             facts[name] = dict(grouped.iter_rows())
     return facts
-
-
-def facts_remark(facts: Mapping[str, Mapping[str, Sequence[str]]], known: Container[str]) -> str:
-    """What to say of items with facts that the catalogue lacks, whose ids may be written otherwise; or nothing."""
-    named = {item for of_item in facts.values() for item in of_item}
-    strangers = sorted(item for item in named if item not in known)
-    if not strangers:
-        return ""
-    return f"{len(strangers):,} of {len(named):,} items are not in the catalogue, the first is {strangers[0]!r}"
 
 
 def _cap(text: str) -> tuple[str, int]:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.bulk import BULK, Bulk, recommend_file
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal, text_table
-from mkmsr.cli.filtering import FILTERING, Filtering, facts_remark, read_facts
+from mkmsr.cli.filtering import FILTERING, Filtering, read_facts
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ def recommend(
     *,
     session: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
-    exclude: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     filtering: Filtering = FILTERING,
     bulk: Bulk = BULK,
     operation: str | None = None,
@@ -46,14 +44,13 @@ def recommend(
     """Rank the items most likely to come next, for sessions given as JSON lines or for all sessions of a Parquet file.
 
     A line is {"events": [{"item": "..", "operation": ".."}, ...]}, oldest event first; "earlier" beside it may hold the
-    events of the visitor's earlier sessions. Unknown items are skipped and counted. With --json there is one line of
-    output a session; with --sessions one of totals.
+    events of the visitor's earlier sessions, and "exclude" items to be left out. Unknown items are skipped and counted.
+    With --json there is one line of output a session; with --sessions one of totals.
 
     Args:
         bundle: A saved model, for example runs/shop/bundle.
         session: File of JSON lines, or - for standard input. Either this or --sessions.
         k: Items a session.
-        exclude: Item ids that must not be recommended.
         operation: Operation that the next event is to have, as in "what will be ordered next"; for a model trained with
             model.target_operation=true.
         explain: Say why, for each item (compass): in a sentence, with --json also in numbers.
@@ -67,7 +64,6 @@ def recommend(
         if session is None:
             if explain:
                 raise WrongCall("--explain explains sessions given with --session; ask for some of them there")
-            filters = replace(filters, exclude=exclude)
             recommend_file(out, bundle, bulk, k=k, filters=filters, facts=facts, operation=operation, device=device)
             return
         if bulk != BULK:
@@ -75,12 +71,12 @@ def recommend(
         from mkmsr.recommend import Recommender
 
         recommender = Recommender.load(bundle, device=device)
-        recommender.set_facts(facts or {})
-        if remark := facts_remark(facts or {}, recommender.bundle.items):
-            out.note(f"{filtering.facts}: {remark}")
+        if strangers := recommender.set_facts(facts or {}):
+            lacking = f"{len(strangers):,} of its items are not in the catalogue"
+            out.note(f"{filtering.facts}: {lacking}, the first is {strangers[0]!r}")
         row, is_told = 0, False
         for number, lines in enumerate(_batches(session)):
-            found = recommender.recommend_many(lines, k=k, exclude=exclude, filters=filters, operation=operation)
+            found = recommender.recommend_many(lines, k=k, filters=filters, operation=operation)
             for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
                 known = explain and ranked.ranked_by == "model"
                 listed = [each.item for each in ranked.items]
@@ -101,8 +97,10 @@ def show_recommendations(
     out: Terminal, recommender: Recommender, events: list[Any], ranked: Recommendations, *, title: str
 ) -> None:
     """Print a session and its ranked items, both with their attributes."""
-    shown = events[-_SHOWN_EVENTS:]
-    rows = [[_item(event), _operation(event), _attributes(recommender, _item(event))] for event in shown]
+    from mkmsr.recommend.sessions import item_and_operation
+
+    shown = [item_and_operation(event, "an event") for event in events[-_SHOWN_EVENTS:]]
+    rows = [[item, operation or "", _attributes(recommender, item)] for item, operation in shown]
     which = "events" if len(shown) == len(events) else f"the last {len(shown)} of {len(events):,} events"
     out.show(text_table(f"{title}: {which}, oldest first", ["item", "operation", "attributes"], rows, numbers_from=3))
     rows = [
@@ -116,7 +114,7 @@ def show_recommendations(
 
 def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
     """What was done with events that the model does not know."""
-    from mkmsr.recommend.session_input import default_operation
+    from mkmsr.recommend.sessions import default_operation
 
     remarks = [f"{ranked.skipped} events of unknown items skipped"] if ranked.skipped else []
     if ranked.replaced:
@@ -136,14 +134,6 @@ def _as_json(ranked: Recommendations, reasons: Sequence[Explanation]) -> dict[st
         "replaced": ranked.replaced,
         "ranked_by": ranked.ranked_by,
     }
-
-
-def _item(event: Any) -> str:
-    return str(event["item"] if isinstance(event, dict) else event)
-
-
-def _operation(event: Any) -> str:
-    return str(event.get("operation") or "") if isinstance(event, dict) else ""
 
 
 def _attributes(recommender: Recommender, item: str) -> str:
@@ -169,6 +159,8 @@ def _lines(session: str) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: The file is missing or a line is not such a session.
     """
+    from mkmsr.recommend.sessions import check_session
+
     name = _name(session)
     if session != "-" and not Path(session).is_file():
         raise DataError("no such file", path=session)
@@ -180,21 +172,14 @@ def _lines(session: str) -> Iterator[dict[str, Any]]:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"not JSON: {error}; {_RIGHT}", path=name, row=number) from None
-            if not _is_session(value):
-                found = line.decode(errors="replace").strip()
-                raise DataError(f"{_RIGHT}; found {found:.100}", path=name, row=number)
+            if not isinstance(value, dict):
+                raise DataError(f"{_RIGHT}; found {line.decode(errors='replace').strip():.100}", path=name, row=number)
+            try:
+                check_session(value)
+            except DataError as error:
+                raise DataError(f"{_RIGHT}; {error}", path=name, row=number) from None
             yield value
 
 
 def _name(session: str) -> str:
     return "standard input" if session == "-" else session
-
-
-def _is_session(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    events, earlier = value.get("events"), value.get("earlier", [])
-    if not isinstance(events, list) or not isinstance(earlier, list):
-        return False
-    items = [event.get("item") if isinstance(event, dict) else event for event in (*events, *earlier)]
-    return all(isinstance(item, str | int) and not isinstance(item, bool) for item in items)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -22,14 +22,11 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.models.capabilities import GrowsCatalogue, places_new_items
+from mkmsr.recommend.facts import Value, Values, values_of
 from mkmsr.recommend.filters import item_ids
+from mkmsr.recommend.sessions import id_text
 
-__all__ = ["Attributes", "CatalogueChange", "Values", "values_of", "with_items", "with_retired", "without_retired"]
-
-Value: TypeAlias = "str | int | float"
-
-Values: TypeAlias = "Value | Sequence[Value]"
-"""One value or several."""
+__all__ = ["Attributes", "CatalogueChange", "with_items", "with_retired", "without_retired"]
 
 Attributes: TypeAlias = "Mapping[str, Values]"
 """Values by relation name."""
@@ -52,7 +49,7 @@ class CatalogueChange:
 
 
 def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[ModelBundle, CatalogueChange]:
-    """The same bundle with more items, see `Recommender.add_items`.
+    """Return the same bundle with more items, see `Recommender.add_items`.
 
     Raises:
         ConfigError: The model knows items by their ids alone.
@@ -99,7 +96,7 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
 
 
 def with_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
-    """The same bundle with more items retired.
+    """Return the same bundle with more items retired.
 
     Raises:
         UnknownIdError: An item is not in the catalogue.
@@ -109,18 +106,13 @@ def with_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
 
 
 def without_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
-    """The same bundle with some retired items back.
+    """Return the same bundle with some retired items back.
 
     Raises:
         UnknownIdError: An item is not in the catalogue.
         ConfigError: A single text stands where several ids should.
     """
     return replace(bundle, retired=bundle.retired - _known(bundle, ids))
-
-
-def values_of(values: Values) -> Sequence[Value]:
-    """One value or several as a sequence."""
-    return values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
 
 
 def _check_text(text: str, what: str) -> None:
@@ -141,17 +133,18 @@ def _by_id(items: Mapping[Any, Attributes]) -> dict[str, Attributes]:
         raise DataError(f"items should be attributes by item id; found {items!r:.100}")
     named: dict[str, Attributes] = {}
     for item, attributes in items.items():
-        if isinstance(item, bool) or not isinstance(item, str | int):
+        text = id_text(item)
+        if text is None:
             raise DataError(f"an item id should be text or a whole number; found {item!r:.100}")
-        _check_text(str(item), "item id")
-        if str(item) in named:
-            raise DataError(f"item {str(item)!r} is there twice: as text and as a number")
-        named[str(item)] = attributes
+        _check_text(text, "item id")
+        if text in named:
+            raise DataError(f"item {text!r} is there twice: as text and as a number")
+        named[text] = attributes
     return named
 
 
 def _known(bundle: ModelBundle, ids: Iterable[str]) -> frozenset[str]:
-    names = frozenset(map(str, item_ids(ids, "ids")))
+    names = frozenset(item_ids(ids, "ids"))
     bundle.items.indexes(names)
     return names
 

@@ -1,43 +1,29 @@
 """Recommender: sessions in external ids go in, ranked item ids come out. What a service or a notebook uses.
 
-Dimension letters: B sessions, V catalogue + 1, K list length.
+Dimension letters: S sessions, K list length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, resave_bundle
-from mkmsr.errors import ConfigError, DataError
+from mkmsr.errors import DataError
 from mkmsr.models.base import Scorer
-from mkmsr.recommend.batch_ranker import BatchRanker, model_scores, sessions_at_once
 from mkmsr.recommend.explain import explain
 from mkmsr.recommend.explanation import Explanation
-from mkmsr.recommend.filters import NO_FILTERS, Facts, Filters, allowed_items, capped_values, item_ids, why_nothing
-from mkmsr.recommend.live_catalogue import (
-    Attributes,
-    CatalogueChange,
-    Values,
-    values_of,
-    with_items,
-    with_retired,
-    without_retired,
-)
-from mkmsr.recommend.ranking import best_columns
-from mkmsr.recommend.session_input import (
-    ReadSession,
-    Session,
-    as_batch,
-    read_session,
-    wanted_operation,
-)
+from mkmsr.recommend.facts import Facts, Values, read_facts
+from mkmsr.recommend.filters import NO_FILTERS, Filters, item_ids, why_nothing
+from mkmsr.recommend.live_catalogue import Attributes, CatalogueChange, with_items, with_retired, without_retired
+from mkmsr.recommend.ranker import Ranker, wanted_operation
+from mkmsr.recommend.sessions import Session, SessionEncoder
 from mkmsr.runtime.threads import torch_threads
 
 __all__ = ["Recommendations", "RecommendedItem", "Recommender"]
@@ -124,28 +110,31 @@ class Recommender:
         k: int = 20,
         exclude: Iterable[str] = (),
         *,
+        exclude_session: bool = False,
         filters: Filters = NO_FILTERS,
         operation: str | None = None,
     ) -> Recommendations:
         """Return the items most likely to come next in one session.
 
         Args:
-            session: Events, oldest first; or {"events": [...]}, which may hold the events of the visitor's earlier
-                sessions under "earlier". An event is an item id, an (item, operation) pair, or {"item": ...,
-                "operation": ...}; a pair may be a list, as JSON writes it.
+            session: Events, oldest first; or {"events": [...]}, perhaps with the events of the visitor's earlier
+                sessions under "earlier" and ids that must not be recommended under "exclude". An event is an item id,
+                an (item, operation) pair, or {"item": ..., "operation": ...}; a pair may be a list, as JSON writes it.
             k: How many items; fewer come back where fewer are left.
             exclude: Item ids that must not be recommended; unknown ones change nothing.
+            exclude_session: Whether to leave out the items of the session.
             filters: What else the list may hold.
             operation: Operation that the next event is to have, as in "what will be ordered next"; None is any.
 
         Raises:
-            ConfigError: k is below 1, `exclude` is a single text, a filter names what is not known, or the model takes
-                no wanted operation.
+            ConfigError: k is no whole number from 1 on, `exclude` is no list of ids, a filter names what is not known,
+                or the model takes no wanted operation.
             UnknownIdError: There is no such operation.
             DataError: The session or an event is of another form.
             EvaluationError: The model gave scores that are not numbers.
         """
-        return self._lists({"the session": session}, k, exclude, filters, operation)[0]
+        filters = _with_exclusions(filters, exclude, exclude_session)
+        return self._lists({"the session": session}, k, filters, operation)[0]
 
     def recommend_many(
         self,
@@ -153,6 +142,7 @@ class Recommender:
         k: int = 20,
         exclude: Iterable[str] = (),
         *,
+        exclude_session: bool = False,
         filters: Filters = NO_FILTERS,
         operation: str | None = None,
     ) -> list[Recommendations]:
@@ -162,6 +152,7 @@ class Recommender:
             sessions: Sessions, each as `recommend` takes it.
             k: How many items a session.
             exclude: Item ids that must not be recommended to any of them.
+            exclude_session: Whether to leave out the items of each session from its own list.
             filters: What else the lists may hold.
             operation: Operation that the next events are to have.
 
@@ -172,37 +163,40 @@ class Recommender:
         if isinstance(sessions, str | bytes | Mapping) or not isinstance(sessions, Iterable):
             raise DataError(f"recommend_many takes a list of sessions, and recommend one; found {sessions!r:.100}")
         named = {f"session {row}": each for row, each in enumerate(sessions, start=1)}
-        return self._lists(named, k, exclude, filters, operation)
+        return self._lists(named, k, _with_exclusions(filters, exclude, exclude_session), operation)
 
     def _lists(
-        self, sessions: Mapping[str, Session], k: int, exclude: Iterable[str], filters: Filters, operation: str | None
+        self, sessions: Mapping[str, Session], k: int, filters: Filters, operation: str | None
     ) -> list[Recommendations]:
-        if k < 1:
-            raise ConfigError(f"must be at least 1, found {k}", key="k")
-        (bundle, score), facts = self._serving, self._facts
-        read = [read_session(bundle, session, name) for name, session in sessions.items()]
-        filters = replace(filters, exclude=[*filters.exclude, *item_ids(exclude, "exclude")])
-        forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, facts)).to(self.device)
-        caps = capped_values(bundle, filters, facts)
-        wanted = wanted_operation(bundle, operation)
-        popular_1V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1))[None].to(self.device)
-        found: list[Recommendations] = [Recommendations(())] * len(read)
+        ranker = self.ranker(k, filters=filters, operation=operation)
+        encoded = SessionEncoder(ranker.bundle).encode(sessions)
         with torch_threads(self.threads):
-            for rows in _chunks(range(len(read)), sessions_at_once(len(forbidden_V))):
-                known, parts = [row for row in rows if read[row].items], []
-                if known:
-                    batch = as_batch([read[row] for row in known], wanted).to(self.device)
-                    parts.append((known, model_scores(bundle, score, batch)))
-                parts += [([row], popular_1V) for row in rows if not read[row].items]
-                for places, all_scores_BV in parts:
-                    scores_BV = all_scores_BV.masked_fill(forbidden_V, -torch.inf)
-                    lists = best_columns(scores_BV, k, caps)
-                    for row, columns, scores_V in zip(places, lists, scores_BV.cpu(), strict=True):
-                        found[row] = _named(bundle, columns, scores_V, read[row])
-        return found
+            items_SK, scores_SK = ranker.rank(encoded)
+        ids = ranker.bundle.items
+        rows = zip(
+            items_SK.tolist(),
+            scores_SK.tolist(),
+            encoded.skipped.tolist(),
+            encoded.replaced.tolist(),
+            encoded.is_empty.tolist(),
+            strict=True,
+        )
+        return [
+            Recommendations(
+                tuple(
+                    RecommendedItem(ids.id(item), score, rank)
+                    for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
+                    if item
+                ),
+                skipped,
+                replaced,
+                "popularity" if is_empty else "model",
+            )
+            for items, scores, skipped, replaced, is_empty in rows
+        ]
 
-    def ranker(self, k: int = 20, *, filters: Filters = NO_FILTERS, operation: str | None = None) -> BatchRanker:
-        """What `recommend` does, for sessions that are indexes of the catalogue as it is now, see `recommend.bulk`.
+    def ranker(self, k: int = 20, *, filters: Filters = NO_FILTERS, operation: str | None = None) -> Ranker:
+        """Return what ranks encoded sessions with the catalogue as it is now, see `SessionEncoder`.
 
         Args:
             k: Items a list.
@@ -210,18 +204,15 @@ class Recommender:
             operation: Operation that the next event is to have; None is any.
 
         Raises:
-            ConfigError: k is below 1, a filter names what is not known, or the model takes no wanted operation.
+            ConfigError: k is no whole number from 1 on, a filter names what is not known, or the model takes no wanted
+                operation.
             UnknownIdError: There is no such operation.
         """
-        if k < 1:
-            raise ConfigError(f"must be at least 1, found {k}", key="k")
         bundle, score = self._serving
-        return BatchRanker(
-            bundle, score, k=k, filters=filters, facts=self._facts, operation=operation, device=self.device
-        )
+        return Ranker(bundle, score, k=k, filters=filters, facts=self._facts, operation=operation, device=self.device)
 
     def explain(self, session: Session, items: Iterable[str], *, operation: str | None = None) -> list[Explanation]:
-        """Why some items got their scores for a session; see `Explanation`.
+        """Say why some items got their scores for a session; see `Explanation`.
 
         Raises:
             ConfigError: The model has no explanations, or takes no wanted operation; or `items` is a single text.
@@ -229,12 +220,12 @@ class Recommender:
             DataError: No event of the session is of a known item, or it has another form.
         """
         bundle = self.bundle
-        read = read_session(bundle, session, "the session")
-        if not read.items:
+        encoded = SessionEncoder(bundle).encode({"the session": session})
+        if encoded.is_empty[0]:
             raise DataError("no event of the session is of a known item: its list goes by popularity alone")
-        batch = as_batch([read], wanted_operation(bundle, operation)).to(self.device)
+        batch = encoded.batch(np.zeros(1, np.int64), wanted_operation(bundle, operation)).to(self.device)
         with torch_threads(self.threads):
-            return explain(bundle, batch, [bundle.items.index(str(item)) for item in item_ids(items, "items")])
+            return explain(bundle, batch, [bundle.items.index(item) for item in item_ids(items, "items")])
 
     def why_nothing(self, filters: Filters) -> str:
         """Why the filters leave nothing to recommend, in a sentence.
@@ -292,23 +283,25 @@ class Recommender:
         with self._changing:
             self._serving = (without_retired(self.bundle, ids), self._serving[1])
 
-    def set_facts(self, facts: Mapping[str, Mapping[str, Values]]) -> None:
-        """State what filters see and the model does not, such as today's prices; earlier facts are forgotten.
+    def set_facts(self, facts: Mapping[str, Mapping[str, Values]], *, update: bool = False) -> list[str]:
+        """State what filters see and the model does not, such as today's prices.
 
         Args:
             facts: Value or values of items by name and item id: {"price": {"sku-1": 12.5}, "in_stock": {...}}. A name
                 that is also a relation of the model hides the relation from filters.
+            update: Keep earlier facts, apart from those of the same name and item; an empty list takes an item's value
+                away. Otherwise all earlier facts are forgotten.
+
+        Returns:
+            Named items that the catalogue lacks, whose ids may be misspelt; their facts count once they are added.
 
         Raises:
             DataError: They have another form.
         """
-        if not isinstance(facts, Mapping) or not all(isinstance(of_item, Mapping) for of_item in facts.values()):
-            right = '{"price": {"sku-1": 12.5}}'
-            raise DataError(f"facts should be values by name and item id, such as {right}; found {facts!r:.100}")
-        self._facts = {
-            str(name): {str(item): tuple(str(value) for value in values_of(values)) for item, values in of_item.items()}
-            for name, of_item in facts.items()
-        }
+        with self._changing:
+            self._facts = read_facts(facts, self._facts if update else None)
+        named = {str(item) for of_item in facts.values() for item in of_item}
+        return sorted(item for item in named if item not in self.bundle.items)
 
     def save(self, path: str | Path) -> Path:
         """Write a bundle that remembers added and retired items.
@@ -324,14 +317,9 @@ class Recommender:
             self._serving = (bundle, bundle.model.to(self.device).eval().scorer())
 
 
-def _named(bundle: ModelBundle, columns: Sequence[int], scores_V: Tensor, read: ReadSession) -> Recommendations:
-    """Indexes as ids."""
-    items = tuple(
-        RecommendedItem(bundle.items.id(column), score, rank)
-        for rank, (column, score) in enumerate(zip(columns, scores_V[columns].tolist(), strict=True), start=1)
+def _with_exclusions(filters: Filters, exclude: Iterable[str], exclude_session: bool) -> Filters:
+    return replace(
+        filters,
+        exclude=[*filters.exclude, *item_ids(exclude, "exclude")],
+        exclude_session=filters.exclude_session or exclude_session,
     )
-    return Recommendations(items, read.skipped, read.replaced, "model" if read.items else "popularity")
-
-
-def _chunks(rows: Sequence[int], size: int) -> Iterable[Sequence[int]]:
-    return (rows[begin : begin + size] for begin in range(0, len(rows), size))

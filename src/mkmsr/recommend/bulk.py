@@ -1,4 +1,4 @@
-"""`recommend_in_bulk`: lists for all sessions of a file, shard by shard, by one process or by several."""
+"""Lists for all sessions of a Parquet file, shard by shard, by one process or by several, and resumable."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+
 from mkmsr.errors import BundleError, ConfigError, EvaluationError
-from mkmsr.recommend import Filters, Recommender
-from mkmsr.recommend.bulk.encoding import Encoder
-from mkmsr.recommend.bulk.lists import ranked_lists
-from mkmsr.recommend.bulk.session_file import SessionFile, Stretch
-from mkmsr.recommend.bulk.shard_folder import ShardCounts, ShardFolder
-from mkmsr.recommend.filters import NO_FILTERS
-from mkmsr.recommend.live_catalogue import Values, values_of
+from mkmsr.recommend.facts import Values, read_facts
+from mkmsr.recommend.filters import NO_FILTERS, Filters
+from mkmsr.recommend.recommender import Recommender
+from mkmsr.recommend.session_file import SessionFile, Stretch
+from mkmsr.recommend.sessions import EventColumns, SessionEncoder
+from mkmsr.recommend.shard_folder import Counts, ShardCounts, ShardFolder
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, RankingDone, ignore
 from mkmsr.runtime.files import sha256
@@ -28,9 +30,6 @@ from mkmsr.runtime.workers import Line, Task, run_tasks
 __all__ = ["BulkJob", "BulkResult", "recommend_in_bulk"]
 
 FORMAT_VERSION = 1
-
-Facts = Mapping[str, Mapping[str, Values]]
-Told = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,13 @@ class BulkJob:
     out: Path
     k: int = 20
     filters: Filters = NO_FILTERS
-    facts: Facts | None = None
+    facts: Mapping[str, Mapping[str, Values]] | None = None
     operation: str | None = None
     shard_sessions: int = 20_000
     device: str = "cpu"
 
     def identity(self) -> dict[str, Any]:
-        """What the lists depend on, as JSON values."""
+        """Return what the lists depend on, as JSON values."""
         filters = self.filters
         conditions = [
             [each.relation, each.kind, sorted(each.values), str(each.low), str(each.high)] for each in filters.where
@@ -70,8 +69,10 @@ class BulkJob:
             "bundle": sha256(self.bundle / "bundle.json"),
             "sessions": {"columns": dict(self.sessions.columns), "sha256": self.sessions.checksum()},
             "k": self.k,
-            "exclude": sorted(map(str, filters.exclude)),
-            "only": None if filters.only is None else sorted(map(str, filters.only)),
+            "exclude": sorted(filters.exclude),
+            "exclude_session": filters.exclude_session or None,
+            "exclude_operations": sorted(filters.exclude_operations) or None,
+            "only": None if filters.only is None else sorted(filters.only),
             "where": conditions,
             "at_most": dict(filters.at_most),
             "facts": None if self.facts is None else _digest(self.facts),
@@ -80,17 +81,11 @@ class BulkJob:
         }
 
 
-@dataclass(frozen=True)
-class BulkResult:
-    """What a job came to; all counts but `done_before` are those of the whole output folder.
+@dataclass(frozen=True, kw_only=True)
+class BulkResult(Counts):
+    """What a job came to; the inherited counts are those of the whole output folder.
 
     Args:
-        sessions: Sessions.
-        events: Their events.
-        rows: Recommended items, all sessions together.
-        skipped: Events left out because their item is not in the catalogue.
-        replaced: Events whose operation is unknown, and was taken for the most common one.
-        by_popularity: Sessions without a known event, which got the most popular items.
         shards: Files.
         done_before: Files that an earlier call had finished.
         seconds: Wall time of this call.
@@ -99,12 +94,6 @@ class BulkResult:
         workers: Processes.
     """
 
-    sessions: int
-    events: int
-    rows: int
-    skipped: int
-    replaced: int
-    by_popularity: int
     shards: int
     done_before: int
     seconds: float
@@ -159,7 +148,7 @@ def recommend_in_bulk(
             done[counts.shard] = counts
             progress.settle(sum(each.sessions for each in done.values()))
     seconds = time.perf_counter() - began
-    sums = {name: sum(getattr(each, name) for each in done.values()) for name in _SUMMED}
+    sums = {each.name: sum(getattr(one, each.name) for one in done.values()) for each in fields(Counts)}
     result = BulkResult(
         **sums,
         shards=len(done),
@@ -171,9 +160,6 @@ def recommend_in_bulk(
     )
     folder.finish(sums)
     return result
-
-
-_SUMMED = [each.name for each in fields(ShardCounts) if each.name != "shard"]
 
 
 class _Progress:
@@ -199,22 +185,35 @@ class _Ranking:
         self.bundle = str(recommender.bundle.metadata["sha256"])
         recommender.set_facts(job.facts or {})
         self._ranker = recommender.ranker(job.k, filters=job.filters, operation=job.operation)
-        self._encoder = Encoder(recommender.bundle)
+        self._encoder = SessionEncoder(recommender.bundle)
+        self._item_ids = pl.Series(recommender.bundle.items.ids, dtype=pl.String)
         self._folder = ShardFolder(job.out, {})
 
-    def carry_out(self, source: SessionFile, stretch: Stretch, told: Told) -> ShardCounts:
-        """Write the lists of a stretch."""
-        sessions = self._encoder.encode(source.read(stretch))
-        lists = ranked_lists(sessions, self._ranker, told)
+    def carry_out(self, source: SessionFile, stretch: Stretch, told: Callable[[int], None]) -> ShardCounts:
+        """Write the lists of a stretch, and return what they hold."""
+        events = source.read(stretch)
+        ids = events.filter(pl.col("run").is_first_distinct())["session"]
+        columns = EventColumns(events["run"].to_numpy(), events["item"].to_list(), events["operation"].to_list())
+        sessions = self._encoder.encode_columns(len(ids), columns)
+        items_SK, scores_SK = self._ranker.rank(sessions, told)
+        owner, place = np.nonzero(items_SK)
+        lists = pl.DataFrame(
+            {
+                "session": ids.gather(owner),
+                "rank": pl.Series(place + 1, dtype=pl.Int32),
+                "item": self._item_ids.gather(items_SK[owner, place] - 1),
+                "score": pl.Series(scores_SK[owner, place], dtype=pl.Float32),
+            }
+        )
         self._folder.write(lists, stretch.number)
         return ShardCounts(
             shard=stretch.number,
-            sessions=len(sessions.ids),
+            sessions=len(ids),
             events=stretch.end - stretch.begin,
             rows=lists.height,
-            skipped=sessions.skipped,
-            replaced=sessions.replaced,
-            by_popularity=int((sessions.offsets[1:] == sessions.offsets[:-1]).sum()),
+            skipped=int(sessions.skipped.sum()),
+            replaced=int(sessions.replaced.sum()),
+            by_popularity=int(sessions.is_empty.sum()),
         )
 
 
@@ -271,6 +270,5 @@ def _work(line: Line, job: BulkJob, bundle: str, source: SessionFile) -> float |
     return peak_mib()
 
 
-def _digest(facts: Facts) -> str:
-    values = {name: {item: list(values_of(each)) for item, each in of_item.items()} for name, of_item in facts.items()}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+def _digest(facts: Mapping[str, Mapping[str, Values]]) -> str:
+    return hashlib.sha256(json.dumps(read_facts(facts), sort_keys=True).encode()).hexdigest()

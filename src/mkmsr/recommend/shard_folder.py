@@ -23,17 +23,16 @@ from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_file, atomic_write
 from mkmsr.training.checkpoint import differences
 
-__all__ = ["JOB_FILE", "ShardCounts", "ShardFolder"]
+__all__ = ["JOB_FILE", "Counts", "ShardCounts", "ShardFolder"]
 
 JOB_FILE, SHARDS_FILE, SUMMARY_FILE, GROUPED_FILE = "_job.json", "_shards.jsonl", "_summary.json", "_grouped.parquet"
 
 
-@dataclass(frozen=True)
-class ShardCounts:
-    """What a finished file holds, and what was done with the events.
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What lists hold, and what was done with the events of their sessions.
 
     Args:
-        shard: Its number.
         sessions: Sessions.
         events: Their events.
         rows: Recommended items, all sessions together.
@@ -42,13 +41,19 @@ class ShardCounts:
         by_popularity: Sessions without a known event, which got the most popular items.
     """
 
-    shard: int
     sessions: int
     events: int
     rows: int
     skipped: int
     replaced: int
     by_popularity: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCounts(Counts):
+    """The counts of one finished file, and its number."""
+
+    shard: int
 
 
 class ShardFolder:
@@ -64,7 +69,7 @@ class ShardFolder:
         self._identity = json.loads(json.dumps(identity))
 
     def begin(self, *, resume: bool) -> dict[int, ShardCounts]:
-        """Make the folder ready; with `resume` the shards that an earlier call finished, else none.
+        """Make the folder ready, and return the shards that an earlier call finished; none without `resume`.
 
         Raises:
             DataError: The folder holds lists of another model, other sessions or other settings.

@@ -1,0 +1,206 @@
+"""From encoded sessions to ranked lists: what `recommend` does for one session and a bulk job for millions.
+
+Dimension letters: S sessions, B sessions of a batch, V catalogue + 1, K list length.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mkmsr.bundle.model_bundle import ModelBundle
+from mkmsr.errors import ConfigError, EvaluationError
+from mkmsr.models.base import Scorer
+from mkmsr.models.capabilities import answers_wanted
+from mkmsr.recommend.facts import Facts
+from mkmsr.recommend.filters import Filters, allowed_items, capped_values, excluded_operations, positive_integer
+from mkmsr.recommend.sessions import EncodedSessions
+
+__all__ = ["Caps", "Ranker", "best_columns", "top", "wanted_operation"]
+
+_SCORES_AT_ONCE = 16_000_000
+_MOST_SESSIONS_AT_ONCE = 256
+
+Caps: TypeAlias = "Sequence[tuple[int, Mapping[int, Sequence[int]]]]"
+"""For each relation the most items of one value, and the values of each item."""
+
+
+class Ranker:
+    """Ranks the catalogue for sessions, with the same filters for all of them.
+
+    A session of which no event is known gets the most popular items. Equal scores keep the order of the catalogue.
+
+    Args:
+        bundle: The model with its vocabularies.
+        score: Its scorer.
+        k: Items a list, at least 1.
+        filters: What the lists may hold.
+        facts: What filters see and the model does not.
+        operation: Operation that the next event is to have; None is any.
+        device: Where the model computes.
+
+    Raises:
+        ConfigError: k is no whole number from 1 on, a filter names what is not known, or the model takes no wanted
+            operation.
+        UnknownIdError: There is no such operation.
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        score: Scorer,
+        *,
+        k: int,
+        filters: Filters,
+        facts: Facts,
+        operation: str | None,
+        device: torch.device,
+    ):
+        self.bundle = bundle
+        self._score, self._device = score, device
+        self._forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, facts)).to(device)
+        self._k = min(positive_integer(k, "k"), len(self._forbidden_V))
+        self._caps = capped_values(bundle, filters, facts)
+        self._own_items, self._operations = filters.exclude_session, excluded_operations(bundle, filters)
+        self._wanted = wanted_operation(bundle, operation)
+
+    def rank(
+        self, sessions: EncodedSessions, done: Callable[[int], None] = lambda sessions: None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the lists of sessions, in their order.
+
+        Args:
+            sessions: The sessions.
+            done: Told after each batch how many sessions it had.
+
+        Returns:
+            Item indexes, best first, 0 where no item is left; and the model's scores, or where popularity ranked the
+            share of each item in the events of training. Both of shape [S, K].
+
+        Raises:
+            EvaluationError: The model gave scores that are not numbers.
+        """
+        items_SK = np.zeros((len(sessions), self._k), np.int64)
+        scores_SK = np.zeros(items_SK.shape)
+        excluded = sessions.exclusions(self._own_items, self._operations)
+        for rows, is_known in self._batches(sessions):
+            scores_BV = self._model_scores(sessions, rows) if is_known else self._popularity(len(rows))
+            scores_BV = scores_BV.masked_fill(self._forbidden_V, -torch.inf)
+            if excluded.size:
+                place = np.full(len(sessions), -1)
+                place[rows] = np.arange(len(rows))
+                mine = excluded[:, place[excluded[0]] >= 0]
+                scores_BV[torch.from_numpy(place[mine[0]]), torch.from_numpy(mine[1])] = -torch.inf
+            columns_BK = best_columns(scores_BV, self._k, self._caps)
+            items_SK[rows] = columns_BK.cpu().numpy()
+            scores_SK[rows] = scores_BV.gather(1, columns_BK).cpu().numpy()
+            done(len(rows))
+        return items_SK, scores_SK
+
+    def _batches(self, sessions: EncodedSessions) -> Iterator[tuple[NDArray[np.int64], bool]]:
+        """Sessions that are scored at the same time, and whether the model scores them."""
+        size = max(1, min(_MOST_SESSIONS_AT_ONCE, _SCORES_AT_ONCE // len(self._forbidden_V)))
+        for is_known in (True, False):
+            rows = np.flatnonzero(sessions.is_empty != is_known)
+            for begin in range(0, len(rows), size):
+                yield rows[begin : begin + size], is_known
+
+    def _model_scores(self, sessions: EncodedSessions, rows: NDArray[np.int64]) -> Tensor:
+        with torch.inference_mode():
+            scores_BV = self._score(sessions.batch(rows, self._wanted).to(self._device)).float()
+        if bool(scores_BV.isnan().any()):
+            raise EvaluationError(f"the model {self.bundle.name!r} gave scores that are not numbers")
+        return scores_BV
+
+    def _popularity(self, count: int) -> Tensor:
+        counts = self.bundle.item_counts
+        return torch.from_numpy(counts / max(counts.sum(), 1)).to(self._device).expand(count, -1)
+
+
+def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:
+    """Return the index of the operation that the next event is to have; None for any.
+
+    Raises:
+        ConfigError: The model takes none.
+        UnknownIdError: There is no such operation.
+    """
+    if operation is None:
+        return None
+    if not answers_wanted(bundle.model):
+        raise ConfigError(
+            f"{bundle.name!r} as trained predicts the next event whatever its operation; train compass with "
+            "model.target_operation=true",
+            key="operation",
+        )
+    return bundle.operations.index(operation)
+
+
+def best_columns(scores_BV: Tensor, k: int, caps: Caps = ()) -> Tensor:
+    """Return the k best columns of each row, best first, 0 where no score above -inf is left. Shape [B, K].
+
+    With caps, the list is what walking down the whole ranking and passing over items that would be one too many gives.
+    """
+    if not caps:
+        return _finite(scores_BV, top(scores_BV, k))
+    columns_BK = torch.zeros((len(scores_BV), k), dtype=torch.int64, device=scores_BV.device)
+    for row in range(len(scores_BV)):
+        chosen = _capped(scores_BV[row : row + 1], k, caps)
+        columns_BK[row, : len(chosen)] = torch.tensor(chosen, dtype=torch.int64)
+    return columns_BK
+
+
+def top(scores_BV: Tensor, k: int) -> Tensor:
+    """Return columns of the k best scores of each row, best first, equal scores in the order of columns. Shape [B, K].
+
+    `torch.topk` leaves the order of equal scores open, so a row whose k-th score occurs again is cut by hand.
+    """
+    k = min(k, scores_BV.shape[1])
+    values_BK, columns_BK = scores_BV.topk(k)
+    columns_BK = columns_BK.sort(dim=1).values
+    tied = (scores_BV >= values_BK[:, -1:]).sum(dim=1) > k
+    for row in tied.nonzero().flatten().tolist():
+        threshold = values_BK[row, -1]
+        above = (scores_BV[row] > threshold).nonzero().flatten()
+        level = (scores_BV[row] == threshold).nonzero().flatten()[: k - len(above)]
+        columns_BK[row] = torch.cat([above, level]).sort().values
+    order = scores_BV.gather(1, columns_BK).argsort(dim=1, descending=True, stable=True)
+    return columns_BK.gather(1, order)
+
+
+def _capped(scores_1V: Tensor, k: int, caps: Caps) -> list[int]:
+    """One row's list, looking further down until it is full."""
+    width = min(4 * k, scores_1V.shape[1])
+    while True:
+        ranked = [column for column in _finite(scores_1V, top(scores_1V, width))[0].tolist() if column]
+        chosen = _walk(ranked, k, caps)
+        if len(chosen) == k or len(ranked) < width or width == scores_1V.shape[1]:
+            return chosen
+        width = min(4 * width, scores_1V.shape[1])
+
+
+def _walk(ranked: Sequence[int], k: int, caps: Caps) -> list[int]:
+    chosen: list[int] = []
+    counts: list[Counter[int]] = [Counter() for _ in caps]
+    for item in ranked:
+        of_item = [values.get(item, ()) for _, values in caps]
+        if any(
+            count[value] >= most for (most, _), count, own in zip(caps, counts, of_item, strict=True) for value in own
+        ):
+            continue
+        for count, own in zip(counts, of_item, strict=True):
+            count.update(own)
+        chosen.append(item)
+        if len(chosen) == k:
+            break
+    return chosen
+
+
+def _finite(scores_BV: Tensor, columns_BK: Tensor) -> Tensor:
+    """The same columns, 0 where the score is -inf."""
+    return columns_BK.masked_fill(scores_BV.gather(1, columns_BK) == -torch.inf, 0)

@@ -28,12 +28,13 @@ def printed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
 def test_a_new_item_appears_in_the_right_sessions_within_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown, similar, other, retired, cheap = printed("live_catalogue.md", tmp_path, monkeypatch)
+    unknown, similar, other, retired, cheap, excluded = printed("live_catalogue.md", tmp_path, monkeypatch)
     assert unknown == "left out: {'colour=mint': 1}"
     near, far = (int(line.rpartition(" ")[2]) for line in (similar, other))
     assert near <= 60
     assert far > 120
     assert retired == "after it is sold out: False"
+    assert excluded == "bought and excluded items: set()"
     assert cheap == "under 50 and not sold out: True"
     assert (tmp_path / "runs" / "live" / "tonight" / "bundle.json").is_file()
 

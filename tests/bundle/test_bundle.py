@@ -19,7 +19,7 @@ from mkmsr.bundle.model_bundle import load_bundle, save_bundle
 from mkmsr.data.batching import session_batches
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import BundleError, MkmsrError
-from mkmsr.models.registry import MODELS
+from mkmsr.models.registry import MODELS, model_entry
 
 FILES = (
     "bundle.json",
@@ -215,6 +215,9 @@ def test_forged_weights_that_are_not_numbers_are_refused(bundle: Path) -> None:
         load_bundle(bundle)
 
 
+SIMILAR = "similar.index.similar_items"
+
+
 @pytest.mark.parametrize(
     ("model", "name", "forge", "message"),
     [
@@ -228,22 +231,42 @@ def test_forged_weights_that_are_not_numbers_are_refused(bundle: Path) -> None:
         ("compass", "similar.index.session_offsets", lambda offsets: offsets * 2**40, "its rows end at"),
         (
             "compass",
-            "similar.index.item_offsets",
+            "similar.index.by_item.offsets",
             lambda ends: torch.cat([ends[:1], ends]),
             "sessions of 38 items, not 37",
         ),
-        ("compass", "similar.index.postings", lambda postings: postings + 1, "sessions by item must be"),
+        ("compass", "similar.index.by_item.postings", lambda postings: postings + 1, "sessions by item must be"),
         ("compass", "similar.index.ages", lambda ages: ages[:-1].clone(), "buffers for other sessions"),
-        ("compass", "similar.index.kinds.of_item", lambda kinds: kinds - 1, "kinds of items must be"),
-        ("compass", "similar.index.kinds.of_item", lambda kinds: kinds[:-1].clone(), "kinds of 36 items, not 37"),
-        ("compass", "similar.index.kinds.of_item", lambda kinds: kinds[:, None].clone(), "kinds of items must be"),
-        ("compass", "similar.index.kinds.offsets", lambda offsets: offsets.flip(0), "sessions by kind: the offsets"),
-        ("compass", "similar.index.kinds.postings", lambda postings: postings[:-1].clone(), "by kind: its rows end at"),
-        ("compass", "similar.index.kinds.signatures", lambda kinds: kinds[:-1].clone(), "signatures of"),
+        ("compass", f"{SIMILAR}.group_of_item", lambda groups: groups - 1, "groups of items must be"),
+        (
+            "compass",
+            f"{SIMILAR}.group_of_item",
+            lambda groups: groups[:-1].clone(),
+            "groups of 36 items, not 37",
+        ),
+        (
+            "compass",
+            f"{SIMILAR}.group_of_item",
+            lambda groups: groups[:, None].clone(),
+            "groups of items must be",
+        ),
+        (
+            "compass",
+            f"{SIMILAR}.lists.offsets",
+            lambda offsets: offsets.flip(0),
+            "similar items: the offsets",
+        ),
+        (
+            "compass",
+            f"{SIMILAR}.lists.postings",
+            lambda postings: postings[:-1].clone(),
+            "similar items: its rows end at",
+        ),
+        ("compass", f"{SIMILAR}.signatures", lambda groups: groups[:-1].clone(), "signatures of"),
         ("compass", "vectors.seen", lambda seen: seen[:, None].clone(), "buffers for other items and attributes"),
-        ("compass", "popularity", lambda popularity: popularity[:-1].clone(), "popularity is of another shape"),
+        ("compass", "prior.popularity", lambda popularity: popularity[:-1].clone(), "popularity is of another shape"),
         ("compass", "masks", lambda masks: masks[:, :-1].clone(), "masks is of another shape"),
-        ("compass", "novelty", lambda novelty: novelty[None].clone(), "novelty is of another shape"),
+        ("compass", "prior.of_new_items", lambda prior: prior[None].clone(), "of_new_items is of another shape"),
         ("sr", "rules.offsets", lambda offsets: offsets.flip(0), "do not rise from 0"),
         ("sr", "rules.consequents", lambda items: items + 40, "items that rules name must be"),
     ],
@@ -270,16 +293,37 @@ def test_a_tensor_too_few_is_named(bundle: Path) -> None:
         load_bundle(bundle)
 
 
+@pytest.mark.parametrize("model", ["compass", "compass-ensemble", "v-sknn"])
+def test_a_bundle_with_the_tensor_names_of_an_earlier_release_loads(
+    shop: PreparedDataset, tmp_path: Path, model: str
+) -> None:
+    bundle = tmp_path / "bundle"
+    save(bundle, shop, model)
+    weights = bundle / "weights.safetensors"
+    tensors = safetensors.torch.load(weights.read_bytes())
+    old_names = sorted(((new, old) for old, new in model_entry(model).renamed.items()), key=lambda each: -len(each[0]))
+    older = {}
+    for name, tensor in tensors.items():
+        new, old = next((each for each in old_names if f".{each[0]}." in f".{name}."), ("", ""))
+        older[name.replace(new, old) if new else name] = tensor
+    assert older.keys() != tensors.keys()
+    weights.write_bytes(safetensors.torch.save(older))
+    resign(bundle)
+    loaded = load_bundle(bundle).model.state_dict()
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
 def test_a_bundle_from_before_a_part_was_added_says_what_to_do(tmp_path: Path, shop: PreparedDataset) -> None:
     save(tmp_path / "bundle", shop, "compass")
     weights = tmp_path / "bundle" / "weights.safetensors"
     tensors = safetensors.torch.load(weights.read_bytes())
-    older = {name: tensor for name, tensor in tensors.items() if not name.startswith("recent.")}
+    older = {name: tensor for name, tensor in tensors.items() if not name.startswith("encoder.recent.")}
     weights.write_bytes(safetensors.torch.save(older))
     config = json.loads((tmp_path / "bundle" / "bundle.json").read_text())["config"]
     del config["explore"]["recent_items"]
     resign(tmp_path / "bundle", config=config)
-    lacking = r"lacks recent\.age, recent\.operation, recent\.weight"
+    lacking = r"lacks encoder\.recent\.age, encoder\.recent\.operation, encoder\.recent\.weight"
     with pytest.raises(BundleError, match=rf"{lacking}\): use the release of mkmsr that wrote it, or train again"):
         load_bundle(tmp_path / "bundle")
 

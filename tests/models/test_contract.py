@@ -16,7 +16,7 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
 from mkmsr.models.capabilities import has_knowledge_task, is_factorised
-from mkmsr.models.compass.model import ExploreConfig, RetrievalConfig
+from mkmsr.models.compass.config import ExploreConfig, RetrievalConfig
 from mkmsr.models.registry import MODELS
 from mkmsr.training.losses import knowledge_loss, session_loss
 

@@ -284,7 +284,10 @@ def _restore(
     except MkmsrError as error:
         raise BundleError(f"this release cannot build the model: {error}", path=path / HEADER) from None
     with torch.device("meta"):
-        _check_tensors(registered.build(config, sizes), tensors, file)
+        expected = registered.build(config, sizes)
+        known = expected.state_dict()
+        tensors = {key if key in known else registered.present_name(key): each for key, each in tensors.items()}
+        _check_tensors(expected, tensors, file)
     with torch.random.fork_rng(devices=[]):
         model = registered.build(config, sizes)
     buffers = {name for name, _ in model.named_buffers()}

@@ -5,6 +5,7 @@ Each model's file ends with its entry; `registry.py` lists them. What several en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -54,6 +55,7 @@ class ModelEntry:
         preset: Settings that the name fixes, for names that share one settings class.
         training: Training settings that the name starts from, by dotted key; given ones go before them.
         space: What `mkmsr tune` tries; what it leaves out keeps its default.
+        renamed: Parts of tensor names in bundles of earlier releases, and what they are called now.
     """
 
     config: type[StrictModel]
@@ -64,6 +66,7 @@ class ModelEntry:
     preset: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     space: SearchSpace = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def configure(self, values: Mapping[str, Any] | None = None) -> StrictModel:
         """Return the model's settings: its preset, then the given values, then defaults.
@@ -82,6 +85,14 @@ class ModelEntry:
     def build(self, config: StrictModel, sizes: ModelSizes) -> SessionModel:
         """Return a new model with freshly drawn weights."""
         return self.model(config, sizes)  # type: ignore[arg-type, call-arg]
+
+    def present_name(self, tensor: str) -> str:
+        """Return what a tensor of an earlier release's bundle is called now."""
+        for old, new in self.renamed.items():
+            found = re.sub(rf"(^|\.){re.escape(old)}(?=\.|$)", rf"\g<1>{new}", tensor)
+            if found != tensor:
+                return found
+        return tensor
 
 
 def one_cycle(epochs: int, learning_rate: float) -> dict[str, Any]:

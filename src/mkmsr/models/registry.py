@@ -7,8 +7,7 @@ from mkmsr.models import baselines, embsr, fpmc, gru4rec, mkm_sr, narm, rib, sas
 from mkmsr.models.compass import ensemble as compass_ensemble
 from mkmsr.models.compass import model as compass
 from mkmsr.models.entry import ModelEntry
-from mkmsr.models.neighbours import item_knn, rules
-from mkmsr.models.neighbours import models as session_neighbours
+from mkmsr.models.neighbours import item_knn, rules, session_neighbours
 
 __all__ = ["MODELS", "model_entry"]
 

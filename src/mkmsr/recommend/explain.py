@@ -28,7 +28,7 @@ from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
 from mkmsr.models.capabilities import fitted_apart
-from mkmsr.models.compass.explore import explore_scores
+from mkmsr.models.compass.explore import candidates
 from mkmsr.models.compass.mixture import Mixture
 from mkmsr.models.compass.model import Compass
 from mkmsr.recommend.explanation import AttributePart, EventPart, Explanation, NeighbourPart
@@ -61,12 +61,14 @@ class _View:
         self.vectors_VD = model.vectors()
         self.mixture: Mixture = model.mixture(batch, self.vectors_VD)
         self.gates = self.mixture.log_gates[0].exp().tolist()
-        self.query_D = torch.stack(self.mixture.queries).mean(0)[0, :-1]
-        self.log_explore_V = explore_scores(model.vectors, self.mixture, model.candidates(self.vectors_VD).T)[0]
+        self.query_D = torch.stack(self.mixture.explore.queries).mean(0)[0, :-1]
+        self.log_explore_V = self.mixture.explore.log_scores(
+            model.vectors, candidates(self.vectors_VD, model.item_priors()).T
+        )[0]
         score = model.scorer()
         self.log_p_V = score(batch)[0]
         self.attention = model.attention(batch, self.vectors_VD).tolist()
-        match_AB = self.mixture.match_weights
+        match_AB = self.mixture.explore.match_weights
         self.match_A = None if match_AB is None else match_AB[:, 0]
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else score(shorter)
@@ -83,8 +85,8 @@ class _View:
         copied_P *= lift
         attributes = self._attributes(item)
         own = self._own_vector(item)
-        popularity = float(self.model.prior()[item])
-        evidence = float(mixture.evidence.values[mixture.evidence.columns == item].sum())
+        popularity = float(self.model.item_priors()[item])
+        evidence = float(mixture.explore.evidence.values[mixture.explore.evidence.columns == item].sum())
         voters, sessions = self._sessions(item, voted * lift)
         return Explanation(
             item=self.bundle.items.id(item),
@@ -165,7 +167,8 @@ class _View:
         weights, voters = votes.weights[mine], neighbours.places[source[mine]]
         order = weights.argsort(descending=True, stable=True)[:MOST_SESSIONS]
         prefix = set(self.batch.items.tolist())
-        alike = set() if index.kinds is None else set(index.kinds.alike(self.batch.items).tolist()) - prefix
+        similar = index.similar_items
+        alike = set() if similar is None else set(similar.similar_to(self.batch.items).tolist()) - prefix
         parts = []
         for place, weight in zip(voters[order].tolist(), (weights / weights.sum())[order].tolist(), strict=True):
             own = index.items[index.session_offsets[place] : index.session_offsets[place + 1]].tolist()

@@ -69,7 +69,7 @@ def test_the_first_network_is_compass_of_that_seed_and_the_others_are_not(
     assert of_first.keys() == of_second.keys() == alone.keys()
     assert [name for name, each in of_first.items() if not torch.equal(each, alone[name])] == []
     assert not torch.equal(of_second["vectors.ids.weight"], alone["vectors.ids.weight"])
-    assert torch.equal(of_second["popularity"], alone["popularity"])
+    assert torch.equal(of_second["prior.popularity"], alone["prior.popularity"])
 
 
 def test_further_networks_take_the_epochs_of_the_first_and_look_at_no_validation(run: Path) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.base import Negatives
+from mkmsr.models.compass.explore import Sample
 from mkmsr.models.compass.model import Compass
-from mkmsr.models.compass.sampled_columns import SampledColumns
 from mkmsr.training.optimisation import item_tables
 
 
@@ -101,7 +101,6 @@ def test_only_the_rows_that_a_step_needs_get_a_gradient(shop: PreparedDataset) -
     model.vectors.ids.sparse = True
     negatives = Negatives(torch.tensor([3, 3, 5]), torch.zeros(3))
     likelihood_B = model.sampled_log_likelihood(batch, negatives)
-    assert likelihood_B is not None
     likelihood_B.sum().backward()
     gradient = model.vectors.ids.weight.grad
     assert gradient is not None
@@ -117,17 +116,19 @@ def test_some_items_are_composed_as_among_all(shop: PreparedDataset) -> None:
 
 def test_a_column_counts_as_often_as_it_was_drawn_beyond_expectation_and_once_where_it_is_exact() -> None:
     counts = torch.tensor([2.0, 2.0, 0.5]).log()
-    columns = SampledColumns.of(torch.tensor([7]), torch.tensor([4, 4, 9]), counts)
-    assert columns.items.tolist() == [0, 4, 7, 9]
-    torch.testing.assert_close(columns.log_weights[[1, 3]].exp(), torch.tensor([1.0, 2.0]))
-    assert float(columns.log_weights[2].exp()) < 1e-12
-    exact = columns.exact(torch.tensor([1, 0, 1]), torch.tensor([7, 9, 7]))
+    negatives = Negatives(torch.tensor([4, 4, 9]), counts)
+    sample = Sample.of(torch.tensor([1, 0, 1]), torch.tensor([7, 9, 7]), negatives)
+    assert sample.items.tolist() == [0, 4, 7, 9]
+    torch.testing.assert_close(sample.log_weights[[1, 3]].exp(), torch.tensor([1.0, 2.0]))
+    assert float(sample.log_weights[2].exp()) < 1e-12
+    nothing = torch.zeros(0, dtype=torch.int64)
+    exact = sample.extra_scores(SparseScores(nothing, nothing, torch.zeros(0)))
     assert list(zip(exact.rows.tolist(), exact.columns.tolist(), strict=True)) == [(0, 3), (1, 2)]
-    torch.testing.assert_close(exact.values + columns.log_weights[exact.columns], torch.zeros(2))
+    torch.testing.assert_close(exact.values + sample.log_weights[exact.columns], torch.zeros(2))
 
 
 def test_scores_of_items_outside_the_sample_are_left_out() -> None:
-    columns = SampledColumns.of(torch.tensor([2, 6]), torch.tensor([4]), torch.zeros(1))
-    scores = SparseScores(torch.tensor([0, 1, 1]), torch.tensor([6, 5, 99]), torch.tensor([0.5, 1.0, 2.0]))
-    left = columns.restricted(scores)
-    assert (left.rows.tolist(), left.columns.tolist(), left.values.tolist()) == ([0], [3], [0.5])
+    sample = Sample.of(torch.tensor([0]), torch.tensor([2]), Negatives(torch.tensor([4, 6]), torch.zeros(2)))
+    evidence = SparseScores(torch.tensor([0, 1, 1]), torch.tensor([6, 5, 99]), torch.tensor([0.5, 1.0, 2.0]))
+    rows, columns, values = (each[:-1].tolist() for each in sample.extra_scores(evidence))  # The last one is exact.
+    assert (rows, columns, values) == ([0], [3], [0.5])

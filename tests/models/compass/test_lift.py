@@ -12,24 +12,25 @@ from small_shop import fitted, small_shop
 from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.sessions import SessionTable
 from mkmsr.models.compass.config import RetrievalConfig
-from mkmsr.models.compass.lift import lifted
 from mkmsr.models.compass.model import Compass
-from mkmsr.models.compass.similar_sessions import SimilarSessions
+from mkmsr.models.compass.similar_sessions import SimilarSessions, lifted
 from mkmsr.models.neighbours.voting import Votes
 
 TRAINING = [[1, 2, 3], [1, 2, 4, 2], [2, 5], [6, 3], [1, 4, 6, 7]]
 ITEMS = 8
 
 
-def layer(share_power: float, near_power: float, kinds: bool = False) -> SimilarSessions:
+def layer(share_power: float, near_power: float, by_attributes: bool = False) -> SimilarSessions:
     items = np.array([item for each in TRAINING for item in each], np.int32)
     lengths = [len(each) for each in TRAINING]
     times = np.repeat(np.arange(len(TRAINING)), lengths).astype(np.int64)
     table = SessionTable(items, np.ones(len(items), np.int16), np.cumsum([0, *lengths]).astype(np.int64), times)
     similar = SimilarSessions(
-        RetrievalConfig(share_power=share_power, near_power=near_power, kind_weight=1.0), ITEMS, kinds=kinds
+        RetrievalConfig(share_power=share_power, near_power=near_power, kind_weight=1.0),
+        ITEMS,
+        by_attributes=by_attributes,
     )
-    similar.build(table, torch.tensor([[5, 9], [7, 9]]) if kinds else torch.zeros(0, 2, dtype=torch.int64))
+    similar.build(table, torch.tensor([[5, 9], [7, 9]]) if by_attributes else torch.zeros(0, 2, dtype=torch.int64))
     return similar.eval()
 
 
@@ -69,11 +70,11 @@ def test_lifts_are_those_of_the_formula(prefix: list[int], powers: tuple[float, 
     assert of_first == pytest.approx(literal_log_lifts(prefix, *powers), rel=1e-5)
 
 
-def test_sessions_that_are_alike_by_kind_alone_lift_nothing() -> None:
-    found = layer(0.5, 0.5, kinds=True)(SessionBatch.from_sequences([([7], [1])])).log_lift
+def test_sessions_that_share_nothing_but_similar_items_lift_nothing() -> None:
+    found = layer(0.5, 0.5, by_attributes=True)(SessionBatch.from_sequences([([7], [1])])).log_lift
     assert found is not None
     lifts = dict(zip(found.items.tolist(), found.weights.tolist(), strict=True))
-    # [2, 5] is a neighbour by kind, [1, 4, 6, 7] by item.
+    # [2, 5] is a neighbour for a similar item, [1, 4, 6, 7] for the item itself.
     assert lifts.pop(2) == lifts.pop(5) == 0
     assert lifts == pytest.approx(
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mkmsr.models.compass.matching import AttributeMatch
+from mkmsr.models.compass.explore import AttributeMatch
 
 ATTRIBUTES, RELATIONS, SESSIONS = 9, 2, 3
 # (attribute, relation, share, age, session), one line an attribute of an event

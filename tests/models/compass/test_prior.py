@@ -39,30 +39,30 @@ def model_of(catalogue: int, described: list[int], expects_new_items: bool = Tru
 
 
 def test_items_with_events_have_their_popularity() -> None:
-    prior = model_of(6, [1, 5]).prior()
+    prior = model_of(6, [1, 5]).item_priors()
     assert prior[1:5].tolist() == pytest.approx([0.5 * math.log1p(count) for count in (19, 19, 2, 1)])
 
 
-def test_a_described_item_without_events_has_the_novelty_and_an_unknown_one_nothing() -> None:
-    prior = model_of(6, [1, 5]).prior()
+def test_a_described_item_without_events_has_the_prior_of_new_items_and_an_unknown_one_nothing() -> None:
+    prior = model_of(6, [1, 5]).item_priors()
     assert prior[5].item() == pytest.approx(NOVELTY)
     assert prior[6].item() == 0
 
 
 def test_more_new_items_than_came_in_lately_share_what_these_would_have_got() -> None:
-    assert model_of(6, [5, 6]).prior()[5].item() == pytest.approx(NOVELTY)  # two came in with the newest tenth
-    assert model_of(14, list(range(5, 15))).prior()[5].item() == pytest.approx(NOVELTY - math.log(5))
+    assert model_of(6, [5, 6]).item_priors()[5].item() == pytest.approx(NOVELTY)  # two came in with the newest tenth
+    assert model_of(14, list(range(5, 15))).item_priors()[5].item() == pytest.approx(NOVELTY - math.log(5))
 
 
 def test_in_training_items_that_cannot_be_the_target_take_no_part() -> None:
     model = model_of(6, [1, 5]).train()
-    shares = torch.softmax(model.prior()[1:], 0)
+    shares = torch.softmax(model.item_priors()[1:], 0)
     assert shares[4:].tolist() == [0, 0]
-    assert model.eval().prior()[5].item() == pytest.approx(NOVELTY)
+    assert model.eval().item_priors()[5].item() == pytest.approx(NOVELTY)
 
 
-def test_data_without_new_items_give_them_no_chances_until_some_are_added() -> None:
+def test_data_without_new_items_give_them_no_prior_until_some_are_added() -> None:
     model = model_of(6, [1, 5], expects_new_items=False)
-    assert model.prior()[5].item() == 0
+    assert model.item_priors()[5].item() == 0
     model.append_items(1, torch.tensor([[7, 1, 1]]))
-    assert model.prior()[[5, 7]].tolist() == pytest.approx([NOVELTY] * 2)
+    assert model.item_priors()[[5, 7]].tolist() == pytest.approx([NOVELTY] * 2)

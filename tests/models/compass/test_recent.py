@@ -20,7 +20,7 @@ def compass(shop: PreparedDataset, *, operations: bool = True, **explore: object
 
 def query(model: Compass, batch: SessionBatch) -> Tensor:
     """The session's unit vector. Shape [B, D]."""
-    (query_BD,) = model.mixture(batch, model.vectors()).queries
+    (query_BD,) = model.mixture(batch, model.vectors()).explore.queries
     return unit_rows(query_BD[:, :-1])
 
 
@@ -28,9 +28,12 @@ def query(model: Compass, batch: SessionBatch) -> Tensor:
 def test_the_items_themselves_are_added_to_what_the_encoder_makes_of_them() -> None:
     shop = small_shop()
     model, without = compass(shop), compass(shop, recent_items=False)
-    without.load_state_dict({name: each for name, each in model.state_dict().items() if not name.startswith("recent.")})
+    without.load_state_dict(
+        {name: each for name, each in model.state_dict().items() if not name.startswith("encoder.recent.")}
+    )
     batch, vectors_VD = batch_of(shop), unit_rows(model.vectors())
-    recent = model.recent
+    recent = model.encoder.recent
+    assert recent is not None
     expected = []
     for row, encoded_D in enumerate(query(without, batch)):
         events = range(int(batch.offsets[row]), int(batch.offsets[row + 1]))
@@ -45,7 +48,9 @@ def test_the_items_themselves_are_added_to_what_the_encoder_makes_of_them() -> N
 def test_without_operations_the_path_does_not_see_them_either() -> None:
     shop = small_shop()
     model, batch = compass(shop, operations=False), batch_of(shop)
-    model.recent.operation.copy_(torch.linspace(1, 2, len(model.recent.operation)))
+    recent = model.encoder.recent
+    assert recent is not None
+    recent.operation.copy_(torch.linspace(1, 2, len(recent.operation)))
     others = SessionBatch(
         batch.items,
         batch.operations % 2 + 1,

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from mkmsr.models.compass.recent_items import RecentItems
+from mkmsr.models.compass.encoder import RecentItems
 
 OPERATIONS, DIM = 3, 5
 SESSIONS = [[1], [2, 3, 1], [1, 1, 2, 3]]  # the operations of each session's events, oldest first

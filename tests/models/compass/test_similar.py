@@ -15,7 +15,7 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.sessions import SessionTable
 from mkmsr.models.compass.config import RetrievalConfig
-from mkmsr.models.compass.explore import explore_scores
+from mkmsr.models.compass.explore import candidates
 from mkmsr.models.compass.model import Compass
 from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.neighbours.voting import Votes
@@ -40,7 +40,7 @@ def literal_evidence(prefix: list[int], sessions: list[list[int]], weight: float
 
 
 def similar(weight: float, sessions: list[list[int]] = TRAINING, second_hop: float = 0.0) -> SimilarSessions:
-    layer = SimilarSessions(RetrievalConfig(evidence=weight, second_hop=second_hop), 8, kinds=False)
+    layer = SimilarSessions(RetrievalConfig(evidence=weight, second_hop=second_hop), 8, by_attributes=False)
     layer.build(table(sessions), NO_TRIPLES)
     return layer.eval()
 
@@ -66,7 +66,7 @@ def test_in_training_a_session_is_no_evidence_for_itself() -> None:
         )
 
 
-def test_a_second_round_when_scoring_reaches_what_no_neighbour_has() -> None:
+def test_second_hop_neighbours_when_scoring_reach_what_no_neighbour_has() -> None:
     layer = similar(1.0, [[1, 2, 3], [3, 7]], second_hop=0.5)
     batch = SessionBatch.from_sequences([([1], [1]), ([6], [1])])
     votes, evidence, _ = layer(batch)
@@ -81,7 +81,7 @@ def test_a_second_round_when_scoring_reaches_what_no_neighbour_has() -> None:
 
 
 def test_sessions_that_are_alike_by_kind_alone_vote_and_are_no_evidence() -> None:
-    layer = SimilarSessions(RetrievalConfig(kind_weight=1.0, second_hop=0.0), 8, kinds=True)
+    layer = SimilarSessions(RetrievalConfig(kind_weight=1.0, second_hop=0.0), 8, by_attributes=True)
     layer.build(table(TRAINING), torch.tensor([[5, 9], [7, 9]]))  # 5 and 7 are of one kind
     votes, evidence, _ = layer.eval()(SessionBatch.from_sequences([([7], [1])]))
     assert votes.items.tolist() == [2, 5]
@@ -115,16 +115,16 @@ def rough_compass(shop: PreparedDataset, masks: int, **retrieval: float) -> Comp
 def test_the_explore_component_is_the_mean_of_a_softmax_a_mask(shop: PreparedDataset, masks: int) -> None:
     model, batch = rough_compass(shop, masks), collate(shop.examples(shop.train), np.arange(30))
     vectors_VD = model.vectors()
-    mixture, candidates_VD = model.mixture(batch, vectors_VD), model.candidates(vectors_VD)
-    assert mixture.match_weights is not None
-    assert len(mixture.queries) == masks
+    explore, candidates_VD = model.mixture(batch, vectors_VD).explore, candidates(vectors_VD, model.item_priors())
+    assert explore.match_weights is not None
+    assert len(explore.queries) == masks
     shares = []
-    for query_BD in mixture.queries:
-        logits_BV = query_BD @ candidates_VD.T + model.vectors.spread(mixture.match_weights).T
-        for row, item, value in zip(*mixture.evidence, strict=True):
+    for query_BD in explore.queries:
+        logits_BV = query_BD @ candidates_VD.T + model.vectors.spread(explore.match_weights).T
+        for row, item, value in zip(*explore.evidence, strict=True):
             logits_BV[row, item] += value
         shares.append(logits_BV[:, 1:].softmax(1))
-    found = explore_scores(model.vectors, mixture, candidates_VD.T)
+    found = explore.log_scores(model.vectors, candidates_VD.T)
     assert torch.allclose(found[:, 1:].exp(), torch.stack(shares).mean(0), atol=1e-6)
     assert found[:, 0].tolist() == [-math.inf] * 30
 
@@ -136,11 +136,10 @@ def test_validation_weighs_targets_as_scores_do_before_lifts(shop: PreparedDatas
         collate(shop.examples(shop.train), np.arange(30)),
     )
     likelihood_B = model.log_likelihood(batch)
-    assert likelihood_B is not None
     scores_B = model.score(batch).gather(1, batch.targets[:, None])[:, 0]
     assert torch.allclose(likelihood_B, scores_B, atol=1e-4)
 
 
 def test_in_training_there_is_one_query_under_dropout(shop: PreparedDataset) -> None:
     model, batch = rough_compass(shop, 4).train(), collate(shop.examples(shop.train), np.arange(30))
-    assert len(model.mixture(batch, model.vectors()).queries) == 1
+    assert len(model.mixture(batch, model.vectors()).explore.queries) == 1

@@ -22,8 +22,8 @@ from mkmsr.data.readers import read_log
 from mkmsr.data.sessions import SessionTable
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.models.base import ModelSizes, TrainingData
-from mkmsr.models.neighbours.index import Exclude, SessionIndex, VoteSettings
-from mkmsr.models.neighbours.models import SessionNeighbours
+from mkmsr.models.neighbours.session_index import Exclude, SessionIndex, VoteSettings
+from mkmsr.models.neighbours.session_neighbours import SessionNeighbours
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay, heaviest_first, return_shares
 from mkmsr.models.registry import model_entry
 
@@ -82,7 +82,7 @@ def batch_of(prefixes: Sequence[Sequence[int]], rows: Sequence[int] | None = Non
 
 
 def built(table: SessionTable) -> SessionIndex:
-    index = SessionIndex(NUM_COLUMNS, kinds=True)
+    index = SessionIndex(NUM_COLUMNS, by_attributes=True)
     index.build(table, TRIPLES)
     return index
 
@@ -295,7 +295,7 @@ def test_each_model_is_its_choice_of_weights(name: str, values: dict[str, object
         np.testing.assert_allclose(scores[row, 1:].numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_second_round_asks_the_neighbours_of_the_best_items() -> None:
+def test_the_second_hop_asks_the_neighbours_of_the_best_items() -> None:
     table, weight = random_table(8, sessions=12), 0.25
     scores = fitted("s-knn", table, **{**PLAIN, "second_hop": weight}).score(batch_of(PREFIXES))
     meaning = VoteSettings(5, 50)
@@ -310,7 +310,7 @@ def test_a_second_round_asks_the_neighbours_of_the_best_items() -> None:
         np.testing.assert_allclose(scores[row, 1:].numpy(), total / max(total.max(), 1e-9), rtol=1e-4, atol=1e-6)
 
 
-def test_a_second_round_reaches_what_no_neighbour_has() -> None:
+def test_second_hop_neighbours_reach_what_no_neighbour_has() -> None:
     table = table_of([[1, 2], [2, 3], [5, 6]], [0, 1, 2])
     once, twice = (fitted("stan", table, **{**PLAIN, "second_hop": w}).score(batch_of([[1], [4]])) for w in (0.0, 0.1))
     assert once[0, 3] == 0 < twice[0, 3] <= 0.1
@@ -379,17 +379,17 @@ def test_neighbours_are_strong_rivals_on_the_demo_log(demo: PreparedDataset, nam
     assert found["mrr@20"] >= 0.19
 
 
-def test_items_are_of_one_kind_when_all_their_attributes_agree() -> None:
-    kinds = built(table_of([[1, 4], [2, 7]], [0, 1])).kinds
-    assert kinds is not None
-    of = kinds.of_item.tolist()
+def test_items_are_similar_when_all_their_attributes_agree() -> None:
+    similar = built(table_of([[1, 4], [2, 7]], [0, 1])).similar_items
+    assert similar is not None
+    of = similar.group_of_item.tolist()
     assert of[1] == of[2] == of[3] > 0
     assert of[4] == of[5] > 0
     assert len({of[1], of[4], of[6], of[8]}) == 4
     assert (of[0], of[7]) == (0, 0)
 
 
-def test_a_new_item_finds_the_sessions_of_its_kind() -> None:
+def test_a_new_item_finds_the_sessions_of_similar_items() -> None:
     index = built(table_of([[1, 6], [4, 8]], [0, 1]))
     index.append_items(3, torch.tensor([[9, 2], [9, 1], [10, 9]]))
     settings = VoteSettings(kind_weight=1.0)

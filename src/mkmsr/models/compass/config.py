@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mkmsr.config import StrictModel
-from mkmsr.models.neighbours.index import VoteSettings
+from mkmsr.models.neighbours.session_index import VoteSettings
 from mkmsr.models.neighbours.voting import Decay
 
 __all__ = ["CompassConfig", "ExploreConfig", "RetrievalConfig"]
@@ -27,7 +27,7 @@ class RetrievalConfig(StrictModel):
     idf_weight: Annotated[float, Field(ge=0)] = 0.0
     """How much rare items are preferred."""
     kind_weight: Annotated[float, Field(ge=0)] = 0.3
-    """How much it counts, beside shared items, that two sessions have items of one kind, with the same attributes
+    """How much it counts, beside shared items, that two sessions have similar items, with the same attributes
     throughout; 0: only shared items make neighbours."""
     exclude: Literal["own", "later"] = "own"
     """In training, leave out a prefix's own session, or also all that ended after it."""
@@ -35,11 +35,11 @@ class RetrievalConfig(StrictModel):
     """How much it raises an item's score in the explore component that similar sessions have it beside the session's
     own items, see `SimilarSessions`."""
     second_hop: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Weight, when scoring, of a second round of votes and counts, see `second_round`; votes in units of the highest
-    one. Training goes without it: it changes nothing there, and costs a tenth of an epoch. 0: one round."""
+    """Weight, when scoring, of second-hop neighbours' votes and counts, see `second_hop`; votes in units of the highest
+    one. Training goes without them: they change nothing there, and cost a tenth of an epoch. 0: none."""
     share_power: Annotated[float, Field(ge=0)] = 0.15
     """How much it lifts an item's final score which share of the similar sessions holds it, see `log_lifts`. Scoring
-    alone knows lifts, as it does the second round. 0: not at all."""
+    alone knows lifts, as it does second-hop neighbours. 0: not at all."""
     near_power: Annotated[float, Field(ge=0)] = 0.3
     """How much it lifts the score that the item stood close to what they share with the session."""
 
@@ -77,8 +77,8 @@ class ExploreConfig(StrictModel):
     """Weight of log(1 + training events) of an item. A constant: learnt on the log that it counts, it would come out
     too high."""
     novelty: float = 2.5
-    """What an item without a training event has instead of popularity, if it has attributes, see `Compass.prior`. At
-    the right value such items get, all together, the share of events that newcomers get in the log."""
+    """Prior of a new item: what an item without a training event has instead of popularity, if it has attributes, see
+    `Prior`. At the right value such items get, all together, the share of events that new items get in the log."""
     masks: Annotated[int, Field(ge=1, le=1024)] = 4
     """Dropout masks of the session's vector under which the catalogue is looked at when scoring; the mean counts. The
     whole vector alone (1) is surer of itself than what it has learnt allows."""

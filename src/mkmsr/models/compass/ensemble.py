@@ -105,4 +105,5 @@ ENTRY = ModelEntry(
     source="this project",
     training={**one_cycle(6, 0.004), "keep": "last"},
     space=ONE_NETWORK.space,
+    renamed=ONE_NETWORK.renamed,
 )

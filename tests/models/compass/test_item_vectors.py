@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mkmsr.models.compass.composition import ComposedVectors
+from mkmsr.models.compass.item_vectors import ComposedVectors
 
 
 def test_an_id_counts_for_its_mean_over_training_steps() -> None:

@@ -19,10 +19,13 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import DataError
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
-from mkmsr.models.neighbours.item_kinds import ItemKinds, PostingLists
+from mkmsr.models.neighbours.similar_items import PostingLists, SimilarItems
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay, PrefixItems, Votes, expand, heaviest_first, prefix_values
 
-__all__ = ["Exclude", "Neighbours", "SessionIndex", "VoteSettings"]
+__all__ = ["RENAMED", "Exclude", "Neighbours", "SessionIndex", "VoteSettings", "second_hop"]
+
+_BEST_ITEMS = 10
+_LESS = 10
 
 Exclude = Literal["nothing", "own", "later"]
 
@@ -32,14 +35,14 @@ class VoteSettings:
     """How neighbours are found and how much each of their items gets.
 
         sim(s, n)  = [ sum over i in both of  prefix_decay(steps of i in s)
-                       + w_kind sum over kinds c in both of  prefix_decay(steps of c in s) * log(S / sessions with c) ]
+                       + w_group sum over groups g in both of  prefix_decay(steps of g in s) log(S / sessions with g) ]
                      [/ sqrt(|s| |n|)]  * age_decay(n)
         score(s, i) = sum over n in N(s), i in n of  sim(s, n) * match_decay(steps of i*)
                       * gap_decay(|place of i - place of i*| in n) * (1 + w_idf idf(i))
 
-    where i* is the newest item of the prefix that n has too, or else the newest such kind, steps are counted back from
-    the prefix's last event, what recurs stands at its newest place, and |.| counts distinct items. A kind is a set of
-    attributes, see `ItemKinds`.
+    where i* is the newest item of the prefix that n has too, or else the newest that it has a similar item to, steps
+    are counted back from the prefix's last event, what recurs stands at its newest place, and |.| counts distinct
+    items. Groups are those of similar items, see `SimilarItems`.
 
     Args:
         neighbours: k, the sessions that vote: the most similar, the newest first among equals.
@@ -51,7 +54,7 @@ class VoteSettings:
         age_decay: Of a neighbour, with its age in days (86,400 rows in a log without times), counted from the youngest
             neighbour of the same prefix. For an exponential decay every fixed point of time gives the same ranking.
         idf_weight: w_idf; idf(i) = log(S / sessions with i).
-        kind_weight: w_kind; only in an index of kinds.
+        kind_weight: w_group; only in an index by attributes.
     """
 
     neighbours: int = 100
@@ -100,12 +103,9 @@ class SessionIndex(nn.Module):
 
     Args:
         num_columns: V.
-        kinds: Whether sessions can be found by the kinds of their items too.
+        by_attributes: Whether sessions can be found by similar items too.
 
     Buffers:
-        postings: item * S + place of every pair, rising: an item's sessions, newest first. Shape [N].
-        posting_events: The item's newest event in that session, from its beginning. Shape [N].
-        item_offsets: Where each item's postings begin. Shape [V + 1].
         items: The distinct items of each session, sessions by place. Shape [N].
         item_events: Newest event of that item in that session. Shape [N].
         session_offsets: Where each session's items begin. Shape [S + 1].
@@ -114,9 +114,6 @@ class SessionIndex(nn.Module):
         places: Place of each row of that table, -1 for an empty session. Shape [rows of the table].
     """
 
-    postings: Tensor
-    posting_events: Tensor
-    item_offsets: Tensor
     items: Tensor
     item_events: Tensor
     session_offsets: Tensor
@@ -124,14 +121,13 @@ class SessionIndex(nn.Module):
     table_rows: Tensor
     places: Tensor
 
-    def __init__(self, num_columns: int, *, kinds: bool = False):
+    def __init__(self, num_columns: int, *, by_attributes: bool = False):
         super().__init__()
         self.num_columns = num_columns
-        self.kinds = ItemKinds(num_columns) if kinds else None
-        empty = torch.zeros(0, dtype=torch.int64)
-        for name in ("postings", "posting_events", "items", "item_events", "table_rows", "places"):
-            self.register_buffer(name, empty.clone())
-        self.register_buffer("item_offsets", torch.zeros(num_columns + 1, dtype=torch.int64))
+        self.by_item = PostingLists(num_columns)
+        self.similar_items = SimilarItems(num_columns) if by_attributes else None
+        for name in ("items", "item_events", "table_rows", "places"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.int64))
         self.register_buffer("session_offsets", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("ages", torch.zeros(0))
 
@@ -145,28 +141,20 @@ class SessionIndex(nn.Module):
 
         Args:
             sessions: Training sessions.
-            triples: Item and attribute indexes, for an index of kinds. Shape [T, 2].
+            triples: Item and attribute indexes, for an index by attributes. Shape [T, 2].
         """
         kept = np.flatnonzero(sessions.lengths)
         ends = sessions.times[sessions.offsets[1:][kept] - 1]
         rows = kept[np.lexsort((kept, ends))[::-1]]
         place_of_row = np.full(len(sessions), -1, np.int64)
         place_of_row[rows] = np.arange(len(rows))
-        owner = sessions.session_of_event
-        event = np.arange(sessions.num_events) - sessions.offsets[owner]
-        # np.unique keeps the first of equals: read backwards, that is the newest event.
-        key = (place_of_row[owner] * self.num_columns + sessions.items)[::-1]
-        pairs, at = np.unique(key, return_index=True)
-        place, item = np.divmod(pairs, self.num_columns)
-        newest = event[::-1][at]
-        by_item = np.argsort(item, kind="stable")
+        places = place_of_row[sessions.session_of_event]
+        item, place, newest = self.by_item.build(sessions.items.astype(np.int64), places, sessions, self.num_columns)
+        by_place = np.argsort(place, kind="stable")
         columns = {
-            "postings": item[by_item] * max(len(rows), 1) + place[by_item],
-            "posting_events": newest[by_item],
-            "item_offsets": np.searchsorted(item[by_item], np.arange(self.num_columns + 1)),
-            "items": item,
-            "item_events": newest,
-            "session_offsets": np.searchsorted(place, np.arange(len(rows) + 1)),
+            "items": item[by_place],
+            "item_events": newest[by_place],
+            "session_offsets": np.searchsorted(place[by_place], np.arange(len(rows) + 1)),
             "table_rows": rows,
             "places": place_of_row,
         }
@@ -174,9 +162,9 @@ class SessionIndex(nn.Module):
             setattr(self, name, torch.from_numpy(values.astype(np.int64)).to(self.ages.device))
         days = (ends.max(initial=0) - sessions.times[sessions.offsets[1:][rows] - 1]) / 86_400
         self.ages = torch.from_numpy(days.astype(np.float32)).to(self.ages.device)
-        if self.kinds is not None:
+        if self.similar_items is not None:
             assert triples is not None
-            self.kinds.build(sessions, self.places, triples[:, 0], triples[:, 1])
+            self.similar_items.build(sessions, places, triples[:, 0], triples[:, 1])
 
     def check_buffers(self) -> None:
         """Make sure that buffers from a file fit each other.
@@ -184,28 +172,23 @@ class SessionIndex(nn.Module):
         Raises:
             DataError: They do not.
         """
-        check_compressed_rows("sessions by item", self.item_offsets, self.postings, self.posting_events)
         check_compressed_rows("items by session", self.session_offsets, self.items, self.item_events)
         check_indexes("items of sessions", self.items, 0, self.num_columns)
         check_indexes("places of sessions", self.places, -1, max(self.num_sessions, 1))
-        if len(self.item_offsets) - 1 != self.num_columns:
-            raise DataError(f"sessions of {len(self.item_offsets) - 1} items, not {self.num_columns}")
+        if len(self.by_item.counts) != self.num_columns:
+            raise DataError(f"sessions of {len(self.by_item.counts)} items, not {self.num_columns}")
+        self.by_item.check("sessions by item", self.num_sessions)
         if not len(self.session_offsets) - 1 == len(self.ages) == self.num_sessions:
             raise DataError(f"buffers for other sessions than {self.num_sessions}")
-        if self.kinds is not None:
-            self.kinds.check_buffers()  # Before they are read here.
-        for lists in self._posting_lists():
-            owner = torch.repeat_interleave(lists.counts)
-            check_indexes("sessions by item", lists.postings - owner * self.num_sessions, 0, self.num_sessions)
-        if self.kinds is not None and len(self.kinds.of_item) != self.num_columns:
-            raise DataError(f"kinds of {len(self.kinds.of_item)} items, not {self.num_columns}")
+        if self.similar_items is not None:
+            self.similar_items.check(self.num_columns, self.num_sessions)
 
     def append_items(self, count: int, triples: Tensor) -> None:
         """Make room for items that stand in no indexed session; `triples` as in `build`."""
         self.num_columns += count
-        self.item_offsets = torch.cat([self.item_offsets, self.item_offsets[-1:].expand(count)])
-        if self.kinds is not None:
-            self.kinds.append_items(count, triples[:, 0], triples[:, 1])
+        self.by_item.offsets = torch.cat([self.by_item.offsets, self.by_item.offsets[-1:].expand(count)])
+        if self.similar_items is not None:
+            self.similar_items.append_items(count, triples[:, 0], triples[:, 1])
 
     def vote(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> tuple[Votes, Votes]:
         """One weight for each (prefix, item) that a neighbour votes for, by prefix and then item; and, for the same
@@ -231,11 +214,10 @@ class SessionIndex(nn.Module):
     def neighbours(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Neighbours:
         """The sessions that vote for each prefix, see `vote`."""
         prefix = prefix_values(batch, batch.items, self.num_columns, settings.prefix_decay)
-        lists = PostingLists(self.postings, self.item_offsets, self.posting_events)
-        found = self._sharing(prefix, 1, lists, batch, settings.sample_size, exclude)
-        if self.kinds is not None and settings.kind_weight > 0:
-            kinds = self._kinds_of(batch, self.kinds, settings)
-            found = found.joined(self._sharing(kinds, 0, self.kinds.lists, batch, settings.sample_size, exclude))
+        found = self._sharing(prefix, 1, self.by_item, batch, settings.sample_size, exclude)
+        if self.similar_items is not None and settings.kind_weight > 0:
+            groups, lists = self._groups_of(batch, self.similar_items, settings), self.similar_items.lists
+            found = found.joined(self._sharing(groups, 0, lists, batch, settings.sample_size, exclude))
         # Stable, and steps rise within a prefix: the first of a (prefix, session) group is the newest shared item.
         keys, order = (found.rows * self.num_sessions + found.places).sort(stable=True)
         first = torch.ones_like(keys, dtype=torch.bool)
@@ -262,8 +244,7 @@ class SessionIndex(nn.Module):
             gap = (self.item_events[pair] - neighbours.anchors[source]).abs()
             weights = weights * settings.gap_decay(gap, batch.lengths[rows])
         if settings.idf_weight > 0:
-            counts = self.item_offsets.diff()
-            idf_V = torch.log(self.num_sessions / counts.clamp(min=1))
+            idf_V = torch.log(self.num_sessions / self.by_item.counts.clamp(min=1))
             weights = weights * (1 + settings.idf_weight * idf_V[items])
         return Votes(rows, items, weights), source
 
@@ -280,7 +261,7 @@ class SessionIndex(nn.Module):
         sample_size: int,
         exclude: Exclude,
     ) -> Neighbours:
-        """One entry for each thing (item or kind) that a prefix and a session share, in the order of `things`.
+        """One entry for each thing (item or group) that a prefix and a session share, in the order of `things`.
 
         The similarity is the thing's weight, and each counts as so many `shared` items. The newest m sessions of a
         prefix are among the newest m of each of its things, so longer lists are cut.
@@ -298,16 +279,12 @@ class SessionIndex(nn.Module):
         )
         return found.chosen((places != own[rows]).nonzero().squeeze(1)) if exclude == "own" else found
 
-    def _kinds_of(self, batch: SessionBatch, kinds: ItemKinds, settings: VoteSettings) -> PrefixItems:
-        """The distinct kinds of each prefix, weighted by place and rarity."""
-        things = prefix_values(batch, kinds.of_item[batch.items], kinds.num_kinds, settings.prefix_decay)
-        rarity_K = torch.log(self.num_sessions / kinds.lists.counts.clamp(min=1))
-        return things.chosen(things.items > 0).weighted(settings.kind_weight * rarity_K)
-
-    def _posting_lists(self) -> list[PostingLists]:
-        """The sessions of every item, and those of every kind where there are kinds."""
-        lists = [PostingLists(self.postings, self.item_offsets, self.posting_events)]
-        return lists if self.kinds is None else [*lists, self.kinds.lists]
+    def _groups_of(self, batch: SessionBatch, similar: SimilarItems, settings: VoteSettings) -> PrefixItems:
+        """The distinct groups of each prefix's items, weighted by place and rarity."""
+        groups = similar.group_of_item[batch.items]
+        things = prefix_values(batch, groups, similar.num_groups, settings.prefix_decay)
+        rarity_G = torch.log(self.num_sessions / similar.lists.counts.clamp(min=1))
+        return things.chosen(things.items > 0).weighted(settings.kind_weight * rarity_G)
 
     def _own_places(self, batch: SessionBatch, exclude: Exclude) -> Tensor:
         """The place of each prefix's own session, -1 where it comes from none. Shape [B]."""
@@ -329,7 +306,43 @@ class SessionIndex(nn.Module):
         return found.chosen(best.sort().values)
 
 
+def second_hop(first: Votes, settings: VoteSettings) -> tuple[Tensor, SessionBatch, VoteSettings]:
+    """Return whom to ask next: the ten best items of each prefix, as a prefix, best one newest.
+
+    Where few sessions share an item, the first votes name few items; the neighbours of these, from a tenth of the
+    sample, fill the list with what stands one step further.
+
+    Args:
+        first: The first votes, `summed`.
+        settings: Its settings.
+
+    Returns:
+        For each new prefix the row of `first` that it stands for, the new prefixes, and how their neighbours vote:
+        those that share items, whatever groups did in the first round.
+    """
+    best = first.best(_BEST_ITEMS)
+    rows, lengths = torch.unique_consecutive(best.rows, return_counts=True)
+    items = best.items.flip(0)
+    nothing = torch.zeros_like(rows)
+    offsets = torch.cat([lengths.new_zeros(1), lengths.flip(0).cumsum(0)])
+    batch = SessionBatch(items, torch.zeros_like(items), offsets, nothing, nothing, nothing - 1)
+    return rows.flip(0), batch, replace(settings, sample_size=-(-settings.sample_size // _LESS), kind_weight=0.0)
+
+
 def _place_in_row(rows: Tensor, num_rows: int) -> Tensor:
     """0, 1, 2, ... within each run of equal rows; rows rise. Shape [M]."""
     counts = rows.bincount(minlength=num_rows)
     return torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+
+
+RENAMED = {
+    "index.postings": "index.by_item.postings",
+    "index.posting_events": "index.by_item.events",
+    "index.item_offsets": "index.by_item.offsets",
+    "index.kinds.of_item": "index.similar_items.group_of_item",
+    "index.kinds.signatures": "index.similar_items.signatures",
+    "index.kinds.postings": "index.similar_items.lists.postings",
+    "index.kinds.posting_events": "index.similar_items.lists.events",
+    "index.kinds.offsets": "index.similar_items.lists.offsets",
+}
+"""Tensors of an index in bundles of earlier releases, see `ModelEntry.renamed`."""

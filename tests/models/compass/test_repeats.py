@@ -15,8 +15,8 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, TrainingData
-from mkmsr.models.compass.earlier_finds import EarlierVisits
 from mkmsr.models.compass.model import Compass
+from mkmsr.models.compass.repeats import EarlierVisits
 from mkmsr.models.registry import model_entry
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit

@@ -13,8 +13,7 @@ from pydantic import Field
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.entry import Choice, ModelEntry, SearchSpace
-from mkmsr.models.neighbours.index import SessionIndex, VoteSettings
-from mkmsr.models.neighbours.second_round import second_round
+from mkmsr.models.neighbours.session_index import RENAMED, SessionIndex, VoteSettings, second_hop
 from mkmsr.models.neighbours.voting import NO_DECAY, VOTING_SPACE, Decay, DecayKind, Votes, VotingConfig, VotingModel
 
 __all__ = ["ENTRIES", "NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
@@ -28,9 +27,8 @@ class NeighbourConfig(VotingConfig):
     sample_size: int = Field(default=2500, ge=1)
     """m, the newest sessions that share an item with the prefix; the k come from these."""
     second_hop: float = Field(default=0.1, ge=0, le=1)
-    """Weight of a second round, in units of the highest vote: the neighbours of the best 10 items of the first round
-    vote too, from a tenth of the sample, which fills lists where few sessions share an item. 0: one round, as
-    published."""
+    """Weight of second-hop neighbours, in units of the highest vote: the neighbours of the best 10 items vote too, from
+    a tenth of the sample, which fills lists where few sessions share an item. 0: none, as published."""
 
     def vote_settings(self) -> VoteSettings:
         """The weights that these settings stand for."""
@@ -149,7 +147,7 @@ class SessionNeighbours(VotingModel):
         first = self._round(batch, self.settings)
         if self.config.second_hop == 0:
             return first
-        rows, followers, settings = second_round(first.summed(self.sizes.num_items + 1), self.settings)
+        rows, followers, settings = second_hop(first.summed(self.sizes.num_items + 1), self.settings)
         second = self._round(followers, settings)
         second = replace(second, rows=rows[second.rows])
         return first.joined(second, self.config.second_hop, len(batch), self.sizes.num_items + 1)
@@ -188,6 +186,7 @@ ENTRIES = {
         summary="items of the most similar sessions",
         source="Jannach and Ludewig, RecSys 2017",
         space=_SPACE,
+        renamed=RENAMED,
     ),
     "v-sknn": ModelEntry(
         config=VSKNNConfig,
@@ -202,6 +201,7 @@ ENTRIES = {
             "model.match_scale": Choice((2.0, 5.0, 10.0)),
             **_IDF_SPACE,
         },
+        renamed=RENAMED,
     ),
     "stan": ModelEntry(
         config=STANConfig,
@@ -209,6 +209,7 @@ ENTRIES = {
         summary="neighbour sessions weighted by sequence and time",
         source="Garg et al., SIGIR 2019",
         space=_STAN_SPACE,
+        renamed=RENAMED,
     ),
     "vstan": ModelEntry(
         config=VSTANConfig,
@@ -216,5 +217,6 @@ ENTRIES = {
         summary="STAN with the decays of V-SkNN and idf",
         source="Ludewig et al., UMUAI 2021",
         space={**_STAN_SPACE, "model.match_scale": Choice((1.0, 2.0, 5.0, 10.0)), **_IDF_SPACE},
+        renamed=RENAMED,
     ),
 }

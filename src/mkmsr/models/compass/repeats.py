@@ -1,9 +1,12 @@
-"""COMPASS's component for visitors who come back: which of the items of their earlier sessions comes next.
+"""COMPASS's components of items that come back: the session's own, and those of the visitor's earlier sessions.
 
-Dimension letters: B sessions, P events of all prefixes, H items of earlier sessions of all visitors.
+Dimension letters: B sessions, P events of all prefixes, H items of earlier sessions of all visitors, D size of a
+micro-behaviour, O operations + 1.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +14,79 @@ from torch import Tensor, nn
 from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.layers.rows import unit_rows
 from mkmsr.layers.segments import segment_log_softmax, segment_sum
-from mkmsr.models.compass.composition import ItemVectors
+from mkmsr.models.compass.item_vectors import ItemVectors
 from mkmsr.models.neighbours.voting import Votes
 
-__all__ = ["EarlierVisits", "visits_of"]
+__all__ = ["CopyAttention", "EarlierVisits", "visits_of"]
 
 _RANKS = 50
 _BOTH = ("amax", "mean")
 _REACH = 3
 """Places before and after an old find that are told apart; farther ones count as this far."""
+
+
+class CopyAttention(nn.Module):
+    """Log probability that the next event repeats the item of each event of the prefix.
+
+        logit_t = u' relu(U m_t + b) + m_t' C m_L / sqrt(D) + age[L - t] + pair[operation_t, operation_L]
+
+    The pair table lets "added to cart, then clicked something else" weigh differently from "clicked twice".
+
+    Args:
+        dim: D.
+        num_operations: O - 1.
+        hidden: Units of the hidden layer.
+        ages: Ages told apart; older events share the last one.
+
+    Source: the repeat mode of RepeatNet (Ren et al., AAAI 2019), with operations and age.
+    """
+
+    def __init__(self, dim: int, num_operations: int, *, hidden: int = 32, ages: int = 28):
+        super().__init__()
+        self.dim, self.num_columns = dim, num_operations + 1
+        self.of_event = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.of_last = nn.Linear(dim, dim, bias=False)
+        self.age = nn.Embedding(ages, 1)
+        self.pair = nn.Embedding(self.num_columns**2, 1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw maps from U(-1/sqrt(D), 1/sqrt(D)); tables start at zero, so age and operations begin neutral."""
+        bound = 1 / math.sqrt(self.dim)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+        nn.init.zeros_(self.age.weight)
+        nn.init.zeros_(self.pair.weight)
+
+    def forward(
+        self,
+        events: Tensor,
+        operations: Tensor,
+        ages: Tensor,
+        rows: Tensor,
+        last: Tensor,
+        extra: Tensor | None = None,
+    ) -> Tensor:
+        """Return the log probabilities, [P].
+
+        Args:
+            events: Micro-behaviours. Shape [P, D].
+            operations: Shape [P].
+            ages: Events since each one. Shape [P].
+            rows: Session of each event. Shape [P].
+            last: Newest event of each session. Shape [B].
+            extra: What is added to the log probabilities, which are then renormalised. Shape [P].
+        """
+        newest_PD = self.of_last(events[last])[rows]
+        pairs = operations * self.num_columns + operations[last][rows]
+        logits_P = (
+            self.of_event(events).squeeze(1)
+            + (events * newest_PD).sum(1) / math.sqrt(self.dim)
+            + self.age(ages.clamp(max=self.age.num_embeddings - 1)).squeeze(1)
+            + self.pair(pairs).squeeze(1)
+        )
+        log_shares_P = segment_log_softmax(logits_P, rows, len(last))
+        return log_shares_P if extra is None else segment_log_softmax(log_shares_P + extra, rows, len(last))
 
 
 class EarlierVisits(nn.Module):

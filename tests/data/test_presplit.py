@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
+from mkmsr.data.statistics import statistics
 
 from mkmsr.data.prepare import prepare
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.presplit import read_presplit
-from mkmsr.data.statistics import statistics
 from mkmsr.errors import DataError
 
 TRAIN = [[3, 1, 2], [1, 2], [2, 3, 1, 1]]

@@ -19,6 +19,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError, EvaluationError, TrainingError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
+from mkmsr.models import mkm_sr
 from mkmsr.models.registry import MODELS
 from mkmsr.reports.run_folder import read_run_folder
 from mkmsr.runs.experiment import ExperimentConfig, run_experiment
@@ -239,7 +240,7 @@ def test_a_finished_run_that_went_on_from_another_model_is_not_one_that_did_not(
 
 def test_the_models_recommended_training_stands_under_what_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     recommended = (("epochs", 7), ("optimiser.learning_rate", 0.5), ("optimiser.schedule", "cosine"))
-    monkeypatch.setitem(MODELS, "mkm-sr", replace(MODELS["mkm-sr"], training=recommended))
+    monkeypatch.setitem(mkm_sr.ENTRIES, "mkm-sr", replace(MODELS["mkm-sr"], training=recommended))
     given = {"optimiser": {"learning_rate": 0.25}}
     for training in (given, TrainingConfig.model_validate(given)):
         config = ExperimentConfig.model_validate({"model": {"name": "mkm-sr"}, "training": training})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `mkmsr` with the given arguments (the process's own by default) and exit with its status."""
+    gc.set_threshold(100_000)  # what imports make stays: looking through it at the usual 700 takes a tenth of the start
     from mkmsr.cli.app import run
 
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

@@ -9,55 +9,57 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from mkmsr.cli import bench, compare, data, demo, evaluate, fetch, models, recommend, reproduce, train, tune
 from mkmsr.cli.console import LineConsole, WrongCall, printable
-from mkmsr.cli.help import FlowingHelp, epilogue
+from mkmsr.cli.help import command_group, examples
 from mkmsr.errors import MkmsrError
 from mkmsr.runtime.process_group import own_rank, own_size
 
 __all__ = ["app", "run"]
 
-COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
-    ("demo", demo.demo, "mkmsr demo --out runs/demo"),
-    ("simulate", data.simulate, "mkmsr simulate --out shop --sessions 20000 --seed 7"),
-    ("fetch", fetch.fetch, "mkmsr fetch kkbox\nmkmsr fetch jdata-demo --out downloads/jdata_demo"),
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("demo", "demo:demo", "mkmsr demo --out runs/demo"),
+    ("simulate", "data:simulate", "mkmsr simulate --out shop --sessions 20000 --seed 7"),
+    ("fetch", "fetch:fetch", "mkmsr fetch kkbox\nmkmsr fetch jdata-demo --out downloads/jdata_demo"),
     (
         "prepare",
-        data.prepare,
-        "mkmsr prepare events shop/events.parquet --attributes shop/attributes.parquet --out data/shop\n"
-        "mkmsr prepare events clicks.csv.gz --columns item=sku,operation=type,time=ts,user=uid --out data/x\n"
-        "mkmsr prepare jdata-demo downloads/jdata_demo --new-items keep --out data/demo_n\n"
+        "data:prepare",
+        "mkmsr prepare events shop/events.parquet --out data/shop\n"
+        "mkmsr prepare events log.csv --columns item=sku,time=ts,user=uid --out data/x\n"
+        "mkmsr prepare jdata-demo downloads/demo --new-items keep --out data/demo_n\n"
         "mkmsr prepare kkbox downloads/kkbox --out data/kkbox",
     ),
-    ("describe", data.describe, "mkmsr describe data/shop"),
-    ("models", models.models, "mkmsr models --json"),
+    ("describe", "data:describe", "mkmsr describe data/shop"),
+    ("models", "models:models", "mkmsr models --json"),
     (
         "train",
-        train.train,
-        "mkmsr train data/shop --model compass --out runs/shop --set model.dim=64 training.batch_size=256 --refit\n"
-        "torchrun --nproc-per-node 2 -m mkmsr train data/shop --model mkm-sr --out runs/shop",
+        "train:train",
+        "mkmsr train data/shop --model compass --out runs/shop --refit\n"
+        "mkmsr train data/shop --model narm --out runs/x --set model.dim=64\n"
+        "torchrun --nproc-per-node 2 -m mkmsr train data/x --model narm --out runs/x",
     ),
-    ("tune", tune.tune, "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune/v-sknn"),
-    ("evaluate", evaluate.evaluate, "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
-    ("compare", compare.compare, "mkmsr compare runs/shop runs/pop runs/recency"),
-    ("report", compare.report, "mkmsr report runs/shop --beside runs/pop"),
+    ("tune", "tune:tune", "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune"),
+    ("evaluate", "evaluate:evaluate", "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
+    ("compare", "compare:compare", "mkmsr compare runs/shop runs/pop runs/recency"),
+    ("report", "compare:report", "mkmsr report runs/shop --beside runs/pop"),
     (
         "recommend",
-        recommend.recommend,
-        'echo \'{"events": [{"item": "item-00042", "operation": "click"}]}\' | '
-        "mkmsr recommend runs/shop/bundle --session - -k 5\n"
-        "mkmsr recommend runs/shop/bundle --session visits.jsonl --where launch_year=2020.. --at-most brand=2\n"
-        "mkmsr recommend runs/shop/bundle --session visits.jsonl --facts today.csv --where in_stock!=no --explain\n"
-        "mkmsr recommend runs/shop/bundle --sessions events.parquet --out lists --workers 2 --resume",
+        "recommend:recommend",
+        "mkmsr recommend runs/shop/bundle --session visits.jsonl -k 5\n"
+        "mkmsr recommend runs/shop/bundle --session - --where launch_year=2020..\n"
+        "mkmsr recommend runs/shop/bundle --session - --at-most brand=2 --explain\n"
+        "mkmsr recommend runs/shop/bundle --sessions events.parquet --out lists",
     ),
 )
-"""Name, function and an example of each command."""
+"""Name, home below `mkmsr.cli`, and examples of each command."""
+
+GROUPS = {"reproduce": "reproduce:REPRODUCE", "bench": "bench:BENCH"}
+"""Groups of commands, and their homes."""
+
+_HELP = ("--help", "-h")
 
 _GOING_ON = {
     "train": "with --resume the same call goes on from its last checkpoint",
@@ -70,21 +72,19 @@ _GOING_ON = {
 
 
 def app() -> App:
-    """The program with all its commands."""
-    program = App(
-        name="mkmsr",
-        help="Session-based recommendation from micro-behaviours and item knowledge: "
+    """Return the program with all its commands, each imported when it is called."""
+    program = command_group(
+        "mkmsr",
+        "Session-based recommendation from micro-behaviours and item knowledge: "
         "from a raw event log to ranked next items.",
-        help_epilogue=epilogue("mkmsr demo --out runs/demo"),
-        help_formatter=FlowingHelp(),
-        help_format="rich",
+        "mkmsr demo --out runs/demo",
         suppress_keyboard_interrupt=False,
-        version=lambda: version("mkmsr"),
+        version=_version,
     )
-    for place, (name, command, example) in enumerate(COMMANDS):
-        program.command(command, name=name, help_epilogue=epilogue(example), help_format="rich", sort_key=place)
-    program.command(reproduce.reproduce_app())
-    program.command(bench.bench_app())
+    for place, (name, home, calls) in enumerate(COMMANDS):
+        program.command(f"mkmsr.cli.{home}", name=name, help_epilogue=examples(calls), sort_key=place)
+    for name, home in GROUPS.items():
+        program.command(f"mkmsr.cli.{home}", name=name, sort_key=len(COMMANDS))
     return program
 
 
@@ -101,7 +101,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if own_size() > 1 and list(arguments[:1]) != ["train"]:
             raise WrongCall("under torchrun only `mkmsr train` shares its work; of others each process would do all")
-        app()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        program = app()
+        if not arguments or arguments[0] in _HELP:
+            program.resolved_commands()  # so that what each does is known
+        program(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         error.verbose = False
         _complain(_wrong_call(error), f"See: mkmsr {' '.join([*(error.command_chain or ()), '--help'])}")
@@ -124,6 +127,12 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _version() -> str:
+    from importlib.metadata import version  # costs as much as all other imports of this file
+
+    return version("mkmsr")
+
+
 class _PrintableLines(logging.Formatter):
     """Log records as printable lines: a warning may quote ids."""
 
@@ -142,6 +151,9 @@ def _complain(text: str, *more: str) -> None:
 def _wrong_call(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"no use for {' '.join(map(repr, error.unused_tokens or ()))}; a path with spaces needs quotation marks"
+    if isinstance(error, MissingArgumentError):
+        given = error.keyword is not None or (error.argument is not None and error.argument.tokens)
+        return str(error).replace("requires an argument", "needs a value" if given else "is missing")
     return str(error)
 
 

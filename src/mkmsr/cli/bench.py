@@ -11,13 +11,13 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.bench_large import growth, large
 from mkmsr.cli.console import COMMON, Common, Device, terminal, text_table
-from mkmsr.cli.help import epilogue
+from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.running import RUNNING, Running
 from mkmsr.cli.train import experiment_config, known_model
 
-__all__ = ["bench_app"]
+__all__ = ["BENCH"]
 
 _AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gt=0, lte=1))
@@ -196,26 +196,24 @@ CASES: tuple[tuple[str, Callable[..., None], str, str], ...] = (
 """Name, function, what is timed, and an example of each benchmark."""
 
 
-def bench_app() -> App:
-    """The group of commands `mkmsr bench`."""
-    group = App(
-        name="bench",
-        help="Time training, evaluation and preparation on this machine. Without a name, list the benchmarks.",
-        help_epilogue=epilogue(CASES[0][3]),
-        help_format="rich",
-    )
-    group.default(_list)
-    for place, (name, case, _, example) in enumerate(CASES):
-        group.command(case, name=name, help_epilogue=epilogue(example), help_format="rich", sort_key=place)
-    return group
-
-
 def _list(*, common: Common = COMMON) -> None:
     """Time training, evaluation and preparation on this machine. Without a name, list the benchmarks."""
     with terminal(common) as screen:
         screen.document([{"name": name, "summary": summary, "example": example} for name, _, summary, example in CASES])
         rows = [[name, summary, example] for name, _, summary, example in CASES]
         screen.show(text_table("Benchmarks", ["name", "what is timed", "example"], rows, numbers_from=3))
+
+
+def _group() -> App:
+    group = command_group(
+        "bench",
+        "Time training, evaluation and preparation on this machine. Without a name, list the benchmarks.",
+        CASES[0][3],
+    )
+    group.default(_list)
+    for place, (name, case, _, example) in enumerate(CASES):
+        group.command(case, name=name, help_epilogue=examples(example), sort_key=place)
+    return group
 
 
 def _usual(model: str) -> list[str]:
@@ -225,3 +223,7 @@ def _usual(model: str) -> list[str]:
     entry = model_entry(model)
     fixed = dict(entry.preset)
     return [f"model.{key}={value}" for key, value in _USUAL.items() if key in entry.config.model_fields.keys() - fixed]
+
+
+BENCH = _group()
+"""The group of commands `mkmsr bench`."""

@@ -1,64 +1,38 @@
-"""How `--help` is laid out: sentences flow to the width of the terminal, and examples can be copied into a shell."""
+"""How `--help` looks: docstrings and examples as Markdown, whose sentences flow to the width of the terminal."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cyclopts.help import DefaultFormatter
-from cyclopts.help.inline_text import InlineText
-from rich.text import Text
+from cyclopts import App, Parameter
 
-if TYPE_CHECKING:
-    from cyclopts.help import HelpPanel
-    from rich.console import Console, ConsoleOptions
+__all__ = ["command_group", "examples"]
 
-__all__ = ["FlowingHelp", "epilogue"]
+def command_group(name: str, summary: str, example: str, **options: Any) -> App:
+    """Return a program, or a group of its commands, whose help follows the rules of this project.
 
-_EXAMPLE_WIDTH = 78
-"""Columns of an example's lines: a terminal of 80 does not break them elsewhere."""
-
-_WORD = re.compile(r"(?:--?[\w-]+ (?!-))?(?:'[^']*'|\S)+")
-"""A word of a shell, a flag with its first value; blanks between quotation marks belong to it."""
-
-_PLAIN_DEFAULTS = {"False", "()", '""', "''", ""}
-"""Defaults that say no more than that a flag may be left out."""
-
-
-class FlowingHelp(DefaultFormatter):
-    """Help in which the line breaks of docstrings are blanks, apart from those between paragraphs."""
-
-    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
-        """Print one panel."""
-        for entry in panel.entries:
-            _flow(entry.description)
-        entries = [each.copy(default=None) if each.default in _PLAIN_DEFAULTS else each for each in panel.entries]
-        super().__call__(console, options, panel.copy(entries=entries))
-
-    def render_description(self, console: Console, options: ConsoleOptions, description: Any) -> None:
-        """Print what a command does."""
-        _flow(description)
-        super().render_description(console, options, description)
+    Args:
+        name: What one types.
+        summary: What it is for.
+        example: One of its calls.
+        options: More settings of Cyclopts.
+    """
+    return App(
+        name=name,
+        help=summary,
+        help_epilogue=examples(example),
+        help_format="markdown",
+        default_parameter=Parameter(show_default=_default),
+        **options,
+    )
 
 
-def epilogue(examples: str) -> str:
-    """What stands below a command's help: its examples, one a line; a long one goes on behind backslashes."""
-    return "[bold]Example:[/bold]\n\n" + "\n".join(map(_broken, examples.splitlines())).replace("[", r"\[")
+def examples(calls: str) -> str:
+    """Return what stands below a command's help: its examples, one a line, to be copied into a shell."""
+    return f"**Example:**\n\n```\n{calls}\n```"
 
 
-def _broken(example: str) -> str:
-    lines = [""]
-    for word in _WORD.findall(example):
-        if lines[-1].strip() and len(lines[-1]) + len(word) + 3 > _EXAMPLE_WIDTH:
-            lines[-1] += " \\"
-            lines.append(f"    {word}")
-        else:
-            lines[-1] += f" {word}" if lines[-1] else word
-    return "\n".join(lines)
-
-
-def _flow(description: Any) -> None:
-    if isinstance(description, InlineText) and isinstance(description.primary_renderable, Text):
-        paragraphs = description.primary_renderable.split("\n\n")
-        flowing = (Text(" ").join(paragraph.split("\n")) for paragraph in paragraphs)
-        description.primary_renderable = Text("\n\n").join(flowing)
+def _default(value: Any) -> str | None:
+    """Return a default as one types it; None for one that says no more than that the flag may be left out."""
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return None if value is False or text in (None, "") else str(text)

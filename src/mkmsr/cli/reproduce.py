@@ -12,13 +12,13 @@ from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
-from mkmsr.cli.help import epilogue
+from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from mkmsr.paper import Reproduction
 
-__all__ = ["reproduce_app"]
+__all__ = ["REPRODUCE"]
 
 _AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _Data = Annotated[tuple[Path, ...], Parameter(negative=())]
@@ -270,7 +270,7 @@ def figure4(
 
 CASES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("table1", table1, "mkmsr reproduce table1 data/demo data/demo-n --out runs/table1"),
-    ("table2", table2, "mkmsr reproduce table2 data/demo data/demo-n --out runs/table2 --seeds 3 --workers 2"),
+    ("table2", table2, "mkmsr reproduce table2 data/demo data/demo-n --out runs/table2 --seeds 3"),
     ("ablation", ablation, "mkmsr reproduce ablation data/demo data/demo-n --out runs/ablation"),
     ("figure3", figure3, "mkmsr reproduce figure3 data/demo --out runs/figure3 --seeds 3"),
     ("figure4", figure4, "mkmsr reproduce figure4 data/demo --out runs/figure4 --attribute item-cate"),
@@ -278,17 +278,19 @@ CASES: tuple[tuple[str, Callable[..., None], str], ...] = (
 """Name, function and an example of each table or figure."""
 
 
-def reproduce_app() -> App:
-    """The group of commands `mkmsr reproduce`."""
-    group = App(
-        name="reproduce",
-        help="The paper's tables and figures from our own runs: trains what is missing, then writes what the runs say.",
-        help_epilogue=epilogue(CASES[1][2]),
-        help_format="rich",
+def _group() -> App:
+    group = command_group(
+        "reproduce",
+        "The paper's tables and figures from our own runs: trains what is missing, then writes what the runs say.",
+        CASES[1][2],
     )
     for place, (name, case, example) in enumerate(CASES):
-        group.command(case, name=name, help_epilogue=epilogue(example), help_format="rich", sort_key=place)
+        group.command(case, name=name, help_epilogue=examples(example), sort_key=place)
     return group
+
+
+REPRODUCE = _group()
+"""The group of commands `mkmsr reproduce`."""
 
 
 def _check_data(data: tuple[Path, ...]) -> None:

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 __all__ = ["command_group", "examples"]
 
+
 def command_group(name: str, summary: str, example: str, **options: Any) -> App:
     """Return a program, or a group of its commands, whose help follows the rules of this project.
 

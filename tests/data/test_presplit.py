@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from mkmsr.data.statistics import statistics
 
+from mkmsr.data.dataset import statistics
 from mkmsr.data.prepare import prepare
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.presplit import read_presplit

@@ -3,8 +3,8 @@
     python experiments/same_ranks.py data/demo data/demo-n --out runs/same-ranks
 
 Trains seed 0 of every registered model on train and validation, with its kept settings and for its kept number of
-epochs, ranks the test, and compares the ranks with `experiments/results/DATA/MODEL/seed-0.parquet`. Sums differ in the
-last bit between processors, so a count belongs to one: `--write` keeps a digest of each table beside the processor's
+epochs, ranks the test, and compares the ranks with those of `experiments/results/DATA`. Sums differ in the last bit
+between processors, so a count belongs to one: `--write` keeps a digest of each table beside the processor's
 name, and a later run on the same processor says which of those digests it repeats. A killed call goes on where it
 stopped; a changed program needs a new `--out`.
 """
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 EXPERIMENTS = Path(__file__).parent
 BASELINE = EXPERIMENTS / "same_ranks.json"
@@ -71,12 +70,12 @@ def compare(data: Path, name: str, out: Path) -> tuple[str, dict[str, Any]]:
 
     from mkmsr.data.dataset import PreparedDataset
     from mkmsr.evaluation.ranks import RankTable
-    from mkmsr.paper.settings import experiment_settings
+    from mkmsr.paper.kept import KeptResults
+    from mkmsr.paper.runs import experiment_settings
     from mkmsr.runs.experiment import run_experiment
 
     torch.set_num_threads(1)
-    place = EXPERIMENTS / "results" / data.name / name / "seed-0"
-    kept = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
+    kept, run = KeptResults(EXPERIMENTS / "results" / data.name), f"{name}/seed-0"
     folder = out / data.name / name
     began = time.perf_counter()
     run_experiment(
@@ -87,10 +86,10 @@ def compare(data: Path, name: str, out: Path) -> tuple[str, dict[str, Any]]:
         refit=True,
         resume=True,
         report=False,
-        chosen_epochs=kept["best_epoch"],
+        chosen_epochs=kept.runs[run]["best_epoch"],
     )
     found = RankTable.load(folder / "ranks.parquet").rank
-    expected = pl.read_parquet(place.with_suffix(".parquet"))["rank"].to_numpy()
+    expected = kept.ranks(run).to_numpy()
     return f"{data.name}/{name}", {
         "digest": hashlib.sha256(np.ascontiguousarray(found, np.int64).tobytes()).hexdigest()[:16],
         "equal": int((found == expected).sum()) if len(found) == len(expected) else 0,

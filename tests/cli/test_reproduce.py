@@ -15,12 +15,6 @@ import pytest
 import torch
 
 from mkmsr.cli.app import run
-from mkmsr.data.dataset import PreparedDataset
-from mkmsr.errors import ConfigError, DataError
-from mkmsr.evaluation.item_space import chance_purity, closeness, item_difference, neighbour_purity
-from mkmsr.paper.figure4_items import choose_items, default_attribute, later_pairs, pairs_of_sessions
-from mkmsr.paper.settings import experiment_settings
-from mkmsr.paper.table2 import table_rows
 from tests.small_shop import small_shop
 
 
@@ -55,44 +49,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(1)
 
 
-# --- settings
-
-
 def test_a_folder_of_settings_that_is_not_there_is_refused(folder: Path, call: Any, tmp_path: Path) -> None:
     arguments = ["table2", folder / "shop", "--out", tmp_path, "--models", "pop"]
     shown = call("reproduce", *arguments, "--settings", tmp_path / "setings")
     assert shown.status == 2
     assert f"--settings: there is no folder {tmp_path / 'setings'}" in shown.err
-
-
-def test_settings_of_the_data_come_before_those_of_the_model_and_these_before_defaults(folder: Path) -> None:
-    def dim(data: Path, model: str, settings: Path | None) -> Any:
-        return experiment_settings(data, model, settings).model["dim"]
-
-    shop, settings = folder / "shop", folder / "settings"
-    assert dim(shop, "narm", settings) == 4
-    assert dim(folder / "elsewhere", "narm", settings) == 8
-    assert dim(shop, "stamp", settings) == dim(shop, "narm", None) == 100
-    assert experiment_settings(shop, "narm", settings, {"epochs": 1}).training.epochs == 1
-
-
-def test_a_settings_file_of_another_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "narm.toml").write_text('[model]\nname = "stamp"\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match="is for 'stamp', but its name says 'narm'"):
-        experiment_settings(tmp_path, "narm", tmp_path)
-
-
-def test_the_rows_are_the_papers_thirteen_the_rivals_and_the_flagships() -> None:
-    rows = table_rows()
-    groups = [group for _, _, group in rows]
-    assert groups.count("paper") == 13
-    assert [name for _, name, group in rows if group == "flagship"] == ["compass", "compass-ensemble"]
-    assert len({name for _, name, _ in rows}) == len(rows)
-    with pytest.raises(ConfigError, match="no row for 'nram', did you mean 'narm'"):
-        table_rows(["nram"])
-
-
-# --- the commands
 
 
 def test_table_1_counts_the_data(folder: Path, call: Any) -> None:
@@ -103,10 +64,8 @@ def test_table_1_counts_the_data(folder: Path, call: Any) -> None:
 
 
 def test_table_2_trains_what_is_missing_and_writes_what_the_runs_say(folder: Path, call: Any) -> None:
-    readme, docs = folder / "README.md", folder / "docs" / "reproduction.md"
-    docs.parent.mkdir()
+    readme, docs = folder / "README.md", folder / "docs" / "reproduction"
     readme.write_text("# x\n<!-- results:begin -->\n<!-- results:end -->\n", encoding="utf-8")
-    docs.write_text("<!-- table2:begin -->\n<!-- table2:end -->\n", encoding="utf-8")
     arguments = [
         *("reproduce", "table2", folder / "shop", "--out", folder / "table2", "--settings", folder / "settings"),
         *("--models", "narm,recency,v-sknn", "--seeds", 2, "--readme", readme, "--docs", docs, "--json"),
@@ -122,8 +81,13 @@ def test_table_2_trains_what_is_missing_and_writes_what_the_runs_say(folder: Pat
         assert row["metrics"]["mrr@20"] == pytest.approx(np.mean(values))
         assert all((Path(path) / "ranks.parquet").is_file() for path in row["runs"])
     assert "| V-SkNN" in readme.read_text(encoding="utf-8")
-    assert (docs.parent / "figures" / "table2-shop.svg").is_file()
-    assert "](figures/table2-shop.svg)" in docs.read_text(encoding="utf-8")
+    assert (docs / "figures" / "table2-shop.svg").is_file()
+    text = (docs / "table2.md").read_text(encoding="utf-8")
+    assert "](figures/table2-shop.svg)" in text
+    command = f"mkmsr reproduce table2 {folder / 'shop'} --out {folder / 'table2'} --docs {docs}"
+    assert (
+        f"{command} --settings {folder / 'settings'} --seeds 2 --models narm,recency,v-sknn --readme {readme}" in text
+    )
     again = call(*arguments)
     assert "4 of them done already" in again.err
     assert json.loads(again.out)["tables"] == [table]
@@ -134,7 +98,7 @@ def test_table_2_is_drawn_again_from_kept_results_without_training(folder: Path,
     options = [*command, "--models", "narm,v-sknn", "--seeds", 2, "--json"]
     first = call(*options, "--out", tmp_path / "first", "--keep", kept)
     assert first.status == 0, first.err
-    assert sorted(path.name for path in (kept / "shop" / "narm").glob("*.json")) == ["seed-0.json", "seed-1.json"]
+    assert sorted(path.name for path in (kept / "shop").iterdir()) == ["ranks.parquet", "runs.jsonl"]
     again = call(*options, "--out", tmp_path / "again", "--from", kept, "--no-train")
     assert again.status == 0, again.err
 
@@ -242,7 +206,15 @@ def test_figure_4_measures_what_its_maps_show(folder: Path, call: Any) -> None:
     assert "no relation 'color', did you mean 'colour'" in wrong.err
 
 
-@pytest.mark.parametrize("name", ["table1", "table2", "figure3", "figure4"])
+def test_a_file_that_documents_were_once_written_into_is_no_folder_for_them(folder: Path, call: Any) -> None:
+    page = folder / "reproduction.md"
+    page.touch()
+    shown = call("reproduce", "table1", folder / "shop", "--out", folder / "table1", "--docs", page)
+    assert shown.status == 2
+    assert f"--docs takes a folder, and {page} is a file" in " ".join(shown.err.split())
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "ablation", "figure3", "figure4"])
 def test_every_part_has_help_with_an_example(name: str, call: Any) -> None:
     shown = call("reproduce", name, "--help")
     assert shown.status == 0
@@ -255,79 +227,6 @@ def test_a_call_without_data_or_with_two_data_of_one_name_is_refused(folder: Pat
     found = call("reproduce", "table2", folder / "shop", tmp_path / "shop", "--out", tmp_path / "x")
     assert found.status == 1
     assert "two folders of prepared data are called 'shop'" in found.err
-
-
-# --- what the numbers of Figure 4 mean
-
-
-def test_purity_and_closeness_agree_with_loops() -> None:
-    rng = np.random.default_rng(3)
-    vectors = rng.normal(size=(40, 5)).astype(np.float32)
-    has = rng.random((40, 3)) < 0.4
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    expected = []
-    for item in range(40):
-        order = sorted((other for other in range(40) if other != item), key=lambda other: -unit[item] @ unit[other])
-        expected.append(np.mean([bool((has[item] & has[other]).any()) for other in order[:7]]))
-    assert neighbour_purity(vectors, has, neighbours=7) == pytest.approx(expected)
-    share = np.mean([(has[one] & has[other]).any() for one in range(40) for other in range(40) if one != other])
-    assert chance_purity(has) == pytest.approx(share, abs=0.01)
-
-
-def test_planted_clusters_are_pure_and_close_and_random_vectors_are_at_chance() -> None:
-    rng = np.random.default_rng(0)
-    group = np.repeat(np.arange(4), 50)
-    has = np.eye(4, dtype=bool)[group]
-    centres = 5 * rng.normal(size=(4, 8))
-    clusters = (centres[group] + rng.normal(size=(200, 8))).astype(np.float32)
-    noise = rng.normal(size=(200, 8)).astype(np.float32)
-    within = np.array(
-        [(one, other) for one in range(200) for other in range(one + 1, 200) if group[one] == group[other]]
-    )
-    assert neighbour_purity(clusters, has).mean() > 0.99
-    assert neighbour_purity(noise, has).mean() == pytest.approx(0.25, abs=0.04)
-    assert closeness(clusters, within).mean() > 0.85
-    assert closeness(noise, within).mean() == pytest.approx(0.5, abs=0.03)
-    found = item_difference(closeness(clusters, within), closeness(noise, within))
-    assert 0.3 < found.low < found.difference < found.high
-    alone = closeness(clusters, within[:1])
-    assert np.isnan(alone).sum() == 198
-
-
-def test_the_chosen_items_and_pairs_are_those_of_the_log() -> None:
-    shop = small_shop()
-    assert default_attribute(shop) == "colour"
-    chosen = choose_items(shop, "colour", 3)
-    counts = np.bincount(shop.train.items, minlength=len(shop.items) + 1)
-    assert (counts[chosen.items] >= 3).all()
-    for row, item in enumerate(chosen.items):
-        values = shop.knowledge.describe_item(int(item))["colour"]
-        assert chosen.has[row].sum() == len(values)
-    for place, colour in zip(chosen.shown, chosen.colours, strict=True):
-        (value,) = shop.knowledge.describe_item(int(chosen.items[place]))["colour"]
-        assert value == chosen.names[colour]
-    together = {tuple(pair) for pair in pairs_of_sessions(shop.train, chosen.items).tolist()}
-    expected = set()
-    for row in range(len(shop.train)):
-        own = sorted({list(chosen.items).index(item) for item in shop.train.session(row)[0] if item in chosen.items})
-        expected |= {(one, other) for one in own for other in own if one < other}
-    assert together == expected
-    assert not together & {tuple(pair) for pair in later_pairs(shop, chosen.items).tolist()}
-    with pytest.raises(DataError, match="only 0 items have 1000 training events"):
-        choose_items(shop, "colour", 1000)
-
-
-def test_data_without_knowledge_have_nothing_to_colour_by(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    from mkmsr.data.knowledge import KnowledgeGraph
-
-    shop: PreparedDataset = small_shop()
-    with pytest.raises(DataError, match="nothing can colour a map"):
-        default_attribute(replace(shop, knowledge=KnowledgeGraph.empty(len(shop.items))))
-
-
-# --- the parts of COMPASS
 
 
 def test_the_ablation_compares_every_variant_with_the_whole_and_leaves_out_those_that_change_nothing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple, replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.evaluation.significance import bootstrap_intervals, holm, paired_differences
+from mkmsr.evaluation.significance import (
+    bootstrap_intervals,
+    holm,
+    paired_differences,
+    pooled,
+    pooled_difference,
+)
+from tests.reports.conftest import ranks_for
 
 
 def ranks_by_session(sessions: np.ndarray, ranks: np.ndarray) -> RankTable:
@@ -142,3 +151,18 @@ def test_holm_never_lowers_a_p_value_and_never_reorders_them(p_values: list[floa
     assert min(adjusted) == pytest.approx(min(1.0, min(p_values) * len(p_values)))
     order = np.argsort(p_values, kind="stable")
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+
+
+def test_pooling_one_seed_with_itself_changes_neither_intervals_nor_tests() -> None:
+    one, other = ranks_for("a", 0.5), ranks_for("b", 0.6)
+    tripled = bootstrap_intervals(pooled([one] * 3), (20,))
+    assert tripled["mrr@20"] == pytest.approx(bootstrap_intervals(one, (20,))["mrr@20"])
+    found = pooled_difference(pooled([one] * 3), other, "mrr@20", samples=400, seed=1)
+    expected = paired_differences(one, other, (20,), samples=400, seed=1)["mrr@20"]
+    assert astuple(found)[1:] == pytest.approx(astuple(expected)[1:])
+
+
+def test_pooled_runs_must_rank_the_same_examples() -> None:
+    one = ranks_for("a", 0.5)
+    with pytest.raises(EvaluationError, match="different examples"):
+        pooled([one, replace(one, target=one.target[::-1].copy())])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from mkmsr.config import validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import DataError
 from mkmsr.paper.ablation import VARIANTS, folder_name
-from mkmsr.paper.kept import keep_run, restore_run
+from mkmsr.paper.kept import KeptResults
 from mkmsr.reports.run_folder import read_run_folder
 from mkmsr.runs.experiment import ExperimentConfig
 from mkmsr.runs.grid import GridRun, plan_grid, run_grid
 from tests.small_shop import small_shop
+
+RESULTS = Path(__file__).parents[2] / "experiments" / "results"
+EXAMPLE = ["session", "prefix_length", "is_new_item", "is_repeat"]
 
 
 def settings(dim: int = 8) -> ExperimentConfig:
@@ -35,8 +39,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_shop().save(folder / "shop")
     runs = planned(folder)
     run_grid(runs)
-    for run in runs:
-        keep_run(run, folder / "kept")
+    KeptResults(folder / "kept").keep(runs)
     return folder
 
 
@@ -51,8 +54,9 @@ def shop(base: Path) -> PreparedDataset:
 
 
 def test_a_restored_run_is_finished_and_says_what_the_run_said(base: Path, shop: PreparedDataset) -> None:
+    kept = KeptResults(base / "kept")
     for run, again in zip(planned(base), planned(base, "again"), strict=True):
-        assert restore_run(again, shop, base / "kept") is None
+        assert kept.restore(again, shop) is None
         assert again.job().is_finished
         one, other = read_run_folder(run.folder), read_run_folder(again.folder)
         assert other.run.ranks is not None
@@ -64,16 +68,44 @@ def test_a_restored_run_is_finished_and_says_what_the_run_said(base: Path, shop:
         assert other.metrics["seconds"] == one.metrics["seconds"]
 
 
-def test_kept_results_name_no_item(base: Path) -> None:
-    frame = pl.read_parquet(base / "kept" / "shop" / "m-sr" / "seed-1.parquet")
-    assert frame.columns == ["rank", "session", "prefix_length", "is_new_item", "is_repeat"]
-    files = sorted(path.name for path in (base / "kept").rglob("*") if path.is_file())
-    assert files == ["seed-0.json", "seed-0.parquet", "seed-1.json", "seed-1.parquet"]
+def test_kept_results_are_two_files_that_name_no_item(base: Path) -> None:
+    assert sorted(path.name for path in (base / "kept").iterdir()) == ["ranks.parquet", "runs.jsonl"]
+    table = pl.read_parquet(base / "kept" / "ranks.parquet")
+    assert table.columns == [*EXAMPLE, "m-sr/seed-0", "m-sr/seed-1"]
+    lines = (base / "kept" / "runs.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [(run["label"], run["seed"]) for run in map(json.loads, lines)] == [("m-sr", 0), ("m-sr", 1)]
+
+
+def test_a_run_that_is_kept_again_takes_its_own_place_and_no_other(base: Path, tmp_path: Path) -> None:
+    first, second = planned(base)
+    folder, whole = tmp_path / "kept", KeptResults(base / "kept")
+    KeptResults(folder).keep([replace(first, label="other")])
+    KeptResults(folder).keep([second, first])
+    table = pl.read_parquet(folder / "ranks.parquet")
+    table.with_columns(pl.col("m-sr/seed-0", "other/seed-0") * 2).write_parquet(folder / "ranks.parquet")
+    KeptResults(folder).keep([first])
+    found = KeptResults(folder)
+    assert list(found.runs) == ["m-sr/seed-0", "m-sr/seed-1", "other/seed-0"]
+    assert all((found.ranks(name) == whole.ranks(name)).all() for name in whole.runs)
+    assert (found.ranks("other/seed-0") == 2 * whole.ranks("m-sr/seed-0")).all()
+
+
+def test_results_on_other_examples_cannot_join_those_that_are_kept(base: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    shutil.copytree(base / "kept", kept)
+    pl.read_parquet(kept / "ranks.parquet").head(9).write_parquet(kept / "ranks.parquet")
+    before = (kept / "ranks.parquet").read_bytes()
+    results = KeptResults(kept)
+    with pytest.raises(DataError, match="its rows are not the examples of"):
+        results.keep(planned(base))
+    with pytest.raises(DataError, match="keep results on other data in another folder"):
+        results.check_examples(PreparedDataset.load(base / "shop"))
+    assert (kept / "ranks.parquet").read_bytes() == before
 
 
 def test_results_of_other_settings_data_or_ways_are_not_restored(base: Path, shop: PreparedDataset) -> None:
     def reason(run: GridRun, data: PreparedDataset = shop, kept: str = "kept") -> str:
-        found = restore_run(run, data, base / kept)
+        found = KeptResults(base / kept).restore(run, data)
         assert not run.folder.exists()
         assert found is not None
         return found
@@ -87,79 +119,81 @@ def test_results_of_other_settings_data_or_ways_are_not_restored(base: Path, sho
     assert "refit is True there, False now" in reason(replace(first, refit=False))
 
 
+def change_first(kept: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what is kept of the run with seed 0."""
+    first, *others = (kept / "runs.jsonl").read_text(encoding="utf-8").splitlines()
+    run = json.loads(first)
+    change(run)
+    (kept / "runs.jsonl").write_text("\n".join([json.dumps(run), *others]) + "\n", encoding="utf-8")
+
+
 def test_a_setting_that_came_later_counts_as_its_default(base: Path, shop: PreparedDataset, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(base / "kept", kept)
-    path = kept / "shop" / "m-sr" / "seed-0.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    del content["config"]["training"]["optimiser"]["clip_norm"]
-    path.write_text(json.dumps(content), encoding="utf-8")
     (first, _) = planned(base, str(tmp_path / "runs"))
-    assert restore_run(first, shop, kept) is None
-    content["config"]["training"]["threads"] = 7  # changes nothing that a table shows
-    path.write_text(json.dumps(content), encoding="utf-8")
-    assert restore_run(first, shop, kept) is None
-    del content["config"]["model"]["dim"]  # The default is 100, the run's was 8.
-    path.write_text(json.dumps(content), encoding="utf-8")
-    assert "config.model.dim is 100 there, 8 now" in str(restore_run(first, shop, kept))
+    change_first(kept, lambda run: run["config"]["training"]["optimiser"].pop("clip_norm"))
+    assert KeptResults(kept).restore(first, shop) is None
+    change_first(kept, lambda run: run["config"]["training"].update(threads=7))  # changes nothing that a table shows
+    assert KeptResults(kept).restore(first, shop) is None
+    change_first(kept, lambda run: run["config"]["model"].pop("dim"))  # The default is 100, the run's was 8.
+    assert "config.model.dim is 100 there, 8 now" in str(KeptResults(kept).restore(first, shop))
 
 
-def _break_json(path: Path) -> None:
-    path.with_suffix(".json").write_text("{}", encoding="utf-8")
+def _break_line(kept: Path) -> None:
+    change_first(kept, lambda run: run.clear())
 
 
-def _break_metric(path: Path) -> None:
-    content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    content["test"]["metrics"]["mrr@20"] += 0.01
-    path.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
+def _break_metric(kept: Path) -> None:
+    change_first(kept, lambda run: run["test"]["metrics"].update({"mrr@20": 0.9}))
 
 
-def _break_rows(path: Path) -> None:
-    pl.read_parquet(path.with_suffix(".parquet")).reverse().write_parquet(path.with_suffix(".parquet"))
+def _break_rows(kept: Path) -> None:
+    path = kept / "ranks.parquet"
+    pl.read_parquet(path).reverse().write_parquet(path)
 
 
-def _break_table(path: Path) -> None:
-    path.with_suffix(".parquet").write_bytes(b"PAR1")
+def _break_column(kept: Path) -> None:
+    path = kept / "ranks.parquet"
+    pl.read_parquet(path).drop("m-sr/seed-0").write_parquet(path)
+
+
+def _break_table(kept: Path) -> None:
+    (kept / "ranks.parquet").write_bytes(b"PAR1")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_break_json, "not the results of a run"),
-        (_break_metric, "its mrr@20 is .* that of the ranks"),
-        (_break_rows, "its rows are not the test examples of the data"),
-        (_break_table, "cannot be read as kept ranks"),
+        (_break_line, r"runs\.jsonl, row 1: not the results of a run"),
+        (_break_metric, r"runs\.jsonl: m-sr/seed-0: its mrr@20 is 0\.9, that of the ranks"),
+        (_break_rows, r"ranks\.parquet: its rows are not the test examples of the data"),
+        (_break_column, r"ranks\.parquet: no column 'm-sr/seed-0', though runs\.jsonl has that run"),
+        (_break_table, r"ranks\.parquet: cannot be read as kept ranks"),
     ],
 )
 def test_damaged_results_are_an_error_that_names_the_file(
-    base: Path, shop: PreparedDataset, tmp_path: Path, damage: Any, message: str
+    base: Path, shop: PreparedDataset, tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(base / "kept", kept)
-    damage(kept / "shop" / "m-sr" / "seed-0")
+    damage(kept)
     (first, _) = planned(base, str(tmp_path / "runs"))
-    with pytest.raises(DataError, match=message) as caught:
-        restore_run(first, shop, kept)
-    assert "seed-0." in str(caught.value)
+    with pytest.raises(DataError, match=message):
+        KeptResults(kept).restore(first, shop)
     assert not first.job().is_finished
 
 
-RESULTS = Path(__file__).parents[2] / "experiments" / "results"
-
-
 def test_the_committed_results_are_those_of_their_ranks() -> None:
-    """Without the data: ranks give the metrics that stand beside them, and runs on one log ranked the same examples."""
+    """Without the data: ranks give the metrics that stand beside them, and each log is one version of the data."""
     variants = {folder_name(name) for name in VARIANTS}
-    paths = sorted(RESULTS.rglob("*.json"))
-    assert paths
-    examples: dict[str, pl.DataFrame] = {}
-    for path in paths:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        folder = "compass" if path.parent.name in variants else path.parent.name
-        assert (kept["model"], f"seed-{kept['seed']}") == (folder, path.stem)
-        frame = pl.read_parquet(path.with_suffix(".parquet"))
-        rank = frame["rank"].to_numpy()
-        assert np.mean(rank <= 20) == pytest.approx(kept["test"]["metrics"]["hit@20"], abs=1e-9)
-        assert np.mean(np.where(rank <= 20, 1 / rank, 0)) == pytest.approx(kept["test"]["metrics"]["mrr@20"], abs=1e-9)
-        others = frame.drop("rank")
-        assert examples.setdefault(kept["data_fingerprint"], others).equals(others)
+    folders = sorted(RESULTS.iterdir())
+    assert folders
+    for folder in folders:
+        kept = KeptResults(folder)
+        assert len({run["data_fingerprint"] for run in kept.runs.values()}) == 1
+        for name, run in kept.runs.items():
+            label, _, seed = name.partition("/")
+            assert (run["model"], f"seed-{run['seed']}") == ("compass" if label in variants else label, seed)
+            rank, metrics = kept.ranks(name).to_numpy(), run["test"]["metrics"]
+            assert np.mean(rank <= 20) == pytest.approx(metrics["hit@20"], abs=1e-9)
+            assert np.mean(np.where(rank <= 20, 1 / rank, 0)) == pytest.approx(metrics["mrr@20"], abs=1e-9)

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from mkmsr.reports.canvas import INKS, MissingMatplotlibError, inline_svg
-from mkmsr.reports.figures import FigureRow, draw_learning_curves, draw_metrics, draw_slices
+from mkmsr.reports.figures import (
+    INKS,
+    FigureRow,
+    MissingMatplotlibError,
+    draw_learning_curves,
+    draw_metrics,
+    draw_slices,
+    inline_svg,
+)
 from mkmsr.runtime.events import EpochRecord
 
 ROWS = [

@@ -75,7 +75,7 @@ def test_the_headline_has_intervals_and_the_baselines_stand_beside_it(page: Page
     low, high = document["intervals"]["mrr@20"]
     words = page.words()
     assert f"MRR@20 {100 * document['metrics']['mrr@20']:.2f} % [{100 * low:.1f}, {100 * high:.1f}]" in words
-    assert re.search(r"\+\d+\.\d\d points from recency, the best beside it \(p = 0\.\d+\)", words)
+    assert re.search(r"\+\d+\.\d\d points over recency, the best baseline \(p = 0\.\d+\)", words)
     rows = [text for tag, text in page.text if tag == "th"]
     assert {"mkm-sr (reference)", "pop", "recency", "repeat (60)", "new item (48)", "seen (144)"} <= set(rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mkmsr.reports.canvas import INKS, FigureFormat, canvas, render
+from mkmsr.reports.figures import INKS, FigureFormat, canvas, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

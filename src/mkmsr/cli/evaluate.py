@@ -93,7 +93,10 @@ def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) ->
     longest = max(int(name.partition("@")[2]) for name in names)
     screen.say(f"{first['split']}: {first['examples']:,} examples, {first['candidates']:,} candidates each")
     if len(runs) == 1:
-        rows = [[metric_title(name), percent(first["metrics"][name]), interval_text(runs[0], name)] for name in names]
+        rows = [
+            [metric_title(name), percent(first["metrics"][name]), interval_text(first["intervals"].get(name))]
+            for name in names
+        ]
         screen.show(text_table(str(first["model"]), ["metric", "per cent", "95 % interval over sessions"], rows))
     else:
         screen.show_report(metrics_table(runs, [name for name in names if name.endswith(f"@{longest}")]))

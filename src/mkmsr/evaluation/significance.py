@@ -9,8 +9,9 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,15 @@ from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.metrics import DEFAULT_KS, example_values, metric_names
 from mkmsr.evaluation.ranks import RankTable
 
-__all__ = ["PairedDifference", "bootstrap_intervals", "holm", "paired_differences"]
+__all__ = [
+    "PairedDifference",
+    "bootstrap_intervals",
+    "corrected_by_holm",
+    "holm",
+    "paired_differences",
+    "pooled",
+    "pooled_difference",
+]
 
 _CHUNK_DRAWS = 2**21
 """Sessions drawn at a time: a resample's counts are then made and used while they are in the cache."""
@@ -42,6 +51,10 @@ class PairedDifference:
     low: float
     high: float
     p_value: float
+
+    def to_json(self) -> dict[str, float]:
+        """The numbers as plain data."""
+        return {key: value for key, value in asdict(self).items() if key != "metric"}
 
 
 def bootstrap_intervals(
@@ -110,6 +123,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(given)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(given[order] * factors)) if len(given) else given
     return [float(each) for each in adjusted]
+
+
+def corrected_by_holm(raw: Sequence[Mapping[str, PairedDifference]]) -> list[dict[str, PairedDifference]]:
+    """The same differences with p-values corrected by Holm for all of them together."""
+    adjusted = iter(holm([found.p_value for each in raw for found in each.values()]))
+    return [{name: replace(found, p_value=next(adjusted)) for name, found in each.items()} for each in raw]
+
+
+def pooled(tables: Sequence[RankTable]) -> RankTable:
+    """The rows of one model's runs with several seeds over the same examples, under one another.
+
+    Means are then means over seeds, and resampling draws a session with all its seeds: intervals hold what other
+    sessions would change, and nothing of what other seeds would.
+
+    Raises:
+        EvaluationError: The runs ranked different examples.
+    """
+    for table in tables[1:]:
+        tables[0].check_same_examples(table)
+    return RankTable(
+        **{each.name: np.concatenate([getattr(table, each.name) for table in tables]) for each in fields(RankTable)}
+    )
+
+
+def pooled_difference(
+    first: RankTable, second: RankTable, metric: str, *, samples: int = 10_000, seed: int = 0
+) -> PairedDifference:
+    """The difference of one metric between two pooled tables, whose numbers of seeds may differ."""
+    rows = math.lcm(len(first), len(second))
+    one, other = (pooled([table] * (rows // len(table))) for table in (first, second))
+    return paired_differences(one, other, (int(metric.partition("@")[2]),), samples=samples, seed=seed)[metric]
 
 
 def _session_sums(table: RankTable, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mkmsr.config import validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import EvaluationError
-from mkmsr.paper.ablation_text import AblationTable, Variant, ablation_table, ablation_write_up
-from mkmsr.paper.runs import carry_out
-from mkmsr.paper.settings import Reproduction, check_distinct, data_title, experiment_settings
-from mkmsr.reports.run_folder import EvaluatedRun, read_run_folder
+from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_runs
+from mkmsr.paper.systems import METRICS, SystemRow, measure, system_of, with_differences
+from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_value_text, percent, slice_title
+from mkmsr.reports.write_up import Section, WriteUp
 from mkmsr.runs.experiment import ExperimentConfig
-from mkmsr.runs.grid import ChooseEpochs, GridRun, plan_grid
-from mkmsr.runtime.events import Listener, ignore
 
 __all__ = ["VARIANTS", "folder_name", "reproduce_ablation"]
 
@@ -51,19 +50,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 def reproduce_ablation(
     datasets: Sequence[Path],
     out: Path,
+    options: RunOptions,
     *,
-    command: str,
-    seeds: int = 3,
-    settings: Path | None = None,
-    epochs: int | None = None,
-    choose_epochs: ChooseEpochs = "first-seed",
-    taken_from: Path | None = None,
-    keep: Path | None = None,
-    train: bool = True,
-    workers: int = 2,
-    device: str = "cpu",
     samples: int = 10_000,
-    listener: Listener = ignore,
 ) -> Reproduction:
     """Train COMPASS whole and without each part, refitted on train and validation, and compare in pairs.
 
@@ -75,30 +64,46 @@ def reproduce_ablation(
         DataError: Kept results are damaged.
         EvaluationError: The whole model has no finished run on a dataset.
     """
-    check_distinct(datasets)
-    plans = {data: _plan(data, out, seeds, settings, epochs, choose_epochs) for data in datasets}
-    missing, failures = carry_out(
-        plans, taken_from=taken_from, keep=keep, train=train, workers=workers, device=device, listener=listener
-    )
-    tables = [_table(data, plan, missing, samples) for data, plan in plans.items()]
-    return Reproduction(
-        ablation_write_up(tables, command=command),
-        {"seeds": seeds, "tables": [table.to_json() for table in tables]},
-        failures,
-    )
+
+    def variants(data: Path) -> dict[str, ExperimentConfig]:
+        return _variants(options.experiment(data, "compass"))
+
+    runs, failures = finish_runs(datasets, variants, out / "runs", options)
+    tables = [_table(data, found, samples) for data, found in runs.items()]
+    document = {"seeds": options.seeds, "tables": [table.to_json() for table in tables]}
+    return Reproduction(_write_up(tables), document, failures)
 
 
-def _plan(
-    data: Path, out: Path, seeds: int, settings: Path | None, epochs: int | None, choose_epochs: ChooseEpochs
-) -> list[GridRun]:
-    training: dict[str, Any] = {"epochs": epochs} if epochs is not None else {}
-    base = experiment_settings(data, "compass", settings, training)
-    experiments: dict[str, ExperimentConfig] = {}
+def folder_name(variant: str) -> str:
+    """What the folder of a variant's runs is called."""
+    return "compass" if variant == WHOLE else f"compass-{variant.replace(' ', '-')}"
+
+
+@dataclass(frozen=True)
+class _Table:
+    """All variants on one dataset, the whole model first."""
+
+    title: str
+    examples: int
+    rows: tuple[SystemRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        rows = []
+        for row in self.rows:
+            values = row.to_json()
+            del values["deviations"]
+            rows.append({"variant": row.label, "seeds": len(row.system.runs), **values})
+        return {"data": self.title, "examples": self.examples, "rows": rows}
+
+
+def _variants(base: ExperimentConfig) -> dict[str, ExperimentConfig]:
+    """The settings of each variant that differs from the whole, by its folder's name."""
+    experiments = {}
     for name, changes in VARIANTS.items():
         variant = validate(ExperimentConfig, {**base.model_dump(), "model": _merged(base.model, changes)})
         if name == WHOLE or variant.model != base.model:
             experiments[folder_name(name)] = variant
-    return plan_grid([data], experiments, range(seeds), out / "runs", choose_epochs=choose_epochs)
+    return experiments
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,17 +113,52 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return result
 
 
-def _table(data: Path, plan: Sequence[GridRun], missing: Mapping[Path, str], samples: int) -> AblationTable:
-    found: dict[str, list[EvaluatedRun]] = {}
-    for run in (run for run in plan if run.folder not in missing):
-        found.setdefault(run.label, []).append(read_run_folder(run.folder).run)
+def _table(data: Path, runs: Runs, samples: int) -> _Table:
     title = data_title(data, PreparedDataset.load(data))
-    if folder_name(WHOLE) not in found:
+    found = {name: runs.found[folder_name(name)] for name in VARIANTS if folder_name(name) in runs.found}
+    if WHOLE not in found:
         raise EvaluationError(f"the whole model has no finished run on {title}")
-    variants = [(name, found[folder_name(name)]) for name in VARIANTS if folder_name(name) in found]
-    return ablation_table(title, [Variant(name, tuple(runs)) for name, runs in variants], samples=samples)
+    rows = [measure(system_of(name, "variant", each), samples=samples) for name, each in found.items()]
+    whole = dict.fromkeys(METRICS, rows[0])
+    examples = len(rows[0].ranks) // len(rows[0].system.runs)
+    return _Table(title, examples, with_differences(rows, whole, samples=samples))
 
 
-def folder_name(variant: str) -> str:
-    """What the folder of a variant's runs is called."""
-    return "compass" if variant == WHOLE else f"compass-{variant.replace(' ', '-')}"
+def _write_up(tables: Sequence[_Table]) -> WriteUp:
+    return WriteUp(
+        name="ablation",
+        title="What each part of COMPASS is worth",
+        lead=(
+            "The model without one part at a time, trained anew with all other settings as they are, refitted on train "
+            "and validation, and ranked on the test. Values are means over examples and seeds, in per cent, with the "
+            "interval that holds 95 % of resamples of sessions; differences are paired, in percentage points, and p is "
+            "corrected by Holm within a table."
+        ),
+        sections=tuple(
+            Section(table.title, tables=(_metrics_table(table), _slices_table(table)), own=WHOLE) for table in tables
+        ),
+    )
+
+
+def _metrics_table(table: _Table) -> TextTable:
+    header = ["variant", "seeds", *(cell for m in METRICS for cell in (metric_title(m), "from the whole", "p"))]
+    rows = []
+    for row in table.rows:
+        cells = [row.label, str(len(row.system.runs))]
+        for metric in METRICS:
+            low, high = row.intervals[metric]
+            found = row.differences.get(metric)
+            cells.append(f"{percent(row.values[metric])} [{percent(low)}, {percent(high)}]")
+            cells += [difference_text(found), p_value_text(found.p_value)] if found else ["", ""]
+        rows.append(tuple(cells))
+    return TextTable(f"{table.title}: {table.examples:,} examples", tuple(header), tuple(rows))
+
+
+def _slices_table(table: _Table) -> TextTable:
+    names = list(table.rows[0].slices)
+    rows = tuple(
+        (row.label, *(" / ".join(percent(row.slices[name][metric]) for metric in METRICS) for name in names))
+        for row in table.rows
+    )
+    title = f"{table.title}: {' / '.join(map(metric_title, METRICS))} by kind of next item, per cent"
+    return TextTable(title, ("variant", *map(slice_title, names)), rows)

@@ -1,23 +1,21 @@
-"""Results that outlive their run folders: a few kilobytes a run, committed, from which tables are drawn again.
+"""Results that outlive their run folders: two committed files a dataset, from which tables are drawn again.
 
-A run folder holds a model, histories and ranks, megabytes in all. What tables need of it is kept as two files in
-`FOLDER/<data>/<model>/`:
+A run folder holds a model, histories and ranks, megabytes in all. What tables need of the runs is kept in
+`FOLDER/<data>/`:
 
-seed-0.json      what the run depended on (settings, seed, fingerprint of the data), and its metrics
-seed-0.parquet   one row a test example: rank, session, prefix length, kind of the next item; no item, no event
-
-`restore_run` turns them into a run folder that counts as finished, if settings and data are those that are wanted now.
+runs.jsonl      one line a run: its label, what it depended on (settings, seed, fingerprint of the data), its metrics
+ranks.parquet   one row a test example: session, prefix length, kind of the next item (but no item and no event), then
+                the ranks of each run in a column `LABEL/seed-SEED`
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mkmsr.config import to_toml, validate
@@ -30,82 +28,161 @@ from mkmsr.runs.grid import GridRun
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training.checkpoint import differences
 
-__all__ = ["NOTHING_KEPT", "keep_run", "restore_run"]
+__all__ = ["NOTHING_KEPT", "KeptResults"]
 
 NOTHING_KEPT = "not trained, and no results are kept"
 """Why a run cannot be restored, if nothing speaks against it."""
 
-_COLUMNS = ("rank", "session", "prefix_length", "is_new_item", "is_repeat")
+_EXAMPLE = ("session", "prefix_length", "is_new_item", "is_repeat")
 _WITHOUT_EFFECT = ("config.training.threads", "config.training.checkpoint_seconds")
 _TOLERANCE = 1e-9
 
 
-def keep_run(run: GridRun, folder: Path) -> None:
-    """Write the results of a finished run under `folder`; what was kept of that model and seed before is replaced."""
-    metrics = json.loads((run.folder / METRICS_FILE).read_text(encoding="utf-8"))
-    ranks = RankTable.load(run.folder / "ranks.parquet")
-    buffer = io.BytesIO()
-    frame = pl.DataFrame({name: getattr(ranks, name) for name in _COLUMNS})
-    frame.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False)
-    splits = {name: {"metrics": metrics[name]["metrics"]} for name in ("validation", "test") if name in metrics}
-    place = _place(run, folder)
-    atomic_write(place.with_suffix(".parquet"), buffer.getvalue())
-    text = json.dumps({**metrics, **splits}, indent=1, ensure_ascii=False)
-    atomic_write(place.with_suffix(".json"), text + "\n")
-
-
-def restore_run(run: GridRun, dataset: PreparedDataset, folder: Path) -> str | None:
-    """Fill a run's folder with its kept results, so that it counts as finished.
-
-    A setting that was not there when the results were kept must stand at its default now.
+class KeptResults:
+    """The kept results of all runs on one dataset.
 
     Args:
-        run: The run that is wanted.
-        dataset: Its data.
-        folder: Where results are kept.
-
-    Returns:
-        None if that was done; else why not: nothing is kept, or it is of other settings or data.
+        folder: `FOLDER/<data>`; it need not be there yet.
 
     Raises:
-        DataError: The kept files are damaged or do not fit each other.
+        DataError: A file in it is damaged.
     """
-    place = _place(run, folder)
-    path = place.with_suffix(".json")
-    if not path.is_file():
-        return NOTHING_KEPT
-    kept = _read(path)
-    other = _other(run, dataset, kept)
-    if other:
-        return f"the results kept in {path} are of another run: {'; '.join(other[:3])}"
-    ranks = _ranks(place.with_suffix(".parquet"), dataset)
-    document = evaluation_document(run.config.name, "test", ranks, len(dataset.items))
-    for name, value in kept["test"]["metrics"].items():
-        if name in document["metrics"] and abs(document["metrics"][name] - value) > _TOLERANCE:
-            raise DataError(f"its {name} is {value}, that of the ranks {document['metrics'][name]}", path=path)
-    ranks.save(run.folder / "ranks.parquet")
-    atomic_write(run.folder / "config.toml", f"# restored from {path}\n{to_toml(run.config)}")
-    text = json.dumps({**kept, "test": document}, indent=2, ensure_ascii=False)
-    atomic_write(run.folder / METRICS_FILE, text + "\n")
-    return None
+
+    def __init__(self, folder: Path):
+        self.runs_path, self.ranks_path = folder / "runs.jsonl", folder / "ranks.parquet"
+        self.runs = _read_runs(self.runs_path)
+        self._ranks = _read_ranks(self.ranks_path) if self.runs else None
+
+    def ranks(self, name: str) -> pl.Series:
+        """The rank of each test example in the run `LABEL/seed-SEED`.
+
+        Raises:
+            DataError: There is no such column.
+        """
+        if self._ranks is None or name not in self._ranks.columns:
+            raise DataError(f"no column {name!r}, though {self.runs_path.name} has that run", path=self.ranks_path)
+        return self._ranks[name]
+
+    def check_examples(self, dataset: PreparedDataset) -> None:
+        """Make sure that the ranks, if there are any, are of the dataset's test examples.
+
+        Raises:
+            DataError: They are of others.
+        """
+        split = dataset.evaluation_split("test")
+        examples = _example_columns(RankTable.of_split(split.examples.targets, split))
+        if self._ranks is not None and not self._ranks.select(_EXAMPLE).equals(examples):
+            raise DataError(
+                "its rows are not the test examples of the data; keep results on other data in another folder",
+                path=self.ranks_path,
+            )
+
+    def keep(self, runs: Iterable[GridRun]) -> None:
+        """Add finished runs on this dataset; what was kept of the same labels and seeds before is replaced.
+
+        Two calls at the same time would lose the results of one of them.
+
+        Raises:
+            DataError: A run ranked other examples than those that are kept.
+        """
+        for run in runs:
+            metrics = json.loads((run.folder / METRICS_FILE).read_text(encoding="utf-8"))
+            ranks = RankTable.load(run.folder / "ranks.parquet")
+            examples = _example_columns(ranks)
+            table = examples if self._ranks is None else self._ranks
+            if not table.select(_EXAMPLE).equals(examples):
+                raise DataError(f"its rows are not the examples of {run.folder}", path=self.ranks_path)
+            splits = {name: {"metrics": metrics[name]["metrics"]} for name in ("validation", "test") if name in metrics}
+            self._ranks = table.with_columns(pl.Series(_name(run), ranks.rank))
+            self.runs[_name(run)] = {"label": run.label, **metrics, **splits}
+        self._write()
+
+    def restore(self, run: GridRun, dataset: PreparedDataset) -> str | None:
+        """Fill a run's folder with its kept results, so that it counts as finished.
+
+        A setting that was not there when the results were kept must stand at its default now.
+
+        Args:
+            run: The run that is wanted.
+            dataset: Its data.
+
+        Returns:
+            None if that was done; else why not: nothing is kept, or it is of other settings or data.
+
+        Raises:
+            DataError: The kept files do not fit each other.
+        """
+        name = _name(run)
+        kept = self.runs.get(name)
+        if kept is None:
+            return NOTHING_KEPT
+        other = _other(run, dataset, kept)
+        if other:
+            return f"the results of {name} kept in {self.runs_path} are of another run: {'; '.join(other[:3])}"
+        self.check_examples(dataset)
+        ranks = RankTable.of_split(self.ranks(name).to_numpy(), dataset.evaluation_split("test"))
+        document = evaluation_document(run.config.name, "test", ranks, len(dataset.items))
+        for metric, value in kept["test"]["metrics"].items():
+            if metric in document["metrics"] and abs(document["metrics"][metric] - value) > _TOLERANCE:
+                raise DataError(
+                    f"{name}: its {metric} is {value}, that of the ranks {document['metrics'][metric]}",
+                    path=self.runs_path,
+                )
+        ranks.save(run.folder / "ranks.parquet")
+        atomic_write(run.folder / "config.toml", f"# restored from {self.runs_path}\n{to_toml(run.config)}")
+        metrics = {**kept, "test": document}
+        del metrics["label"]
+        atomic_write(run.folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        return None
+
+    def _write(self) -> None:
+        """Write the ranks first: a column without its line is not read, a line without its column is an error."""
+        assert self._ranks is not None
+        names = sorted(self.runs)
+        buffer = io.BytesIO()
+        table = self._ranks.select(*_EXAMPLE, *names)
+        table.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False)
+        atomic_write(self.ranks_path, buffer.getvalue())
+        atomic_write(self.runs_path, "".join(json.dumps(self.runs[name], ensure_ascii=False) + "\n" for name in names))
 
 
-def _place(run: GridRun, folder: Path) -> Path:
-    return folder / run.data.resolve().name / run.label / f"seed-{run.seed}"
+def _name(run: GridRun) -> str:
+    return f"{run.label}/seed-{run.seed}"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _example_columns(table: RankTable) -> pl.DataFrame:
+    return pl.DataFrame({name: getattr(table, name) for name in _EXAMPLE})
+
+
+def _read_runs(path: Path) -> dict[str, dict[str, Any]]:
+    runs: dict[str, dict[str, Any]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    for row, line in enumerate(lines, start=1):
+        try:
+            run = json.loads(line)
+            complete = isinstance(run["config"], dict) and isinstance(run["test"]["metrics"], dict)
+            name = f"{run['label']}/seed-{run['seed']}"
+        except (ValueError, KeyError, TypeError):
+            complete = False
+        if not complete:
+            raise DataError("not the results of a run; `mkmsr reproduce table2 --keep` writes them", path=path, row=row)
+        runs[name] = run
+    return runs
+
+
+def _read_ranks(path: Path) -> pl.DataFrame:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(kept["config"], dict) and isinstance(kept["test"]["metrics"], dict):
-            return dict(kept)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise DataError("not the results of a run; `mkmsr reproduce table2 --keep` writes them", path=path)
+        table = pl.read_parquet(path.read_bytes())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"cannot be read as kept ranks: {error}", path=path) from None
+    missing = [name for name in _EXAMPLE if name not in table.columns]
+    if missing:
+        raise DataError(f"no column {missing[0]!r}; kept ranks have {', '.join(_EXAMPLE)}", path=path)
+    return table
 
 
 def _other(run: GridRun, dataset: PreparedDataset, kept: Mapping[str, Any]) -> list[str]:
-    """What the kept run depended on and the wanted one does not."""
+    """What differs between the stored run and the requested one."""
     defaults = validate(ExperimentConfig, {"model": {"name": run.config.name}}).model_dump(mode="json")
     names = ("config", "seed", "refit", "data_fingerprint")
     found = {
@@ -132,21 +209,3 @@ def _filled(kept: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
         else:
             filled.setdefault(key, default)
     return filled
-
-
-def _ranks(path: Path, dataset: PreparedDataset) -> RankTable:
-    """The kept ranks with the examples of the data's test split, which must be the same.
-
-    Raises:
-        DataError: The file is missing, cannot be read, or ranks other examples.
-    """
-    try:
-        frame = pl.read_parquet(path.read_bytes(), columns=list(_COLUMNS))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"cannot be read as kept ranks: {error}", path=path) from None
-    split = dataset.evaluation_split("test")
-    if len(frame) == len(split.examples):
-        table = RankTable.of_split(frame["rank"].to_numpy(), split)
-        if all(np.array_equal(frame[name].to_numpy(), getattr(table, name)) for name in _COLUMNS):
-            return table
-    raise DataError("its rows are not the test examples of the data", path=path)

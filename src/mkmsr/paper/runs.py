@@ -1,59 +1,230 @@
-"""The runs that a table stands on: restored from kept results, trained where they are missing, and kept again."""
+"""The runs behind a table or figure: their settings, what is restored or trained, and what a reproduction leaves."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from mkmsr.config import read_toml, validate
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.paper.kept import NOTHING_KEPT, keep_run, restore_run
-from mkmsr.runs.grid import GridRun, run_grid
-from mkmsr.runs.jobs import JobOutcome
-from mkmsr.runtime.events import Listener
+from mkmsr.errors import ConfigError, TrainingError
+from mkmsr.paper.kept import NOTHING_KEPT, KeptResults
+from mkmsr.paper.published import published_name
+from mkmsr.reports.run_folder import RunFolder, read_run_folder
+from mkmsr.reports.tables import TextTable
+from mkmsr.reports.write_up import WriteUp
+from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.grid import ChooseEpochs, GridRun, plan_grid, run_grid
+from mkmsr.runs.jobs import Job, JobOutcome, run_jobs
+from mkmsr.runtime.events import Listener, ignore
 
-__all__ = ["carry_out"]
+__all__ = [
+    "Reproduction",
+    "RunOptions",
+    "Runs",
+    "check_distinct",
+    "data_title",
+    "experiment_settings",
+    "finish_jobs",
+    "finish_runs",
+]
 
 _logger = logging.getLogger(__name__)
 
 
-def carry_out(
-    plans: Mapping[Path, Sequence[GridRun]],
-    *,
-    taken_from: Path | None,
-    keep: Path | None,
-    train: bool,
-    workers: int,
-    device: str,
-    listener: Listener,
-) -> tuple[dict[Path, str], tuple[JobOutcome, ...]]:
-    """Finish the runs of a plan for each dataset as far as asked for; the arguments are those of `reproduce_table_2`.
+@dataclass(frozen=True)
+class RunOptions:
+    """How runs are made; each table or figure takes what it needs of it.
+
+    Args:
+        seeds: How many seeds, from 0.
+        settings: Folder of settings files, see `experiment_settings`; None for the defaults.
+        epochs: Most epochs, instead of those of the settings.
+        refit: Whether test numbers are of models fitted on train and validation.
+        choose_epochs: Whose validation chooses the number of epochs.
+        taken_from: Folder of kept results, which stand in for runs that are not there, see `mkmsr.paper.kept`.
+        keep: Folder that takes the results of every finished run.
+        train: Whether to train what is missing then; otherwise the table has what is there.
+        workers: Runs beside each other, in processes of one thread each.
+        device: Where models compute.
+        listener: Told about runs, see `run_jobs`.
+    """
+
+    seeds: int = 3
+    settings: Path | None = None
+    epochs: int | None = None
+    refit: bool = True
+    choose_epochs: ChooseEpochs = "first-seed"
+    taken_from: Path | None = None
+    keep: Path | None = None
+    train: bool = True
+    workers: int = 2
+    device: str = "cpu"
+    listener: Listener = ignore
+
+    def experiment(self, data: Path, model: str, **training: Any) -> ExperimentConfig:
+        """The settings of a model on some data, with these values of the table [training] and the epochs asked for."""
+        asked = {"epochs": self.epochs} if self.epochs is not None else {}
+        return experiment_settings(data, model, self.settings, {**asked, **training})
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What one reproduction came to.
+
+    Args:
+        write_up: The table or figure as text.
+        document: The same as plain data.
+        failures: Runs that failed; what stands on the others is written all the same.
+        summary: The short table for the README, where there is one.
+    """
+
+    write_up: WriteUp
+    document: Mapping[str, Any]
+    failures: tuple[JobOutcome, ...] = ()
+    summary: TextTable | None = None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs that a table stands on, by label.
+
+    Args:
+        found: Finished runs, one a seed.
+        missing: Why the first missing run of a label is missing.
+    """
+
+    found: Mapping[str, Sequence[RunFolder]]
+    missing: Mapping[str, str]
+
+
+def experiment_settings(
+    data: Path, model: str, folder: Path | None, training: Mapping[str, Any] | None = None
+) -> ExperimentConfig:
+    """Read the settings of a model: `folder/<data>/<model>.toml`, else `folder/<model>.toml`, else defaults.
+
+    Args:
+        data: Folder of the prepared data; its name is looked up.
+        model: The model's name.
+        folder: Folder of settings files, such as `mkmsr tune` writes; None for the defaults.
+        training: Values of the table [training] that go before the file's.
+
+    Raises:
+        ConfigError: A file is wrong or is of another model.
+    """
+    values: dict[str, Any] = {}
+    name = f"{model}.toml"
+    paths = [folder / data.resolve().name / name, folder / name] if folder is not None else []
+    path = next((path for path in paths if path.is_file()), None)
+    if path is not None:
+        values = read_toml(path)
+        found = values.get("model", {}).get("name", model)
+        if found != model:
+            raise ConfigError(f"is for {found!r}, but its name says {model!r}", key="model.name", path=path)
+    table = {**values.get("model", {}), "name": model}
+    merged = {**values, "model": table, "training": {**values.get("training", {}), **(training or {})}}
+    return validate(ExperimentConfig, merged, path=path)
+
+
+def data_title(data: Path, dataset: PreparedDataset) -> str:
+    """What tables call prepared data: the paper's name for it, or the folder's."""
+    return published_name(dataset) or data.resolve().name
+
+
+def check_distinct(datasets: Sequence[Path]) -> None:
+    """Make sure that runs on different data cannot get into each other's folders.
+
+    Raises:
+        ConfigError: Two folders have the same name.
+    """
+    names = [data.resolve().name for data in datasets]
+    again = next((name for name in names if names.count(name) > 1), None)
+    if again is not None:
+        raise ConfigError(f"two folders of prepared data are called {again!r}; rename one", key="data")
+
+
+def finish_runs(
+    datasets: Sequence[Path],
+    experiments: Callable[[Path], Mapping[str, ExperimentConfig]],
+    folder: Path,
+    options: RunOptions,
+) -> tuple[dict[Path, Runs], tuple[JobOutcome, ...]]:
+    """Restore kept runs, train missing ones and keep them again, as far as the options ask for it.
+
+    Args:
+        datasets: Folders of prepared data.
+        experiments: The settings of each row of a table, by its label, for a folder of data.
+        folder: Where run folders go.
+        options: What is asked for.
 
     Returns:
-        Folders of the runs that are still missing and why, and the runs that failed.
+        The runs on each dataset, and those that failed.
+
+    Raises:
+        ConfigError: A setting is wrong, or two folders of data have the same name.
+        DataError: Kept results are damaged, or are of other test examples.
     """
+    check_distinct(datasets)
+    plans = {
+        data: plan_grid(
+            [data],
+            experiments(data),
+            range(options.seeds),
+            folder,
+            refit=options.refit,
+            choose_epochs=options.choose_epochs,
+        )
+        for data in datasets
+    }
     runs = [run for plan in plans.values() for run in plan]
-    missing = _restored(plans, taken_from)
+    kept = {data: KeptResults(options.keep / data.resolve().name) for data in datasets if options.keep is not None}
+    for data, results in kept.items():
+        results.check_examples(PreparedDataset.load(data))
+    missing = {run.folder: reason for data, plan in plans.items() for run, reason in _restored(data, plan, options)}
     failures: tuple[JobOutcome, ...] = ()
-    if train:
-        outcomes = run_grid(runs, workers=workers, device=device, listener=listener)
+    if options.train:
+        outcomes = run_grid(runs, workers=options.workers, device=options.device, listener=options.listener)
         failures = tuple(outcome for outcome in outcomes if outcome.status == "failed")
         missing = {outcome.job.folder: outcome.reason for outcome in failures}
-    if keep is not None:
-        for run in (run for run in runs if run.folder not in missing):
-            keep_run(run, keep)
-    return missing, failures
+    for data, results in kept.items():
+        results.keep(run for run in plans[data] if run.folder not in missing)
+    return {data: _collected(plan, missing) for data, plan in plans.items()}, failures
 
 
-def _restored(plans: Mapping[Path, Sequence[GridRun]], folder: Path | None) -> dict[Path, str]:
+def finish_jobs(jobs: Iterable[Job], options: RunOptions) -> None:
+    """Carry out the jobs of a figure as far as they are not done yet; it needs all of them.
+
+    Raises:
+        TrainingError: One failed.
+    """
+    outcomes = run_jobs(list(jobs), workers=options.workers, listener=options.listener)
+    failed = next((outcome for outcome in outcomes if outcome.status == "failed"), None)
+    if failed is not None:
+        raise TrainingError(f"{failed.job.name}: {failed.reason}")
+
+
+def _restored(data: Path, plan: Sequence[GridRun], options: RunOptions) -> Iterable[tuple[GridRun, str]]:
     """Restore what is kept of the runs that are not there; the runs that are missing then, and why."""
-    missing: dict[Path, str] = {}
-    for data, plan in plans.items():
-        dataset = PreparedDataset.load(data)
-        for run in plan:
-            if not run.job().is_finished:
-                reason = restore_run(run, dataset, folder) if folder is not None else "not trained yet"
-                missing |= {run.folder: reason} if reason is not None else {}
-                if reason not in (None, NOTHING_KEPT) and folder is not None:
-                    _logger.warning("%s", reason)
-    return missing
+    dataset, folder = PreparedDataset.load(data), options.taken_from
+    kept = KeptResults(folder / data.resolve().name) if folder is not None else None
+    for run in plan:
+        if not run.job().is_finished:
+            reason = kept.restore(run, dataset) if kept is not None else "not trained yet"
+            if kept is not None and reason not in (None, NOTHING_KEPT):
+                _logger.warning("%s", reason)
+            if reason is not None:
+                yield run, reason
+
+
+def _collected(plan: Sequence[GridRun], missing: Mapping[Path, str]) -> Runs:
+    found: dict[str, list[RunFolder]] = {}
+    reasons: dict[str, str] = {}
+    for run in plan:
+        if run.folder in missing:
+            reasons.setdefault(run.label, missing[run.folder])
+        else:
+            found.setdefault(run.label, []).append(read_run_folder(run.folder))
+    return Runs(found, reasons)

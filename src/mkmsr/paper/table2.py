@@ -1,25 +1,45 @@
-"""Table 2: every system of the paper, the rivals that it left out, and the flagship, on the same examples."""
+"""Table 2: every system of the paper, the rivals that it left out, and the flagships, on the same examples."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, nearest
+from mkmsr.evaluation.ranks import SLICES
+from mkmsr.evaluation.significance import PairedDifference
 from mkmsr.paper.published import SYSTEMS, TABLE_2, published_name
-from mkmsr.paper.runs import carry_out
-from mkmsr.paper.settings import Reproduction, check_distinct, data_title, experiment_settings
-from mkmsr.paper.system_table import Group, SystemRuns, SystemTable, compare_systems
-from mkmsr.paper.table2_text import summary_table, table_2
-from mkmsr.reports.run_folder import RunFolder, read_run_folder
-from mkmsr.runs.grid import ChooseEpochs, GridRun, plan_grid
-from mkmsr.runtime.events import Listener, ignore
+from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_runs
+from mkmsr.paper.systems import METRICS, SIGNIFICANT, Group, SystemRow, SystemTable, compare_systems, system_of
+from mkmsr.reports.figures import FigureRow, draw_metrics
+from mkmsr.reports.tables import (
+    TextTable,
+    difference_text,
+    interval_text,
+    metric_title,
+    p_value_text,
+    percent,
+    slice_title,
+)
+from mkmsr.reports.write_up import Section, WriteUp, draw_if_possible, file_name
+from mkmsr.runs.experiment import ExperimentConfig
 
-__all__ = ["RIVALS", "reproduce_table_2", "table_rows"]
-
+__all__ = [
+    "RIVALS",
+    "claims_table",
+    "long_csv",
+    "reproduce_table_2",
+    "results_tables",
+    "slice_tables",
+    "summary_table",
+    "table_2",
+    "table_rows",
+]
 
 RIVALS: Mapping[str, str] = {
     "GRU4REC, well made": "gru4rec",
@@ -40,75 +60,50 @@ RIVALS: Mapping[str, str] = {
 FLAGSHIPS: Mapping[str, str] = {"COMPASS": "compass", "COMPASS ensemble": "compass-ensemble"}
 """What we recommend; none is a rival of the other."""
 
+_COLUMNS = (
+    *("data", "system", "model", "group", "seeds", "metric", "slice"),
+    *("published", "value", "deviation", "low", "high"),
+    *("best_rival", "difference", "difference_low", "difference_high", "p_holm", "seconds"),
+)
+
 
 def reproduce_table_2(
     datasets: Sequence[Path],
     out: Path,
+    options: RunOptions,
     *,
-    command: str,
     models: Sequence[str] | None = None,
-    seeds: int = 3,
-    settings: Path | None = None,
-    epochs: int | None = None,
-    refit: bool = True,
-    choose_epochs: ChooseEpochs = "first-seed",
-    taken_from: Path | None = None,
-    keep: Path | None = None,
-    train: bool = True,
-    workers: int = 2,
-    device: str = "cpu",
     samples: int = 10_000,
-    listener: Listener = ignore,
 ) -> Reproduction:
     """Run the grid of systems, data and seeds as far as it is not there yet, and compare.
 
     Args:
         datasets: Folders of prepared data, with distinct names.
         out: Run folders go to `out/runs`.
-        command: What writes the table, to be stated in it.
+        options: How runs are made.
         models: Names of the models to run; None for all rows.
-        seeds: How many seeds, from 0.
-        settings: Folder of settings files, see `experiment_settings`.
-        epochs: Most epochs, instead of those of the settings.
-        refit: Whether test numbers are of models fitted on train and validation.
-        choose_epochs: Whose validation chooses the number of epochs.
-        taken_from: Folder of kept results, which stand in for runs that `out` lacks, see `mkmsr.paper.kept`.
-        keep: Folder that takes the results of every finished run.
-        train: Whether to train what is missing then; otherwise the table has what is there.
-        workers: Runs beside each other, in processes of one thread each.
-        device: Where models compute.
         samples: Resamples of every interval and test.
-        listener: Told about runs, see `run_jobs`.
 
     Raises:
         ConfigError: A setting or a name is wrong.
         DataError: Kept results are damaged.
         EvaluationError: No run at all was finished on a dataset.
     """
-    check_distinct(datasets)
     rows = table_rows(models)
-    training: dict[str, Any] = {"epochs": epochs} if epochs is not None else {}
-    plans: dict[Path, list[GridRun]] = {}
-    for data in datasets:
-        experiments = {name: experiment_settings(data, name, settings, training) for _, name, _ in rows}
-        plans[data] = plan_grid(
-            [data], experiments, range(seeds), out / "runs", refit=refit, choose_epochs=choose_epochs
-        )
-    missing, failures = carry_out(
-        plans, taken_from=taken_from, keep=keep, train=train, workers=workers, device=device, listener=listener
-    )
-    tables = [_table(data, plan, rows, missing, samples) for data, plan in plans.items()]
-    return Reproduction(
-        table_2(tables, command=command, fitted_on=_fitted_on(refit, choose_epochs)),
-        {
-            "refit": refit,
-            "seeds": seeds,
-            "choose_epochs": choose_epochs,
-            "tables": [table.to_json() for table in tables],
-        },
-        failures,
-        summary_table(tables),
-    )
+
+    def experiments(data: Path) -> dict[str, ExperimentConfig]:
+        return {name: options.experiment(data, name) for _, name, _ in rows}
+
+    runs, failures = finish_runs(datasets, experiments, out / "runs", options)
+    tables = [_table(data, found, rows, samples) for data, found in runs.items()]
+    document = {
+        "refit": options.refit,
+        "seeds": options.seeds,
+        "choose_epochs": options.choose_epochs,
+        "tables": [table.to_json() for table in tables],
+    }
+    write_up = table_2(tables, fitted_on=_fitted_on(options))
+    return Reproduction(write_up, document, failures, summary_table(tables))
 
 
 def table_rows(models: Sequence[str] | None = None) -> list[tuple[str, str, Group]]:
@@ -120,9 +115,8 @@ def table_rows(models: Sequence[str] | None = None) -> list[tuple[str, str, Grou
     Raises:
         ConfigError: One of them is no row of the table.
     """
-    rows: list[tuple[str, str, Group]] = [(label, name, "paper") for label, name in SYSTEMS.items()]
-    rows += [(label, name, "rival") for label, name in RIVALS.items()]
-    rows += [(label, name, "flagship") for label, name in FLAGSHIPS.items()]
+    groups: dict[Group, Mapping[str, str]] = {"paper": SYSTEMS, "rival": RIVALS, "flagship": FLAGSHIPS}
+    rows = [(label, name, group) for group, systems in groups.items() for label, name in systems.items()]
     known = [name for _, name, _ in rows]
     for name in models or ():
         if name not in known:
@@ -131,41 +125,239 @@ def table_rows(models: Sequence[str] | None = None) -> list[tuple[str, str, Grou
     return [row for row in rows if models is None or row[1] in models]
 
 
-def _fitted_on(refit: bool, choose_epochs: ChooseEpochs) -> str:
+def table_2(tables: Sequence[SystemTable], fitted_on: str) -> WriteUp:
+    """Write up the tables, one a dataset.
+
+    Args:
+        tables: One a dataset.
+        fitted_on: What the models of the test numbers have read.
+    """
+    labels = (row.label for table in tables for row in table.rows if row.system.group == "flagship")
+    flagship = next(labels, "")
+    sections = []
+    for table in tables:
+        shown = [*results_tables(table), *slice_tables(table), *([claims_table(table)] if table.claims else [])]
+        sections.append(Section(table.title, tuple(_sentences(table)), _drawings(table), tuple(shown), own=flagship))
+    return WriteUp(
+        name="table2",
+        title="Table 2: all systems, on the same examples",
+        lead=(
+            "Every system through one protocol: the whole catalogue ranked, ties against the model, settings and "
+            f"epochs chosen on validation. The models of these test numbers were fitted on {fitted_on}. Values are "
+            "means over examples and seeds, in per cent, with the interval that holds 95 % of resamples of sessions."
+        ),
+        sections=tuple(sections),
+        attachments={"table2.csv": long_csv(tables)},
+    )
+
+
+def results_tables(table: SystemTable) -> tuple[TextTable, ...]:
+    """A table a metric: published and own values, and the paired difference from the best rival."""
+    header = ("system", "seeds", "published", "ours", "± seeds", "against the best rival", "p")
+    missing: dict[str, list[str]] = {}
+    for system in table.missing:
+        missing.setdefault(system.note.rstrip("."), []).append(system.label)
+    notes = (
+        f"{table.examples:,} examples, {table.candidates:,} candidates each. ± seeds: standard deviation over seeds; a "
+        "model that only counts has none.",
+        "Against the best rival: percentage points [95 % interval] on the same examples; p: two-sided paired bootstrap "
+        "over sessions, corrected by Holm over both tables. The best rival is chosen on these very examples, which "
+        "favours it.",
+        *(f"No finished run of {', '.join(labels)}: {note}." for note, labels in missing.items()),
+    )
+    return tuple(
+        TextTable(
+            f"{table.title}: {metric_title(metric)}, per cent",
+            header,
+            tuple(_result(table, row, metric) for row in table.rows),
+            notes if metric == METRICS[-1] else (),
+        )
+        for metric in METRICS
+    )
+
+
+def slice_tables(table: SystemTable) -> tuple[TextTable, ...]:
+    """A table a metric: each system on each kind of next item."""
+    slices = table.rows[0].system.runs[0].document["slices"]
+    counts = {name: int(slices[name]["examples"]) for name in SLICES if slices[name]["examples"]}
+    header = ("system", *(f"{slice_title(name)} ({count:,})" for name, count in counts.items()))
+    notes = tuple(f"{slice_title(name)}: {SLICES[name]}." for name in counts)
+    return tuple(
+        TextTable(
+            f"{table.title}: {metric_title(metric)} by kind of next item, per cent (examples)",
+            header,
+            tuple((row.label, *(percent(row.slices[name][metric]) for name in counts)) for row in table.rows),
+            notes if metric == METRICS[-1] else (),
+        )
+        for metric in METRICS
+    )
+
+
+def claims_table(table: SystemTable) -> TextTable:
+    """The paper's statements and what our runs say."""
+    differences = (f"{metric_title(metric)} difference" for metric in METRICS)
+    rows = tuple(
+        (
+            claim.question,
+            claim.text,
+            *(difference_text(claim.differences[metric]) for metric in METRICS),
+            p_value_text(claim.differences["mrr@20"].p_value),
+            claim.verdict,
+        )
+        for claim in table.claims
+    )
+    note = (
+        "Differences in percentage points [95 % interval]; p of MRR@20, corrected by Holm over these claims. A claim "
+        f"is confirmed or refuted where p is below {SIGNIFICANT}, else undecided."
+    )
+    header = ("research question", "claim", *differences, "p", "verdict")
+    return TextTable(f"{table.title}: what the paper concludes, tested", header, rows, (note,))
+
+
+def summary_table(tables: Sequence[SystemTable]) -> TextTable:
+    """The README's table: published and own Hit@20 / MRR@20 of every system."""
+    header = ["system"]
+    for table in tables:
+        header += [f"{table.title} published"] if _has_published(table) else []
+        header.append(table.title)
+    rows = []
+    for label in dict.fromkeys(row.label for table in tables for row in table.rows):
+        cells = [label]
+        for table in tables:
+            row = table.row(label)
+            if _has_published(table):
+                cells.append(_pair(row.system.published) if row and row.system.published else "")
+            cells.append(_pair(row.values) if row else "")
+        rows.append(tuple(cells))
+    seeds = max(len(row.system.runs) for table in tables for row in table.rows)
+    note = (
+        f"Hit@20 / MRR@20, per cent; where there are weights, mean of up to {seeds} seeds; whole catalogue ranked. "
+        "Systems of the paper come first. Each row's seeds, intervals, paired tests and slices: "
+        "docs/reproduction/table2.md."
+    )
+    return TextTable("All systems on the same examples", tuple(header), tuple(rows), (note,))
+
+
+def long_csv(tables: Sequence[SystemTable]) -> str:
+    """One line for each dataset, system, metric and slice ("all" for all examples); shares 0..1."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for table in tables:
+        for row in table.rows:
+            system, published = row.system, row.system.published
+            head = [table.title, row.label, system.runs[0].document["model"], system.group, len(system.runs)]
+            for metric in METRICS:
+                found = row.differences.get(metric)
+                tested = (found.difference, found.low, found.high, found.p_value) if found else ("",) * 4
+                rival, seconds = table.best_rivals.get(metric, ""), round(system.seconds, 1)
+                values = (published.get(metric, ""), row.values[metric], row.deviations.get(metric, ""))
+                cells = (*values, *row.intervals[metric], rival, *tested, seconds)
+                writer.writerow([*head, metric, "all", *map(_rounded, cells)])
+                for name, part in row.slices.items():
+                    writer.writerow([*head, metric, name, "", _rounded(part[metric]), *[""] * 9])
+    return buffer.getvalue()
+
+
+def _fitted_on(options: RunOptions) -> str:
     """What the models of the test numbers have read, and for how long."""
-    data = "train and validation" if refit else "train alone"
-    whose = "each seed by itself" if choose_epochs == "each-seed" else "with the first seed, for all seeds"
+    data = "train and validation" if options.refit else "train alone"
+    own = options.choose_epochs == "each-seed"
+    whose = "each seed by itself" if own else "with the first seed, for all seeds"
     return f"{data}, for the epochs that validation chose ({whose})"
 
 
-def _table(
-    data: Path,
-    plan: Sequence[GridRun],
-    rows: Sequence[tuple[str, str, Group]],
-    missing: Mapping[Path, str],
-    samples: int,
-) -> SystemTable:
+def _table(data: Path, runs: Runs, rows: Sequence[tuple[str, str, Group]], samples: int) -> SystemTable:
     dataset = PreparedDataset.load(data)
     name = published_name(dataset)
     published = TABLE_2[name] if name is not None else {}
-    systems = []
-    for label, model, group in rows:
-        runs = [run for run in plan if run.label == model]
-        found = [read_run_folder(run.folder) for run in runs if run.folder not in missing]
-        systems.append(
-            SystemRuns(
-                label,
-                group,
-                tuple(each.run for each in found),
-                published.get(label, {}),
-                seconds=_mean_seconds(found, "seconds"),
-                processor_seconds=_mean_seconds(found, "processor_seconds"),
-                note=next((missing[run.folder] for run in runs if run.folder in missing), ""),
-            )
+    systems = [
+        system_of(
+            label,
+            group,
+            runs.found.get(model, ()),
+            published=published.get(label, {}),
+            note=runs.missing.get(model, ""),
         )
+        for label, model, group in rows
+    ]
     return compare_systems(data_title(data, dataset), systems, samples=samples)
 
 
-def _mean_seconds(runs: Sequence[RunFolder], name: str) -> float:
-    """Mean of a time over runs; wall time stands in where a run did not count its processor time."""
-    return mean(float(each.metrics.get(name, each.metrics["seconds"])) for each in runs) if runs else 0.0
+def _sentences(table: SystemTable) -> list[str]:
+    """What the numbers come to, in words."""
+    found = []
+    published = [row for row in table.rows if row.system.published]
+    if published:
+        reached = [row for row in published if all(row.values[name] >= row.system.published[name] for name in METRICS)]
+        below = [row.label for row in published if row not in reached]
+        text = f"{len(reached)} of {len(published)} published rows are reached or passed on both metrics"
+        found.append(text + (f"; not by {', '.join(below)}." if below else "."))
+    if table.best_rivals:
+        best = list(dict.fromkeys(table.best_rivals.values()))
+        parts = [f"{label} by {metric_title(metric)}" for metric, label in table.best_rivals.items()]
+        found.append(f"The best rival is {' and '.join(parts) if len(best) > 1 else f'{best[0]} by both metrics'}.")
+    found.append(_cost(table))
+    flagships = [row for row in table.rows if row.system.group == "flagship"]
+    return found + [f"{row.label}: {_against(row.differences)}." for row in flagships if row.differences]
+
+
+def _cost(table: SystemTable) -> str:
+    """How long the runs took."""
+    counts = [(row.system, len(row.system.runs)) for row in table.rows]
+    wall = sum(system.seconds * runs for system, runs in counts) / 60
+    busy = sum(system.processor_seconds * runs for system, runs in counts) / 60
+    half, busy_text, wall_text = (f"{each:.1f}" if each < 10 else f"{each:.0f}" for each in (busy / 2, busy, wall))
+    return (
+        f"Runs of this table: {sum(runs for _, runs in counts)}. They took {busy_text} minutes of processor time, one "
+        f"thread each: {half} on two idle cores. By the clock of the machine that made them, which had other work too, "
+        f"it was {wall_text}."
+    )
+
+
+def _against(differences: Mapping[str, PairedDifference]) -> str:
+    parts = [
+        f"{metric_title(metric)} {100 * each.difference:+.2f} points over the best rival "
+        f"(95 % interval {100 * each.low:+.2f} to {100 * each.high:+.2f}, p {p_value_text(each.p_value)})"
+        for metric, each in differences.items()
+    ]
+    return ", ".join(parts)
+
+
+def _drawings(table: SystemTable) -> tuple[Any, ...]:
+    """All systems with their intervals; nothing where matplotlib is missing."""
+    rows = [
+        FigureRow(row.label, row.values, row.intervals, highlight=row.system.group == "flagship") for row in table.rows
+    ]
+    return draw_if_possible(
+        f"table2-{file_name(table.title)}",
+        partial(draw_metrics, rows, METRICS),
+        f"Hit@20 and MRR@20 of every system on {table.title} with 95 per cent intervals.",
+        "Dots are means over examples and seeds, lines 95 % intervals.",
+    )
+
+
+def _result(table: SystemTable, row: SystemRow, metric: str) -> tuple[str, ...]:
+    found = row.differences.get(metric)
+    is_best = table.best_rivals.get(metric) == row.label
+    return (
+        row.label,
+        str(len(row.system.runs)),
+        percent(row.system.published.get(metric)),
+        f"{percent(row.values[metric])} {interval_text(row.intervals[metric])}",
+        percent(row.deviations.get(metric)),
+        difference_text(found) if found else "best rival" if is_best else "-",
+        p_value_text(found.p_value) if found else "-",
+    )
+
+
+def _rounded(cell: object) -> object:
+    return round(cell, 6) if isinstance(cell, float) else cell
+
+
+def _has_published(table: SystemTable) -> bool:
+    return any(row.system.published for row in table.rows)
+
+
+def _pair(values: Mapping[str, float]) -> str:
+    return " / ".join(f"{100 * values[metric]:.1f}" for metric in METRICS)

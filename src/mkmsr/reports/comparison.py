@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mkmsr.errors import EvaluationError, nearest
 from mkmsr.evaluation.metrics import metric_names
-from mkmsr.evaluation.significance import PairedDifference, holm, paired_differences
+from mkmsr.evaluation.significance import PairedDifference, corrected_by_holm, paired_differences
 from mkmsr.reports.run_folder import EvaluatedRun, evaluation_of, read_evaluated_run
 
 __all__ = [
@@ -94,7 +94,14 @@ def read_runs(sources: Sequence[str | Path | Mapping[str, Any] | EvaluatedRun]) 
     Raises:
         DataError: A source holds no evaluation.
     """
-    return _with_distinct_labels([_read_source(source) for source in sources])
+    runs = []
+    for source in sources:
+        if isinstance(source, Mapping):
+            document = evaluation_of(source)
+            runs.append(EvaluatedRun(str(document["model"]), document))
+        else:
+            runs.append(source if isinstance(source, EvaluatedRun) else read_evaluated_run(source))
+    return _with_distinct_labels(runs)
 
 
 def compare_evaluations(
@@ -128,16 +135,8 @@ def compare_evaluations(
         hint = nearest(reference, labels) or f"; there are: {', '.join(labels)}"
         raise EvaluationError(f"no run {reference!r} to compare with{hint}")
     chosen = ordered[labels.index(reference)] if reference is not None else ordered[0]
-    raw = [_differences(run, chosen, metrics, samples, seed) for run in ordered]
-    corrected = iter(holm([each.p_value for row in raw for each in row.values()]))
-    rows = [
-        ComparisonRow(
-            run,
-            run is chosen,
-            {name: replace(each, p_value=next(corrected)) for name, each in differences.items()},
-        )
-        for run, differences in zip(ordered, raw, strict=True)
-    ]
+    found = corrected_by_holm([_differences(run, chosen, metrics, samples, seed) for run in ordered])
+    rows = [ComparisonRow(run, run is chosen, each) for run, each in zip(ordered, found, strict=True)]
     return Comparison(chosen.label, tuple(metrics), str(chosen.document["split"]), tuple(rows))
 
 
@@ -159,15 +158,6 @@ def check_same_examples(first: EvaluatedRun, other: EvaluatedRun) -> None:
             first.ranks.check_same_examples(other.ranks)
         except EvaluationError as error:
             raise EvaluationError(f"{parts}: {error}") from None
-
-
-def _read_source(source: str | Path | Mapping[str, Any] | EvaluatedRun) -> EvaluatedRun:
-    if isinstance(source, EvaluatedRun):
-        return source
-    if isinstance(source, Mapping):
-        document = evaluation_of(source)
-        return EvaluatedRun(str(document["model"]), document)
-    return read_evaluated_run(source)
 
 
 def _with_distinct_labels(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
@@ -223,10 +213,6 @@ def _list_lengths(metrics: Sequence[str]) -> list[int]:
 
 def _row_json(row: ComparisonRow, metrics: Sequence[str]) -> dict[str, Any]:
     document = row.run.document
-    differences = {
-        name: {key: value for key, value in asdict(each).items() if key != "metric"}
-        for name, each in row.differences.items()
-    }
     return {
         "label": row.run.label,
         "model": document["model"],
@@ -234,5 +220,5 @@ def _row_json(row: ComparisonRow, metrics: Sequence[str]) -> dict[str, Any]:
         "metrics": {name: document["metrics"][name] for name in metrics},
         "intervals": {name: document["intervals"][name] for name in metrics if name in document["intervals"]},
         "is_reference": row.is_reference,
-        "differences": differences,
+        "differences": {name: each.to_json() for name, each in row.differences.items()},
     }

@@ -1,6 +1,7 @@
 """The HTML report of one run: a single file without outside parts, drawn from the files of a run folder.
 
-Needs no model, so a report can be drawn again at any time, beside other runs or with a newer template.
+Needs no model, so a report can be drawn again at any time, beside other runs or with a newer template. What the
+template shows are plain values: every number is text, every id still unescaped.
 """
 
 from __future__ import annotations
@@ -8,27 +9,49 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from mkmsr.errors import EvaluationError
-from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import bootstrap_intervals
-from mkmsr.reports.canvas import MissingMatplotlibError, inline_svg
-from mkmsr.reports.comparison import Comparison, check_same_examples, compare_evaluations, read_runs
-from mkmsr.reports.figures import FigureRow, draw_learning_curves, draw_metrics, draw_slices
-from mkmsr.reports.pages import template
-from mkmsr.reports.report_view import main_metric, report_view
+from mkmsr.reports.comparison import Comparison, ComparisonRow, check_same_examples, compare_evaluations, read_runs
+from mkmsr.reports.figures import (
+    FigureRow,
+    MissingMatplotlibError,
+    draw_learning_curves,
+    draw_metrics,
+    draw_slices,
+    inline_svg,
+)
 from mkmsr.reports.run_folder import EvaluatedRun, RunFolder, read_run_folder
-from mkmsr.reports.tables import metric_title
+from mkmsr.reports.tables import (
+    comparison_table,
+    interval_text,
+    metric_title,
+    p_value_text,
+    percent,
+    slices_table,
+)
+from mkmsr.reports.write_up import table_view, template
 from mkmsr.runtime.files import atomic_write
 
 __all__ = ["write_run_report"]
 
 REPORT = "report.html"
 _BASELINES = "baselines"
+_MAX_ATTRIBUTES = 8
+"""Attribute values shown of an item; an item may have dozens."""
+
+_KINDS = {
+    "found": "Found: the next item was not in the session yet",
+    "repeat": "Found: the visitor came back to an item of the session",
+    "missed": "Missed: the next item is not among the recommendations",
+}
 
 _logger = logging.getLogger(__name__)
 
@@ -53,17 +76,15 @@ def write_run_report(
         EvaluationError: A baseline was evaluated on other examples.
     """
     run = read_run_folder(folder)
-    beside = read_runs(baselines) if baselines else _remembered(run)
-    own, *others = read_runs([run.run, *beside])
+    own, *others = read_runs([run.run, *(read_runs(baselines) if baselines else _remembered(run))])
     run = replace(run, run=own)
     metrics = _longest_list(own)
     comparison = compare_evaluations([own, *others], metrics=metrics, reference=own.label, samples=samples)
     if baselines:
         _remember(run.folder, others)
     figures = _figures(run, comparison)
-    page = template("run_report.html").render(report_view(run, comparison, figures))
     path = run.folder / REPORT
-    atomic_write(path, page)
+    atomic_write(path, template("run_report.html").render(_view(run, comparison, figures)))
     return path
 
 
@@ -72,6 +93,11 @@ def _longest_list(run: EvaluatedRun) -> list[str]:
     names = list(run.document["metrics"])
     longest = max(int(name.partition("@")[2]) for name in names)
     return [name for name in names if name.endswith(f"@{longest}")]
+
+
+def _main_metric(metrics: Sequence[str]) -> str:
+    """The metric that stands for all where only one is shown: MRR if it is among them."""
+    return next((name for name in metrics if name.startswith("mrr@")), metrics[0])
 
 
 def _remembered(run: RunFolder) -> list[EvaluatedRun]:
@@ -106,24 +132,23 @@ def _remember(folder: Path, baselines: Sequence[EvaluatedRun]) -> None:
             each.ranks.save(target / f"{name}.parquet")
 
 
-def _figures(run: RunFolder, comparison: Comparison) -> dict[str, str]:
-    """Markup of each figure by name; what is missing cannot or need not be drawn. Also writes them as files."""
-    metrics = comparison.metrics
-    main = main_metric(metrics)
+def _figures(run: RunFolder, comparison: Comparison) -> dict[str, Markup]:
+    """Markup of each figure by name, none without matplotlib; also writes them as files."""
+    metrics, main = comparison.metrics, _main_metric(comparison.metrics)
+    runs = [row.run for row in comparison.rows]
     drawings: dict[str, tuple[Callable[[], bytes], str]] = {
         "metrics": (
-            lambda: draw_metrics([_metric_row(row.run, run.run) for row in comparison.rows], metrics),
+            lambda: draw_metrics([_metric_row(each, run.run) for each in runs], metrics),
             "Metrics of every model with 95 per cent intervals; the table below has the numbers.",
         ),
         "slices": (
-            lambda: draw_slices([_slice_row(row.run, run.run, main) for row in comparison.rows], main),
+            lambda: draw_slices([_slice_row(each, run.run, main) for each in runs], main),
             f"{metric_title(main)} of every model on repeated, new and other items; the table below has the numbers.",
         ),
     }
     if run.history:
-        best = run.metrics.get("best_epoch")
         drawings["curves"] = (
-            lambda: draw_learning_curves(run.history, [metrics[0], main], best),
+            lambda: draw_learning_curves(run.history, [metrics[0], main], run.metrics.get("best_epoch")),
             f"Training losses and validation metrics over {len(run.history)} epochs.",
         )
     markup = {}
@@ -133,19 +158,154 @@ def _figures(run: RunFolder, comparison: Comparison) -> dict[str, str]:
         except MissingMatplotlibError:
             return {}
         atomic_write(run.folder / "figures" / f"{name}.svg", svg)
-        markup[name] = inline_svg(svg, name=name, description=description)
+        markup[name] = Markup(inline_svg(svg, name=name, description=description))
     return markup
 
 
 def _metric_row(run: EvaluatedRun, own: EvaluatedRun) -> FigureRow:
     intervals = {name: (low, high) for name, (low, high) in run.document["intervals"].items()}
-    return FigureRow(run.label, run.document["metrics"], intervals, highlight=run.label == own.label)
+    return FigureRow(run.label, run.document["metrics"], intervals, highlight=run is own)
 
 
 def _slice_row(run: EvaluatedRun, own: EvaluatedRun, metric: str) -> FigureRow:
     slices = run.document["slices"]
     values = {name: float(part[metric]) for name, part in slices.items() if part.get(metric) is not None}
-    tables: Mapping[str, RankTable] = run.ranks.slices() if run.ranks is not None else {}
+    tables = run.ranks.slices() if run.ranks is not None else {}
     k = int(metric.partition("@")[2])
     intervals = {name: bootstrap_intervals(table, (k,))[metric] for name, table in tables.items() if len(table)}
-    return FigureRow(run.label, values, intervals, highlight=run.label == own.label)
+    return FigureRow(run.label, values, intervals, highlight=run is own)
+
+
+def _view(run: RunFolder, comparison: Comparison, figures: Mapping[str, Markup]) -> dict[str, Any]:
+    """The values of `templates/run_report.html`."""
+    document, dataset = run.run.document, run.examples.get("dataset", {})
+    runs = [row.run for row in comparison.rows]
+    model, label = str(document["model"]), run.run.label
+    beside = comparison_table(comparison)
+    own = next(cells[0] for cells, row in zip(beside.rows, comparison.rows, strict=True) if row.is_reference)
+    return {
+        "title": f"{model} on {dataset['name']}" if dataset.get("name") else model,
+        "model": model,
+        "split": str(document["split"]),
+        "examples": f"{document['examples']:,}",
+        "candidates": f"{document['candidates']:,}",
+        "headline": [_headline(run, comparison, name) for name in comparison.metrics],
+        "comparison": table_view(beside, own),
+        "slices": table_view(slices_table(runs, _main_metric(comparison.metrics)), label),
+        "figures": figures,
+        "facts": _facts(run),
+        "is_refit": bool(run.metrics.get("refit")),
+        "best_epoch": run.metrics.get("best_epoch"),
+        "keeps_last": _keeps_last(run),
+        "epochs": len(run.history),
+        "counts": dataset.get("counts"),
+        "sessions": _sessions(run.examples.get("sessions", [])),
+        "rule": str(run.examples.get("rule", "")),
+        "config": run.config.strip(),
+        "command": _command(run),
+        "is_continued": bool(run.metrics.get("continued_from")),
+    }
+
+
+def _headline(run: RunFolder, comparison: Comparison, metric: str) -> dict[str, str]:
+    """One metric as a large number, its interval, and how the best of the others compares."""
+
+    def value(row: ComparisonRow) -> float:
+        return float(row.run.document["metrics"][metric])
+
+    document = run.run.document
+    note = ""
+    others = [row for row in comparison.rows if not row.is_reference]
+    if others:
+        best = max(others, key=value)
+        gain = 100 * (float(document["metrics"][metric]) - value(best))
+        found = best.differences.get(metric)
+        p = p_value_text(found.p_value) if found else ""
+        tested = "not tested" if not found else f"p {p}" if p.startswith("<") else f"p = {p}"
+        note = f"{gain:+.2f} points over {best.run.label}, the best baseline ({tested})"
+    return {
+        "title": metric_title(metric),
+        "value": percent(document["metrics"][metric]),
+        "interval": interval_text(document["intervals"].get(metric)),
+        "note": note,
+    }
+
+
+def _facts(run: RunFolder) -> list[tuple[str, str]]:
+    metrics, document = run.metrics, run.run.document
+    facts = [("run folder", run.folder.resolve().name)]
+    if "seed" in metrics:
+        facts.append(("seed", str(metrics["seed"])))
+    if metrics.get("best_epoch"):
+        name = "epoch kept, the last one" if _keeps_last(run) else "epoch chosen on validation"
+        facts.append((name, f"{metrics['best_epoch']} of {len(run.history)}"))
+        facts.append(("refit on training + validation", "yes" if metrics.get("refit") else "no"))
+    if isinstance(metrics.get("seconds"), int | float):
+        minutes, rest = divmod(round(metrics["seconds"]), 60)
+        facts.append(("whole run", f"{minutes} min {rest} s" if minutes else f"{metrics['seconds']:.1f} s"))
+    facts.append((f"ranking the {document['split']} split", f"{document.get('seconds', 0):.1f} s"))
+    if isinstance(metrics.get("peak_mib"), int | float):
+        facts.append(("peak memory", f"{metrics['peak_mib']:,.0f} MiB"))
+    if metrics.get("data_fingerprint"):
+        facts.append(("data fingerprint", str(metrics["data_fingerprint"])[:16]))
+    return facts
+
+
+def _keeps_last(run: RunFolder) -> bool:
+    """Whether the last epoch is kept by the settings, and not one that validation chose."""
+    training = run.metrics.get("config", {}).get("training", {})
+    return bool(run.metrics.get("best_epoch")) and training.get("keep") == "last"
+
+
+def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The example sessions of `mkmsr.evaluation.showcase`, each operation with a colour of its own."""
+    operations = sorted({event["operation"] for each in sessions for event in [*each["events"], each["target"]]})
+    colours = {operation: index % 6 for index, operation in enumerate(operations)}
+    return [_session(each, colours) for each in sessions]
+
+
+def _session(session: Mapping[str, Any], colours: Mapping[str, int]) -> dict[str, Any]:
+    events, target, recommendations = session["events"], session["target"], session["recommendations"]
+    known = {(name, value) for event in events for name, values in event["attributes"].items() for value in values}
+
+    def shown(each: Mapping[str, Any], shared: set[tuple[str, str]] = known, **more: Any) -> dict[str, Any]:
+        return {**each, "attributes": _attributes(each["attributes"], shared), **more}
+
+    items = [event["item"] for event in events]
+    kinds = [word for key, word in (("is_new_item", "new item"), ("is_repeat", "repeat")) if target[key]]
+    return {
+        "title": _KINDS.get(session["kind"], session["kind"]),
+        "events": [
+            shown(event, set(), colour=colours[event["operation"]], again=event["item"] in items[:place])
+            for place, event in enumerate(events)
+        ],
+        "target": shown(
+            target, colour=colours[target["operation"]], rank=f"{target['rank']:,}", kinds=", ".join(kinds)
+        ),
+        "recommendations": [shown(each, score=f"{each['score']:.3f}") for each in recommendations],
+        "is_listed": any(each["is_target"] for each in recommendations),
+    }
+
+
+def _attributes(attributes: Mapping[str, Sequence[str]], known: set[tuple[str, str]]) -> dict[str, Any]:
+    """The first few values, those shared with the session first to be kept, and how many more there are."""
+    values = [
+        {"relation": name, "value": value, "shared": (name, value) in known}
+        for name, several in attributes.items()
+        for value in several
+    ]
+    kept = sorted(range(len(values)), key=lambda place: not values[place]["shared"])[:_MAX_ATTRIBUTES]
+    return {"values": [values[place] for place in sorted(kept)], "more": len(values) - len(kept)}
+
+
+def _command(run: RunFolder) -> str:
+    """The call that trains the run again; DATA and BUNDLE stand for folders whose place a run does not know."""
+    if isinstance(run.metrics.get("command"), str):
+        return str(run.metrics["command"])
+    model, folder = str(run.run.document["model"]), run.folder.resolve().name
+    words = ["mkmsr", "train", "DATA", "--model", model]
+    words += ["--config", f"{folder}/config.toml"] if run.config else []
+    words += ["--seed", str(run.metrics["seed"])] if "seed" in run.metrics else []
+    words += ["--from", "BUNDLE"] if run.metrics.get("continued_from") else []
+    words += ["--refit"] if run.metrics.get("refit") else []
+    return shlex.join([*words, "--out", f"{folder}-again"])

@@ -1,9 +1,12 @@
-"""Tables of runs as rows of text, and as Markdown. Here and only here shares become per cent."""
+"""Tables of runs as rows of text, and as Markdown and LaTeX. Here and only here shares become per cent."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from tabulate import LATEX_ESCAPE_RULES, tabulate
 
 from mkmsr.evaluation.ranks import SLICES
 from mkmsr.evaluation.significance import PairedDifference
@@ -19,6 +22,7 @@ __all__ = [
     "metrics_table",
     "p_value_text",
     "percent",
+    "slice_title",
     "slices_table",
 ]
 
@@ -41,33 +45,37 @@ class TextTable:
 
     def markdown(self) -> str:
         """The table in Markdown, columns aligned in the text too."""
-        cells = [self.header, *self.rows]
-        cells = [tuple(_markdown_cell(cell) for cell in row) for row in cells]
-        widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(self.header))]
-        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        lines = [_line(row, widths) for row in [cells[0], tuple(rule), *cells[1:]]]
-        return "\n".join([f"**{self.title}**", "", *lines, *(f"\n{note}" for note in self.notes)]) + "\n"
+        header, *rows = ([_markdown_cell(cell) for cell in row] for row in (self.header, *self.rows))
+        return "\n".join(
+            [f"**{self.title}**", "", _laid_out(header, rows, "pipe"), *(f"\n{each}" for each in self.notes)]
+        )
+
+    def latex(self, *, own: str = "") -> str:
+        """The table in LaTeX, for booktabs; the row that begins with `own` is bold."""
+        lines = _laid_out(self.header, self.rows, "latex_booktabs").splitlines()
+        labels = [row[0] for row in self.rows]
+        if own in labels:
+            place = lines.index(r"\midrule") + 1 + labels.index(own)
+            cells = (cell.strip() for cell in lines[place].removesuffix(r"\\").split(" & "))
+            lines[place] = " & ".join(rf"\textbf{{{cell}}}" if cell else "" for cell in cells) + r" \\"
+        body = re.sub(r"(?<![\w$])-(?=\d)", "$-$", "\n".join(lines))
+        notes = [rf"\par\footnotesize {_tex(note)}" for note in self.notes]
+        return "\n".join([r"\begin{table}", rf"\caption{{{_tex(self.title)}}}", body, *notes, r"\end{table}", ""])
 
 
 def metrics_table(runs: Sequence[EvaluatedRun], metrics: Sequence[str]) -> TextTable:
     """Each run's metrics with their intervals, per cent."""
-    rows = tuple(
-        (
-            run.label,
-            *(f"{percent(run.document['metrics'][name])} {interval_text(run, name)}".strip() for name in metrics),
-        )
-        for run in runs
-    )
+    rows = tuple((run.label, *(_with_interval(run, name) for name in metrics)) for run in runs)
     header = ("model", *(metric_title(name) for name in metrics))
     return TextTable("Metrics, per cent [95 % interval over sessions]", header, rows)
 
 
 def slices_table(runs: Sequence[EvaluatedRun], metric: str) -> TextTable:
-    """One metric of each run on each slice of the examples, per cent."""
-    counts = [int(runs[0].document["slices"][name]["examples"]) for name in SLICES] if runs else [0] * len(SLICES)
-    header = ("model", *(f"{_slice_title(name)} ({count:,})" for name, count in zip(SLICES, counts, strict=True)))
+    """One metric of each run on each slice of the examples, per cent; at least one run."""
+    counts = {name: int(runs[0].document["slices"][name]["examples"]) for name in SLICES}
+    header = ("model", *(f"{slice_title(name)} ({count:,})" for name, count in counts.items()))
     rows = tuple((run.label, *(percent(run.document["slices"][name].get(metric)) for name in SLICES)) for run in runs)
-    notes = tuple(f"{_slice_title(name)}: {meaning}." for name, meaning in SLICES.items())
+    notes = tuple(f"{slice_title(name)}: {meaning}." for name, meaning in SLICES.items())
     return TextTable(f"{metric_title(metric)} by kind of next item, per cent (examples)", header, rows, notes)
 
 
@@ -79,19 +87,14 @@ def comparison_table(comparison: Comparison) -> TextTable:
     intervals = f"Split: {comparison.split}. Intervals hold 95 % of resamples of whole sessions."
     if len(comparison.rows) == 1:
         return replace(metrics_table([comparison.rows[0].run], comparison.metrics), notes=(intervals,))
-    header = ["model"]
-    for name in comparison.metrics:
-        header += [metric_title(name), "difference", "p"]
+    header = ["model", *(cell for name in comparison.metrics for cell in (metric_title(name), "difference", "p"))]
     rows = []
     for row in comparison.rows:
         cells = [f"{row.run.label} (reference)" if row.is_reference else row.run.label]
         for name in comparison.metrics:
             found = row.differences.get(name)
-            cells += [
-                f"{percent(row.run.document['metrics'][name])} {interval_text(row.run, name)}".strip(),
-                difference_text(found) if found else "",
-                p_value_text(found.p_value) if found else "",
-            ]
+            cells.append(_with_interval(row.run, name))
+            cells += [difference_text(found), p_value_text(found.p_value)] if found else ["", ""]
         rows.append(tuple(cells))
     notes = [
         intervals,
@@ -101,20 +104,8 @@ def comparison_table(comparison: Comparison) -> TextTable:
     without = [row.run.label for row in comparison.rows if not row.is_reference and not row.differences]
     if without:
         notes.append(f"Not tested, since ranks are missing on one side: {', '.join(without)}.")
-    notes += _unlike(comparison)
+    notes += _fitted_on(comparison)
     return TextTable("Runs on the same examples, per cent", tuple(header), tuple(rows), tuple(notes))
-
-
-def _unlike(comparison: Comparison) -> list[str]:
-    """Which models learnt from what, if not all from the same splits; nothing otherwise."""
-    labels: dict[str, list[str]] = {}
-    for row in comparison.rows:
-        if row.run.fitted_on is not None:
-            labels.setdefault(row.run.fitted_on, []).append(row.run.label)
-    if len(labels) < 2:
-        return []
-    parts = (f"{', '.join(each)} on {fitted_on}" for fitted_on, each in labels.items())
-    return [f"Not fitted alike, which favours those that read more: {'; '.join(parts)}."]
 
 
 def percent(share: float | None) -> str:
@@ -122,12 +113,9 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f}"
 
 
-def interval_text(run: EvaluatedRun, metric: str) -> str:
-    """A metric's interval in per cent, as `[24.1, 26.3]`; empty if it has none."""
-    if metric not in run.document["intervals"]:
-        return ""
-    low, high = run.document["intervals"][metric]
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+def interval_text(interval: Sequence[float] | None) -> str:
+    """An interval 0..1 in per cent, as `[24.1, 26.3]`; empty for none."""
+    return f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
 
 
 def difference_text(found: PairedDifference) -> str:
@@ -146,16 +134,36 @@ def metric_title(name: str) -> str:
     return f"{kind.capitalize() if kind == 'hit' else kind.upper()}@{k}"
 
 
-def _slice_title(name: str) -> str:
+def slice_title(name: str) -> str:
+    """A slice's name as tables write it: `new item`."""
     return name.replace("_", " ")
+
+
+def _with_interval(run: EvaluatedRun, metric: str) -> str:
+    interval = run.document["intervals"].get(metric)
+    return f"{percent(run.document['metrics'][metric])} {interval_text(interval)}".strip()
+
+
+def _fitted_on(comparison: Comparison) -> list[str]:
+    """Which models learnt from which splits, if not all from the same ones; nothing otherwise."""
+    labels: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        if row.run.fitted_on is not None:
+            labels.setdefault(row.run.fitted_on, []).append(row.run.label)
+    if len(labels) < 2:
+        return []
+    parts = (f"{', '.join(each)} on {fitted_on}" for fitted_on, each in labels.items())
+    return [f"Not fitted alike, which favours those that read more: {'; '.join(parts)}."]
+
+
+def _laid_out(header: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> str:
+    alignment = ("left", *("right" for _ in header[1:]))
+    return str(tabulate(rows, header, tablefmt=form, colalign=alignment, disable_numparse=True))
 
 
 def _markdown_cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = [
-        cell.ljust(widths[0]) if column == 0 else cell.rjust(widths[column]) for column, cell in enumerate(cells)
-    ]
-    return "| " + " | ".join([first, *others]) + " |"
+def _tex(text: str) -> str:
+    return "".join(LATEX_ESCAPE_RULES.get(character, character) for character in text)

@@ -1,22 +1,21 @@
-"""A piece of the reproduction as text, tables and drawings: the same content as Markdown, LaTeX and one HTML page."""
+"""Text, tables and drawings of one reproduction: the same content as Markdown, LaTeX and one HTML page."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from markupsafe import Markup
 
 from mkmsr.errors import DataError
-from mkmsr.reports.canvas import inline_svg
-from mkmsr.reports.pages import template
+from mkmsr.reports.figures import MissingMatplotlibError, inline_svg
 from mkmsr.reports.tables import TextTable
 from mkmsr.runtime.files import atomic_write
 
-__all__ = ["Drawing", "Section", "WriteUp", "latex_table", "rewrite_between"]
+__all__ = ["Drawing", "Section", "WriteUp", "draw_if_possible", "file_name", "rewrite_between", "template"]
 
 
 @dataclass(frozen=True)
@@ -64,82 +63,101 @@ class WriteUp:
         title: One line.
         lead: What was done, in a few sentences.
         sections: The content.
-        command: What writes it.
+        attachments: Further files: name, text.
+        command: What writes it; whoever calls for it fills it in.
     """
 
     name: str
     title: str
     lead: str
     sections: tuple[Section, ...]
-    command: str
     attachments: Mapping[str, str] = field(default_factory=dict)
-    """Further files: name, text."""
+    command: str = ""
 
-    def markdown(self, *, figures: str = "figures", level: int = 2) -> str:
-        """The write-up in Markdown.
+    @property
+    def tables(self) -> tuple[TextTable, ...]:
+        """Every table of every section."""
+        return tuple(table for section in self.sections for table in section.tables)
 
-        Args:
-            figures: Where the drawings lie, as seen from the file.
-            level: Of the title's heading; 0 leaves the title and the command out.
-        """
-        parts = []
-        if level:
-            parts += [f"{'#' * level} {self.title}", f"```\n{self.command}\n```"]
-        parts.append(self.lead)
+    def markdown(self) -> str:
+        """The write-up in Markdown, with drawings in `figures/`."""
+        parts = [f"# {self.title}", f"```\n{self.command}\n```" if self.command else "", self.lead]
         for section in self.sections:
-            parts.append(f"{'#' * max(level + 1, 3)} {section.heading}")
-            parts += section.paragraphs
+            parts += [f"## {section.heading}", *section.paragraphs]
             for drawing in section.drawings:
-                parts += [f"![{drawing.description}]({figures}/{drawing.name}.svg)", drawing.caption]
-            parts += [table.markdown().strip() for table in section.tables]
+                parts += [f"![{drawing.description}](figures/{drawing.name}.svg)", drawing.caption]
+            parts += [table.markdown() for table in section.tables]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def latex(self) -> str:
         """All tables in LaTeX; needs the package booktabs."""
-        tables = [latex_table(table, own=section.own) for section in self.sections for table in section.tables]
+        tables = [table.latex(own=section.own) for section in self.sections for table in section.tables]
         return f"% {self.title}. Written by: {self.command}\n" + "\n".join(tables)
 
     def page(self) -> str:
         """The write-up as one HTML page without outside parts."""
-        return template("write_up.html").render(
-            title=self.title,
-            lead=self.lead,
-            command=self.command,
-            sections=[
-                {
-                    "heading": section.heading,
-                    "paragraphs": section.paragraphs,
-                    "drawings": [
-                        (Markup(inline_svg(each.svg, name=each.name, description=each.description)), each.caption)
-                        for each in section.drawings
-                    ],
-                    "tables": [_table_view(table, section.own) for table in section.tables],
-                }
-                for section in self.sections
-            ],
-        )
+        sections = [
+            {
+                "heading": section.heading,
+                "paragraphs": section.paragraphs,
+                "drawings": [
+                    (Markup(inline_svg(each.svg, name=each.name, description=each.description)), each.caption)
+                    for each in section.drawings
+                ],
+                "tables": [table_view(table, section.own) for table in section.tables],
+            }
+            for section in self.sections
+        ]
+        values = {"title": self.title, "lead": self.lead, "command": self.command, "sections": sections}
+        return template("write_up.html").render(values)
 
-    def save(self, folder: Path) -> tuple[Path, ...]:
-        """Write NAME.md, NAME.tex (if there are tables), NAME.html, the drawings and the attachments.
-
-        Returns:
-            What was written, the page first.
-        """
-        files = {f"{self.name}.html": self.page(), f"{self.name}.md": self.markdown(), **self.attachments}
-        if any(section.tables for section in self.sections):
+    def save(self, folder: Path) -> Path:
+        """Write NAME.html, NAME.tex (if there are tables), the attachments and all of `save_markdown`; the page."""
+        page = folder / f"{self.name}.html"
+        files = {page.name: self.page(), **self.attachments}
+        if self.tables:
             files[f"{self.name}.tex"] = self.latex()
         for name, text in files.items():
             atomic_write(folder / name, text)
-        return (*(folder / name for name in files), *self.save_drawings(folder / "figures"))
+        self.save_markdown(folder)
+        return page
 
-    def save_drawings(self, folder: Path) -> tuple[Path, ...]:
-        """Write the drawings into a folder."""
-        paths = []
+    def save_markdown(self, folder: Path) -> None:
+        """Write NAME.md, and the drawings that it shows to `figures/`."""
         for drawing in (each for section in self.sections for each in section.drawings):
-            path = folder / f"{drawing.name}.svg"
-            atomic_write(path, drawing.svg)
-            paths.append(path)
-        return tuple(paths)
+            atomic_write(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
+        atomic_write(folder / f"{self.name}.md", self.markdown())
+
+
+def draw_if_possible(name: str, draw: Callable[[], bytes], description: str, caption: str) -> tuple[Drawing, ...]:
+    """Return a drawing, see `Drawing`; none where matplotlib is missing."""
+    try:
+        return (Drawing(name, draw(), description, caption),)
+    except MissingMatplotlibError:
+        return ()
+
+
+def file_name(title: str) -> str:
+    """What a file calls the data with that title: its letters and digits."""
+    return "".join(letter for letter in title.lower() if letter.isalnum())
+
+
+def template(name: str) -> jinja2.Template:
+    """The HTML template in that file of `templates/`: a page without outside parts, all text escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def table_view(table: TextTable, own: str) -> dict[str, Any]:
+    """A table as templates show it: `own` is the place of the first row that begins with that cell, or -1."""
+    labels = [row[0] for row in table.rows]
+    return {**asdict(table), "own": labels.index(own) if own in labels else -1}
 
 
 def rewrite_between(path: Path, name: str, text: str) -> None:
@@ -161,38 +179,3 @@ def rewrite_between(path: Path, name: str, text: str) -> None:
         raise DataError(f"{end} stands before {begin}", path=path)
     after = rest.split(end)[1]
     atomic_write(path, f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
-
-
-def latex_table(table: TextTable, *, own: str = "") -> str:
-    """A table in LaTeX, for booktabs; rows that begin with `own` are bold."""
-    columns = "l" + "r" * (len(table.header) - 1)
-    lines = [
-        r"\begin{table}",
-        rf"\caption{{{_tex(table.title)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(_tex(cell) for cell in table.header) + r" \\",
-        r"\midrule",
-    ]
-    for row in table.rows:
-        cells = [_tex(cell) for cell in row]
-        if own and row[0] == own:
-            cells = [rf"\textbf{{{cell}}}" if cell else "" for cell in cells]
-        lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_tex(note)}" for note in table.notes]
-    return "\n".join([*lines, r"\end{table}", ""])
-
-
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
-_TEX |= {character: f"\\{character}" for character in "&%$#_{}"}
-
-
-def _tex(text: str) -> str:
-    escaped = re.sub(r"[\\~^<>&%$#_{}]", lambda found: _TEX[found.group()], text)
-    return re.sub(r"(?<![\w$])-(?=\d)", "$-$", escaped)
-
-
-def _table_view(table: TextTable, own: str) -> dict[str, Any]:
-    stressed = next((place for place, row in enumerate(table.rows) if own and row[0] == own), -1)
-    return {"title": table.title, "header": table.header, "rows": table.rows, "notes": table.notes, "own": stressed}

@@ -1,0 +1,337 @@
+"""Systems on the same examples: each with the mean over its seeds, intervals, slices, and differences from another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import mean, stdev
+from typing import Any, Literal
+
+from mkmsr.errors import EvaluationError
+from mkmsr.evaluation.ranks import RankTable
+from mkmsr.evaluation.significance import (
+    PairedDifference,
+    bootstrap_intervals,
+    corrected_by_holm,
+    pooled,
+    pooled_difference,
+)
+from mkmsr.paper.published import ABLATIONS, BASELINES
+from mkmsr.reports.run_folder import EvaluatedRun, RunFolder
+
+__all__ = [
+    "METRICS",
+    "SIGNIFICANT",
+    "Claim",
+    "Group",
+    "System",
+    "SystemRow",
+    "SystemTable",
+    "Verdict",
+    "compare_systems",
+    "measure",
+    "system_of",
+    "verdict",
+    "with_differences",
+]
+
+METRICS = ("hit@20", "mrr@20")
+"""What the paper reports."""
+
+SIGNIFICANT = 0.05
+"""P-value, corrected by Holm, below which a difference counts."""
+
+_KS = (20,)
+
+Group = Literal["paper", "rival", "flagship", "variant"]
+Verdict = Literal["confirmed", "refuted", "undecided"]
+
+
+@dataclass(frozen=True)
+class System:
+    """What is known about one system on one dataset.
+
+    Args:
+        label: What tables call it.
+        group: A row of the paper's table, a rival that it left out, a model that we recommend, or a variant of one.
+        runs: Its evaluations on the test split, one a seed, with ranks; empty if none is finished.
+        published: The paper's values by metric, 0..1; empty if it has none.
+        seconds: Mean wall time of a run.
+        processor_seconds: Mean processor time of a run; of a run that did not count it, its wall time.
+        note: Why runs are missing.
+    """
+
+    label: str
+    group: Group
+    runs: tuple[EvaluatedRun, ...]
+    published: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One system's row; all values 0..1, by metric.
+
+    Args:
+        system: What it is.
+        ranks: Of all seeds, pooled.
+        values: Mean over examples and seeds.
+        deviations: Standard deviation over seeds; empty with one seed.
+        intervals: 95 % over resampled sessions.
+        slices: By slice, then by metric; a slice without examples is left out.
+        differences: From the row that it is tested against, p-values corrected by Holm; that row has none.
+    """
+
+    system: System
+    ranks: RankTable
+    values: Mapping[str, float]
+    deviations: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    slices: Mapping[str, Mapping[str, float]]
+    differences: Mapping[str, PairedDifference] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What tables call the system."""
+        return self.system.label
+
+    def to_json(self) -> dict[str, Any]:
+        """What every table says of a row, as plain data."""
+        return {
+            "metrics": dict(self.values),
+            "deviations": dict(self.deviations),
+            "intervals": {name: list(each) for name, each in self.intervals.items()},
+            "slices": {name: dict(each) for name, each in self.slices.items()},
+            "differences": {name: each.to_json() for name, each in self.differences.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper, and what our runs say.
+
+    Args:
+        question: Which of the paper's research questions.
+        text: "A above B".
+        verdict: By MRR@20: "confirmed" or "refuted" where the difference is significant, else "undecided".
+        differences: First minus second, by metric; p-values corrected by Holm over all claims on this data.
+    """
+
+    question: str
+    text: str
+    verdict: Verdict
+    differences: Mapping[str, PairedDifference]
+
+
+@dataclass(frozen=True)
+class SystemTable:
+    """Table 2 for one dataset.
+
+    Args:
+        title: What tables call the data.
+        examples: Test examples.
+        candidates: Items ranked for each.
+        rows: In the order given.
+        missing: Systems without a finished run.
+        best_rivals: Label of the best system that is not a flagship, by metric.
+        claims: The paper's statements, tested.
+    """
+
+    title: str
+    examples: int
+    candidates: int
+    rows: tuple[SystemRow, ...]
+    missing: tuple[System, ...]
+    best_rivals: Mapping[str, str]
+    claims: tuple[Claim, ...]
+
+    def row(self, label: str) -> SystemRow | None:
+        """The row of that label, if there is one."""
+        return next((row for row in self.rows if row.label == label), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The table as plain data."""
+        claims = [
+            {
+                "question": claim.question,
+                "claim": claim.text,
+                "verdict": claim.verdict,
+                "differences": {name: each.to_json() for name, each in claim.differences.items()},
+            }
+            for claim in self.claims
+        ]
+        return {
+            "data": self.title,
+            "examples": self.examples,
+            "candidates": self.candidates,
+            "metrics": list(METRICS),
+            "best_rivals": dict(self.best_rivals),
+            "rows": [_row_json(row) for row in self.rows],
+            "missing": {system.label: system.note for system in self.missing},
+            "claims": claims,
+        }
+
+
+def system_of(
+    label: str, group: Group, runs: Sequence[RunFolder], published: Mapping[str, float] | None = None, note: str = ""
+) -> System:
+    """Return the system of some run folders, with their mean times; the arguments are those of `System`."""
+
+    def mean_of(name: str) -> float:
+        times = [float(each.metrics.get(name, each.metrics["seconds"])) for each in runs]
+        return mean(times) if times else 0.0
+
+    return System(
+        label,
+        group,
+        tuple(each.run for each in runs),
+        published=published or {},
+        seconds=mean_of("seconds"),
+        processor_seconds=mean_of("processor_seconds"),
+        note=note,
+    )
+
+
+def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_000, seed: int = 0) -> SystemTable:
+    """Return the table of some systems on one dataset.
+
+    Args:
+        title: What tables call the data.
+        systems: In the order of the table's rows; every run has ranks.
+        samples: Resamples of every interval and test.
+        seed: Of the resampling.
+
+    Raises:
+        EvaluationError: No system has a finished run, or runs ranked different examples.
+    """
+    rows = [measure(system, samples=samples, seed=seed) for system in systems if system.runs]
+    if not rows:
+        raise EvaluationError(f"no system has a finished run on {title}")
+    rivals = [row for row in rows if row.system.group != "flagship"]
+    best = {metric: _best(rivals, metric) for metric in METRICS} if rivals else {}
+    first = rows[0].system.runs[0].document
+    return SystemTable(
+        title=title,
+        examples=int(first["examples"]),
+        candidates=int(first["candidates"]),
+        rows=with_differences(rows, best, samples=samples, seed=seed),
+        missing=tuple(system for system in systems if not system.runs),
+        best_rivals={metric: row.label for metric, row in best.items()},
+        claims=_claims({row.label: row for row in rows}, samples, seed),
+    )
+
+
+def measure(system: System, *, samples: int = 10_000, seed: int = 0) -> SystemRow:
+    """Return a system's row, not yet tested against another.
+
+    Args:
+        system: With at least one run.
+        samples: Resamples of the intervals.
+        seed: Of the resampling.
+
+    Raises:
+        EvaluationError: Its runs ranked different examples, or kept no ranks.
+    """
+    tables = [_ranks_of(run) for run in system.runs]
+    ranks = pooled(tables)
+    seeds = [_metrics(table) for table in tables]
+    intervals = bootstrap_intervals(ranks, _KS, samples=samples, seed=seed)
+    return SystemRow(
+        system,
+        ranks,
+        values=_metrics(ranks),
+        deviations={metric: stdev(each[metric] for each in seeds) for metric in METRICS} if len(seeds) > 1 else {},
+        intervals={metric: intervals[metric] for metric in METRICS},
+        slices={name: _metrics(part) for name, part in ranks.slices().items() if len(part)},
+    )
+
+
+def with_differences(
+    rows: Sequence[SystemRow], others: Mapping[str, SystemRow], *, samples: int = 10_000, seed: int = 0
+) -> tuple[SystemRow, ...]:
+    """Return the rows with their differences from another row, corrected by Holm over all of them.
+
+    Args:
+        rows: All rows of a table.
+        others: By metric, the row that the rest is tested against.
+        samples: Resamples.
+        seed: Of the resampling.
+
+    Raises:
+        EvaluationError: Two rows ranked different examples.
+    """
+    found = [
+        {
+            metric: pooled_difference(row.ranks, other.ranks, metric, samples=samples, seed=seed)
+            for metric, other in others.items()
+            if other is not row
+        }
+        for row in rows
+    ]
+    return tuple(replace(row, differences=each) for row, each in zip(rows, corrected_by_holm(found), strict=True))
+
+
+def verdict(difference: PairedDifference) -> Verdict:
+    """Whether the first system is better than the second beyond what other sessions would change."""
+    if difference.p_value >= SIGNIFICANT:
+        return "undecided"
+    return "confirmed" if difference.difference > 0 else "refuted"
+
+
+def _ranks_of(run: EvaluatedRun) -> RankTable:
+    if run.ranks is None:
+        raise EvaluationError(f"{run.path or run.label}: the run kept no ranks, so that it cannot be compared in pairs")
+    return run.ranks
+
+
+def _metrics(table: RankTable) -> dict[str, float]:
+    values = table.metrics(_KS)
+    return {metric: values[metric] for metric in METRICS}
+
+
+def _best(rows: Sequence[SystemRow], metric: str) -> SystemRow:
+    return max(rows, key=lambda row: row.values[metric])
+
+
+def _claims(rows: Mapping[str, SystemRow], samples: int, seed: int) -> tuple[Claim, ...]:
+    """The paper's answers to its research questions 1 to 3, as far as the rows are there; Figure 3 has the fourth."""
+    asked = [
+        ("2: are micro-behaviours useful?", "MKM-SR", "KM-SR", "with operations above without"),
+        ("2: is knowledge as a second task useful?", "MKM-SR", "M-SR", "with the knowledge task above without"),
+        *(
+            ("3: items by a graph network, operations by a GRU?", "M-SR", each, f"M-SR above {each}")
+            for each in ABLATIONS
+            if each not in ("KM-SR", "M-SR")
+        ),
+    ]
+    compared = [row for row in rows.values() if row.label in BASELINES]
+    if compared:
+        best = _best(compared, "mrr@20").label
+        asked.insert(0, ("1: does MKM-SR outperform the compared models?", "MKM-SR", best, f"MKM-SR above {best}"))
+    asked = [each for each in asked if each[1] in rows and each[2] in rows]
+    raw = [
+        {m: pooled_difference(rows[one].ranks, rows[other].ranks, m, samples=samples, seed=seed) for m in METRICS}
+        for _, one, other, _ in asked
+    ]
+    return tuple(
+        Claim(question, text, verdict(found["mrr@20"]), found)
+        for (question, _, _, text), found in zip(asked, corrected_by_holm(raw), strict=True)
+    )
+
+
+def _row_json(row: SystemRow) -> dict[str, Any]:
+    system = row.system
+    return {
+        "system": system.label,
+        "model": str(system.runs[0].document["model"]),
+        "group": system.group,
+        "seeds": len(system.runs),
+        "published": dict(system.published),
+        **row.to_json(),
+        "seconds": system.seconds,
+        "processor_seconds": system.processor_seconds,
+        "runs": [str(run.path) for run in system.runs],
+        "per_seed": [{metric: run.document["metrics"][metric] for metric in METRICS} for run in system.runs],
+    }

@@ -20,8 +20,7 @@ from sides import Run, new_peer, our_config, our_epoch_time, peer_epoch_time, ru
 
 from mkmsr.bench.timing import spread
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.evaluation.significance import paired_differences
-from mkmsr.paper.system_table import pooled
+from mkmsr.evaluation.significance import paired_differences, pooled
 from mkmsr.runtime.environment import environment
 from mkmsr.runtime.files import atomic_write
 

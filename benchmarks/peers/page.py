@@ -1,8 +1,6 @@
-"""Draws the part "Beside other libraries" of docs/reproduction.md from benchmarks/results/peers-accuracy-*.json.
+"""Write docs/reproduction/peers.md from benchmarks/results/peers-accuracy-*.json.
 
     python benchmarks/peers/page.py
-
-It rewrites what stands between `<!-- peers:begin -->` and `<!-- peers:end -->`, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,10 +12,10 @@ from typing import Any
 from pairs import PAIRS
 
 from mkmsr.reports.tables import TextTable
-from mkmsr.reports.write_up import Section, WriteUp, rewrite_between
+from mkmsr.reports.write_up import Section, WriteUp
 
 ROOT = Path(__file__).parents[2]
-RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "reproduction.md"
+RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs" / "reproduction"
 
 Result = dict[str, Any]
 
@@ -25,15 +23,11 @@ LEAD = """Where another library implements a model that we have too, both learn 
 Demo and rank the same test examples over the same catalogue; ranks, ties and errors of both are our evaluator's. Both
 sides have 100 components and one thread, are fitted on train alone (no refit), and stop by one rule: the epoch with the
 best MRR@20 on validation, patience 5. The commands run in an environment of the other library, see
-[benchmarks/peers](../benchmarks/peers/README.md). Times of both sides are in [benchmarks.md](benchmarks.md)."""
+[benchmarks/peers](../../benchmarks/peers/README.md). Times of both sides are in [benchmarks.md](../benchmarks.md)."""
 
 
 def write_up(results: list[Result]) -> WriteUp:
-    """The part of the document.
-
-    Args:
-        results: Measurements of `compare.py accuracy`.
-    """
+    """Write up measurements of `compare.py accuracy`."""
     good = sum(all(reaches(result, metric) for metric in ("hit@20", "mrr@20")) for result in results)
     summary = (
         f"Ours is at least the other's, within one standard error and on both metrics, in {good} of {len(results)}."
@@ -104,11 +98,11 @@ def _epochs(result: Result, side: str) -> str:
 
 
 def main() -> None:
-    """Draw the part anew."""
+    """Write the page anew."""
     paths = sorted(RESULTS.glob("peers-accuracy-*.json"), reverse=True)
     results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    rewrite_between(PAGE, "peers", write_up(results).markdown())
-    print(f"drawn: docs/{PAGE.name}, {len(results)} pairs")
+    write_up(results).save_markdown(DOCS)
+    print(f"written: {DOCS.relative_to(ROOT)}/peers.md, {len(results)} pairs")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Write docs/reproduction/peers.md from benchmarks/results/peers-accuracy-*.json.
 
     python benchmarks/peers/page.py
+
+Measures nothing: `compare.py accuracy` does.
 """
 
 from __future__ import annotations

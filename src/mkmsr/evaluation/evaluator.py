@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mkmsr.data.batching import session_batches
 from mkmsr.data.dataset import EvaluationSplit
 from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
-from mkmsr.evaluation.ranking import Ranked, evaluating, largest_batch, ranker
+from mkmsr.evaluation.parallel import rank_in_processes
 from mkmsr.evaluation.ranks import RankTable
+from mkmsr.evaluation.target_ranks import Ranked, largest_batch, rank_examples
 from mkmsr.runtime.events import Event, Listener, RankingDone, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
 
-__all__ = ["check_examples", "evaluate", "rank_examples"]
+__all__ = ["check_examples", "evaluate"]
 
 
 def evaluate(
@@ -50,8 +50,6 @@ def evaluate(
     examples, width = check_examples(split).examples, len(split.seen)
     batch_size = largest_batch(model, batch_size, width)
     if workers > 1 and processes.size == 1 and len(examples) > batch_size:
-        from mkmsr.evaluation.parallel import rank_in_processes  # It imports this file.
-
         return RankTable.of_split(rank_in_processes(model, examples, width, batch_size, workers, listener), split)
     with torch_threads(threads):
         if processes.size > 1:
@@ -73,25 +71,6 @@ def check_examples(split: EvaluationSplit) -> EvaluationSplit:
             "no earlier session has do not count unless preparation keeps new items; more data or a larger share helps"
         )
     return split
-
-
-def rank_examples(
-    model: Ranked,
-    examples: ExampleTable,
-    width: int,
-    batch_size: int,
-    listener: Listener,
-) -> NDArray[np.int32]:
-    """Rank of each example's target, from scores with `width` columns; the listener is told after each batch."""
-    ranks = np.empty(len(examples), dtype=np.int32)
-    done = 0
-    with evaluating(model) as device:
-        rank = ranker(model, width, batch_size)
-        for batch in session_batches(examples, batch_size):
-            ranks[done : done + len(batch)] = rank(batch.to(device)).cpu().numpy()
-            done += len(batch)
-            listener(RankingDone(done, len(examples)))
-    return ranks
 
 
 def _rank_together(

@@ -16,7 +16,7 @@ from torch import Tensor
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import EvaluationError
-from mkmsr.evaluation.evaluator import rank_examples
+from mkmsr.evaluation.target_ranks import rank_examples
 from mkmsr.models.base import SessionModel
 from mkmsr.runtime.events import Listener, RankingDone
 from mkmsr.runtime.workers import Line, Task, run_tasks

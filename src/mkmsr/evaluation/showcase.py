@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mkmsr.data.batching import collate
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, statistics
-from mkmsr.evaluation.ranking import scoring
 from mkmsr.evaluation.ranks import RankTable
+from mkmsr.evaluation.target_ranks import scoring
 from mkmsr.models.base import SessionModel
 
 __all__ = ["showcase"]

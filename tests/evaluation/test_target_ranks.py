@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import EvaluationError
-from mkmsr.evaluation.block_ranks import BlockRanker
 from mkmsr.evaluation.metrics import conservative_ranks
+from mkmsr.evaluation.target_ranks import BlockRanker
 from mkmsr.models.base import FactorisedModel, ModelSizes
 
 ITEMS, DIM = 1900, 16

@@ -23,12 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from mkmsr.bundle.card import model_card
 from mkmsr.bundle.format import (
@@ -45,13 +43,12 @@ from mkmsr.bundle.format import (
 )
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, DataError, MkmsrError
 from mkmsr.models.base import ModelSizes, SessionModel
 from mkmsr.models.capabilities import ChecksBuffers
 from mkmsr.models.registry import model_entry
-from mkmsr.runtime.files import atomic_folder, may_replace
+from mkmsr.runtime.files import atomic_folder, may_replace, unshared
 
 __all__ = ["ModelBundle", "load_bundle", "resave_bundle", "save_bundle"]
 
@@ -59,19 +56,14 @@ _SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "safetensors")
 
 
-@dataclass(frozen=True)
-class ModelBundle:
-    """A model with what is needed to use it.
+@dataclass(frozen=True, kw_only=True)
+class ModelBundle(Vocabularies):
+    """A model with what is needed to use it: the vocabularies of its rows, and the following.
 
     Args:
         name: The model's registered name.
         config: Its settings.
         model: The model, ready to score (evaluation mode).
-        items: Item vocabulary, in the order of the model's rows.
-        operations: Operation vocabulary.
-        knowledge: What is known about the items.
-        item_counts: Events of each item in the sessions that the model learnt from; entry 0 is padding. Shape [V].
-        operation_counts: The same for operations. Shape [O].
         max_session_events: The longest session of training, target included; a prefix has one event fewer.
         metadata: The other entries of `bundle.json`: data, metrics, libraries, its SHA-256.
         added: Items that came after training, oldest first; they stand at the end of `items`.
@@ -82,11 +74,6 @@ class ModelBundle:
     name: str
     config: StrictModel
     model: SessionModel
-    items: Vocabulary
-    operations: Vocabulary
-    knowledge: KnowledgeGraph
-    item_counts: NDArray[np.int64]
-    operation_counts: NDArray[np.int64]
     max_session_events: int
     metadata: dict[str, Any] = field(default_factory=dict)
     added: tuple[str, ...] = ()
@@ -121,8 +108,6 @@ def save_bundle(
         BundleError: Something else than a bundle is at that place, the model does not fit the dataset, or the folder
             cannot be written (a full disk, no permission).
     """
-    path = Path(path)
-    _check_sizes(model.sizes, dataset.items, dataset.operations, dataset.knowledge, path)
     sessions = dataset.fitting_sessions(refit=refit)
     data = {
         "name": dataset.name,
@@ -133,18 +118,10 @@ def save_bundle(
         "sessions": len(sessions),
         "events": sessions.num_events,
     }
-    header: dict[str, Any] = {
-        "model": name,
-        "config": config.model_dump(mode="json"),
-        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
-        "data": data,
-        "metrics": dict(metrics),
-        "libraries": _libraries(),
-    }
-    if gone := sorted(each for each in retired if each in dataset.items):
-        header["catalogue"] = {"added": [], "retired": gone, "unlearnt": {}}
-    _write(path, header, model, Vocabularies.of(dataset, sessions))
-    return path
+    gone = sorted(each for each in retired if each in dataset.items)
+    catalogue = {"added": [], "retired": gone, "unlearnt": {}} if gone else None
+    names = Vocabularies.of(dataset, sessions)
+    return _write(Path(path), name, config, model, names, data=data, metrics=dict(metrics), catalogue=catalogue)
 
 
 def resave_bundle(path: str | Path, bundle: ModelBundle) -> Path:
@@ -153,20 +130,11 @@ def resave_bundle(path: str | Path, bundle: ModelBundle) -> Path:
     Raises:
         BundleError: As in `save_bundle`.
     """
-    path, model = Path(path), bundle.model
-    _check_sizes(model.sizes, bundle.items, bundle.operations, bundle.knowledge, path)
-    header: dict[str, Any] = {
-        "model": bundle.name,
-        "config": bundle.config.model_dump(mode="json"),
-        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
-        "data": bundle.metadata["data"],
-        "metrics": bundle.metadata["metrics"],
-        "libraries": _libraries(),
-        "catalogue": {"added": list(bundle.added), "retired": sorted(bundle.retired), "unlearnt": bundle.unlearnt},
-    }
-    names = Vocabularies(bundle.items, bundle.operations, bundle.knowledge, bundle.item_counts, bundle.operation_counts)
-    _write(path, header, model, names)
-    return path
+    catalogue = {"added": list(bundle.added), "retired": sorted(bundle.retired), "unlearnt": bundle.unlearnt}
+    data, metrics = bundle.metadata["data"], bundle.metadata["metrics"]
+    return _write(
+        Path(path), bundle.name, bundle.config, bundle.model, bundle, data=data, metrics=metrics, catalogue=catalogue
+    )
 
 
 def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> ModelBundle:
@@ -182,7 +150,7 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
     read(CARD)
     names = read_vocabularies(read, header, path)
     sizes = ModelSizes(**{key: entry(header["sizes"], key, int, path / HEADER) for key in _SIZES})
-    _check_sizes(sizes, names.items, names.operations, names.knowledge, path)
+    _check_sizes(sizes, names, path)
     longest = entry(header["data"], "max_session_events", int, path / HEADER)
     if longest < 2:
         raise BundleError(
@@ -190,14 +158,10 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
         )
     config, model = _restore(header, sizes, read(WEIGHTS), path)
     return ModelBundle(
+        **vars(names),
         name=header["model"],
         config=config,
         model=model.to(device).eval(),
-        items=names.items,
-        operations=names.operations,
-        knowledge=names.knowledge,
-        item_counts=names.item_counts,
-        operation_counts=names.operation_counts,
         max_session_events=longest,
         metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version", "sha256")},
         added=_catalogue_entry(header, "added", names.items, path),
@@ -206,21 +170,38 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
     )
 
 
-def _write(path: Path, header: dict[str, Any], model: SessionModel, names: Vocabularies) -> None:
+def _write(
+    path: Path,
+    name: str,
+    config: StrictModel,
+    model: SessionModel,
+    names: Vocabularies,
+    *,
+    data: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    catalogue: Mapping[str, Any] | None,
+) -> Path:
+    _check_sizes(model.sizes, names, path)
     if not may_replace(path, HEADER):
         raise BundleError("something else is here, and it is not overwritten; choose another folder", path=path)
+    header: dict[str, Any] = {
+        "model": name,
+        "config": config.model_dump(mode="json"),
+        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
+        "data": data,
+        "metrics": metrics,
+        "libraries": {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}},
+        **({} if catalogue is None else {"catalogue": catalogue}),
+    }
     try:
         with atomic_folder(path) as folder:
-            (folder / WEIGHTS).write_bytes(safetensors.torch.save(_tensors(model)))
+            (folder / WEIGHTS).write_bytes(safetensors.torch.save(unshared(model.state_dict())))
             write_vocabularies(folder, names)
-            (folder / CARD).write_text(model_card(header, model_entry(header["model"])), encoding="utf-8")
+            (folder / CARD).write_text(model_card(header, model_entry(name)), encoding="utf-8")
             write_header(folder, header)
     except OSError as error:
         raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
-
-
-def _libraries() -> dict[str, str]:
-    return {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}}
+    return path
 
 
 def _catalogue_entry(header: Mapping[str, Any], key: str, items: Vocabulary, path: Path) -> tuple[str, ...]:
@@ -246,24 +227,9 @@ def _is_texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every tensor of a model on the CPU, each with memory of its own, as the file format wants it."""
-    tensors: dict[str, Tensor] = {}
-    places: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        plain = tensor.detach().cpu().contiguous()
-        if plain.numel() and plain.untyped_storage().data_ptr() in places:
-            plain = plain.clone()
-        places.add(plain.untyped_storage().data_ptr())
-        tensors[name] = plain
-    return tensors
-
-
-def _check_sizes(
-    sizes: ModelSizes, items: Vocabulary, operations: Vocabulary, knowledge: KnowledgeGraph, path: Path
-) -> None:
+def _check_sizes(sizes: ModelSizes, names: Vocabularies, path: Path) -> None:
     """A model has rows for exactly what the vocabularies name; one without item knowledge may have none for it."""
-    found = (len(items), len(operations), len(knowledge.attributes), len(knowledge.relations))
+    found = (len(names.items), len(names.operations), len(names.knowledge.attributes), len(names.knowledge.relations))
     for key, count in zip(_SIZES, found, strict=True):
         size = getattr(sizes, key)
         if size != count and not (size == 0 and key in ("num_attributes", "num_relations")):

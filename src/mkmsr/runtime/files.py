@@ -10,9 +10,21 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["atomic_file", "atomic_folder", "atomic_write", "is_signed", "may_replace", "sha256", "signed_json"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "atomic_write",
+    "is_signed",
+    "may_replace",
+    "sha256",
+    "signed_json",
+    "unshared",
+]
 
 _NO_DIGEST = "0" * 64
 
@@ -35,6 +47,18 @@ def is_signed(content: bytes, digest: object) -> bool:
         return False
     unsigned = content.replace(digest.encode(), _NO_DIGEST.encode())
     return hashlib.sha256(unsigned).hexdigest() == digest
+
+
+def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU, none sharing memory with another (tied weights do), which safetensors refuses."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        result[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return result
 
 
 def may_replace(path: str | Path, marker: str) -> bool:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mkmsr.errors import TrainingError
 from mkmsr.runtime.events import EpochRecord
-from mkmsr.runtime.files import atomic_write, sha256
+from mkmsr.runtime.files import atomic_write, sha256, unshared
 
 __all__ = ["CHECKPOINT_FILE", "CHECKPOINT_FOLDER", "CheckpointFolder", "Progress", "differences", "remove_checkpoint"]
 
@@ -172,24 +172,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a whole safetensors file or none, and return its SHA-256."""
     temporary = path.with_name(f"{path.name}.part")
-    safetensors.torch.save_file(_separate(tensors), temporary)
+    safetensors.torch.save_file(unshared(tensors), temporary)
     digest = sha256(temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
     return digest
-
-
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors on the CPU, none sharing memory with another (tied weights do), which safetensors refuses."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        value = tensor.detach().cpu().contiguous()
-        place = value.untyped_storage().data_ptr()
-        result[name] = value.clone() if place in seen else value
-        seen.add(place)
-    return result
 
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:

@@ -118,3 +118,15 @@ def test_explanations_come_in_numbers_and_in_words(
     out, err = capfd.readouterr()
     first = found["items"][0]
     assert first["explanation"]["sentence"] in " ".join((out + err).split())
+
+
+def test_a_model_without_explanations_says_so_before_any_list(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, model = fitted("recency", small_shop())
+    save_bundle(tmp_path / "b", model, name="recency", config=config, dataset=small_shop(), metrics={})
+    (tmp_path / "one.jsonl").write_text('{"events": ["plain"]}')
+    assert run(["recommend", str(tmp_path / "b"), "--session", str(tmp_path / "one.jsonl"), "--explain"]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "model: 'recency' cannot be explained; compass and compass-ensemble can" in err

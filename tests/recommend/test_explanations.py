@@ -16,10 +16,10 @@ from mkmsr.bundle.model_bundle import save_bundle
 from mkmsr.data import planted
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.models.compass.ensemble import CompassEnsemble
+from mkmsr.models.compass.explanation import MOST_SESSIONS
 from mkmsr.models.compass.model import Compass
 from mkmsr.models.registry import model_entry
 from mkmsr.recommend import Explanation, Recommender
-from mkmsr.recommend.explain import MOST_SESSIONS
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,8 @@ def recommend(
         from mkmsr.recommend import Recommender
 
         recommender = Recommender.load(bundle, device=device)
+        if explain:
+            recommender.check_explains()
         if strangers := recommender.set_facts(facts or {}):
             lacking = f"{len(strangers):,} of its items are not in the catalogue"
             out.note(f"{filtering.facts}: {lacking}, the first is {strangers[0]!r}")

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.models.base import FactorisedModel, Negatives, SessionModel
+from mkmsr.models.explanation import Names, ScoreParts
 
 __all__ = [
     "AnswersWanted",
     "ChecksBuffers",
     "Ensemble",
+    "Explains",
     "GrowsCatalogue",
     "KnowledgeTask",
     "Likelihood",
@@ -77,6 +79,14 @@ class GrowsCatalogue(Protocol):
             count: How many; they get the indexes from V on.
             triples: Item, relation and attribute (1..A) indexes. Shape [T, 3].
         """
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A model that can take its scores apart."""
+
+    def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
+        """Return why some items got their scores, for a batch of one session; `names` says what indexes are called."""
 
 
 @runtime_checkable

@@ -1,122 +1,60 @@
-"""What an explanation of a recommendation is made of, and its sentence."""
+"""Why an item is recommended, in a sentence for people and in numbers for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["AttributePart", "EventPart", "Explanation", "NeighbourPart"]
+import torch
+
+from mkmsr.bundle.model_bundle import ModelBundle
+from mkmsr.data.batching import SessionBatch
+from mkmsr.errors import ConfigError
+from mkmsr.models.capabilities import Explains
+from mkmsr.models.explanation import Names, ScoreParts
+from mkmsr.models.registry import MODELS
+
+__all__ = ["Explanation", "check_explains", "explain"]
 
 
 @dataclass(frozen=True)
-class EventPart:
-    """What an event of the session does for the item.
+class Explanation(ScoreParts):
+    """The parts of an item's score, and `sentence`: the main reason in words."""
 
-    Args:
-        item: Its item.
-        operation: Its operation.
-        copied: Its part of the probability, if it is an event of the recommended item, else 0.
-        attention: Weight of the event in what the encoder makes of the session, not normalised.
-        effect: log p(j | s) - log p(j | s without this event); None where it is the only event.
-    """
-
-    item: str
-    operation: str
-    copied: float
-    attention: float
-    effect: float | None
-
-
-@dataclass(frozen=True)
-class AttributePart:
-    """What an attribute of the item adds to its explore score.
-
-    Args:
-        relation: Name of the relation.
-        value: The value.
-        by_vector: Through the attribute's vector.
-        by_match: Because items of the session have it too.
-        shared_with: These items, newest first.
-    """
-
-    relation: str
-    value: str
-    by_vector: float
-    by_match: float
-    shared_with: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class NeighbourPart:
-    """A training session that voted for the item.
-
-    Args:
-        session: Its row in the table of training sessions.
-        shared_items: Items that it has in common with the session.
-        alike_items: Its other items that have all their attributes in common with one of the session, where such
-            sessions count as neighbours.
-        probability: Its part of the probability.
-    """
-
-    session: int
-    shared_items: tuple[str, ...]
-    alike_items: tuple[str, ...]
-    probability: float
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Why an item got its score.
-
-    Args:
-        item: The item.
-        score: log p(j | s).
-        explore: Part of p(j | s): explore + copy + neighbours + earlier = exp(score).
-        copy: Part of it: the sum of `copied` over `events`.
-        neighbours: Part of it: the sum of `probability` over all voting sessions, if any voted in the first round.
-        earlier: Part of it: because the visitor touched the item in an earlier session.
-        lift: By what each of the first three of these parts is multiplied; above 1 for an item that similar
-            sessions hold more than others. They hold it already.
-        explore_score: The item's score within the explore component, a mean over masks: own_vector + popularity +
-            evidence + both numbers of each of `attributes`.
-        own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
-        popularity: What its training events add, or what it has as a new item.
-        evidence: What it adds that similar sessions have the item beside the session's own.
-        events: The session, oldest event first.
-        attributes: The item's attributes, the most helpful first.
-        voters: How many training sessions voted for the item; none where only the second round did.
-        sessions: The strongest of them, strongest first.
-        sentence: The main reason, in words.
-    """
-
-    item: str
-    score: float
-    explore: float
-    copy: float
-    neighbours: float
-    earlier: float
-    lift: float
-    explore_score: float
-    own_vector: float
-    popularity: float
-    evidence: float
-    events: tuple[EventPart, ...]
-    attributes: tuple[AttributePart, ...]
-    voters: int
-    sessions: tuple[NeighbourPart, ...]
-    sentence: str = ""
+    sentence: str
 
     def document(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """Return the same as JSON values."""
         return asdict(self)
 
-    def worded(self) -> Explanation:
-        """The same with its sentence."""
-        return replace(self, sentence=_sentence(self))
+
+def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> list[Explanation]:
+    """Return explanations of some items for a batch of one session.
+
+    Raises:
+        ConfigError: The model has no explanations.
+    """
+    check_explains(bundle)
+    assert isinstance(bundle.model, Explains)
+    names = Names(bundle.items, bundle.operations, bundle.knowledge.attributes)
+    with torch.inference_mode():
+        found = bundle.model.explain(batch, items, names)
+    return [Explanation(**vars(parts), sentence=_sentence(parts)) for parts in found]
 
 
-def _sentence(found: Explanation) -> str:
+def check_explains(bundle: ModelBundle) -> None:
+    """Make sure that the model gives reasons.
+
+    Raises:
+        ConfigError: It does not; the message names the models that do.
+    """
+    if not isinstance(bundle.model, Explains):
+        able = [name for name, entry in MODELS.items() if issubclass(entry.model, Explains)]
+        raise ConfigError(f"{bundle.name!r} cannot be explained; {' and '.join(able)} can", key="model")
+
+
+def _sentence(found: ScoreParts) -> str:
     parts = {name: getattr(found, name) for name in _REASONS if name != "earlier" or found.earlier > 0}
     shares = {name: part / max(sum(parts.values()), 1e-30) for name, part in parts.items()}
     main = max(shares, key=lambda name: shares[name])
@@ -125,14 +63,14 @@ def _sentence(found: Explanation) -> str:
     )
 
 
-def _copy_reason(found: Explanation) -> str:
+def _copy_reason(found: ScoreParts) -> str:
     event = max(found.events, key=lambda part: part.copied)
     ago = len(found.events) - 1 - found.events.index(event)
     when = "the last event" if ago == 0 else f"{ago} event{'s' * (ago > 1)} before the last"
     return f"it is in the session ({event.operation}, {when})"
 
 
-def _neighbour_reason(found: Explanation) -> str:
+def _neighbour_reason(found: ScoreParts) -> str:
     if not found.sessions:
         return "sessions with the items of similar sessions hold it"
     most_similar = found.sessions[0]
@@ -143,7 +81,7 @@ def _neighbour_reason(found: Explanation) -> str:
     return f"{sessions}, the most similar one together with {' and '.join(items[:2])}" if items else sessions
 
 
-def _explore_reason(found: Explanation) -> str:
+def _explore_reason(found: ScoreParts) -> str:
     helpful = [part for part in found.attributes if part.by_vector + part.by_match > 0]
     shared = [part for part in helpful if part.shared_with]
     if shared:
@@ -156,7 +94,7 @@ def _explore_reason(found: Explanation) -> str:
     return "it goes with the items of the session" if found.own_vector > 0 else "it is popular"
 
 
-_REASONS: dict[str, Callable[[Explanation], str]] = {
+_REASONS: dict[str, Callable[[ScoreParts], str]] = {
     "explore": _explore_reason,
     "copy": _copy_reason,
     "neighbours": _neighbour_reason,

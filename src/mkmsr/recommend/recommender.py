@@ -17,8 +17,7 @@ import torch
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, resave_bundle
 from mkmsr.errors import DataError
 from mkmsr.models.base import Scorer
-from mkmsr.recommend.explain import explain
-from mkmsr.recommend.explanation import Explanation
+from mkmsr.recommend.explanation import Explanation, check_explains, explain
 from mkmsr.recommend.facts import Facts, Values, read_facts
 from mkmsr.recommend.filters import NO_FILTERS, Filters, item_ids, why_nothing
 from mkmsr.recommend.live_catalogue import Attributes, CatalogueChange, with_items, with_retired, without_retired
@@ -226,6 +225,14 @@ class Recommender:
         batch = encoded.batch(np.zeros(1, np.int64), wanted_operation(bundle, operation)).to(self.device)
         with torch_threads(self.threads):
             return explain(bundle, batch, [bundle.items.index(item) for item in item_ids(items, "items")])
+
+    def check_explains(self) -> None:
+        """Make sure that the model gives reasons.
+
+        Raises:
+            ConfigError: It does not; the message names the models that do.
+        """
+        check_explains(self.bundle)
 
     def why_nothing(self, filters: Filters) -> str:
         """Why the filters leave nothing to recommend, in a sentence.

@@ -11,6 +11,7 @@ Dimension letters: B sessions, V catalogue + 1, K networks.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass.config import CompassConfig
+from mkmsr.models.compass.explanation import mean_parts
 from mkmsr.models.compass.explore import log_mean
 from mkmsr.models.compass.model import ENTRY as ONE_NETWORK
 from mkmsr.models.compass.model import Compass
 from mkmsr.models.entry import ModelEntry, one_cycle
+from mkmsr.models.explanation import Names, ScoreParts
 
 __all__ = ["ENTRY", "CompassEnsemble", "CompassEnsembleConfig"]
 
@@ -83,6 +86,10 @@ class CompassEnsemble(SessionModel):
         for each in self.members:
             each.append_items(count, triples)
         self.sizes = replace(self.sizes, num_items=self.sizes.num_items + count)
+
+    def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
+        of_networks = zip(*(each.explain(batch, items, names) for each in self.members), strict=True)
+        return [mean_parts(of_item) for of_item in of_networks]
 
     def take_over(self, earlier: SessionModel, items: Tensor) -> None:
         assert isinstance(earlier, CompassEnsemble)

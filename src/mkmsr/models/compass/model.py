@@ -14,6 +14,7 @@ Dimension letters: B sessions, P events, U distinct items of the batch, D embedd
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from mkmsr.layers.transh import transh_distance
 from mkmsr.models.base import ModelSizes, Negatives, SessionModel, TrainingData
 from mkmsr.models.compass.config import CompassConfig
 from mkmsr.models.compass.encoder import SessionEncoder
+from mkmsr.models.compass.explanation import ScoredSession
 from mkmsr.models.compass.explore import AttributeMatch, ExploreQuery, Sample, candidates
 from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
 from mkmsr.models.compass.mixture import COMPONENTS, Mixture, MixtureGates
@@ -36,6 +38,7 @@ from mkmsr.models.compass.repeats import CopyAttention, EarlierVisits, visits_of
 from mkmsr.models.compass.similar_sessions import Similar, SimilarSessions, no_similar
 from mkmsr.models.compass.wanted_operation import WantedOperation
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
+from mkmsr.models.explanation import Names, ScoreParts
 from mkmsr.models.neighbours.session_index import RENAMED
 from mkmsr.models.neighbours.voting import Votes
 
@@ -282,6 +285,21 @@ class Compass(SessionModel):
         self.vectors.append(count, items, relations, attributes)
         if self.config.neighbours:
             self.similar.append_items(count, triples[:, [0, 2]])
+
+    def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
+        vectors_VD = self.vectors()
+        scored = ScoredSession(
+            batch,
+            names,
+            vectors=self.vectors,
+            vectors_VD=vectors_VD,
+            priors_V=self.item_priors(),
+            mixture=self.mixture(batch, vectors_VD),
+            attention_P=self.attention(batch, vectors_VD),
+            score=self.scorer(),
+            similar=self.similar if self.config.neighbours else None,
+        )
+        return [scored.parts(item) for item in items]
 
     def take_over(self, earlier: SessionModel, items: Tensor) -> None:
         assert isinstance(earlier, Compass)

@@ -1,7 +1,7 @@
-"""Why an item is recommended: its score taken apart, exactly, for people and for programs.
+"""Why COMPASS gives an item its score: the score taken apart, exactly.
 
-The score of COMPASS is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier, the first three times
-what similar sessions lift the item by (`compass_lift`). Each is taken apart:
+The score is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier, the first three times what similar
+sessions lift the item by (`lifted`). Each is taken apart:
 
 - copy: the probability of each event to be copied, summed over the events of the item;
 - neighbours: the votes of the training sessions that hold the item, in proportion to their raw votes;
@@ -12,69 +12,77 @@ what similar sessions lift the item by (`compass_lift`). Each is taken apart:
 
 Two more numbers say what an event means for the item: the readout's attention weight (how much the event enters the
 session's vector, whatever the item), and its effect: how much log p(j | s) falls when the event is left out.
-An ensemble's score is explained by what its networks say, see `mean_explanation`.
+
+An ensemble's probability is the mean of those of its networks, so each part of it is the mean of that part; the explore
+score, which each network adds up by itself, and its parts are means too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.batching import SessionBatch
-from mkmsr.errors import ConfigError
-from mkmsr.models.capabilities import fitted_apart
+from mkmsr.models.base import Scorer
 from mkmsr.models.compass.explore import candidates
+from mkmsr.models.compass.item_vectors import ComposedVectors
 from mkmsr.models.compass.mixture import Mixture
-from mkmsr.models.compass.model import Compass
-from mkmsr.recommend.explanation import AttributePart, EventPart, Explanation, NeighbourPart
-from mkmsr.recommend.mean_explanation import mean_explanation
+from mkmsr.models.compass.similar_sessions import SimilarSessions
+from mkmsr.models.explanation import AttributePart, EventPart, Names, NeighbourPart, ScoreParts
 
-__all__ = ["explain"]
+__all__ = ["MOST_SESSIONS", "ScoredSession", "mean_parts"]
 
 MOST_SESSIONS = 10
 """Neighbour sessions that an explanation names."""
 
 
-def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> list[Explanation]:
-    """Explanations of some items for a batch of one session.
+class ScoredSession:
+    """What COMPASS computes on the way to the scores of one session.
 
-    Raises:
-        ConfigError: The model has no explanations.
+    Args:
+        batch: The session.
+        names: What indexes are called.
+        vectors: Item vectors, by their parts.
+        vectors_VD: The same, whole.
+        priors_V: What each item's explore score begins with.
+        mixture: The parts of p(j | s).
+        attention_P: How much the readout weighs each event.
+        score: The model's scorer.
+        similar: Where similar sessions are looked up; None where they do not count.
     """
-    with torch.inference_mode():
-        views = [_View(bundle, each, batch) for each in fitted_apart(bundle.model) if isinstance(each, Compass)]
-        if not views:
-            raise ConfigError(f"{bundle.name!r} cannot be explained; compass and compass-ensemble can", key="model")
-        return [mean_explanation([view.explanation(item) for view in views]).worded() for item in items]
 
-
-class _View:
-    """What the model computes on the way to the scores of one session."""
-
-    def __init__(self, bundle: ModelBundle, model: Compass, batch: SessionBatch):
-        self.bundle, self.model, self.batch = bundle, model, batch
-        self.vectors_VD = model.vectors()
-        self.mixture: Mixture = model.mixture(batch, self.vectors_VD)
-        self.gates = self.mixture.log_gates[0].exp().tolist()
-        self.query_D = torch.stack(self.mixture.explore.queries).mean(0)[0, :-1]
-        self.log_explore_V = self.mixture.explore.log_scores(
-            model.vectors, candidates(self.vectors_VD, model.item_priors()).T
-        )[0]
-        score = model.scorer()
+    def __init__(
+        self,
+        batch: SessionBatch,
+        names: Names,
+        *,
+        vectors: ComposedVectors,
+        vectors_VD: Tensor,
+        priors_V: Tensor,
+        mixture: Mixture,
+        attention_P: Tensor,
+        score: Scorer,
+        similar: SimilarSessions | None,
+    ):
+        self.batch, self.names, self.vectors, self.similar = batch, names, vectors, similar
+        self.vectors_VD, self.priors_V, self.mixture, self.attention_P = vectors_VD, priors_V, mixture, attention_P
+        self.gates = mixture.log_gates[0].exp().tolist()
+        self.query_D = torch.stack(mixture.explore.queries).mean(0)[0, :-1]
+        self.log_explore_V = mixture.explore.log_scores(vectors, candidates(vectors_VD, priors_V).T)[0]
         self.log_p_V = score(batch)[0]
-        self.attention = model.attention(batch, self.vectors_VD).tolist()
-        match_AB = self.mixture.explore.match_weights
+        match_AB = mixture.explore.match_weights
         self.match_A = None if match_AB is None else match_AB[:, 0]
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else score(shorter)
 
-    def explanation(self, item: int) -> Explanation:
-        """All parts of one item's score."""
+    def parts(self, item: int) -> ScoreParts:
+        """Return all parts of one item's score."""
         mixture, gates, score = self.mixture, self.gates, float(self.log_p_V[item])
         explore = float(self.log_explore_V[item].exp()) * gates[0]
         copied_P = torch.where(self.batch.items == item, mixture.copies.weights, 0.0) * gates[1]
@@ -85,11 +93,11 @@ class _View:
         copied_P *= lift
         attributes = self._attributes(item)
         own = self._own_vector(item)
-        popularity = float(self.model.item_priors()[item])
+        popularity = float(self.priors_V[item])
         evidence = float(mixture.explore.evidence.values[mixture.explore.evidence.columns == item].sum())
         voters, sessions = self._sessions(item, voted * lift)
-        return Explanation(
-            item=self.bundle.items.id(item),
+        return ScoreParts(
+            item=self.names.items.id(item),
             score=score,
             explore=explore * lift,
             copy=float(copied_P.sum()),
@@ -111,10 +119,10 @@ class _View:
         return 0.0 if earlier is None else float(earlier.weights[earlier.items == item].sum()) * self.gates[3]
 
     def _own_vector(self, item: int) -> float:
-        ids = self.model.vectors.ids
+        ids = self.vectors.ids
         if ids is None:
             return 0.0
-        own_D = ids.weight[item] * self.model.vectors.known(self.model.vectors.seen[item : item + 1])[0]
+        own_D = ids.weight[item] * self.vectors.known(self.vectors.seen[item : item + 1])[0]
         return float(self.query_D @ own_D / self._length(item))
 
     def _length(self, item: int) -> Tensor:
@@ -130,17 +138,17 @@ class _View:
             effect = None if self.shorter_LV is None else float(self.log_p_V[item] - self.shorter_LV[event, item])
             parts.append(
                 EventPart(
-                    self.bundle.items.id(index),
-                    self.bundle.operations.id(operation),
+                    self.names.items.id(index),
+                    self.names.operations.id(operation),
                     float(copied_P[event]),
-                    self.attention[event],
+                    float(self.attention_P[event]),
                     effect,
                 )
             )
         return tuple(parts)
 
     def _attributes(self, item: int) -> tuple[AttributePart, ...]:
-        vectors, knowledge = self.model.vectors, self.bundle.knowledge
+        vectors = self.vectors
         if vectors.attributes is None:
             return ()
         _, attributes, shares = vectors.attributes_of(torch.tensor([item], device=self.vectors_VD.device))
@@ -150,17 +158,17 @@ class _View:
         owner, of_session, _ = vectors.attributes_of(self.batch.items)
         parts = []
         for attribute, vector, match in zip(attributes, by_vector.tolist(), by_match.tolist(), strict=True):
-            relation, _, value = knowledge.attributes.id(int(attribute)).partition("=")
+            relation, _, value = self.names.attributes.id(int(attribute)).partition("=")
             sharing = self.batch.items[owner[of_session == attribute]].flip(0).tolist()
-            names = tuple(self.bundle.items.id(each) for each in dict.fromkeys(sharing) if each != item)
+            names = tuple(self.names.items.id(each) for each in dict.fromkeys(sharing) if each != item)
             parts.append(AttributePart(relation, value, vector, match, names))
         return tuple(sorted(parts, key=lambda part: -(part.by_vector + part.by_match)))
 
     def _sessions(self, item: int, probability: float) -> tuple[int, tuple[NeighbourPart, ...]]:
         """Who voted for an item; the component's probability is divided in proportion to the raw votes."""
-        if not self.model.config.neighbours or probability == 0:
+        if self.similar is None or probability == 0:
             return 0, ()
-        index, settings = self.model.similar.index, self.model.config.retrieval.settings()
+        index, settings = self.similar.index, self.similar.config.settings()
         neighbours = index.neighbours(self.batch, settings)
         votes, source = index.raw_votes(neighbours, self.batch, settings)
         mine = votes.items == item
@@ -173,7 +181,7 @@ class _View:
         for place, weight in zip(voters[order].tolist(), (weights / weights.sum())[order].tolist(), strict=True):
             own = index.items[index.session_offsets[place] : index.session_offsets[place + 1]].tolist()
             shared, of_a_kind = (
-                tuple(map(self.bundle.items.id, filter(each.__contains__, own))) for each in (prefix, alike)
+                tuple(map(self.names.items.id, filter(each.__contains__, own))) for each in (prefix, alike)
             )
             parts.append(NeighbourPart(int(index.table_rows[place]), shared, of_a_kind, weight * probability))
         return len(weights), tuple(parts)
@@ -192,3 +200,72 @@ def _without_each_event(batch: SessionBatch) -> SessionBatch | None:
         wanted=None if batch.wanted is None else batch.wanted.expand(len(shorter)),
         earlier=None if batch.earlier is None else batch.earlier.repeated(len(shorter)),
     )
+
+
+def mean_parts(found: Sequence[ScoreParts]) -> ScoreParts:
+    """Return what the networks of an ensemble say of one item, as one."""
+    first = found[0]
+    if len(found) == 1:
+        return first
+    names = ("explore", "copy", "neighbours", "earlier", "explore_score", "own_vector", "popularity", "evidence")
+    means: dict[str, Any] = {name: fmean(getattr(each, name) for each in found) for name in names}
+    lifted = [(each.explore + each.copy + each.neighbours, each.lift) for each in found]
+    before = sum(after / max(lift, 1e-30) for after, lift in lifted)
+    score = _log_mean(each.score for each in found)
+    return replace(
+        first,
+        **means,
+        score=score,
+        lift=sum(after for after, _ in lifted) / max(before, 1e-30),
+        events=tuple(_event(found, place, score) for place in range(len(first.events))),
+        attributes=_attributes(found),
+        voters=max(each.voters for each in found),
+        sessions=_sessions(found),
+    )
+
+
+def _event(found: Sequence[ScoreParts], place: int, score: float) -> EventPart:
+    """One event's part; `score` is the ensemble's."""
+    parts = [each.events[place] for each in found]
+    pairs = zip(found, parts, strict=True)
+    without = [each.score - part.effect for each, part in pairs if part.effect is not None]
+    return EventPart(
+        parts[0].item,
+        parts[0].operation,
+        copied=fmean(part.copied for part in parts),
+        attention=fmean(part.attention for part in parts),
+        effect=score - _log_mean(without) if without else None,
+    )
+
+
+def _attributes(found: Sequence[ScoreParts]) -> tuple[AttributePart, ...]:
+    """The same attributes stand in every explanation, in an order of its own."""
+    of_value: dict[tuple[str, str], list[AttributePart]] = {}
+    for part in (part for each in found for part in each.attributes):
+        of_value.setdefault((part.relation, part.value), []).append(part)
+    parts = [
+        replace(
+            same[0], by_vector=fmean(part.by_vector for part in same), by_match=fmean(part.by_match for part in same)
+        )
+        for same in of_value.values()
+    ]
+    return tuple(sorted(parts, key=lambda part: -(part.by_vector + part.by_match)))
+
+
+def _sessions(found: Sequence[ScoreParts]) -> tuple[NeighbourPart, ...]:
+    """All networks hear the same voters, each with a weight of its own."""
+    of_session: dict[int, list[NeighbourPart]] = {}
+    for part in (part for each in found for part in each.sessions):
+        of_session.setdefault(part.session, []).append(part)
+    parts = [
+        replace(same[0], probability=sum(part.probability for part in same) / len(found))
+        for same in of_session.values()
+    ]
+    return tuple(sorted(parts, key=lambda part: -part.probability))
+
+
+def _log_mean(logs: Iterable[float]) -> float:
+    """The logarithm of the mean of the numbers with these logarithms."""
+    known = list(logs)
+    highest = max(known)
+    return highest if math.isinf(highest) else highest + math.log(fmean(math.exp(each - highest) for each in known))

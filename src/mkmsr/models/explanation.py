@@ -1,0 +1,115 @@
+"""What a score is made of: the parts that a model gives for the reasons of a recommendation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mkmsr.data.vocabulary import Vocabulary
+
+__all__ = ["AttributePart", "EventPart", "Names", "NeighbourPart", "ScoreParts"]
+
+
+@dataclass(frozen=True)
+class Names:
+    """The vocabularies that name a model's indexes; an attribute's id is `relation=value`."""
+
+    items: Vocabulary
+    operations: Vocabulary
+    attributes: Vocabulary
+
+
+@dataclass(frozen=True)
+class EventPart:
+    """What an event of the session does for the item.
+
+    Args:
+        item: Its item.
+        operation: Its operation.
+        copied: Its part of the probability, if it is an event of the recommended item, else 0.
+        attention: Weight of the event in what the encoder makes of the session, not normalised.
+        effect: log p(j | s) - log p(j | s without this event); None where it is the only event.
+    """
+
+    item: str
+    operation: str
+    copied: float
+    attention: float
+    effect: float | None
+
+
+@dataclass(frozen=True)
+class AttributePart:
+    """What an attribute of the item adds to its explore score.
+
+    Args:
+        relation: Name of the relation.
+        value: The value.
+        by_vector: Through the attribute's vector.
+        by_match: Because items of the session have it too.
+        shared_with: These items, newest first.
+    """
+
+    relation: str
+    value: str
+    by_vector: float
+    by_match: float
+    shared_with: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NeighbourPart:
+    """A training session that voted for the item.
+
+    Args:
+        session: Its row in the table of training sessions.
+        shared_items: Items that it has in common with the session.
+        alike_items: Its other items that have all their attributes in common with one of the session, where such
+            sessions count as neighbours.
+        probability: Its part of the probability.
+    """
+
+    session: int
+    shared_items: tuple[str, ...]
+    alike_items: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True)
+class ScoreParts:
+    """Why an item got its score, as parts of a mixture that sum to it.
+
+    Args:
+        item: The item.
+        score: log p(j | s).
+        explore: Part of p(j | s): explore + copy + neighbours + earlier = exp(score).
+        copy: Part of it: the sum of `copied` over `events`.
+        neighbours: Part of it: the sum of `probability` over all voting sessions, if any voted in the first round.
+        earlier: Part of it: because the visitor touched the item in an earlier session.
+        lift: Factor that the first three parts include; above 1 for an item that similar sessions hold more than
+            others.
+        explore_score: The item's score within the explore component, a mean over masks: own_vector + popularity +
+            evidence + both numbers of each of `attributes`.
+        own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
+        popularity: What its training events add, or what it has as a new item.
+        evidence: What it adds that similar sessions have the item beside the session's own.
+        events: The session, oldest event first.
+        attributes: The item's attributes, the most helpful first.
+        voters: How many training sessions voted for the item; none where only the second round did.
+        sessions: The strongest of them, strongest first.
+    """
+
+    item: str
+    score: float
+    explore: float
+    copy: float
+    neighbours: float
+    earlier: float
+    lift: float
+    explore_score: float
+    own_vector: float
+    popularity: float
+    evidence: float
+    events: tuple[EventPart, ...]
+    attributes: tuple[AttributePart, ...]
+    voters: int
+    sessions: tuple[NeighbourPart, ...]

@@ -69,7 +69,7 @@ def same(one: PreparedDataset, two: PreparedDataset) -> bool:
 
 
 OPTIONS = [
-    PrepareOptions(gap_seconds=3, min_item_events=3, drop_duplicates=True, validation_share=0.2),
+    PrepareOptions(gap_seconds=3, min_item_events=3, longest_session=8, drop_duplicates=True, validation_share=0.2),
     PrepareOptions(gap_seconds=5, min_session_events=3, new_items="keep", test_share=0.3, catalogue="attributes"),
 ]
 

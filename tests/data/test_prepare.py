@@ -76,6 +76,15 @@ def cut(sessions: list, share: float) -> tuple[list, list]:
     return sessions[:place], sessions[place:]
 
 
+def ranked(splits: list[list[Session]], options: PrepareOptions) -> tuple[list[Session], list[Session]]:
+    """Sessions of test and validation as ranked: without what train does not know, if new items are dropped."""
+    train, validation, test = splits
+    known = {item for session in train for item, _, _ in session}
+    if options.new_items == "drop":
+        validation = [[event for event in session if event[0] in known] for session in validation]
+    return test, validation
+
+
 rows_strategy = st.lists(
     st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdefgh"), st.sampled_from("xyz"), st.integers(0, 90)),
     min_size=12,
@@ -99,6 +108,16 @@ def test_preparation_equals_its_literal_description(rows, options):
     log = log_of(rows, owner="user_id")
     if not splits[0]:
         with pytest.raises(DataError, match=r"no session is left|no training session"):
+            prepare(log, options)
+        return
+    if nothing_to_rank := [
+        split
+        for split, share, sessions in zip(
+            ("test", "validation"), (options.test_share, options.validation_share), ranked(splits, options), strict=True
+        )
+        if share and max(map(len, sessions), default=0) < 2
+    ]:
+        with pytest.raises(DataError, match=f"the {nothing_to_rank[0]} is empty"):
             prepare(log, options)
         return
     dataset = prepare(log, options)
@@ -160,8 +179,43 @@ def test_new_items_are_kept_at_the_end_of_the_vocabulary_or_dropped():
 
 def test_a_test_session_left_with_one_event_vanishes():
     rows = [*ROWS[:36], ("z", "new", "x", 10**6), ("z", "a", "x", 10**6 + 1)]
-    options = PrepareOptions(test_share=0.05, new_items="drop")
-    assert len(prepare(log_of(rows), options).test) == 0
+    assert len(prepare(log_of(rows), PrepareOptions(test_share=0.1, new_items="drop")).test) == 1
+    assert len(prepare(log_of(rows), PrepareOptions(test_share=0.1, new_items="keep")).test) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"the test is empty: .* events of items that earlier sessions have; .*--new-items keep.*--test-share"),
+        ({"test_share": 0, "validation_share": 0.05}, r"the validation is empty: .*--validation-share"),
+    ],
+)
+def test_a_split_without_examples_that_was_asked_for_is_refused(options, message):
+    rows = [*ROWS[:36], ("z", "new", "x", 10**6), ("z", "newer", "x", 10**6 + 1)]
+    with pytest.raises(DataError, match=message):
+        prepare(log_of(rows), PrepareOptions(**{"test_share": 0.05, **options}))
+    empty = prepare(log_of(rows), PrepareOptions(test_share=0, validation_share=0))
+    assert (len(empty.validation), len(empty.test)) == (0, 0)
+
+
+def with_robot(events: int) -> list[Row]:
+    return [*ROWS, *[("robot", "ab"[at % 2], "x", 10**6 + at) for at in range(events)]]
+
+
+@pytest.mark.parametrize(("events", "warned"), [(200, True), (30, True), (29, False)])
+def test_a_session_that_is_much_of_a_split_is_warned_of(events, warned, caplog):
+    prepare(log_of(with_robot(events)), PrepareOptions(test_share=0.3))
+    said = [each for each in caplog.messages if each.startswith(f"one session holds {events} of the")]
+    assert bool(said) == warned
+    assert all("of test; if it is a robot's, drop such sessions" in each for each in said)
+
+
+def test_sessions_longer_than_asked_for_are_dropped_and_counted():
+    clean, dropped = prepare(log_of(ROWS)), prepare(log_of(with_robot(200)), PrepareOptions(longest_session=199))
+    assert sessions_of(dropped, dropped.test) == sessions_of(clean, clean.test)
+    counts = dropped.metadata["preparation"]["events"]
+    assert (counts["long_sessions_dropped"], counts["events_of_long_sessions_dropped"]) == (1, 200)
+    assert prepare(log_of(with_robot(200)), PrepareOptions(longest_session=200)).test.lengths.max() == 200
 
 
 def test_items_are_ordered_by_split_then_by_first_occurrence():
@@ -180,9 +234,10 @@ def test_sessions_of_each_split_end_in_order_and_before_those_of_the_next():
 
 
 def test_a_log_already_split_keeps_sessions_of_one_event():
-    rows = [("a", "x", "o", 1), ("a", "y", "o", 2), ("b", "x", "o", 0)]
-    dataset = prepare(log_of(rows, splits=["train", "train", "test"]), PrepareOptions(validation_share=0))
-    assert (dataset.train.lengths.tolist(), dataset.test.lengths.tolist()) == ([2], [1])
+    rows = [("a", "x", "o", 1), ("a", "y", "o", 2), ("b", "x", "o", 0), ("c", "x", "o", 3), ("c", "y", "o", 4)]
+    splits = ["train", "train", "test", "test", "test"]
+    dataset = prepare(log_of(rows, splits=splits), PrepareOptions(validation_share=0))
+    assert (dataset.train.lengths.tolist(), dataset.test.lengths.tolist()) == ([2], [1, 2])
 
 
 def test_the_logs_own_validation_is_kept():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import planted
 import pytest
 import torch
 
-from mkmsr.data import planted
 from mkmsr.data.batching import session_batches
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.evaluation.evaluator import evaluate

@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import planted
 import torch
 
 from mkmsr.bundle.model_bundle import save_bundle
-from mkmsr.data import planted
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.registry import model_entry

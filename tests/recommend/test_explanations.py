@@ -7,13 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+import planted
 import pytest
 import torch
 from planted_recommender import series_shop, trained
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle.model_bundle import save_bundle
-from mkmsr.data import planted
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.models.compass.ensemble import CompassEnsemble
 from mkmsr.models.compass.explanation import MOST_SESSIONS

@@ -76,6 +76,7 @@ def prepare(
     gap: Annotated[int | None, _AT_LEAST_ONE] = None,
     min_session_events: Annotated[int | None, _AT_LEAST_ONE] = None,
     min_item_events: Annotated[int, _AT_LEAST_ONE] = 1,
+    longest_session: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     drop_duplicates: Annotated[bool, Parameter(negative=())] = False,
     test_share: Annotated[float, _SHARE] = 0.1,
     validation_share: Annotated[float, _SHARE] = 0.1,
@@ -98,6 +99,7 @@ def prepare(
             times). By default what is usual for a public data set, or else 3600.
         min_session_events: Shorter sessions are dropped; 2 by default, 1 for a log that comes already split.
         min_item_events: Items with fewer events are dropped.
+        longest_session: Sessions of more events, such as those of robots, are dropped.
         drop_duplicates: Keep one of events that agree in user or session, item, operation and time.
         test_share: Share of the events that the newest sessions, the test, hold.
         validation_share: Share of the events before the test that validation holds.
@@ -124,6 +126,7 @@ def prepare(
             gap_seconds=gap,
             min_session_events=min_session_events,
             min_item_events=min_item_events,
+            longest_session=longest_session,
             drop_duplicates=drop_duplicates,
             test_share=test_share,
             validation_share=validation_share,

@@ -33,9 +33,11 @@ def _show_span(screen: Terminal, dataset: PreparedDataset) -> None:
 def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions) -> None:
     """Print what became of the raw events, and how far the attribute table reaches."""
     events, attributes = (dataset.metadata["preparation"][each] for each in ("events", "attributes"))
-    filtered = events["read"] - events["duplicates_dropped"] - events["events_after_filters"]
+    long = events["events_of_long_sessions_dropped"]
+    filtered = events["read"] - events["duplicates_dropped"] - long - events["events_after_filters"]
     reasons = {
         "that repeat another": events["duplicates_dropped"],
+        f"in sessions of more than {options.longest_session}": long,
         f"in short sessions{' or of rare items' if options.min_item_events > 1 else ''}": filtered,
         "of the test, of items that no earlier session has": events["events_of_new_items_dropped"],
     }

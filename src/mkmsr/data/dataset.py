@@ -81,17 +81,19 @@ class PreparedDataset:
         """Whether items that training does not see may come next in the test."""
         return self.new_items == "keep"
 
-    def evaluation_split(self, split: SplitName) -> EvaluationSplit:
-        """The examples of a split, with new items treated alike in both: dropped from the sessions, or kept.
+    def evaluation_sessions(self, split: SplitName) -> SessionTable:
+        """The sessions of a split, with new items treated alike in both: dropped from the sessions, or kept.
 
         Validation sessions are stored whole, since a refit learns from them; with `new_items="drop"` their events of
         items that train lacks are left out here, which is what preparation did to the test sessions.
         """
-        sessions = self.test if split == "test" else self.validation
-        seen = self.seen_before(split)
-        if split == "validation" and self.new_items == "drop":
-            sessions = sessions.select(seen[sessions.items])
-        return EvaluationSplit(split, self.examples(sessions), seen)
+        if split == "test" or self.new_items == "keep":
+            return self.test if split == "test" else self.validation
+        return self.validation.select(self.seen_before("validation")[self.validation.items])
+
+    def evaluation_split(self, split: SplitName) -> EvaluationSplit:
+        """The examples of the sessions above, and what was seen before them."""
+        return EvaluationSplit(split, self.examples(self.evaluation_sessions(split)), self.seen_before(split))
 
     def examples(self, sessions: SessionTable) -> ExampleTable:
         """Every (prefix, next item) of some sessions, by this dataset's longest session."""

@@ -11,13 +11,13 @@ from pydantic import Field
 
 from mkmsr.config import StrictModel
 from mkmsr.data.buckets import bucketed
-from mkmsr.data.dataset import NewItems, PreparedDataset
+from mkmsr.data.dataset import NewItems, PreparedDataset, SplitName
 from mkmsr.data.encode import encode_knowledge, encode_sessions, index_ids
 from mkmsr.data.engines import Engine, PolarsEngine, Query
 from mkmsr.data.examples import MAX_SESSION_EVENTS
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.log import InteractionLog
-from mkmsr.data.sessionise import cut_sessions, drop_duplicates, filter_events, number_ids
+from mkmsr.data.log import SPLITS, InteractionLog
+from mkmsr.data.sessionise import cut_sessions, drop_duplicates, drop_long_sessions, filter_events, number_ids
 from mkmsr.data.split import drop_new_items, order_sessions
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError
@@ -27,6 +27,8 @@ __all__ = ["PrepareOptions", "prepare"]
 logger = logging.getLogger(__name__)
 
 GAP_SECONDS = 3600
+MUCH_OF_A_SPLIT = 0.1
+"""Share of a split's events that one session should not hold."""
 
 
 class PrepareOptions(StrictModel):
@@ -39,6 +41,8 @@ class PrepareOptions(StrictModel):
     """Shorter sessions are dropped. None: 2, or 1 for a log that comes already split, whose sessions are kept."""
     min_item_events: int = Field(default=1, ge=1)
     """Items with fewer events are dropped. The paper uses 3 on the full logs."""
+    longest_session: int | None = Field(default=None, ge=2)
+    """Sessions of more events are dropped, such as those of robots; None keeps all."""
     drop_duplicates: bool = False
     """Keep one of events that agree in user or session, item, operation and time."""
     test_share: float = Field(default=0.1, ge=0, lt=1)
@@ -74,7 +78,8 @@ def prepare(
         engine: What runs the queries, from `open_engine`; None is Polars. The result is the same on all of them.
 
     Raises:
-        DataError: Nothing is left after the filters, no training session is left, or a split divides a session.
+        DataError: Nothing is left after the filters, no training session is left, a split divides a session, or has
+            nothing to rank although its share is not 0.
         ConfigError: An option asks for what the log does not have.
     """
     options = options or PrepareOptions()
@@ -104,7 +109,7 @@ def prepare(
         len(vocabulary),
         len(knowledge),
     )
-    return PreparedDataset(
+    dataset = PreparedDataset(
         name=name or log.name,
         items=vocabulary,
         operations=Vocabulary(_ids(operations, engine), kind="operation"),
@@ -116,6 +121,8 @@ def prepare(
         max_session_events=options.max_session_events,
         metadata=_metadata(log, options, {"events": counts, "attributes": attributes}),
     )
+    _check_splits(dataset, options, log.path)
+    return dataset
 
 
 def _sessions(
@@ -132,6 +139,11 @@ def _sessions(
         events = drop_duplicates(events, engine)
     counts["duplicates_dropped"] = counts["read"] - engine.count(events)
     events = cut_sessions(events, engine, gap=None if "session_id" in log.columns else _gap(log, options))
+    counts["long_sessions_dropped"] = counts["events_of_long_sessions_dropped"] = 0
+    if options.longest_session is not None:
+        before = engine.count(events)
+        events, counts["long_sessions_dropped"] = drop_long_sessions(events, engine, longest=options.longest_session)
+        counts["events_of_long_sessions_dropped"] = before - engine.count(events)
     events, counts["filter_rounds"] = filter_events(
         events, engine, min_session_events=least, min_item_events=options.min_item_events
     )
@@ -142,6 +154,31 @@ def _sessions(
             path=log.path,
         )
     return events, counts
+
+
+def _check_splits(dataset: PreparedDataset, options: PrepareOptions, path: str | None) -> None:
+    """Refuse a split with nothing to rank, unless its share is 0; warn where one session is much of a split."""
+    shares: dict[SplitName, float] = {"test": options.test_share, "validation": options.validation_share}
+    for split in SPLITS:
+        sessions = getattr(dataset, split)
+        longest = int(sessions.lengths.max(initial=0))
+        if longest > max(MUCH_OF_A_SPLIT * sessions.num_events, dataset.max_session_events):
+            logger.warning(
+                "one session holds %d of the %d events of %s; if it is a robot's, drop such sessions with "
+                "longest_session (--longest-session N)",
+                longest,
+                sessions.num_events,
+                split,
+            )
+    for split, share in shares.items():
+        if share and not dataset.num_examples(dataset.evaluation_sessions(split)):
+            new = " of items that earlier sessions have" if dataset.new_items == "drop" else ""
+            keep = ", new items too (--new-items keep)" if dataset.new_items == "drop" else ""
+            raise DataError(
+                f"the {split} is empty: none of its sessions has two events{new}; give more data{keep}, or another "
+                f"share, 0 for no {split} (--{split}-share)",
+                path=path,
+            )
 
 
 def _gap(log: InteractionLog, options: PrepareOptions) -> int:

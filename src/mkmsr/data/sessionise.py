@@ -10,7 +10,7 @@ import narwhals as nw
 
 from mkmsr.data.engines import Engine, Query
 
-__all__ = ["cut_sessions", "drop_duplicates", "filter_events", "number_ids"]
+__all__ = ["cut_sessions", "drop_duplicates", "drop_long_sessions", "filter_events", "number_ids"]
 
 
 def number_ids(log: Query, engine: Engine, *, visitors: bool = False) -> Query:
@@ -48,6 +48,15 @@ def cut_sessions(events: Query, engine: Engine, *, gap: int | None) -> Query:
     if gap is None:
         return events.rename({"owner": "session"})
     return engine.cut(events, gap=gap)
+
+
+def drop_long_sessions(events: Query, engine: Engine, *, longest: int) -> tuple[Query, int]:
+    """Return only sessions of at most so many events, and the number of the others: few people click so often."""
+    counted = events.group_by("session").agg(rows=nw.len())
+    dropped = engine.count(counted.filter(nw.col("rows") > longest))
+    if dropped:
+        events = engine.persist(engine.frequent(events, of="session", most=longest), instead_of=events)
+    return events, dropped
 
 
 def filter_events(events: Query, engine: Engine, *, min_session_events: int, min_item_events: int) -> tuple[Query, int]:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 import narwhals as nw
 import polars as pl
 
-__all__ = ["Engine", "Query"]
+__all__ = ["Engine", "Query", "between"]
 
 Query: TypeAlias = "nw.LazyFrame[Any]"
 
@@ -74,9 +74,9 @@ class Engine(ABC):
         least = source.group_by(*of).agg(nw.col(column).min().alias(name))
         return query.join(least, on=list(of), how="inner")
 
-    def frequent(self, query: Query, *, of: str, least: int) -> Query:
-        """Only rows whose key occurs in so many rows or more."""
-        counted = query.group_by(of).agg(rows=nw.len()).filter(nw.col("rows") >= least)
+    def frequent(self, query: Query, *, of: str, least: int = 1, most: int | None = None) -> Query:
+        """Only rows whose key occurs in at least and at most so many rows."""
+        counted = query.group_by(of).agg(rows=nw.len()).filter(between(nw.col("rows"), least, most))
         return query.join(counted.select(of), on=of, how="semi")
 
     def cut(self, events: Query, *, gap: int) -> Query:
@@ -105,3 +105,8 @@ class Engine(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def between(count: nw.Expr, least: int, most: int | None) -> nw.Expr:
+    """Return whether a count has at least and at most so many."""
+    return count >= least if most is None else (count >= least) & (count <= most)

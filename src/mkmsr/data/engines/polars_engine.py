@@ -10,7 +10,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from mkmsr.data.engines.base import Engine, Query
+from mkmsr.data.engines.base import Engine, Query, between
 
 __all__ = ["PolarsEngine"]
 
@@ -33,9 +33,9 @@ class PolarsEngine(Engine):
         """As a window, which in memory takes half the time of grouping and joining."""
         return query.with_columns(nw.col(column).min().over(*of).alias(name))
 
-    def frequent(self, query: Query, *, of: str, least: int) -> Query:
+    def frequent(self, query: Query, *, of: str, least: int = 1, most: int | None = None) -> Query:
         """As a window."""
-        return query.filter(nw.len().over(of) >= least)
+        return query.filter(between(nw.len().over(of), least, most))
 
     def cut(self, events: Query, *, gap: int) -> Query:
         """By one sort of numbers, where windows would sort each owner's events apart, twice."""

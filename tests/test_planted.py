@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
+from planted import attributes_link, deterministic, operation_decides, repeats
 
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.planted import attributes_link, deterministic, operation_decides, repeats
 
 
 def followers(dataset: PreparedDataset, *, by_operation: bool) -> dict[tuple[int, ...], Counter[int]]:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from raw_files import write
 
-from mkmsr.data.public import PUBLIC_DATASETS, PublicFile, public_dataset
-from mkmsr.data.public_check import check_files
-from mkmsr.data.readers import READERS
+from mkmsr.data.public import check_files, public_dataset
+from mkmsr.data.readers import PUBLIC_DATASETS, READERS
+from mkmsr.data.readers.public import PublicFile
 from mkmsr.errors import ConfigError, DataError
 
 CONTENT = "a,b\n1,2\n3,4\n"
-FILE = PublicFile("x.csv", ("a", "b"), bytes=len(CONTENT), rows=2, sha256=hashlib.sha256(CONTENT.encode()).hexdigest())
+FILE = PublicFile("x.csv", "a,b", bytes=len(CONTENT), rows=2, sha256=hashlib.sha256(CONTENT.encode()).hexdigest())
 
 
 def problems(folder: Path, file: PublicFile = FILE) -> list[str]:
@@ -72,13 +72,13 @@ def test_a_missing_file_is_a_problem_if_the_reader_needs_it(tmp_path):
 
 
 def test_files_without_a_header_are_told_by_their_fields(tmp_path):
-    file = PublicFile("x.dat", ("a", "b", "c"), header=False)
+    file = PublicFile("x.dat", "a,b,c", header=False)
     assert problems(write(tmp_path, {"x.dat": "1,2\n"}), file) == ["the first line has 2 fields, should have 3"]
     assert problems(write(tmp_path, {"x.dat": "1,2,3\n"}), file) == []
 
 
 def test_json_lines_are_told_by_their_keys(tmp_path):
-    file = PublicFile("x.jsonl", ("session", "events"), "", header=False)
+    file = PublicFile("x.jsonl", "session,events", "", header=False)
     assert problems(write(tmp_path, {"x.jsonl": '{"session": 1}\n'}), file) == ["the first line lacks 'events'"]
     for line in ("session", "5", '["session"]'):
         assert problems(write(tmp_path, {"x.jsonl": f"{line}\n"}), file) == ["the first line is no JSON object"]

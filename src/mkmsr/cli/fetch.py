@@ -11,8 +11,8 @@ from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal, tex
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
-    from mkmsr.data.public import PublicDataset
-    from mkmsr.data.public_check import FileCheck
+    from mkmsr.data.public import FileCheck
+    from mkmsr.data.readers.public import PublicDataset
 
 __all__ = ["fetch"]
 
@@ -39,7 +39,8 @@ def fetch(
     if verify is not None and out is not None:
         raise WrongCall("give either --verify or --out: a download is checked anyway")
     with terminal(common) as screen:
-        from mkmsr.data.public import PUBLIC_DATASETS, public_dataset
+        from mkmsr.data.public import public_dataset
+        from mkmsr.data.readers import PUBLIC_DATASETS
 
         if name is None:
             _list(screen, list(PUBLIC_DATASETS.values()))
@@ -79,7 +80,7 @@ def _describe(screen: Terminal, dataset: PublicDataset) -> None:
 
 
 def _verify(screen: Terminal, dataset: PublicDataset, folder: Path) -> None:
-    from mkmsr.data.public_check import check_files
+    from mkmsr.data.public import check_files
 
     total = sum(file.bytes or 0 for file in dataset.files) or None
     with _bar(screen) as bar:
@@ -108,7 +109,7 @@ def _verdict(check: FileCheck) -> str:
 
 
 def _download(screen: Terminal, dataset: PublicDataset, folder: Path, mirror: str | None) -> None:
-    from mkmsr.data.download import download
+    from mkmsr.data.public import download
 
     address = mirror or dataset.address
     if address is None:
@@ -148,7 +149,7 @@ def _description(dataset: PublicDataset) -> dict[str, Any]:
         "terms": dataset.terms,
         "direct": dataset.address is not None,
         "files": [
-            {"name": file.name, "needed": file.needed, "columns": list(file.columns), "bytes": file.bytes}
+            {"name": file.name, "needed": file.needed, "columns": file.columns.split(","), "bytes": file.bytes}
             | {"rows": file.rows, "sha256": file.sha256}
             for file in dataset.files
         ],

@@ -12,10 +12,11 @@ from mkmsr.data.readers.knowledge import relation
 from mkmsr.data.readers.malformed import Fault, empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.parsing import clock, event_row, seconds, whole_number
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.table import find_file
 from mkmsr.errors import DataError
 
-__all__ = ["read_diginetica"]
+__all__ = ["DATASET"]
 
 KIND = "diginetica"
 OWN = ("category", "price")
@@ -102,3 +103,19 @@ def _attributes(source: Path, relations: tuple[str, ...], intake: Intake) -> lis
         found["price"] = relation(products, "price", pl.col("price"))
         found["name_token"] = relation(products, "name_token", pl.col("tokens"), separator=",")
     return [found[name] for name in relations]
+
+
+DATASET = PublicDataset(
+    name=KIND,
+    read=read_diginetica,
+    title="item views and purchases of a shop, January to June 2016, CIKM Cup 2016",
+    owner="Diginetica, on CodaLab",
+    page="https://competitions.codalab.org/competitions/11161",
+    terms="the competition's terms, accepted with an account",
+    files=(
+        PublicFile("train-item-views.csv", "sessionId,itemId,timeframe,eventdate", ";"),
+        PublicFile("train-purchases.csv", "sessionId,timeframe,eventdate,itemId", ";", needed=False),
+        PublicFile("products.csv", "itemId,pricelog2,product.name.tokens", ";"),
+        PublicFile("product-categories.csv", "itemId,categoryId", ";"),
+    ),
+)

@@ -13,9 +13,10 @@ from mkmsr.data.readers.knowledge import relation
 from mkmsr.data.readers.malformed import Fault, empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.parsing import clock, event_row, seconds
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.table import find_file
 
-__all__ = ["read_jdata"]
+__all__ = ["DATASET"]
 
 KIND = "jdata"
 OWN = ("brand", "shop", "category", "launch_year")
@@ -82,3 +83,18 @@ def _attributes(source: Path, relations: tuple[str, ...], intake: Intake) -> lis
         )
         products = products.join(shops.unique("shop", keep="first", maintain_order=True), on="shop", how="left")
     return [relation(products, name, pl.col(name)) for name in relations]
+
+
+DATASET = PublicDataset(
+    name=KIND,
+    read=read_jdata,
+    title="micro-behaviours in JD's shop, February to April 2018 (the paper's JDATA)",
+    owner="JD",
+    page="https://jdata.jd.com/html/detail.html?id=8",
+    terms="the competition's terms, accepted with an account: for research, not for redistribution",
+    files=(
+        PublicFile("jdata_action.csv", "user_id,sku_id,action_time,module_id,type", rows=37_214_269),
+        PublicFile("jdata_product.csv", "sku_id,brand,shop_id,cate,market_time"),
+        PublicFile("jdata_shop.csv", "vender_id,shop_id,fans_num,vip_num,shop_reg_tm,cate,shop_score", needed=False),
+    ),
+)

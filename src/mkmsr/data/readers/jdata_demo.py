@@ -12,10 +12,11 @@ import polars as pl
 
 from mkmsr.data.log import InteractionLog, LogSource
 from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.table import ROW, check_columns, find_file, read_table
 from mkmsr.errors import DataError
 
-__all__ = ["OPERATIONS", "read_jdata_demo"]
+__all__ = ["DATASET", "OPERATIONS"]
 
 OPERATIONS = {"1": "click", "2": "order", "3": "follow", "4": "comment", "5": "cart"}
 """Names of JDATA's operation types. The Demo sample holds only the first four."""
@@ -87,3 +88,49 @@ def _named(triple: pl.DataFrame, column: str, numbers: pl.Series, names: pl.Seri
         row = int(found.is_null().arg_max() or 0)
         raise DataError(f"number {triple[column][row]!r} has no name", path=path, row=row + 2, column=column)
     return found
+
+
+DATASET = PublicDataset(
+    name="jdata-demo",
+    read=read_jdata_demo,
+    title="the paper's Demo sample of JDATA, cut into sessions (29,445 events)",
+    owner="the authors of MKM-SR",
+    page="https://github.com/ciecus/MKM-SR",
+    terms="none stated in the repository: for research, not for redistribution",
+    files=(
+        PublicFile(
+            "train.csv",
+            "action_time,user_id,sku_id,type,sessionId,index",
+            bytes=1_491_596,
+            sha256="5219c3e3f9f05a7e680ea3fbe29c42e33580ed361de828054f7ed7ec145e3413",
+        ),
+        PublicFile(
+            "test_new_item.csv",
+            "action_time,user_id,sku_id,type,sessionId,index",
+            bytes=175_981,
+            sha256="a929df93c7b13ff52304819a37f05db7ecf3982ac19a7bf48d484cf3b68e90c3",
+        ),
+        PublicFile(
+            "with_new_item/entity2id",
+            "entity,id,type",
+            "\t",
+            bytes=295_262,
+            sha256="303ea8c6779912aa3a8c3c148603cb12e9042841cbb9a0e7857e8c45291891eb",
+        ),
+        PublicFile(
+            "with_new_item/kg2id",
+            "head,tail,relation",
+            "\t",
+            bytes=681_971,
+            sha256="581c3b8b763531b1b6ce3b3f6b1244f843dc71bc4176c40598e287acdf622c5c",
+        ),
+        PublicFile(
+            "with_new_item/relation2id",
+            "relation,id",
+            "\t",
+            bytes=62,
+            sha256="4b82f8e199a132d0d01d6a61dd41dcf69d67863257f0162ea5b7c1f381888e77",
+        ),
+    ),
+    address="https://raw.githubusercontent.com/ciecus/MKM-SR/84f7fae1f811dc068c3f9eb7a2857fce2e5ad3a0/data/demo/",
+)

@@ -16,9 +16,10 @@ from mkmsr.data.readers.knowledge import relation
 from mkmsr.data.readers.malformed import empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.parsing import event_row
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.table import find_file
 
-__all__ = ["read_kkbox"]
+__all__ = ["DATASET"]
 
 KIND = "kkbox"
 OWN = ("artist", "genre", "language", "release_year")
@@ -101,3 +102,18 @@ def _years(path: Path, intake: Intake) -> pl.LazyFrame:
     years = intake.rows(table, {"item_id": pl.col("song_id"), "year": year}, [empty("song_id")])
     intake.notes["songs_without_year"] = int(years.select(pl.col("year").is_null().sum()).collect().item())
     return relation(years, "release_year", pl.col("year").cast(pl.String))
+
+
+DATASET = PublicDataset(
+    name=KIND,
+    read=read_kkbox,
+    title="songs played in KKBOX's app, WSDM Cup 2018 (the paper's KKBOX)",
+    owner="KKBOX, on Kaggle",
+    page="https://www.kaggle.com/c/kkbox-music-recommendation-challenge/data",
+    terms="the competition's rules, accepted with an account: for research, not for redistribution",
+    files=(
+        PublicFile("train.csv", "msno,song_id,source_system_tab,source_screen_name,source_type,target", rows=7_377_418),
+        PublicFile("songs.csv", "song_id,song_length,genre_ids,artist_name,composer,lyricist,language"),
+        PublicFile("song_extra_info.csv", "song_id,name,isrc"),
+    ),
+)

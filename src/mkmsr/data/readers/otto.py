@@ -16,11 +16,12 @@ from mkmsr.data.readers.intake import Intake
 from mkmsr.data.readers.malformed import EXAMPLES, BadRow
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.parsing import event_row, seconds
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.raw_bytes import pieces
 from mkmsr.data.readers.table import ROW, find_file
 from mkmsr.errors import DataError
 
-__all__ = ["read_otto"]
+__all__ = ["DATASET"]
 
 KIND = "otto"
 OPERATIONS = ("clicks", "carts", "orders")
@@ -136,3 +137,18 @@ def _rows(sessions: pl.DataFrame, before: int) -> pl.DataFrame:
         time=seconds(micros),
         row=event_row(micros=micros),
     )
+
+
+DATASET = PublicDataset(
+    name=KIND,
+    read=read_otto,
+    title="clicks, carts and orders in OTTO's shop, August 2022 (216,716,096 events)",
+    owner="OTTO, on GitHub and Kaggle",
+    page="https://github.com/otto-de/recsys-dataset",
+    terms="CC BY 4.0",
+    files=(
+        PublicFile(
+            "otto-recsys-train.jsonl", "session,events", "", header=False, bytes=11_307_535_945, rows=12_899_779
+        ),
+    ),
+)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
+from mkmsr.data.readers.malformed import Fault
 from mkmsr.data.readers.table import ROW
 
-__all__ = ["SECOND", "clock", "event_row", "price_bucket", "seconds", "whole_number"]
+__all__ = ["SECOND", "clock", "event_row", "one_of", "price_bucket", "seconds", "whole_number"]
 
 SECOND = 1_000_000
 """Microseconds of a second."""
@@ -26,6 +29,13 @@ def clock(column: str, *forms: str) -> pl.Expr:
     """
     text = pl.col(column).str.strip_chars()
     return pl.coalesce(text.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("us") for form in forms)
+
+
+def one_of(column: str, known: Sequence[str]) -> Fault:
+    """Return the fault of a cell that holds none of some words."""
+    return Fault(
+        ~pl.col(column).is_in(known).fill_null(False), f"found {{value}}, should be one of {', '.join(known)}", column
+    )
 
 
 def seconds(micros: pl.Expr) -> pl.Expr:

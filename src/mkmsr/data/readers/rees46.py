@@ -14,16 +14,18 @@ from mkmsr.data.readers.intake import Intake
 from mkmsr.data.readers.knowledge import known_at, moment, relation, values_at
 from mkmsr.data.readers.malformed import Fault, empty
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.parsing import clock, event_row, price_bucket, seconds
+from mkmsr.data.readers.parsing import clock, event_row, one_of, price_bucket, seconds
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.errors import DataError
 
-__all__ = ["read_rees46"]
+__all__ = ["DATASET"]
 
 KIND = "rees46"
 OPERATIONS = ("view", "cart", "remove_from_cart", "purchase")
 OWN = ("brand", "category", "category_code")
 MORE = ("price",)
 
+COLUMNS = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session"
 TIMES = ("%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S")
 
 
@@ -87,11 +89,7 @@ def _rows(path: Path, number: int, intake: Intake, relations: tuple[str, ...]) -
             Fault(
                 time.is_null(), "cannot read {value} as a time; should be like 2019-10-01 00:00:00 UTC", "event_time"
             ),
-            Fault(
-                ~pl.col("event_type").is_in(OPERATIONS).fill_null(False),
-                f"found {{value}}, should be one of {', '.join(OPERATIONS)}",
-                "event_type",
-            ),
+            one_of("event_type", OPERATIONS),
         ],
     )
 
@@ -112,3 +110,17 @@ def _levels(codes: pl.LazyFrame) -> pl.LazyFrame:
     parts = pl.col("value").str.split(".")
     depths = codes.select(pl.col("value").unique()).with_columns(depth=pl.int_ranges(1, parts.list.len() + 1))
     return depths.explode("depth").select("value", level=parts.list.head(pl.col("depth")).list.join("."))
+
+
+DATASET = PublicDataset(
+    name=KIND,
+    read=read_rees46,
+    title="a multi-category store, October and November 2019; other months and the cosmetics shop have the same form",
+    owner="REES46 Open CDP, on Kaggle and on its own pages",
+    page="https://www.kaggle.com/datasets/mkechinov/ecommerce-behavior-data-from-multi-category-store",
+    terms="free to use with a link to that page and to https://rees46.com",
+    files=(
+        PublicFile("2019-Oct.csv", COLUMNS, needed=False, bytes=5_668_612_855, rows=42_448_764),
+        PublicFile("2019-Nov.csv", COLUMNS, needed=False, bytes=9_006_762_395, rows=67_501_979),
+    ),
+)

@@ -14,10 +14,11 @@ from mkmsr.data.readers.intake import Intake, folder_of
 from mkmsr.data.readers.knowledge import known_at, moment, relation, values_at
 from mkmsr.data.readers.malformed import Fault, empty
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.parsing import event_row, seconds, whole_number
+from mkmsr.data.readers.parsing import event_row, one_of, seconds, whole_number
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.table import find_file
 
-__all__ = ["read_retailrocket"]
+__all__ = ["DATASET"]
 
 KIND = "retailrocket"
 OPERATIONS = ("view", "addtocart", "transaction")
@@ -59,11 +60,7 @@ def read_retailrocket(source: Path, options: ReadOptions) -> InteractionLog:
             empty("visitorid"),
             empty("itemid"),
             Fault(millis.is_null(), BAD_TIME, "timestamp"),
-            Fault(
-                ~pl.col("event").is_in(OPERATIONS).fill_null(False),
-                f"found {{value}}, should be one of {', '.join(OPERATIONS)}",
-                "event",
-            ),
+            one_of("event", OPERATIONS),
         ],
     )
     attributes = _attributes(source, relations, moment(events, options), intake) if relations else []
@@ -112,3 +109,19 @@ def _parents(path: Path, intake: Intake) -> pl.LazyFrame:
         [empty("categoryid")],
     )
     return tree.filter(pl.col("parent").is_not_null()).unique("child", keep="first", maintain_order=True)
+
+
+DATASET = PublicDataset(
+    name=KIND,
+    read=read_retailrocket,
+    title="views, carts and transactions of a shop, May to September 2015",
+    owner="RetailRocket, on Kaggle",
+    page="https://www.kaggle.com/datasets/retailrocket/ecommerce-dataset",
+    terms="CC BY-NC-SA 4.0",
+    files=(
+        PublicFile("events.csv", "timestamp,visitorid,event,itemid,transactionid", bytes=94_237_913, rows=2_756_101),
+        PublicFile("item_properties_part1.csv", "timestamp,itemid,property,value", bytes=484_315_749),
+        PublicFile("item_properties_part2.csv", "timestamp,itemid,property,value", bytes=408_929_907),
+        PublicFile("category_tree.csv", "categoryid,parentid", bytes=14_454, rows=1_669),
+    ),
+)

@@ -12,9 +12,10 @@ from mkmsr.data.readers.knowledge import known_at, moment, relation, values_at
 from mkmsr.data.readers.malformed import Fault, empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.parsing import clock, event_row, price_bucket, seconds
+from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.table import find_file
 
-__all__ = ["read_yoochoose"]
+__all__ = ["DATASET"]
 
 KIND = "yoochoose"
 CLICKS = ("session", "timestamp", "item", "category")
@@ -87,3 +88,17 @@ def _rows(path: Path, number: int, intake: Intake, **knowledge: pl.Expr) -> pl.L
             ),
         ],
     )
+
+
+DATASET = PublicDataset(
+    name=KIND,
+    read=read_yoochoose,
+    title="clicks and buys in a shop, April to September 2014, RecSys Challenge 2015",
+    owner="YooChoose",
+    page="https://2015.recsyschallenge.com/challenge.html",
+    terms="CC BY-NC-ND 4.0, as the files' own readme says",
+    files=(
+        PublicFile("yoochoose-clicks.dat", "session,timestamp,item,category", header=False, rows=33_003_944),
+        PublicFile("yoochoose-buys.dat", "session,timestamp,item,price,quantity", header=False, rows=1_150_753),
+    ),
+)

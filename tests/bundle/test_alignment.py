@@ -12,8 +12,7 @@ from small_shop import fitted, small_shop
 from mkmsr.bundle.alignment import aligned_split
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.earlier_visits import earlier_items
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import SessionTable, earlier_items
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.evaluation.evaluator import evaluate
 

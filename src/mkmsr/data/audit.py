@@ -6,11 +6,11 @@ explains it; "leak" where results on this data cannot be trusted. Sessions and p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from mkmsr.data.dataset import PreparedDataset
@@ -86,7 +86,7 @@ def audit(dataset: PreparedDataset) -> Audit:
 def _pair_checks(
     dataset: PreparedDataset, earlier: SessionTable, later: SessionTable, split: str
 ) -> tuple[AuditCheck, ...]:
-    """Checks of one held-out split against all sessions before it."""
+    """Run the checks of one held-out split against all sessions before it."""
     shortened = split == "test" and dataset.new_items == "drop"
     return (
         _late_sessions(earlier, later, split, shortened=shortened),
@@ -98,7 +98,7 @@ def _pair_checks(
 
 
 def _late_sessions(earlier: SessionTable, later: SessionTable, split: str, *, shortened: bool) -> AuditCheck:
-    """Sessions to learn from that end after a held-out one does: the split is not one by time.
+    """Count sessions to learn from that end after a held-out one does: the split is not one by time.
 
     Where events of new items were dropped, a test session may have lost its last ones and seem to end too early, so
     that a few such sessions at the boundary mean nothing.
@@ -114,111 +114,86 @@ def _late_sessions(earlier: SessionTable, later: SessionTable, split: str, *, sh
 
 
 def _late_events(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
-    """Events to learn from that are newer than the first held-out one: visits that were under way at the boundary."""
+    """Count events to learn from that are newer than the first held-out one: visits under way at the boundary."""
     late = int((earlier.times > later.times.min()).sum()) if later.num_events else 0
-    return AuditCheck(
-        f"{split}_events_begin_first",
-        "note" if late else "clean",
-        late,
-        earlier.num_events,
-        f"events to learn from are newer than the first {split} event, from visits that overlap the boundary",
-    )
+    detail = f"events to learn from are newer than the first {split} event, from visits that overlap the boundary"
+    return _check(f"{split}_events_begin_first", late, earlier.num_events, detail, means="note")
 
 
 def _shared_sessions(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
-    """Held-out sessions that training has too, with the same items, operations and times."""
-    shared = int(np.isin(_session_hashes(later, times=True), _session_hashes(earlier, times=True)).sum())
-    return AuditCheck(
-        f"{split}_sessions_shared",
-        "leak" if shared else "clean",
-        shared,
-        len(later),
-        f"{split} sessions are among those to learn from too, with the same items, operations and times",
-    )
+    """Count held-out sessions that training has too, with the same items, operations and times."""
+    shared = np.isin(_session_hashes(later, times=True), _session_hashes(earlier, times=True)).sum()
+    detail = f"{split} sessions are among those to learn from too, with the same items, operations and times"
+    return _check(f"{split}_sessions_shared", shared, len(later), detail)
 
 
 def _shared_examples(earlier: ExampleTable, later: ExampleTable, split: str) -> AuditCheck:
-    """Held-out examples that training has too, times included: also finds a copied part of a session."""
-    shared = int(np.isin(_example_hashes(later), _example_hashes(earlier)).sum())
-    return AuditCheck(
-        f"{split}_examples_shared",
-        "leak" if shared else "clean",
-        shared,
-        len(later),
-        f"{split} examples (prefix, next item and their times) are among those to learn from too",
-    )
+    """Count held-out examples that training has too, times included: also finds a copied part of a session."""
+    shared = np.isin(_example_hashes(later), _example_hashes(earlier)).sum()
+    detail = f"{split} examples (prefix, next item and their times) are among those to learn from too"
+    return _check(f"{split}_examples_shared", shared, len(later), detail)
 
 
 def _identical_sessions(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
-    """Held-out sessions with the same items and operations as an earlier one, at whatever time.
+    """Count held-out sessions with the same items and operations as an earlier one, at whatever time.
 
     Two visits to one item, or two, are alike by chance; many long ones are a log that was copied with other times.
     """
     identical = np.isin(_session_hashes(later, times=False), _session_hashes(earlier, times=False))
     long = _distinct_items(later) >= LONG_SESSION_ITEMS
-    of_long = int((identical & long).sum())
-    allowed = max(1.0, CHANCE_SHARE * int(long.sum()))
-    verdict: Verdict = "leak" if of_long > allowed else "note" if identical.any() else "clean"
-    return AuditCheck(
-        f"{split}_sessions_identical",
-        verdict,
-        int(identical.sum()),
-        len(later),
-        f"{split} sessions have the items and operations of an earlier one at another time; {of_long} of "
-        f"{int(long.sum())} with at least {LONG_SESSION_ITEMS} distinct items",
+    of_long, all_long = int((identical & long).sum()), int(long.sum())
+    detail = (
+        f"{split} sessions have the items and operations of an earlier one at another time; {of_long} of {all_long} "
+        f"with at least {LONG_SESSION_ITEMS} distinct items"
     )
+    means: Verdict = "leak" if of_long > max(1.0, CHANCE_SHARE * all_long) else "note"
+    return _check(f"{split}_sessions_identical", identical.sum(), len(later), detail, means=means)
 
 
 def _items_from_test(dataset: PreparedDataset) -> AuditCheck:
-    """Items that only the test has; the protocol (N) keeps them on purpose, the other must not know them."""
-    seen = dataset.seen_before("test")
-    occurring = np.zeros_like(seen)
-    occurring[dataset.test.items] = True
-    only_test = int((occurring & ~seen).sum())
-    dropped = dataset.new_items == "drop"
+    """Count items that only the test has; the protocol (N) keeps them on purpose, the other must not know them."""
+    only_test = _asked_for(dataset) & ~dataset.seen_before("test")
     detail = "items of the catalogue occur in no session before the test"
-    if only_test and not dropped:
+    if only_test.any() and dataset.new_items == "keep":
         detail += ', as "new items: keep" asks for'
-    return AuditCheck(
-        "catalogue_items_from_test",
-        ("leak" if dropped else "note") if only_test else "clean",
-        only_test,
-        len(dataset.items),
-        detail,
-    )
+    means: Verdict = "leak" if dataset.new_items == "drop" else "note"
+    return _check("catalogue_items_from_test", only_test.sum(), len(dataset.items), detail, means=means)
 
 
 def _unseen_candidates(dataset: PreparedDataset) -> AuditCheck:
-    """Whether the candidates that training never saw are just those that the test asks for.
+    """Tell whether the candidates that training never saw are just those that the test asks for.
 
     Then a model that ranks unseen items above seen ones, or matches attributes among them, is flattered: of the unseen
     items of a real shop, most would not be asked for that day either.
     """
     unseen = ~dataset.seen_before("test")
     unseen[0] = False
-    wanted = np.zeros_like(unseen)
-    wanted[dataset.test.items] = True
-    total, asked = int(unseen.sum()), int((unseen & wanted).sum())
+    total, asked = int(unseen.sum()), int((unseen & _asked_for(dataset)).sum())
     flattered = total > 0 and asked == total
     detail = (
         "unseen candidates are all test items: scores of new items are flattered, report them apart"
         if flattered
         else "unseen candidates occur in the test; the others are distractors"
     )
-    return AuditCheck("unseen_candidates_in_test", "note" if flattered else "clean", asked, total, detail)
+    return _check("unseen_candidates_in_test", asked, total, detail, means="note" if flattered else "clean")
 
 
 def _operations_from_test(dataset: PreparedDataset) -> AuditCheck:
-    """Operations that only the test has: their vectors were never learnt."""
-    known = np.unique(dataset.fitting_sessions(refit=True).operations)
-    only_test = len(np.setdiff1d(np.unique(dataset.test.operations), known))
-    return AuditCheck(
-        "operations_from_test",
-        "note" if only_test else "clean",
-        only_test,
-        len(dataset.operations),
-        "operations occur in no session before the test",
-    )
+    """Count operations that only the test has: their vectors were never learnt."""
+    only_test = np.setdiff1d(dataset.test.operations, dataset.fitting_sessions(refit=True).operations)
+    detail = "operations occur in no session before the test"
+    return _check("operations_from_test", len(only_test), len(dataset.operations), detail, means="note")
+
+
+def _check(name: str, count: int, of: int, detail: str, *, means: Verdict = "leak") -> AuditCheck:
+    return AuditCheck(name, means if count else "clean", int(count), of, detail)
+
+
+def _asked_for(dataset: PreparedDataset) -> NDArray[np.bool_]:
+    """Return whether each item occurs in the test. Shape [V]."""
+    found = np.zeros(len(dataset.items) + 1, np.bool_)
+    found[dataset.test.items] = True
+    return found
 
 
 def _ends(sessions: SessionTable) -> NDArray[np.int64]:
@@ -227,46 +202,30 @@ def _ends(sessions: SessionTable) -> NDArray[np.int64]:
 
 
 def _distinct_items(sessions: SessionTable) -> NDArray[np.int64]:
-    """How many different items each session has. Shape [sessions]."""
+    """Return how many different items each session has. Shape [sessions]."""
     pairs = np.stack([sessions.session_of_event, sessions.items.astype(np.int64)], axis=1)
     return np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=len(sessions))
 
 
 def _session_hashes(sessions: SessionTable, *, times: bool) -> _Hashes:
-    columns: list[NDArray[Any]] = [sessions.items, sessions.operations]
-    if times:
-        columns.append(sessions.times)
-    place = np.arange(sessions.num_events) - np.repeat(sessions.offsets[:-1], sessions.lengths)
-    total = _running_hash(columns, place)
-    return _mixed(total[sessions.offsets[1:]] - total[sessions.offsets[:-1]], sessions.lengths)
+    place = np.arange(sessions.num_events) - sessions.offsets[:-1][sessions.session_of_event]
+    total = _running_hash(sessions, place, times=times)
+    return total[sessions.offsets[1:]] - total[sessions.offsets[:-1]]
 
 
 def _example_hashes(examples: ExampleTable) -> _Hashes:
-    """A hash of each example's events from the first of the prefix to the target, with their times."""
+    """Return a hash of each example's events from the first of the prefix to the target, with their times."""
     sessions = examples.sessions
     # All prefixes of a session begin at the same event, so that each event has one place in all of them.
     first_of_session = np.zeros(len(sessions), np.int64)
     first_of_session[examples.session] = examples.begin
     place = np.arange(sessions.num_events) - first_of_session[sessions.session_of_event]
-    total = _running_hash([sessions.items, sessions.operations, sessions.times], np.maximum(place, 0))
-    return _mixed(total[examples.end + 1] - total[examples.begin], examples.lengths + 1)
+    total = _running_hash(sessions, place, times=True)
+    return total[examples.end + 1] - total[examples.begin]
 
 
-def _running_hash(columns: Sequence[NDArray[Any]], place: NDArray[np.int64]) -> _Hashes:
-    """Cumulative sum of each event's hash, which depends on its values and on its place. Shape [events + 1]."""
-    value = np.zeros(len(place), np.uint64)
-    for column in (*columns, place):
-        value = _scrambled(value ^ column.astype(np.uint64))
-    return np.concatenate([np.zeros(1, np.uint64), np.cumsum(value, dtype=np.uint64)])
-
-
-def _mixed(sums: _Hashes, lengths: NDArray[np.int64]) -> _Hashes:
-    return _scrambled(sums ^ lengths.astype(np.uint64))
-
-
-def _scrambled(value: _Hashes) -> _Hashes:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output."""
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+def _running_hash(sessions: SessionTable, place: NDArray[np.int64], *, times: bool) -> _Hashes:
+    """Return the running sum of the events' hashes, each of an event's values and place. Shape [events + 1]."""
+    columns = {"place": place, "item": sessions.items, "operation": sessions.operations}
+    hashes = pl.DataFrame(columns | ({"time": sessions.times} if times else {})).hash_rows().to_numpy()
+    return np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])

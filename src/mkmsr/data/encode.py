@@ -12,10 +12,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mkmsr.data.earlier_visits import earlier_items
 from mkmsr.data.engines import Engine, Query
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import SessionTable, earlier_items
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from mkmsr.data.batching import EarlierBatch, SessionBatch, collate
-from mkmsr.data.earlier_visits import earlier_items
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import SessionTable, earlier_items
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.compass.model import Compass

@@ -13,11 +13,10 @@ from logs import log_of
 
 from mkmsr.data.batching import EarlierBatch, collate
 from mkmsr.data.dataset import PreparedDataset, statistics
-from mkmsr.data.earlier_visits import MOST_EARLIER_ITEMS, earlier_items
 from mkmsr.data.engines import EngineOptions, open_engine
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.sessions import EarlierItems, SessionTable
+from mkmsr.data.sessions import MOST_EARLIER_ITEMS, EarlierItems, SessionTable, earlier_items
 from mkmsr.errors import ConfigError
 
 

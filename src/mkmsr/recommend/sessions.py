@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.batching import EarlierBatch, SessionBatch
-from mkmsr.data.sessions import MOST_EARLIER_ITEMS
-from mkmsr.data.sessions import EarlierItems
+from mkmsr.data.sessions import MOST_EARLIER_ITEMS, EarlierItems
 from mkmsr.errors import DataError
 
 __all__ = [

@@ -129,6 +129,29 @@ def test_an_interrupted_study_proposes_what_it_would_have_proposed(tmp_path: Pat
     assert [record.number for record in study(tmp_path / "killed", seed=4).records()] == list(range(12))
 
 
+@pytest.mark.parametrize("moment", ["before it is drawn", "while it runs", "twice"])
+def test_the_promised_first_trial_is_not_lost_by_a_kill(tmp_path: Path, moment: str) -> None:
+    expected = study(tmp_path / "whole", seed=4).propose().settings
+    searched = study(tmp_path / "killed", seed=4)
+    if moment == "before it is drawn":
+        searched._study.ask()
+    else:
+        assert searched.propose().settings == expected
+    if moment == "twice":
+        study(tmp_path / "killed", seed=4)
+    found = study(tmp_path / "killed", seed=4).propose()
+    assert (found.number, found.settings) == (0, expected)
+
+
+def test_the_first_trial_comes_again_although_one_beside_it_was_over_before_the_kill(tmp_path: Path) -> None:
+    searched = study(tmp_path, seed=4)
+    first, second = searched.propose(), searched.propose()
+    searched.tell(second, TrialRecord(second.number, "complete", second.settings, 0.5))
+    again = study(tmp_path, seed=4)
+    assert again.propose().settings == first.settings
+    assert again.propose().number == 2
+
+
 # --- searches
 
 

@@ -95,12 +95,7 @@ class Study:
 
     def counted(self) -> int:
         """Trials that are over or running, without those that a kill cut short."""
-        from optuna.trial import TrialState
-
-        return sum(
-            "record" in each.user_attrs or each.state == TrialState.RUNNING
-            for each in self._study.get_trials(deepcopy=False)
-        )
+        return len(self._numbers())
 
     def propose(self) -> Proposal:
         """The next trial.
@@ -109,13 +104,15 @@ class Study:
         """
         from optuna.samplers import TPESampler
 
-        number = self.counted()
+        taken = self._numbers()
+        number = next(each for each in range(len(taken) + 1) if each not in taken)
         self._study.sampler = TPESampler(
             seed=self._seed * _SEEDS_PER_STUDY + number,
             n_startup_trials=max(STARTUP_TRIALS, len(self._space)),
             constant_liar=self._parallel,
         )
         trial = self._study.ask()
+        trial.set_user_attr("number", number)
         return Proposal(number, {key: _suggest(trial, key, each) for key, each in self._space.items()}, trial)
 
     def tell(self, proposal: Proposal, record: TrialRecord) -> None:
@@ -137,16 +134,30 @@ class Study:
         complete = [each for each in self.records() if each.state == "complete"]
         return max(complete, key=lambda each: each.value or 0.0, default=None)
 
-    def _clean_up(self, defaults: Mapping[str, Value]) -> None:
-        """Give trials that were running when an earlier process was killed another turn."""
+    def _numbers(self) -> set[int]:
+        """The numbers of trials that are over or running; those that a kill cut short are free again."""
         from optuna.trial import TrialState
 
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        taken = {each.user_attrs["number"] for each in running if "number" in each.user_attrs}
+        return taken | {record.number for record in self.records()}
+
+    def _clean_up(self, defaults: Mapping[str, Value]) -> None:
+        """Give trials that were running when an earlier process was killed another turn, the first one in any case."""
+        from optuna.trial import TrialState
+
+        cut_short = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        again = [each.params for each in cut_short if each.params.keys() == self._space.keys()]
+        if all(record.number > 0 for record in self.records()):
+            again.insert(0, dict(defaults))
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        queued = [each.system_attrs["fixed_params"] for each in waiting]
+        for settings in again:  # Queued before the old turn is closed: a kill in between loses none.
+            if settings not in queued:
+                self._study.enqueue_trial(settings)
+                queued.append(settings)
+        for trial in cut_short:
             self._study.tell(trial.number, state=TrialState.FAIL)
-            if trial.params.keys() == self._space.keys():
-                self._study.enqueue_trial(trial.params)
-        if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(dict(defaults))
 
 
 _SAID = {"base": "model or settings", "space": "search space"}

@@ -117,20 +117,38 @@ def test_leaving_early_stops_the_running_tasks(task: Callable[..., Task], tmp_pa
     assert stopped(beat)
 
 
-def test_tasks_stop_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+STARTER = """
+import sys
+from multiprocessing import forkserver
+from pathlib import Path
+from tests.runtime.test_workers import work
+from mkmsr.runtime.workers import Task, run_tasks
+folder = Path(sys.argv[1])
+for event in run_tasks([Task("beat", work, ("beat", str(folder / "beat")), folder / "log")], workers=1):
+    print(forkserver._forkserver._forkserver_pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["while the server imports", "while a task runs"])
+def test_tasks_and_their_server_end_when_the_process_that_started_them_is_killed(tmp_path: Path, moment: str) -> None:
     beat = tmp_path / "beat"
-    program = (
-        "from pathlib import Path\n"
-        "from tests.runtime.test_workers import work\n"
-        "from mkmsr.runtime.workers import Task, run_tasks\n"
-        f"task = Task('beat', work, ('beat', {str(beat)!r}), Path({str(tmp_path / 'log')!r}))\n"
-        "list(run_tasks([task], workers=1))\n"
-    )
     root = Path(__file__).parents[2]
-    starter = subprocess.Popen([sys.executable, "-c", program], cwd=root)
-    while not (beat.exists() and beat.read_text(encoding="utf-8")):
-        assert starter.poll() is None
-        time.sleep(0.05)
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, tmp_path], cwd=root, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    server = int(starter.stdout.readline())
+    if moment == "while a task runs":
+        while not (beat.exists() and beat.read_text(encoding="utf-8")):
+            assert starter.poll() is None
+            time.sleep(0.05)
     starter.kill()
-    starter.wait()
-    assert stopped(beat)
+    starter.communicate()
+    end = time.monotonic() + 10
+    while is_running(server):
+        assert time.monotonic() < end, "the server outlives its parent"
+        time.sleep(0.05)
+    assert not beat.exists() or stopped(beat)
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"

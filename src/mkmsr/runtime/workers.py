@@ -28,8 +28,8 @@ from mkmsr.errors import MkmsrError
 
 __all__ = ["Line", "Task", "TaskEvent", "run_tasks"]
 
-_PRELOAD = ["mkmsr.runs.experiment", "torch._dynamo"]
-"""What the server imports: the library, and what every optimiser would load at its first step."""
+_PRELOAD = ["mkmsr.runtime.end_with_parent", "mkmsr.runs.experiment", "torch._dynamo"]
+"""What the server imports: its own end, the library, and what every optimiser would load at its first step."""
 
 _LOG_TAIL = 4096
 

@@ -431,7 +431,10 @@ def test_report_draws_the_page_again(call: Any, runs: Path) -> None:
     assert "recency" in page.read_text(encoding="utf-8")
 
 
-def test_an_interrupted_training_says_so_and_goes_on_with_resume(data: Path, call: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_says_so_and_goes_on_with_resume(
+    data: Path, call: Any, tmp_path: Path, stop: signal.Signals
+) -> None:
     arguments = ["train", str(data), "--model", "m-sr", "--out", str(tmp_path / "run"), "--set", "model.dim=8"]
     arguments += ["training.batch_size=16", "training.patience=99"]
     with subprocess.Popen(
@@ -441,7 +444,10 @@ def test_an_interrupted_training_says_so_and_goes_on_with_resume(data: Path, cal
         for line in process.stderr:
             if line.startswith("epoch 1/500"):
                 break
-        process.send_signal(signal.SIGINT)
+        second = call(*arguments, "--epochs", 500, "--resume")
+        assert second.status == 1
+        assert f"in use by process {process.pid} on " in second.err
+        process.send_signal(stop)
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "mkmsr: interrupted; with --resume the same call goes on from its last checkpoint\n" in rest

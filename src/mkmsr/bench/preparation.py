@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -16,6 +15,7 @@ from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.simulate import SimulateOptions, simulate
 from mkmsr.runtime.environment import environment, tree_cpu_seconds, tree_peak_mib
+from mkmsr.runtime.files import scratch_folder
 
 __all__ = ["time_preparation"]
 
@@ -54,8 +54,8 @@ def time_preparation(
         items=items or max(50, events // _EVENTS_PER_ITEM),
         seed=seed,
     )
-    with tempfile.TemporaryDirectory(dir=chosen.scratch) as name:
-        folder, out = Path(name), Path(name) / "prepared"
+    with scratch_folder(chosen.scratch) as folder:
+        out = folder / "prepared"
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             pool.submit(_write_log, SimulateOptions(sessions=500, items=100), folder / "small", 2_000).result()
             if log is None:

@@ -7,11 +7,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.runtime.files import scratch_folder
 
 __all__ = ["JDATA", "in_a_new_process", "simulated"]
 
@@ -22,9 +22,9 @@ JDATA = SimulateOptions(sessions=455_000, items=134_548, events_per_session=5.39
 @contextmanager
 def simulated(options: SimulateOptions) -> Iterator[Path]:
     """A temporary folder of prepared data: the shop's log, with every item of its attribute table as a candidate."""
-    with TemporaryDirectory() as folder:
-        in_a_new_process(_prepare, options, Path(folder) / "prepared")
-        yield Path(folder) / "prepared"
+    with scratch_folder() as folder:
+        in_a_new_process(_prepare, options, folder / "prepared")
+        yield folder / "prepared"
 
 
 def in_a_new_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -98,6 +99,7 @@ def run(arguments: Sequence[str]) -> int:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("mkmsr").setLevel(logging.INFO if own_rank() == 0 else logging.WARNING)
     debug = "--debug" in arguments
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # What stops a service or a job of a cluster.
     try:
         if own_size() > 1 and list(arguments[:1]) != ["train"]:
             raise WrongCall("under torchrun only `mkmsr train` shares its work; of others each process would do all")
@@ -124,6 +126,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _complain(_one_line(error))
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

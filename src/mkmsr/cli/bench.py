@@ -16,6 +16,7 @@ from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.running import RUNNING, Running
 from mkmsr.cli.train import experiment_config, known_model
+from mkmsr.runtime.files import locked
 
 __all__ = ["BENCH"]
 
@@ -57,7 +58,7 @@ def training(
         device: Where to train: cpu, cuda.
         out: Also write the result to this JSON file.
     """
-    with terminal(common) as screen:
+    with terminal(common) as screen, locked(out):
         flags = {"threads": threads, "batch_size": batch_size}
         settings = experiment_config(model, None, (*_usual(model), *set_), flags)
         from mkmsr.bench.training import time_training
@@ -107,7 +108,7 @@ def evaluation(
         device: Where the model computes: cpu, cuda.
         out: Also write the result to this JSON file.
     """
-    with terminal(common) as screen:
+    with terminal(common) as screen, locked(out):
         settings = experiment_config(model, None, (*_usual(model), *set_), {})
         from mkmsr.bench.evaluation import time_evaluation
         from mkmsr.data.dataset import PreparedDataset
@@ -151,7 +152,7 @@ def prepare(
         log: Folder of a log that `mkmsr simulate` wrote, to be prepared instead of a new one.
         out: Also write the result to this JSON file.
     """
-    with terminal(common) as screen:
+    with terminal(common) as screen, locked(out):
         from mkmsr.bench.preparation import time_preparation
 
         with waiting(screen.progress, f"preparing a simulated log {repetitions} times"):

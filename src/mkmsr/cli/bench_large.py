@@ -14,6 +14,7 @@ from mkmsr.cli.console import COMMON, Common, terminal
 from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.train import experiment_config, known_model
+from mkmsr.runtime.files import locked
 
 __all__ = ["growth", "large"]
 
@@ -54,7 +55,7 @@ def large(
         set_: Other settings: training.batch_size=256 training.loss.negatives.number=1024
         out: Also write the result to this JSON file.
     """
-    with terminal(common) as screen:
+    with terminal(common) as screen, locked(out):
         settings = experiment_config(model, None, (*_SAMPLED, *set_), {})
         from mkmsr.bench.large import time_large
 
@@ -102,7 +103,7 @@ def growth(
         set_: Other settings: training.batch_size=256
         out: Also write the result to this JSON file.
     """
-    with terminal(common) as screen:
+    with terminal(common) as screen, locked(out):
         chosen = [(name, experiment_config(name, None, (*_SAMPLED, *set_), {})) for name in models]
         from mkmsr.bench.growth import A_TRY, CURVES, time_growth
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import Terminal, WrongCall
-from mkmsr.cli.data import check_output
+from mkmsr.cli.console import Terminal, WrongCall, output_folder
 from mkmsr.cli.progress import duration, progress_bars
 from mkmsr.errors import nearest
 
@@ -74,7 +73,6 @@ def recommend_file(
     from mkmsr.recommend.session_file import find_columns
     from mkmsr.recommend.shard_folder import JOB_FILE
 
-    check_output(bulk.out, JOB_FILE)
     job = BulkJob(
         bundle=bundle,
         sessions=find_columns(bulk.sessions, _column_names(bulk.columns)),
@@ -86,7 +84,7 @@ def recommend_file(
         shard_sessions=bulk.shard_sessions,
         device=device,
     )
-    with progress_bars(screen.progress) as listener:
+    with output_folder(bulk.out, JOB_FILE), progress_bars(screen.progress) as listener:
         result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, listener=listener)
     screen.document({"out": str(bulk.out), "k": k, **asdict(result)})
     screen.say(f"{result.rows:,} items for {result.sessions:,} sessions: {bulk.out} ({result.shards} files)")

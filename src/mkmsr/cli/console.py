@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -22,6 +23,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mkmsr.cli.wide_tables import pieces_that_fit
+from mkmsr.errors import DataError
+from mkmsr.runtime.files import locked, may_replace
 
 if TYPE_CHECKING:
     from mkmsr.reports.tables import TextTable
@@ -33,6 +36,7 @@ __all__ = [
     "LineConsole",
     "Terminal",
     "WrongCall",
+    "output_folder",
     "printable",
     "terminal",
     "text_table",
@@ -162,6 +166,22 @@ def terminal(common: Common) -> Iterator[Terminal]:
         return
     with redirect_stdout(sys.stderr):
         yield Terminal(result, json_mode=True)
+
+
+@contextmanager
+def output_folder(path: Path, marker: str) -> Iterator[None]:
+    """Keep an output folder to this process while the block lasts, if it is one of ours or new.
+
+    Raises:
+        DataError: It exists, is not empty and does not hold the marker file.
+        ConfigError: Another process writes to it.
+    """
+    if path.exists() and not path.is_dir():
+        raise DataError("is a file; choose a folder", path=path)
+    if not may_replace(path, marker):
+        raise DataError(f"holds other files and no {marker}; it is not overwritten, choose another folder", path=path)
+    with locked(path):
+        yield
 
 
 def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> Table:

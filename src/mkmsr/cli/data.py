@@ -15,13 +15,12 @@ from mkmsr.cli.preparation import show_preparation
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.cli.running import RUNNING, Running
-from mkmsr.errors import DataError
-from mkmsr.runtime.files import may_replace
+from mkmsr.runtime.files import locked
 
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit
 
-__all__ = ["check_output", "describe", "prepare", "show_statistics", "simulate"]
+__all__ = ["describe", "prepare", "show_statistics", "simulate"]
 
 _AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gte=0, lt=1))
@@ -47,7 +46,7 @@ def simulate(
         events_per_session: Mean events of a visit, nearly.
         seed: The same seed gives the same log.
     """
-    with terminal(common) as screen:
+    with terminal(common) as screen, locked(out):
         from mkmsr.data.simulate import SimulateOptions
         from mkmsr.data.simulate import simulate as make_log
 
@@ -120,7 +119,6 @@ def prepare(
 
         path = reading.source(source)
         shown = masked(path) if "://" in path else path
-        check_output(out, "dataset.json")
         began = time.perf_counter()
         options = PrepareOptions(
             gap_seconds=gap,
@@ -203,18 +201,6 @@ def _show_audit(screen: Terminal, found: Audit) -> None:
     screen.show(text_table("Leakage audit", ["verdict", "found", ""], rows, numbers_from=3))
     meaning = {"clean": "nothing found", "note": "no leak; read the notes", "leak": "do not trust results on this data"}
     screen.say(f"verdict: {found.verdict} ({meaning[found.verdict]})")
-
-
-def check_output(path: Path, marker: str) -> None:
-    """Make sure that a folder to be replaced is one of ours, so that nobody loses a folder by a wrong --out.
-
-    Raises:
-        DataError: It exists, is not empty and does not hold the marker file.
-    """
-    if path.exists() and not path.is_dir():
-        raise DataError("is a file; choose a folder", path=path)
-    if not may_replace(path, marker):
-        raise DataError(f"holds other files and no {marker}; it is not overwritten, choose another folder", path=path)
 
 
 def _plain(note: Any) -> str:

@@ -8,14 +8,15 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, terminal
-from mkmsr.cli.data import check_output, show_statistics
+from mkmsr.cli.console import COMMON, Common, Terminal, output_folder, terminal
+from mkmsr.cli.data import show_statistics
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.recommend import show_recommendations
@@ -50,10 +51,11 @@ def demo(
         epochs: Most epochs.
         seed: Of the shop and of the model.
     """
-    with terminal(common) as screen:
-        check_output(out / "data", "dataset.json")
+    with ExitStack() as stack:
+        screen = stack.enter_context(terminal(common))
+        stack.enter_context(output_folder(out / "data", "dataset.json"))
         for name in (MODEL, *BASELINES):
-            check_output(out / name, "config.toml")
+            stack.enter_context(output_folder(out / name, "config.toml"))
         began = time.perf_counter()
         dataset = _prepared_shop(screen, out, sessions=sessions, items=items, seed=seed)
         documents = {}

@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
 from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.progress import progress_bars
+from mkmsr.runtime.files import locked
 
 if TYPE_CHECKING:
     from mkmsr.paper.runs import Reproduction, RunOptions
@@ -222,7 +223,7 @@ def _reproduce(
     reproduce: Callable[[RunOptions], Reproduction],
 ) -> None:
     """Reproduce one part with the options asked for, write it and print it."""
-    with terminal(common) as screen:
+    with terminal(common) as screen, locked(output.out):
         from mkmsr.paper.runs import RunOptions
 
         if not data:

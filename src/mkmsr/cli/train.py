@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
-from mkmsr.cli.data import check_output
+from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, output_folder, terminal
 from mkmsr.cli.evaluate import show_evaluation
 from mkmsr.cli.progress import duration, progress_bars
 from mkmsr.errors import ConfigError, nearest
@@ -75,14 +75,16 @@ def train(
         threads: Processor threads of PyTorch; by default 1, see docs/benchmarks.md.
         refit: Afterwards fit again on train and validation together, for the epochs that validation chose.
         resume: Go on from the folder's last checkpoint.
-        overwrite: Start over, although the folder holds a run that was interrupted, or is still going on.
+        overwrite: Start over, although the folder holds a run that was interrupted.
         from_: Bundle of an older model to go on from on a newer log: same model and settings, known ids keep their
             vectors, the optimiser starts anew.
         process_timeout: Under torchrun, seconds that a process waits for the others before it calls them gone.
     """
-    with terminal(common) as screen, joined(timeout=process_timeout) as processes:
+    with ExitStack() as stack:
+        screen = stack.enter_context(terminal(common))
+        processes = stack.enter_context(joined(timeout=process_timeout))
         if processes.is_first:
-            check_output(out, "config.toml")
+            stack.enter_context(output_folder(out, "config.toml"))
             if not (resume or overwrite or is_restarted()):
                 _check_interrupted(out)
         else:
@@ -124,7 +126,7 @@ def train(
 
 
 def _check_interrupted(folder: Path) -> None:
-    """Make sure that no interrupted run is lost because somebody forgot --resume, nor one that is still going on.
+    """Make sure that no interrupted run is lost because somebody forgot --resume.
 
     Raises:
         ConfigError: The folder holds a checkpoint of a run that is not finished.
@@ -134,8 +136,8 @@ def _check_interrupted(folder: Path) -> None:
 
     if has_checkpoint(folder) and not (folder / METRICS_FILE).is_file():
         raise ConfigError(
-            f"{folder} holds a run that was interrupted or is still going on: --resume goes on with it, --overwrite "
-            "starts over, another --out leaves it alone",
+            f"{folder} holds a run that was interrupted: --resume goes on with it, --overwrite starts over, another "
+            "--out leaves it alone",
             key="--out",
         )
 

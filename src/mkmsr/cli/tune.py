@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, WrongCall, terminal, text_table
-from mkmsr.cli.data import check_output
+from mkmsr.cli.console import COMMON, Common, Device, WrongCall, output_folder, terminal, text_table
 from mkmsr.cli.progress import progress_bars
 from mkmsr.cli.train import known_model
 
@@ -54,8 +53,7 @@ def tune(
         workers: Trials beside each other, in processes of one thread each.
         device: Where models compute: cpu, cuda.
     """
-    with terminal(common) as screen:
-        check_output(out, "study.sqlite3")
+    with terminal(common) as screen, output_folder(out, "study.sqlite3"):
         base = _base(model, config, set_, epochs)
         from mkmsr.config import read_toml
         from mkmsr.runs.search import tune as search

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 
 from mkmsr.errors import DataError
+from mkmsr.runtime.files import scratch_folder
 
 __all__ = ["Scratch"]
 
@@ -34,8 +34,9 @@ class Scratch:
         if self._folder is None:
             if self._parent is not None and not self._parent.is_dir():
                 raise DataError("no such folder; it was named for temporary files", path=self._parent)
-            self._folder = Path(tempfile.mkdtemp(prefix="mkmsr-", dir=self._parent))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            stack = ExitStack()
+            self._folder = stack.enter_context(scratch_folder(self._parent))
+            weakref.finalize(self, stack.close)
         return self._folder
 
     def file(self, suffix: str) -> Path:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Mapping
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +17,7 @@ from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.target_ranks import rank_examples
 from mkmsr.models.base import SessionModel
 from mkmsr.runtime.events import Listener, RankingDone
+from mkmsr.runtime.files import scratch_folder
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
 __all__ = ["rank_in_processes"]
@@ -51,13 +50,13 @@ def rank_in_processes(
     starts = range(0, len(examples), stretch)
     ranks = np.empty(len(examples), dtype=np.int32)
     done = dict.fromkeys(starts, 0)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         tasks = {
             start: Task(
                 name=f"examples from {start}",
                 function=_rank_stretch,
                 arguments=(shape, values, examples.rows(slice(start, start + stretch)), width, batch_size),
-                log=Path(folder) / f"{start}.log",
+                log=folder / f"{start}.log",
             )
             for start in starts
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -23,7 +22,7 @@ from mkmsr.recommend.sessions import EventColumns, SessionEncoder
 from mkmsr.recommend.shard_folder import Counts, ShardCounts, ShardFolder
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, RankingDone, ignore
-from mkmsr.runtime.files import sha256
+from mkmsr.runtime.files import locked, scratch_folder, sha256
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
@@ -127,39 +126,40 @@ def recommend_in_bulk(
     job.sessions.check()
     with torch_threads(1):  # As in the other processes: sums are bit for bit the same only with as many threads.
         ranking = _Ranking(job)  # What is wrong with sessions, bundle or filters shows before older lists are replaced.
-    folder = ShardFolder(job.out, job.identity())
-    done = folder.begin(resume=resume)
-    source = job.sessions.grouped(folder.grouped_path)
-    stretches = source.stretches(job.shard_sessions)
-    left = [each for each in stretches if each.number not in done]
-    total, before = sum(each.sessions for each in stretches), sum(each.sessions for each in done.values())
-    progress = _Progress(before, total, listener)
-    peaks: list[float | None] = []
-    processes = min(workers, len(left))
-    if processes > 1:
-        bundle = ranking.bundle
-        del ranking  # Each process has its own.
-        finished = _in_processes(job, bundle, source, left, processes, progress, peaks)
-    else:
-        finished = _here(ranking, source, left, progress, peaks)
-    with folder.notes() as note:
-        for counts in finished:
-            note(counts)
-            done[counts.shard] = counts
-            progress.settle(sum(each.sessions for each in done.values()))
-    seconds = time.perf_counter() - began
-    sums = {each.name: sum(getattr(one, each.name) for one in done.values()) for each in fields(Counts)}
-    result = BulkResult(
-        **sums,
-        shards=len(done),
-        done_before=len(done) - len(left),
-        seconds=seconds,
-        sessions_per_second=(total - before) / seconds,
-        peak_mib=max((each for each in peaks if each is not None), default=peak_mib()),
-        workers=max(processes, 1),
-    )
-    folder.finish(sums)
-    return result
+    with locked(job.out):
+        folder = ShardFolder(job.out, job.identity())
+        done = folder.begin(resume=resume)
+        source = job.sessions.grouped(folder.grouped_path)
+        stretches = source.stretches(job.shard_sessions)
+        left = [each for each in stretches if each.number not in done]
+        total, before = sum(each.sessions for each in stretches), sum(each.sessions for each in done.values())
+        progress = _Progress(before, total, listener)
+        peaks: list[float | None] = []
+        processes = min(workers, len(left))
+        if processes > 1:
+            bundle = ranking.bundle
+            del ranking  # Each process has its own.
+            finished = _in_processes(job, bundle, source, left, processes, progress, peaks)
+        else:
+            finished = _here(ranking, source, left, progress, peaks)
+        with folder.notes() as note:
+            for counts in finished:
+                note(counts)
+                done[counts.shard] = counts
+                progress.settle(sum(each.sessions for each in done.values()))
+        seconds = time.perf_counter() - began
+        sums = {each.name: sum(getattr(one, each.name) for one in done.values()) for each in fields(Counts)}
+        result = BulkResult(
+            **sums,
+            shards=len(done),
+            done_before=len(done) - len(left),
+            seconds=seconds,
+            sessions_per_second=(total - before) / seconds,
+            peak_mib=max((each for each in peaks if each is not None), default=peak_mib()),
+            workers=max(processes, 1),
+        )
+        folder.finish(sums)
+        return result
 
 
 class _Progress:
@@ -239,10 +239,9 @@ def _in_processes(
 ) -> Iterator[ShardCounts]:
     """Counts of the shards in the order in which processes finish them; each asks for the next when it is free."""
     waiting = iter(stretches)
-    with tempfile.TemporaryDirectory() as logs:
+    with scratch_folder() as logs:
         tasks = [
-            Task(f"process {number}", _work, (job, bundle, source), Path(logs) / f"{number}.log")
-            for number in range(workers)
+            Task(f"process {number}", _work, (job, bundle, source), logs / f"{number}.log") for number in range(workers)
         ]
         for event in run_tasks(tasks, workers=workers):
             if event.kind == "failed":

@@ -40,7 +40,7 @@ from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, PhaseStarted, ignore
-from mkmsr.runtime.files import atomic_write
+from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import FitResult, TrainingConfig, fitting_data
@@ -161,7 +161,7 @@ def run_experiment(
 
     Raises:
         TrainingError: Training cannot go on, or the folder holds another experiment that cannot be resumed as this one.
-        ConfigError: The selection metric does not exist.
+        ConfigError: The selection metric does not exist, or another process writes to the folder.
         EvaluationError: Validation or test has no examples.
     """
     folder = Path(folder)
@@ -180,34 +180,35 @@ def run_experiment(
         identity["continued_from"] = {**start_from.metadata["data"], "bundle": start_from.metadata["sha256"]}
     if chosen_epochs is not None:
         identity["chosen_epochs"] = chosen_epochs
-    if processes.first_decides(resume and (folder / METRICS_FILE).is_file()):
-        found = _finished(folder, identity, report=report) if processes.is_first else RunResult(folder, {}, True)
-        return replace(found, metrics=processes.of_first(found.metrics))
-    if processes.is_first:
-        if not resume:
-            _clear(folder)
-        if not (resume and has_checkpoint(folder)):  # One of another run is an error further on.
-            atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
-    began, busy = time.perf_counter(), time.process_time()
-    run = _Experiment(dataset, config, folder, seed, place, resume, start_from, chosen_epochs, listener, processes)
-    with torch_threads(config.training.threads):
-        metrics = {
-            **identity,
-            "data": dataset.name,
-            "fitted_on": "train and validation" if refit else "train",
-            "device": str(place),
-            "threads": torch.get_num_threads(),
-            "processes": processes.size,
-            **run.carry_out(refit=refit),
-            "seconds": time.perf_counter() - began,
-            "processor_seconds": time.process_time() - busy,
-            "peak_mib": peak_mib(),
-        }
-    if processes.is_first:
-        atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-        if report:
-            write_run_report(folder)
-    return RunResult(folder, metrics)
+    with locked(folder if processes.is_first else None):
+        if processes.first_decides(resume and (folder / METRICS_FILE).is_file()):
+            found = _finished(folder, identity, report=report) if processes.is_first else RunResult(folder, {}, True)
+            return replace(found, metrics=processes.of_first(found.metrics))
+        if processes.is_first:
+            if not resume:
+                _clear(folder)
+            if not (resume and has_checkpoint(folder)):  # One of another run is an error further on.
+                atomic_write(folder / "config.toml", _header(identity, dataset.name) + to_toml(config))
+        began, busy = time.perf_counter(), time.process_time()
+        run = _Experiment(dataset, config, folder, seed, place, resume, start_from, chosen_epochs, listener, processes)
+        with torch_threads(config.training.threads):
+            metrics = {
+                **identity,
+                "data": dataset.name,
+                "fitted_on": "train and validation" if refit else "train",
+                "device": str(place),
+                "threads": torch.get_num_threads(),
+                "processes": processes.size,
+                **run.carry_out(refit=refit),
+                "seconds": time.perf_counter() - began,
+                "processor_seconds": time.process_time() - busy,
+                "peak_mib": peak_mib(),
+            }
+        if processes.is_first:
+            atomic_write(folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+            if report:
+                write_run_report(folder)
+        return RunResult(folder, metrics)
 
 
 def new_model(dataset: PreparedDataset, config: ExperimentConfig, seed: int) -> SessionModel:

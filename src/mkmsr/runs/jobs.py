@@ -20,6 +20,7 @@ from mkmsr.runtime.events import (
     PhaseStarted,
     ignore,
 )
+from mkmsr.runtime.files import locked
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
 __all__ = ["Job", "JobOutcome", "run_jobs"]
@@ -107,7 +108,8 @@ def _carry_out(line: Line, job: Job) -> None:
         _log(event)
         line.say(event)
 
-    job.function(listener, *job.arguments)
+    with locked(job.folder):
+        job.function(listener, *job.arguments)
     assert job.is_finished
 
 

@@ -36,7 +36,7 @@ from mkmsr.runtime.events import (
     Listener,
     ignore,
 )
-from mkmsr.runtime.files import atomic_write
+from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
 from mkmsr.training import FitResult, fit, fitting_data
 
@@ -103,30 +103,31 @@ def tune(
     start = validate(ExperimentConfig, whole)
     space = search_space(start, base)
     defaults = _flat(start.model_dump(mode="json"))
-    study = Study(
-        folder,
-        space,
-        defaults={key: defaults[key] for key in space},
-        identity={
-            "base": start.model_dump(mode="json"),
-            "space": {key: repr(each) for key, each in space.items()},
-            "seed": seed,
-            "data": PreparedDataset.load(data).fingerprint,
-            **({"windows": windows} if windows > 1 else {}),
-        },
-        seed=seed,
-        warmup=max(2, start.training.epochs // 3),
-        parallel=workers > 1,
-    )
-    trials = trials if space else 1
-    listener(JobsPlanned("trials", trials, min(study.counted(), trials), workers))
-    _Search(study, data, whole, folder, seed, device, windows, listener).carry_out(trials, workers)
-    best = study.best()
-    if best is None:
-        reason = next((each.reason for each in study.records() if each.reason), "all were stopped early")
-        raise ConfigError(f"no trial was completed: {reason}", path=folder)
-    on = f"{data.resolve().name}, seed {seed}" + (f", mean over {windows} spans" if windows > 1 else "")
-    return _write_result(folder, study.records(), best, whole, space, on)
+    with locked(folder):
+        study = Study(
+            folder,
+            space,
+            defaults={key: defaults[key] for key in space},
+            identity={
+                "base": start.model_dump(mode="json"),
+                "space": {key: repr(each) for key, each in space.items()},
+                "seed": seed,
+                "data": PreparedDataset.load(data).fingerprint,
+                **({"windows": windows} if windows > 1 else {}),
+            },
+            seed=seed,
+            warmup=max(2, start.training.epochs // 3),
+            parallel=workers > 1,
+        )
+        trials = trials if space else 1
+        listener(JobsPlanned("trials", trials, min(study.counted(), trials), workers))
+        _Search(study, data, whole, folder, seed, device, windows, listener).carry_out(trials, workers)
+        best = study.best()
+        if best is None:
+            reason = next((each.reason for each in study.records() if each.reason), "all were stopped early")
+            raise ConfigError(f"no trial was completed: {reason}", path=folder)
+        on = f"{data.resolve().name}, seed {seed}" + (f", mean over {windows} spans" if windows > 1 else "")
+        return _write_result(folder, study.records(), best, whole, space, on)
 
 
 def search_space(start: ExperimentConfig, base: Mapping[str, Any]) -> SearchSpace:

@@ -1,16 +1,20 @@
-"""Writing so that nothing is lost: into a temporary name first, then moved into place; and checksums."""
+"""Writing so that nothing is lost: files and folders whole or not at all, one writer a folder; and checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mkmsr.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +24,9 @@ __all__ = [
     "atomic_folder",
     "atomic_write",
     "is_signed",
+    "locked",
     "may_replace",
+    "scratch_folder",
     "sha256",
     "signed_json",
     "unshared",
@@ -28,9 +34,14 @@ __all__ = [
 
 _NO_DIGEST = "0" * 64
 
+_SECONDS_TO_LET_GO = 2.0
+"""How long a folder's lock is waited for: the worker processes of a run that was killed take a moment to end."""
+
+_SCRATCH_PREFIX = "mkmsr-scratch-"
+
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -64,38 +75,71 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def may_replace(path: str | Path, marker: str) -> bool:
     """Whether a folder may take the place of what is there: nothing, an empty folder, or one with the marker file."""
     path = Path(path)
-    return not path.exists() or (path / marker).is_file() or (path.is_dir() and not any(path.iterdir()))
+    if not path.exists() or (path / marker).is_file():
+        return True
+    return path.is_dir() and all(each.name == ".lock" for each in path.iterdir())
+
+
+@contextmanager
+def locked(path: str | Path | None) -> Iterator[None]:
+    """Keep every other process from writing to a folder (or file) while the block lasts; this one may lock it again.
+
+    What a run left that was killed while it wrote there is put right: unfinished parts are removed, and an old folder
+    that had made room for a new one comes back if the new one did not arrive. None locks nothing.
+
+    Raises:
+        ConfigError: Another process holds the lock; the message says which.
+    """
+    if path is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    folder = Path(os.path.realpath(path))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = os.access(folder.parent, os.W_OK)  # A mounted folder may stand where nothing else can be written.
+    place = folder.with_name(f".{folder.name}.lock") if beside else folder / ".lock"
+    lock = FileLock(place, timeout=_SECONDS_TO_LET_GO, is_singleton=True)
+    if lock.is_locked:
+        yield
+        return
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"in use by {_holder(place)}; wait for it to end, or choose another place", path=path
+        ) from None
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        place.write_text(f"process {os.getpid()} on {platform.node()} since {since}", encoding="utf-8")
+        _put_right(folder)
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        lock.release()
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:
     """Write a whole file or leave the old one untouched, whatever happens (a full disk, a kill)."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as part:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A hidden name for a library to write to; the file takes the place of `path` when the block ends well."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
+    """A hidden name for a library to write to; the file takes the place of `path` when the block ends well.
+
+    Where `path` is a link, the file that it points to is replaced.
+    """
+    path = Path(os.path.realpath(path))
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
+        yield part
+        _flush(part)
+        part.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -104,31 +148,75 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """A new empty folder that takes the place of `path` when the block ends well; until then the old one stays.
 
     The files in it, which has no folders, are on the disk before the old one goes. On an error the new folder is
-    removed and the old one is intact.
+    removed and the old one is intact. Where `path` is a link, the folder that it points to is replaced.
+
+    Raises:
+        ConfigError: Another process writes to the folder.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    new.chmod(0o755)
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    try:
-        yield new
-        for file in new.iterdir():
-            _flush(file)
-        if path.exists():
-            path.rename(old)
+    path = Path(os.path.realpath(path))
+    new, old = _names_beside(path)
+    with locked(path):
         try:
+            new.mkdir()
+            yield new
+            for file in new.iterdir():
+                _flush(file)
+            if path.exists():
+                path.rename(old)
             new.rename(path)
         except BaseException:
-            if old.exists():
-                old.rename(path)
+            _put_right(path)
             raise
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    if old.is_file():
-        old.unlink()
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A new folder for temporary files, removed when the block ends; those of processes that were killed go first.
+
+    Args:
+        parent: Where to make it; by default the system's place for temporary files.
+    """
+    from filelock import FileLock
+
+    parent = Path(parent or tempfile.gettempdir())
+    for other in parent.glob(f"{_SCRATCH_PREFIX}*"):
+        with suppress(OSError), FileLock(other / ".lock", timeout=0):  # Its process lives, or is not ours.
+            shutil.rmtree(other, ignore_errors=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX, dir=parent))
+        lock = FileLock(folder / ".lock")
+        with suppress(FileNotFoundError):  # Another process took the new folder for a leftover.
+            lock.acquire()
+            break
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _holder(place: Path) -> str:
+    """Who wrote its name into a lock file."""
+    with suppress(OSError):
+        return place.read_text(encoding="utf-8") or "another process"
+    return "another process"
+
+
+def _names_beside(path: Path) -> tuple[Path, Path]:
+    """Where a folder is written before it takes the place of an old one, and where that one goes then."""
+    return path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+
+
+def _put_right(folder: Path) -> None:
+    """Remove what unfinished writes to a folder left; its lock must be held."""
+    new, old = _names_beside(folder)
+    shutil.rmtree(new, ignore_errors=True)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

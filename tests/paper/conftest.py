@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.paper.published import TABLE_2
-from mkmsr.paper.systems import System, SystemTable, compare_systems
-from mkmsr.reports.run_folder import EvaluatedRun
+from mkmsr.paper.systems import Group, System, SystemTable, compare_systems
+from mkmsr.reports.run_folder import EvaluatedRun, RunFolder
 from tests.reports.conftest import ranks_for
 
 
-def runs(model: str, *qualities: float) -> tuple[EvaluatedRun, ...]:
-    tables = [ranks_for(f"{model} {seed}", quality) for seed, quality in enumerate(qualities)]
-    return tuple(EvaluatedRun(model, evaluation_document(model, "test", each, 60, samples=50), each) for each in tables)
+def runs(model: str, *qualities: float, **metrics: float) -> tuple[RunFolder, ...]:
+    found = []
+    for seed, quality in enumerate(qualities):
+        ranks = ranks_for(f"{model} {seed}", quality)
+        run = EvaluatedRun(model, evaluation_document(model, "test", ranks, 60, samples=50), ranks)
+        found.append(RunFolder(Path(f"seed-{seed}"), run, {"seconds": 1.0, **metrics}, "", (), {}))
+    return tuple(found)
 
 
-def system(label: str, group: str, *qualities: float) -> System:
-    published = TABLE_2["Demo"].get(label, {})
-    return System(label, group, runs(label.lower(), *qualities), published)  # type: ignore[arg-type]
+def system(label: str, group: Group, *qualities: float, **metrics: float) -> System:
+    return System(label, group, runs(label.lower(), *qualities, **metrics), TABLE_2["Demo"].get(label, {}))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Published values stand only beside the paper's own data: whole, and with sessions that nobody's name is on."""
+"""Published values stand only beside the paper's own data: whole, and without visitors' names."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mkmsr.errors import EvaluationError
-from mkmsr.evaluation.ranks import RankTable
 from mkmsr.paper.systems import System, SystemTable, compare_systems
 from tests.paper.conftest import runs, system
 
@@ -16,7 +15,7 @@ from tests.paper.conftest import runs, system
 def test_values_are_means_over_seeds_and_the_deviation_stands_beside_them(table: SystemTable) -> None:
     row = table.row("NARM")
     assert row is not None
-    each = [run.document["metrics"]["hit@20"] for run in row.system.runs]
+    each = [each.run.document["metrics"]["hit@20"] for each in row.system.runs]
     assert row.values["hit@20"] == pytest.approx(np.mean(each))
     assert row.deviations["hit@20"] == pytest.approx(np.std(each, ddof=1))
     single = table.row("V-SkNN")
@@ -48,8 +47,8 @@ def test_claims_are_confirmed_or_refuted_by_the_runs(table: SystemTable) -> None
     assert verdicts == ["refuted", "undecided"]
 
 
-def test_ranks_of_a_run_are_needed_for_tests_in_pairs(table: SystemTable) -> None:
-    without = replace(runs("pop", 0.3)[0], ranks=None)
+def test_ranks_of_a_run_are_needed_for_tests_in_pairs() -> None:
+    (pop,) = runs("pop", 0.3)
+    without = replace(pop, run=replace(pop.run, ranks=None))
     with pytest.raises(EvaluationError, match="kept no ranks"):
         compare_systems("Demo", [System("Pop", "rival", (without,), {})])
-    assert isinstance(table.rows[0].system.runs[0].ranks, RankTable)

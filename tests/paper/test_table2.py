@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from mkmsr.errors import ConfigError, EvaluationError
-from mkmsr.evaluation.significance import pooled
 from mkmsr.paper.systems import SystemTable, compare_systems
 from mkmsr.paper.table2 import results_tables, slice_tables, summary_table, table_2, table_rows
 from tests.paper.conftest import system
@@ -44,8 +43,7 @@ def test_tables_show_published_and_own_values_and_slices(table: SystemTable) -> 
     assert rows["MKM-SR"][3].startswith(f"{100 * row.values['hit@20']:.2f} [")
     assert rows["V-SkNN"][4:] == ("-", "best rival", "-")
     slices = slice_tables(table)[0]
-    ranks = pooled([run.ranks for run in row.system.runs if run.ranks is not None])
-    expected = ranks.slices()["repeat"].metrics((20,))["hit@20"]
+    expected = row.ranks.slices()["repeat"].metrics((20,))["hit@20"]
     assert slices.header[1] == "repeat (60)"
     assert next(each for each in slices.rows if each[0] == "MKM-SR")[1] == f"{100 * expected:.2f}"
 
@@ -91,8 +89,8 @@ def test_the_write_up_comes_as_markdown_latex_csv_and_one_page(table: SystemTabl
 
 
 def test_a_table_says_what_it_cost_also_where_that_was_little() -> None:
-    quick = replace(system("V-SkNN", "rival", 0.7), processor_seconds=66.0, seconds=90.0)
-    slow = replace(system("COMPASS", "flagship", 0.9, 0.9), processor_seconds=900.0, seconds=1200.0)
+    quick = system("V-SkNN", "rival", 0.7, processor_seconds=66.0, seconds=90.0)
+    slow = system("COMPASS", "flagship", 0.9, 0.9, processor_seconds=900.0, seconds=1200.0)
     for each, said in ((quick, "1.1 minutes of processor time, one thread each: 0.6 on"), (slow, "30 minutes")):
         text = table_2([compare_systems("Demo", [each], samples=50)], fitted_on="train").markdown()
         assert f"They took {said}" in text

@@ -11,7 +11,7 @@ from mkmsr.config import validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import EvaluationError
 from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_runs
-from mkmsr.paper.systems import METRICS, SystemRow, measure, system_of, with_differences
+from mkmsr.paper.systems import METRICS, System, SystemRow, measure, with_differences
 from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_value_text, percent, slice_title
 from mkmsr.reports.write_up import Section, WriteUp
 from mkmsr.runs.experiment import ExperimentConfig
@@ -118,7 +118,7 @@ def _table(data: Path, runs: Runs, samples: int) -> _Table:
     found = {name: runs.found[folder_name(name)] for name in VARIANTS if folder_name(name) in runs.found}
     if WHOLE not in found:
         raise EvaluationError(f"the whole model has no finished run on {title}")
-    rows = [measure(system_of(name, "variant", each), samples=samples) for name, each in found.items()]
+    rows = [measure(System(name, "variant", each), samples=samples) for name, each in found.items()]
     whole = dict.fromkeys(METRICS, rows[0])
     examples = len(rows[0].ranks) // len(rows[0].system.runs)
     return _Table(title, examples, with_differences(rows, whole, samples=samples))

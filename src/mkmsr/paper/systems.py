@@ -30,7 +30,6 @@ __all__ = [
     "Verdict",
     "compare_systems",
     "measure",
-    "system_of",
     "verdict",
     "with_differences",
 ]
@@ -54,20 +53,20 @@ class System:
     Args:
         label: What tables call it.
         group: A row of the paper's table, a rival that it left out, a model that we recommend, or a variant of one.
-        runs: Its evaluations on the test split, one a seed, with ranks; empty if none is finished.
+        runs: Evaluated on the test split, one a seed, with ranks; empty if none is finished.
         published: The paper's values by metric, 0..1; empty if it has none.
-        seconds: Mean wall time of a run.
-        processor_seconds: Mean processor time of a run; of a run that did not count it, its wall time.
         note: Why runs are missing.
     """
 
     label: str
     group: Group
-    runs: tuple[EvaluatedRun, ...]
+    runs: Sequence[RunFolder]
     published: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    processor_seconds: float = 0.0
     note: str = ""
+
+    def mean_seconds(self, name: str) -> float:
+        """Mean `seconds` or `processor_seconds` of a run; wall time stands in where the other was not counted."""
+        return mean(float(each.metrics.get(name, each.metrics["seconds"])) for each in self.runs)
 
 
 @dataclass(frozen=True)
@@ -174,26 +173,6 @@ class SystemTable:
         }
 
 
-def system_of(
-    label: str, group: Group, runs: Sequence[RunFolder], published: Mapping[str, float] | None = None, note: str = ""
-) -> System:
-    """Return the system of some run folders, with their mean times; the arguments are those of `System`."""
-
-    def mean_of(name: str) -> float:
-        times = [float(each.metrics.get(name, each.metrics["seconds"])) for each in runs]
-        return mean(times) if times else 0.0
-
-    return System(
-        label,
-        group,
-        tuple(each.run for each in runs),
-        published=published or {},
-        seconds=mean_of("seconds"),
-        processor_seconds=mean_of("processor_seconds"),
-        note=note,
-    )
-
-
 def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_000, seed: int = 0) -> SystemTable:
     """Return the table of some systems on one dataset.
 
@@ -211,7 +190,7 @@ def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_
         raise EvaluationError(f"no system has a finished run on {title}")
     rivals = [row for row in rows if row.system.group != "flagship"]
     best = {metric: _best(rivals, metric) for metric in METRICS} if rivals else {}
-    first = rows[0].system.runs[0].document
+    first = rows[0].system.runs[0].run.document
     return SystemTable(
         title=title,
         examples=int(first["examples"]),
@@ -234,7 +213,7 @@ def measure(system: System, *, samples: int = 10_000, seed: int = 0) -> SystemRo
     Raises:
         EvaluationError: Its runs ranked different examples, or kept no ranks.
     """
-    tables = [_ranks_of(run) for run in system.runs]
+    tables = [_ranks_of(each.run) for each in system.runs]
     ranks = pooled(tables)
     seeds = [_metrics(table) for table in tables]
     intervals = bootstrap_intervals(ranks, _KS, samples=samples, seed=seed)
@@ -323,15 +302,16 @@ def _claims(rows: Mapping[str, SystemRow], samples: int, seed: int) -> tuple[Cla
 
 def _row_json(row: SystemRow) -> dict[str, Any]:
     system = row.system
+    documents = [each.run.document for each in system.runs]
     return {
         "system": system.label,
-        "model": str(system.runs[0].document["model"]),
+        "model": str(documents[0]["model"]),
         "group": system.group,
-        "seeds": len(system.runs),
+        "seeds": len(documents),
         "published": dict(system.published),
         **row.to_json(),
-        "seconds": system.seconds,
-        "processor_seconds": system.processor_seconds,
-        "runs": [str(run.path) for run in system.runs],
-        "per_seed": [{metric: run.document["metrics"][metric] for metric in METRICS} for run in system.runs],
+        "seconds": system.mean_seconds("seconds"),
+        "processor_seconds": system.mean_seconds("processor_seconds"),
+        "runs": [str(each.folder) for each in system.runs],
+        "per_seed": [{metric: document["metrics"][metric] for metric in METRICS} for document in documents],
     }

@@ -15,7 +15,7 @@ from mkmsr.evaluation.ranks import SLICES
 from mkmsr.evaluation.significance import PairedDifference
 from mkmsr.paper.published import SYSTEMS, TABLE_2, published_name
 from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_runs
-from mkmsr.paper.systems import METRICS, SIGNIFICANT, Group, SystemRow, SystemTable, compare_systems, system_of
+from mkmsr.paper.systems import METRICS, SIGNIFICANT, Group, System, SystemRow, SystemTable, compare_systems
 from mkmsr.reports.figures import FigureRow, draw_metrics
 from mkmsr.reports.tables import (
     TextTable,
@@ -178,7 +178,7 @@ def results_tables(table: SystemTable) -> tuple[TextTable, ...]:
 
 def slice_tables(table: SystemTable) -> tuple[TextTable, ...]:
     """A table a metric: each system on each kind of next item."""
-    slices = table.rows[0].system.runs[0].document["slices"]
+    slices = table.rows[0].system.runs[0].run.document["slices"]
     counts = {name: int(slices[name]["examples"]) for name in SLICES if slices[name]["examples"]}
     header = ("system", *(f"{slice_title(name)} ({count:,})" for name, count in counts.items()))
     notes = tuple(f"{slice_title(name)}: {SLICES[name]}." for name in counts)
@@ -246,11 +246,11 @@ def long_csv(tables: Sequence[SystemTable]) -> str:
     for table in tables:
         for row in table.rows:
             system, published = row.system, row.system.published
-            head = [table.title, row.label, system.runs[0].document["model"], system.group, len(system.runs)]
+            head = [table.title, row.label, system.runs[0].run.document["model"], system.group, len(system.runs)]
             for metric in METRICS:
                 found = row.differences.get(metric)
                 tested = (found.difference, found.low, found.high, found.p_value) if found else ("",) * 4
-                rival, seconds = table.best_rivals.get(metric, ""), round(system.seconds, 1)
+                rival, seconds = table.best_rivals.get(metric, ""), round(system.mean_seconds("seconds"), 1)
                 values = (published.get(metric, ""), row.values[metric], row.deviations.get(metric, ""))
                 cells = (*values, *row.intervals[metric], rival, *tested, seconds)
                 writer.writerow([*head, metric, "all", *map(_rounded, cells)])
@@ -272,13 +272,7 @@ def _table(data: Path, runs: Runs, rows: Sequence[tuple[str, str, Group]], sampl
     name = published_name(dataset)
     published = TABLE_2[name] if name is not None else {}
     systems = [
-        system_of(
-            label,
-            group,
-            runs.found.get(model, ()),
-            published=published.get(label, {}),
-            note=runs.missing.get(model, ""),
-        )
+        System(label, group, runs.found.get(model, ()), published.get(label, {}), runs.missing.get(model, ""))
         for label, model, group in rows
     ]
     return compare_systems(data_title(data, dataset), systems, samples=samples)
@@ -304,12 +298,14 @@ def _sentences(table: SystemTable) -> list[str]:
 
 def _cost(table: SystemTable) -> str:
     """How long the runs took."""
-    counts = [(row.system, len(row.system.runs)) for row in table.rows]
-    wall = sum(system.seconds * runs for system, runs in counts) / 60
-    busy = sum(system.processor_seconds * runs for system, runs in counts) / 60
+    runs = sum(len(row.system.runs) for row in table.rows)
+    wall, busy = (
+        sum(row.system.mean_seconds(name) * len(row.system.runs) for row in table.rows) / 60
+        for name in ("seconds", "processor_seconds")
+    )
     half, busy_text, wall_text = (f"{each:.1f}" if each < 10 else f"{each:.0f}" for each in (busy / 2, busy, wall))
     return (
-        f"Runs of this table: {sum(runs for _, runs in counts)}. They took {busy_text} minutes of processor time, one "
+        f"Runs of this table: {runs}. They took {busy_text} minutes of processor time, one "
         f"thread each: {half} on two idle cores. By the clock of the machine that made them, which had other work too, "
         f"it was {wall_text}."
     )

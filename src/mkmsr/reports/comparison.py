@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from mkmsr.errors import EvaluationError, nearest
 from mkmsr.evaluation.metrics import metric_names
@@ -17,10 +17,12 @@ __all__ = [
     "Comparison",
     "ComparisonRow",
     "check_same_examples",
-    "compare_evaluations",
     "compare_runs",
     "read_runs",
 ]
+
+Source: TypeAlias = str | Path | Mapping[str, Any] | EvaluatedRun
+"""A run folder, a file of metrics, an evaluation document, or a run that was read before."""
 
 DEFAULT_METRICS = ("hit@20", "mrr@20")
 """What the paper reports."""
@@ -69,24 +71,7 @@ class Comparison:
         }
 
 
-def compare_runs(
-    paths: Sequence[str | Path],
-    *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    reference: str | None = None,
-    samples: int = 10_000,
-    seed: int = 0,
-) -> Comparison:
-    """Compare run folders or files of metrics, see `compare_evaluations`.
-
-    Raises:
-        DataError: A path holds no evaluation.
-        EvaluationError: The runs are not of the same examples.
-    """
-    return compare_evaluations(read_runs(paths), metrics=metrics, reference=reference, samples=samples, seed=seed)
-
-
-def read_runs(sources: Sequence[str | Path | Mapping[str, Any] | EvaluatedRun]) -> list[EvaluatedRun]:
+def read_runs(sources: Sequence[Source]) -> list[EvaluatedRun]:
     """Evaluations from folders, files, documents or runs, each with a label of its own.
 
     A label is the model's name; runs of the same model also show the name of their folder, or else a number.
@@ -104,28 +89,30 @@ def read_runs(sources: Sequence[str | Path | Mapping[str, Any] | EvaluatedRun]) 
     return _with_distinct_labels(runs)
 
 
-def compare_evaluations(
-    runs: Sequence[EvaluatedRun],
+def compare_runs(
+    sources: Sequence[Source],
     *,
     metrics: Sequence[str] = DEFAULT_METRICS,
     reference: str | None = None,
     samples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """Order runs by the first metric and test each against the reference in pairs.
+    """Order runs by the first metric and test each against the reference in pairs, on the same examples.
 
     Differences are bootstrapped over sessions; p-values are corrected by Holm over every run and metric of the table.
 
     Args:
-        runs: At least one, with distinct labels.
+        sources: At least one, see `read_runs`.
         metrics: Names such as `mrr@20`; every document must hold them.
         reference: Label of the run to compare with; by default the best one by the first metric.
         samples: Resamples.
         seed: Of the resampling.
 
     Raises:
+        DataError: A source holds no evaluation.
         EvaluationError: No run, an unknown metric or label, or runs over different splits, examples or catalogues.
     """
+    runs = read_runs(sources)
     if not runs:
         raise EvaluationError("nothing to compare: give at least one run")
     _check_comparable(runs, metrics)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.significance import bootstrap_intervals
-from mkmsr.reports.comparison import Comparison, ComparisonRow, check_same_examples, compare_evaluations, read_runs
+from mkmsr.reports.comparison import Comparison, ComparisonRow, check_same_examples, compare_runs, read_runs
 from mkmsr.reports.figures import (
     FigureRow,
     MissingMatplotlibError,
@@ -79,7 +79,7 @@ def write_run_report(
     own, *others = read_runs([run.run, *(read_runs(baselines) if baselines else _remembered(run))])
     run = replace(run, run=own)
     metrics = _longest_list(own)
-    comparison = compare_evaluations([own, *others], metrics=metrics, reference=own.label, samples=samples)
+    comparison = compare_runs([own, *others], metrics=metrics, reference=own.label, samples=samples)
     if baselines:
         _remember(run.folder, others)
     figures = _figures(run, comparison)

@@ -14,9 +14,8 @@ from torch import nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
 from mkmsr.errors import ConfigError
-from mkmsr.models.causal_transformer import CausalBlock
 from mkmsr.models.registry import model_entry
-from mkmsr.models.sasrec import SASRec, longest_sequences
+from mkmsr.models.sasrec import CausalBlock, SASRec, longest_sequences
 from tests.models.small_sessions import SEQUENCES, array, scores_of, small_model
 
 

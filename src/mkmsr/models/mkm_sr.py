@@ -1,14 +1,13 @@
 """MKM-SR and its ablations: micro-behaviours by a graph network and a GRU, item knowledge by TransH beside them.
 
 Dimension letters: B sessions, P events, U distinct items of the batch, N graph nodes, D embedding size, V catalogue +
-1, O operations + 1, T triples.
+1, O operations + 1, H hidden units.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -18,16 +17,15 @@ from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
-from mkmsr.layers.dropout import dropout
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
-from mkmsr.layers.rows import rows_and_table, table_rows, unit_rows
-from mkmsr.layers.scoring import PairScorer
+from mkmsr.layers.rows import rows_and_table, table_rows
 from mkmsr.layers.transh import TransH
 from mkmsr.layers.tree_gru import TreeGRU
-from mkmsr.models.base import FactorisedModel, ModelSizes, Scorer, mask_padding
+from mkmsr.models.base import ModelSizes, Scorer, mask_padding
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
+from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
-__all__ = ["ENTRIES", "MKMSR", "MKMSRConfig"]
+__all__ = ["ENTRIES", "MKMSR", "MKMSRConfig", "PairScorer", "pair_scores"]
 
 
 class MKMSRConfig(StrictModel):
@@ -67,7 +65,7 @@ class MKMSRConfig(StrictModel):
         return self
 
 
-class MKMSR(FactorisedModel):
+class MKMSR(ItemNetwork):
     """MKM-SR.
 
     Source: Meng, Yang, Xiao: Incorporating User Micro-behaviors and Item Knowledge into Multi-task Learning for
@@ -80,10 +78,17 @@ class MKMSR(FactorisedModel):
     """
 
     def __init__(self, config: MKMSRConfig, sizes: ModelSizes):
-        super().__init__(sizes)
+        network = ItemNetworkConfig(
+            dim=config.dim,
+            scorer="cosine" if config.scorer == "cosine" else "dot",
+            scale=config.scale,
+            dropout=config.dropout,
+            session_dropout=config.dropout,
+            bias_start="uniform",
+        )
+        super().__init__(network, sizes)
         self.config = config
         dim = config.dim
-        self.items = nn.Embedding(sizes.num_items + 1, dim, padding_idx=0)
         part_dims = []
         if config.item_encoder == "ggnn":
             self.item_ggnn = _ggnn(config)
@@ -105,29 +110,19 @@ class MKMSR(FactorisedModel):
         self.readout = SoftAttention(part_dims, dim)
         if config.scorer == "mlp":
             self.pair_scorer = PairScorer(dim, dim)
-        elif config.scorer == "cosine":
-            self.log_scale = nn.Parameter(torch.empty(()))
         if self.has_knowledge_task:
             self.transh = TransH(sizes.num_relations, sizes.num_attributes, dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw every weight from U(-1/sqrt(D), 1/sqrt(D)), as in the authors' code; padding rows are zero."""
-        bound = 1 / math.sqrt(self.config.dim)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
-        if self.config.scorer == "cosine":
-            nn.init.constant_(self.log_scale, math.log(self.config.scale))
+        super().reset_parameters()
         if self.config.readout_start == "last-item" and self.config.item_encoder != "none":
             self.readout.start_at_last_event()
-        with torch.no_grad():
-            for table in _tables(self):
-                if table.padding_idx is not None:
-                    table.weight[table.padding_idx].zero_()
-            if self.config.pair_encoder != "none":
-                pairs_VOD = self.pairs.weight.view(self.sizes.num_items + 1, self.sizes.num_operations + 1, -1)
-                pairs_VOD[0].zero_()
-                pairs_VOD[:, 0].zero_()
+        if self.config.pair_encoder != "none":
+            pairs_VOD = self.pairs.weight.view(self.sizes.num_items + 1, self.sizes.num_operations + 1, -1)
+            nn.init.zeros_(pairs_VOD[0])
+            nn.init.zeros_(pairs_VOD[:, 0])
 
     @property
     def is_factorised(self) -> bool:
@@ -147,7 +142,7 @@ class MKMSR(FactorisedModel):
             graph = batch.graph_for(self.config.steps)
             if entering is None:
                 entering = table_rows(self.items, graph.distinct)
-            parts.append(Part(_run(self.item_ggnn, self._drop(entering), graph), graph.alias))
+            parts.append(Part(_run(self.item_ggnn, self.drop_items(entering), graph), graph.alias))
         if self.config.operation_encoder == "gru":
             tree = batch.operation_tree
             states = self.operation_gru(self.operations.weight, tree.value, tree.parent, tree.level_sizes)
@@ -161,22 +156,13 @@ class MKMSR(FactorisedModel):
 
     def session_vectors(self, batch: SessionBatch, entering: Tensor | None = None) -> Tensor:
         """s of each prefix; `entering` as in `micro_behaviours`. Shape [B, D]."""
-        return self._drop(self.readout(self.micro_behaviours(batch, entering), batch.rows, batch.last))
-
-    def queries(self, batch: SessionBatch) -> Tensor:
-        return self._scaled(self.session_vectors(batch))
-
-    def catalogue(self) -> Tensor:
-        return self._matched(self.items.weight)
+        return self.drop_session(self.readout(self.micro_behaviours(batch, entering), batch.rows, batch.last))
 
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         if self.config.item_encoder == "none":
             return super().both_sides(batch)
         entering_UD, table_VD = rows_and_table(self.items.weight, batch.graph.distinct)
-        return self._scaled(self.session_vectors(batch, entering_UD)), self._matched(table_VD)
-
-    def item_vectors(self, items: Tensor) -> Tensor:
-        return self._matched(table_rows(self.items, items))
+        return self.scaled(self.session_vectors(batch, entering_UD)), self.matched(table_VD)
 
     def score(self, batch: SessionBatch) -> Tensor:
         if self.config.scorer == "mlp":
@@ -194,20 +180,11 @@ class MKMSR(FactorisedModel):
         values = batch.items * (self.sizes.num_operations + 1) + batch.operations
         if self.config.pair_encoder == "ggnn":
             graph = build_session_graph(values, batch.rows)
-            return Part(_run(self.pair_ggnn, self._drop(self.pairs(graph.distinct)), graph), graph.alias)
+            return Part(_run(self.pair_ggnn, self.drop_items(self.pairs(graph.distinct)), graph), graph.alias)
         distinct, value = torch.unique(values, return_inverse=True)
         tree = build_prefix_tree(value, batch.offsets)
-        states = self.pair_gru(self._drop(self.pairs(distinct)), tree.value, tree.parent, tree.level_sizes)
+        states = self.pair_gru(self.drop_items(self.pairs(distinct)), tree.value, tree.parent, tree.level_sizes)
         return Part(states, tree.alias)
-
-    def _drop(self, vectors: Tensor) -> Tensor:
-        return dropout(vectors, self.config.dropout, self.training)
-
-    def _scaled(self, sessions_BD: Tensor) -> Tensor:
-        return unit_rows(sessions_BD) * self.log_scale.exp() if self.config.scorer == "cosine" else sessions_BD
-
-    def _matched(self, items_VD: Tensor) -> Tensor:
-        return unit_rows(items_VD) if self.config.scorer == "cosine" else items_VD
 
 
 def _ggnn(config: MKMSRConfig) -> GGNN:
@@ -219,8 +196,66 @@ def _run(ggnn: GGNN, vectors: Tensor, graph: SessionGraph) -> Tensor:
     return states
 
 
-def _tables(module: nn.Module) -> Iterable[nn.Embedding]:
-    return (each for each in module.modules() if isinstance(each, nn.Embedding))
+class PairScorer(nn.Module):
+    """MLP(s (+) i) with one hidden layer: w' relu(Ws s + Wi i + b).
+
+    A map of a concatenation is the sum of two maps, W [s ; i] = Ws s + Wi i, so the catalogue's half is computed once
+    a batch and the [B, V, 2D] concatenation never exists. The hidden layer is computed a block of items at a time and
+    once more in the backward pass, so memory stays at [B, V].
+
+    Args:
+        dim: D.
+        hidden: H.
+
+    Source: MKM-SR, "Compute the final score".
+    """
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.of_session = nn.Linear(dim, hidden)
+        self.of_item = nn.Linear(dim, hidden, bias=False)
+        self.weight = nn.Parameter(torch.empty(hidden))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every weight from U(-1/sqrt(H), 1/sqrt(H))."""
+        bound = 1 / math.sqrt(len(self.weight))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, sessions: Tensor, items: Tensor) -> Tensor:
+        """sessions [B, D], items [V, D] -> scores [B, V]."""
+        return pair_scores(self.of_session(sessions), self.of_item(items), self.weight)
+
+
+def pair_scores(sessions_BH: Tensor, items_VH: Tensor, weight_H: Tensor, *, block: int = 256) -> Tensor:
+    """scores[b, v] = sum_h weight[h] relu(sessions[b, h] + items[v, h]), `block` items at a time. Shape [B, V]."""
+    scores: Tensor = _PairScores.apply(sessions_BH, items_VH, weight_H, block)  # type: ignore[no-untyped-call]
+    return scores
+
+
+class _PairScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, sessions: Tensor, items: Tensor, weight: Tensor, block: int) -> Tensor:
+        ctx.save_for_backward(sessions, items, weight)
+        ctx.block = block
+        hidden = ((sessions[:, None] + part[None]).relu_() for part in torch.split(items, block))
+        return torch.cat([each @ weight for each in hidden], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        sessions, items, weight = ctx.saved_tensors
+        d_sessions, d_weight = torch.zeros_like(sessions), torch.zeros_like(weight)
+        d_items = []
+        for part, d_scores in zip(
+            torch.split(items, ctx.block), torch.split(gradients[0], ctx.block, dim=1), strict=True
+        ):
+            hidden = (sessions[:, None] + part[None]).relu_()
+            d_weight += torch.einsum("bvh,bv->h", hidden, d_scores)
+            active = hidden.gt_(0).mul_(d_scores[:, :, None])
+            d_sessions += active.sum(1)
+            d_items.append(active.sum(0) * weight)
+        return d_sessions * weight, torch.cat(d_items), d_weight, None
 
 
 def _entry(summary: str, *, items: str, operations: str, pairs: str, knowledge: bool) -> ModelEntry:

@@ -12,8 +12,8 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.models.base import ModelSizes, TrainingData
-from mkmsr.models.neighbours import item_knn
-from mkmsr.models.neighbours.item_knn import ItemKNN
+from mkmsr.models.neighbours import rules
+from mkmsr.models.neighbours.rules import ItemKNN
 from mkmsr.models.registry import model_entry
 
 NUM_ITEMS = 7
@@ -87,7 +87,7 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     rng = np.random.default_rng(3)
     sessions = [rng.integers(1, NUM_ITEMS + 1, size=5).tolist() for _ in range(30)]
     whole = fitted(sessions).rules
-    monkeypatch.setattr(item_knn, "_PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(rules, "_PRODUCTS_AT_ONCE", 7)
     parts = fitted(sessions).rules
     assert whole.offsets.tolist() == parts.offsets.tolist()
     assert whole.consequents.tolist() == parts.consequents.tolist()

@@ -32,7 +32,7 @@ __all__ = [
     "VotingModel",
     "expand",
     "heaviest_first",
-    "prefix_items",
+    "prefix_values",
     "return_shares",
     "tie_order",
 ]
@@ -259,11 +259,6 @@ def tie_order(sessions: SessionTable, kind: TieBreak, num_columns: int) -> Tenso
     newest = torch.full((num_columns,), int(times.min()) - 1).scatter_reduce(0, items, times, "amax")
     ages: Tensor = torch.unique(newest, return_inverse=True)[1]
     return ages / (ages.max() + 1)
-
-
-def prefix_items(batch: SessionBatch, num_columns: int) -> PrefixItems:
-    """The distinct items of each prefix of a batch, each at its newest place; V is `num_columns`."""
-    return prefix_values(batch, batch.items, num_columns, NO_DECAY)
 
 
 def prefix_values(batch: SessionBatch, values: Tensor, num_columns: int, decay: Decay) -> PrefixItems:

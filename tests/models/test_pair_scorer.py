@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mkmsr.layers.scoring import PairScorer, pair_scores
+from mkmsr.models.mkm_sr import PairScorer, pair_scores
 
 
 def literal(scorer: PairScorer, sessions: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

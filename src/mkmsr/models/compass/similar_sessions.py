@@ -122,7 +122,7 @@ class SimilarSessions(nn.Module):
         log_lift = share_power * (share / _SMALLEST_SHARE).log1p() + self.config.near_power * near.log1p()
         own = torch.unique(batch.rows * index.num_columns + batch.items)
         of_own = torch.full_like(own, share_power * math.log1p(1 / _SMALLEST_SHARE), dtype=weight.dtype)
-        return replace(others, weights=log_lift).and_also(
+        return replace(others, weights=log_lift).concatenated(
             Votes(own // index.num_columns, own % index.num_columns, of_own)
         )
 
@@ -133,8 +133,8 @@ class SimilarSessions(nn.Module):
         more_votes, more_counts = (replace(each, rows=rows[each.rows]) for each in self.index.vote(followers, settings))
         more_counts = replace(more_counts, weights=weight * more_counts.weights)
         return (
-            votes.joined(more_votes, weight, num_rows, num_columns).summed(num_columns),
-            counts.and_also(more_counts).summed(num_columns),
+            votes.plus_scaled(more_votes, weight, num_rows, num_columns).summed(num_columns),
+            counts.concatenated(more_counts).summed(num_columns),
         )
 
 

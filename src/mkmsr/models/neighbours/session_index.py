@@ -88,8 +88,8 @@ class Neighbours:
     steps: Tensor
     anchors: Tensor
 
-    def joined(self, other: Neighbours) -> Neighbours:
-        """These, then the others."""
+    def concatenated(self, other: Neighbours) -> Neighbours:
+        """Return both lists of neighbours; those of `self` come first."""
         pairs = [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
         return Neighbours(*(torch.cat(pair) for pair in pairs))
 
@@ -217,7 +217,7 @@ class SessionIndex(nn.Module):
         found = self._sharing(prefix, 1, self.by_item, batch, settings.sample_size, exclude)
         if self.similar_items is not None and settings.kind_weight > 0:
             groups, lists = self._groups_of(batch, self.similar_items, settings), self.similar_items.lists
-            found = found.joined(self._sharing(groups, 0, lists, batch, settings.sample_size, exclude))
+            found = found.concatenated(self._sharing(groups, 0, lists, batch, settings.sample_size, exclude))
         # Stable, and steps rise within a prefix: the first of a (prefix, session) group is the newest shared item.
         keys, order = (found.rows * self.num_sessions + found.places).sort(stable=True)
         first = torch.ones_like(keys, dtype=torch.bool)

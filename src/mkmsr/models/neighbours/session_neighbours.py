@@ -150,7 +150,7 @@ class SessionNeighbours(VotingModel):
         rows, followers, settings = second_hop(first.summed(self.sizes.num_items + 1), self.settings)
         second = self._round(followers, settings)
         second = replace(second, rows=rows[second.rows])
-        return first.joined(second, self.config.second_hop, len(batch), self.sizes.num_items + 1)
+        return first.plus_scaled(second, self.config.second_hop, len(batch), self.sizes.num_items + 1)
 
     def _round(self, batch: SessionBatch, settings: VoteSettings) -> Votes:
         votes, _ = self.index.raw_votes(self.index.neighbours(batch, settings), batch, settings)

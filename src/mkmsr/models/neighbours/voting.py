@@ -165,14 +165,14 @@ class Votes:
         kept[most:] = rows[most:] != rows[:-most]
         return Votes(rows[kept], self.items[order[kept]], self.weights[order[kept]])
 
-    def joined(self, other: Votes, weight: float, num_rows: int, num_columns: int) -> Votes:
+    def plus_scaled(self, other: Votes, weight: float, num_rows: int, num_columns: int) -> Votes:
         """These votes and `other` ones, the highest sum of which becomes `weight` times the highest sum of these."""
         highest, below = (each.highest(num_rows, num_columns) for each in (self, other))
         scale = weight * highest / torch.where(below > 0, below, 1)
-        return self.and_also(replace(other, weights=other.weights * scale[other.rows]))
+        return self.concatenated(replace(other, weights=other.weights * scale[other.rows]))
 
-    def and_also(self, other: Votes) -> Votes:
-        """These votes, then the other ones."""
+    def concatenated(self, other: Votes) -> Votes:
+        """Return both lists of votes; those of `self` come first."""
         return Votes(
             torch.cat([self.rows, other.rows]),
             torch.cat([self.items, other.items]),

@@ -44,7 +44,9 @@ CASES: dict[str, list[str]] = {
     "growth-log": ["growth", "--curves", "log"],
     "growth-catalogue": ["growth", "--curves", "catalogue"],
 }
-"""Arguments of `mkmsr bench` for each result file."""
+"""Arguments of `mkmsr bench`, or of `large.py` and `growth.py` here, for each result file."""
+SCRIPTS = ("large", "growth")
+"""Cases that are scripts of this folder."""
 ONCE = {name for name in CASES if "-20m-" in name or "spark" in name}
 """Cases that take minutes and are measured once."""
 
@@ -52,14 +54,14 @@ ONCE = {name for name in CASES if "-20m-" in name or "spark" in name}
 @contextmanager
 def large_log() -> Iterator[Path]:
     """A simulated log of JDATA's size, prepared in a temporary folder."""
-    from mkmsr.bench.simulated import JDATA, simulated
+    from simulated import JDATA, simulated
 
     with simulated(JDATA) as folder:
         yield folder
 
 
 def arguments_of(name: str, demo: str, large: str, repetitions: int) -> list[str]:
-    """Everything after `mkmsr bench` but where the result goes."""
+    """Everything but where the result goes."""
     case = CASES[name]
     if case[0] == "growth":
         return case
@@ -80,11 +82,13 @@ def main() -> None:
         large = str(stack.enter_context(large_log())) if any("large" in name for name in arguments.only) else ""
         for name in arguments.only:
             command = arguments_of(name, arguments.data, large, 1 if name in ONCE else arguments.repetitions)
-            print(f"== {name}: mkmsr bench {' '.join(command)}", flush=True)
+            case, *options = command
+            program = [str(FOLDER / f"{case}.py")] if case in SCRIPTS else ["-m", "mkmsr", "bench", case]
+            print(f"== {name}: {' '.join([*program, *options])}", flush=True)
             # The library of matrix products makes its threads when it is loaded; otherwise it would make one a core.
-            threads = {} if command[0] in ("prepare", "large") else {"OMP_NUM_THREADS": "1"}
+            threads = {} if case == "prepare" else {"OMP_NUM_THREADS": "1"}
             subprocess.run(
-                [sys.executable, "-m", "mkmsr", "bench", *command, "--out", str(RESULTS / f"{name}.json")],
+                [sys.executable, *program, *options, "--out", str(RESULTS / f"{name}.json")],
                 check=True,
                 env={**os.environ, **threads},
             )

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.bench_large import growth, large
 from mkmsr.cli.console import COMMON, Common, Device, terminal, text_table
 from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.measured import tell
@@ -180,18 +179,6 @@ CASES: tuple[tuple[str, Callable[..., None], str, str], ...] = (
         prepare,
         "a raw Parquet log to saved prepared data",
         "mkmsr bench prepare --events 1000000 --json",
-    ),
-    (
-        "large",
-        large,
-        "an epoch over 134,548 items with the sampled loss, beside the exact one",
-        "mkmsr bench large --model compass --json",
-    ),
-    (
-        "growth",
-        growth,
-        "time and memory over log sizes and catalogue sizes, with exponents",
-        "mkmsr bench growth --out growth.json",
     ),
 )
 """Name, function, what is timed, and an example of each benchmark."""

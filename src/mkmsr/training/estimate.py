@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from itertools import islice
+from statistics import median
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from mkmsr.training.strategies import Plan, effective_strategy
 
 __all__ = ["estimate_training"]
 
-_TIMED_STEPS = 3
+_WARM_UP, _TIMED_STEPS = 2, 20
+_ENOUGH_SECONDS = 2.0
+"""No further step is timed after so long."""
 _MIB = 2**20
 
 
@@ -61,23 +64,24 @@ def estimate_training(
 def _seconds_per_step(
     model: SessionModel, plan: Plan, config: TrainingConfig, first: int, processes: Processes
 ) -> dict[str, float]:
-    """Mean wall time of a step with sessions and of one with triples alone (0 where the plan has none)."""
-    of_sessions = list(islice(plan.steps(first), _TIMED_STEPS + 1))
-    of_triples = (
-        list(islice(plan.triple_steps(np.random.default_rng(0)), _TIMED_STEPS + 1)) if plan.has_triple_steps else []
-    )
+    """Median wall time of a step with sessions and of one with triples alone (0 where the plan has none).
+
+    A few real steps are taken, drawing their batches included. The median leaves out steps that something else delayed.
+    """
+    triples = plan.triple_steps(np.random.default_rng(0)) if plan.has_triple_steps else iter(())
     device = next(model.parameters()).device
     with own_random_state(0, device):
         trial = copy.deepcopy(model).train()
         optimiser = build_optimiser(trial, config.optimiser)
-        means = {}
-        for name, steps in (("sessions", of_sessions), ("triples", of_triples)):
-            seconds = []
-            for step in steps:
-                began = time.perf_counter()
+        medians = {}
+        for name, steps in (("sessions", plan.steps(first)), ("triples", triples)):
+            began, seconds = time.perf_counter(), []
+            for step in islice(steps, _WARM_UP + _TIMED_STEPS):
                 take_step(trial, optimiser, step.part(processes), config.loss, clip_norm=config.optimiser.clip_norm)
                 float(next(trial.parameters()).detach().sum())  # Waits for the device.
                 seconds.append(time.perf_counter() - began)
-            timed = seconds[1:] or seconds  # The first one warms up.
-            means[name] = sum(timed) / len(timed) if timed else 0.0
-    return means
+                if len(seconds) > _WARM_UP + 1 and sum(seconds) > _ENOUGH_SECONDS:
+                    break
+                began = time.perf_counter()
+            medians[name] = median(seconds[_WARM_UP:] or seconds or [0.0])
+    return medians

@@ -1,4 +1,4 @@
-"""Time and memory over the size of the log or of the catalogue, as `mkmsr bench growth` measured them."""
+"""Time and memory over the size of the log or of the catalogue, as `growth.py` measured them."""
 
 from __future__ import annotations
 

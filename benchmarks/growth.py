@@ -1,4 +1,9 @@
-"""How time and memory grow with the log and with the catalogue, with fitted exponents.
+"""Measures how time and memory grow with the log and with the catalogue, and fits exponents between logarithms.
+
+    python benchmarks/growth.py [--models mkm-sr compass] [--curves log catalogue] [--small] [--out growth.json]
+
+Every point is a process of its own, over a simulated log; the loss is the sampled one. `python benchmarks/page.py`
+draws the curves.
 
 Times are the processor's: with one thread, on a core of its own, the clock shows the same, and what others do at the
 same time changes them little.
@@ -6,6 +11,8 @@ same time changes them little.
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +21,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from large import measure_steps
+from simulated import in_a_new_process, sampled_settings, simulated
 
-from mkmsr.bench.large import measure_steps
-from mkmsr.bench.simulated import in_a_new_process, simulated
 from mkmsr.bench.subject import build_model, training_data
 from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
@@ -24,6 +31,7 @@ from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
 from mkmsr.data.simulate import SimulateOptions
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.runtime.files import atomic_write
 from mkmsr.training import TrainingConfig
 
 __all__ = ["A_TRY", "CURVES", "exponent", "time_growth"]
@@ -47,9 +55,8 @@ def time_growth(
     curves: Curves = CURVES,
     steps: int = 50,
     examples: int = 500,
-    threads: int = 1,
     seed: int = 0,
-    told: Callable[[str], None] = lambda _: None,
+    told: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Processor seconds of an epoch and of ranking, and peaks of memory, at every point, each in a new process.
 
@@ -58,7 +65,6 @@ def time_growth(
         curves: (sessions, items) of each point.
         steps: Steps of the optimiser that are timed and scaled up to an epoch.
         examples: Test examples that are ranked, and scaled up to all.
-        threads: Processor threads.
         seed: Of everything.
         told: Hears what is measured next.
     """
@@ -68,8 +74,8 @@ def time_growth(
             with simulated(SimulateOptions(sessions=sessions, items=items, seed=seed)) as folder:
                 for model, settings, config in models:
                     told(f"{model}: {sessions:,} sessions, {items:,} items")
-                    trained = in_a_new_process(measure_steps, folder, model, settings, config, steps, threads, seed)
-                    ranked = in_a_new_process(_measure_ranking, folder, model, settings, examples, threads, seed)
+                    trained = in_a_new_process(measure_steps, folder, model, settings, config, steps, seed)
+                    ranked = in_a_new_process(_measure_ranking, folder, model, settings, examples, config.threads, seed)
                     point = {
                         "epoch_seconds": trained["processor_seconds"],
                         "training_mib": trained["peak_mib"],
@@ -79,7 +85,7 @@ def time_growth(
                     points.append({"curve": curve, "model": model, "sessions": sessions, "items": items, **point})
     return {
         "models": ", ".join(model for model, *_ in models),
-        "threads": threads,
+        "threads": models[0][2].threads,
         "case": "growth",
         "steps": steps,
         "ranked_examples": examples,
@@ -134,3 +140,29 @@ def _processor_seconds(action: Callable[[], object]) -> float:
     began = time.process_time()
     action()
     return time.process_time() - began
+
+
+def main() -> None:
+    """Measure the chosen curves and write the result as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["mkm-sr", "compass"])
+    parser.add_argument("--steps", type=int, default=50, help="timed steps of the optimiser, scaled up to an epoch")
+    parser.add_argument("--examples", type=int, default=500, help="test examples that are ranked, scaled up to all")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--curves", nargs="+", choices=CURVES, default=list(CURVES))
+    parser.add_argument("--small", action="store_true", help="a try with two small points a curve")
+    parser.add_argument("--set", nargs="*", default=[], help="other settings: training.batch_size=256")
+    parser.add_argument("--out", type=Path, required=True, help="the result's file")
+    given = parser.parse_args()
+    chosen = [(name, sampled_settings(name, given.set, given.threads)) for name in given.models]
+    result = time_growth(
+        [(name, settings.settings(), settings.training) for name, settings in chosen],
+        curves={name: sizes for name, sizes in (A_TRY if given.small else CURVES).items() if name in given.curves},
+        steps=given.steps,
+        examples=given.examples,
+    )
+    atomic_write(given.out, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

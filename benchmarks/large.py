@@ -1,23 +1,33 @@
-"""What training over a large catalogue costs, with the sampled loss and with the exact one."""
+"""Times an epoch over a large catalogue with the sampled loss, beside steps with the exact one; memory too.
+
+    python benchmarks/large.py [--model compass] [--data PREPARED] [--steps 200] [--out large.json]
+
+Every measurement is a process of its own. Without --data the log is a simulated one of JDATA's size: 455,000 sessions,
+2.45 million events, 134,548 items, four relations.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from simulated import JDATA, in_a_new_process, sampled_settings, simulated
 
-from mkmsr.bench.simulated import in_a_new_process
 from mkmsr.bench.subject import build_model, training_data
 from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import TrainingData
 from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.runtime.files import atomic_write
 from mkmsr.training import TrainingConfig, fit
 from mkmsr.training.optimisation import build_optimiser, take_step
 from mkmsr.training.strategies import Plan, effective_strategy
@@ -44,7 +54,6 @@ def time_large(
     steps: int = 0,
     exact_steps: int = 5,
     block: int = 8192,
-    threads: int = 2,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Seconds and memory of an epoch with `config`'s loss, beside steps with the exact loss, whole and in blocks.
@@ -60,20 +69,19 @@ def time_large(
         steps: Times so many steps and scales up to an epoch; 0 runs a whole epoch by the real trainer.
         exact_steps: Steps with the exact loss, scaled up to an epoch; 0 for none.
         block: Items at a time, where the exact loss works in blocks.
-        threads: Processor threads.
         seed: Of everything.
     """
     if steps:
-        mine = in_a_new_process(measure_steps, folder, model, settings, config, steps, threads, seed)
+        mine = in_a_new_process(measure_steps, folder, model, settings, config, steps, seed)
     else:
-        mine = in_a_new_process(_measure_epoch, folder, model, settings, config, threads, seed)
+        mine = in_a_new_process(_measure_epoch, folder, model, settings, config, seed)
     others: dict[str, Mapping[str, Any]] = {}
     if exact_steps:
         for name, other in (("exact", exact(config)), ("exact in blocks", exact(config, block=block))):
-            others[name] = in_a_new_process(measure_steps, folder, model, settings, other, exact_steps, threads, seed)
+            others[name] = in_a_new_process(measure_steps, folder, model, settings, other, exact_steps, seed)
     return {
         "model": model,
-        "threads": threads,
+        "threads": config.threads,
         "batch_size": config.batch_size,
         "epoch_seconds": mine["epoch_seconds"],
         "processor_seconds": mine["processor_seconds"],
@@ -97,10 +105,10 @@ def time_large(
 
 
 def measure_steps(
-    folder: Path, model: str, settings: StrictModel, config: TrainingConfig, steps: int, threads: int, seed: int
+    folder: Path, model: str, settings: StrictModel, config: TrainingConfig, steps: int, seed: int
 ) -> dict[str, Any]:
     """Seconds of some steps, after three that warm up, scaled up to an epoch over sessions; and the peak of memory."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(config.threads)
     dataset = PreparedDataset.load(folder)
     training = training_data(dataset, 1.0, seed)
     network = build_model(model, settings, dataset, seed)
@@ -121,10 +129,9 @@ def measure_steps(
 
 
 def _measure_epoch(
-    folder: Path, model: str, settings: StrictModel, config: TrainingConfig, threads: int, seed: int
+    folder: Path, model: str, settings: StrictModel, config: TrainingConfig, seed: int
 ) -> dict[str, Any]:
     """Seconds of one whole epoch of the real trainer, and the peak of memory."""
-    torch.set_num_threads(threads)
     dataset = PreparedDataset.load(folder)
     training = training_data(dataset, 1.0, seed)
     network = build_model(model, settings, dataset, seed)
@@ -151,3 +158,36 @@ def _epoch(seconds: list[float], processor: list[float]) -> dict[str, Any]:
         "peak_mib": peak_mib(),
         "spread": spread(epoch_seconds=seconds, processor_seconds=processor),
     }
+
+
+def main() -> None:
+    """Measure one model and print the result as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="compass")
+    parser.add_argument("--data", type=Path, help="prepared data; by default a simulated log")
+    parser.add_argument("--steps", type=int, default=0, help="time so many steps and scale up; 0 runs a whole epoch")
+    parser.add_argument("--exact-steps", type=int, default=5, help="steps with the exact loss, scaled up; 0 for none")
+    parser.add_argument("--block", type=int, default=8192, help="items at a time, where the exact loss works in blocks")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--set", nargs="*", default=[], help="other settings: training.loss.negatives.number=1024")
+    parser.add_argument("--out", type=Path, help="also write the result to this file")
+    given = parser.parse_args()
+    settings = sampled_settings(given.model, given.set, given.threads)
+    with simulated(JDATA) if given.data is None else nullcontext(given.data) as folder:
+        result = time_large(
+            folder,
+            given.model,
+            settings.settings(),
+            settings.training,
+            steps=given.steps,
+            exact_steps=given.exact_steps,
+            block=given.block,
+        )
+    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    print(text, end="")
+    if given.out is not None:
+        atomic_write(given.out, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,9 +7,11 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -56,15 +58,17 @@ def sqlite(tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A server of our own on a free port of 127.0.0.1, with a user that needs a password."""
     psycopg = pytest.importorskip("psycopg")
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     initdb = shutil.which("initdb") or (str(binaries[-1] / "initdb") if binaries else None)
     if initdb is None:
         pytest.skip("no PostgreSQL server is installed")
-    server = PostgresServer(Path(initdb).resolve().parent, tmp_path_factory.mktemp("postgres"))
-    with server as port:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        PostgresServer(Path(initdb).resolve().parent, Path(folder)) as port,
+    ):
         with psycopg.connect(f"postgresql://shop:s3cret@127.0.0.1:{port}/postgres", autocommit=True) as connection:
             fill(connection.execute, "%s")
             connection.execute("CREATE TABLE moments (session text, item text, at timestamptz)")
@@ -91,9 +95,6 @@ class PostgresServer:
             self.user = ["setpriv", "--reuid=nobody", "--clear-groups"]
             for path in (self.folder, self.folder / "password"):
                 shutil.chown(path, "nobody")
-            for parent in self.folder.parents:
-                if parent.name.startswith("pytest-"):
-                    parent.chmod(0o755)
         data = str(self.folder / "data")
         self._run("initdb", "-D", data, "-U", "shop", "-A", "scram-sha-256", f"--pwfile={self.folder / 'password'}",
                   "-E", "UTF8", "--no-sync")  # fmt: skip
@@ -219,4 +220,82 @@ def test_an_address_is_shown_without_its_secrets(address, shown):
 def test_a_path_is_no_address():
     assert is_address("postgresql://host/db")
     assert not is_address("folder/postgresql.csv")
-    assert not is_address(Path("sqlite://x"))
+    assert not is_address("C:/logs/events.csv")
+    assert not is_address(Path("a:b/events.csv"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:s3cret?@host/db?table=t",
+        "postgresql://me:s3/cret@host/db?table=t",
+        "postgresql://me:s3cret#@host/db?table=t",
+        "postgresql://me:s3cret@host/db?tabel=t",
+        "postgresql:/me:s3cret@host/db?table=t",
+        "postgresql:me:s3cret@host/db?table=t",
+        "postgresql://host/db?password=s3cret@&table=t",
+        "mysql://me:s3cret@host/db?table=t",
+        "mysql:/me:s3cret@host/db?table=t",
+    ],
+)
+def test_no_message_shows_a_password_however_the_address_is_written(address, tmp_path, monkeypatch):
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
+    assert "s3cret" not in masked(address)
+    assert "cret" not in masked(address)
+    for source in (address, Path(address)):
+        with pytest.raises((ConfigError, DataError)) as caught:
+            read_log("events", source)
+        assert "cret" not in str(caught.value)
+
+
+def test_an_address_without_a_host_names_it_as_a_parameter(postgres):
+    port = postgres.rpartition(":")[2].partition("/")[0]
+    log = read_log(
+        "events", f"postgresql:///postgres?host=127.0.0.1&port={port}&user=shop&password=s3cret&table=events"
+    )
+    assert log.events.collect().height == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 1) TO STDOUT; DROP TABLE events; COPY (SELECT 1",
+        "SELECT item, id FROM events; DROP TABLE events",
+        "DELETE FROM events RETURNING *",
+        "WITH gone AS (DELETE FROM events RETURNING *) SELECT * FROM gone",
+        "CREATE TABLE copied AS SELECT * FROM events",
+    ],
+)
+def test_a_query_changes_nothing(database, query):
+    with pytest.raises(DataError):
+        read_log("events", f"{database}?query={quote(query)}")
+    assert read_log("events", f"{database}?table=events").events.collect().height == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    "query", ["ATTACH '{}' AS other", "VACUUM INTO '{}'", "PRAGMA journal_mode=wal", "PRAGMA user_version=7"]
+)
+def test_a_query_of_sqlite_may_only_read(sqlite, tmp_path, query):
+    other = tmp_path / "other.db"
+    with pytest.raises(DataError, match="a query may only read"):
+        read_log("events", f"{sqlite}?query={quote(query.format(other))}")
+    assert not other.exists()
+
+
+def test_columns_of_bytes_are_refused_as_ids_and_do_no_harm_elsewhere(database):
+    if database.startswith("sqlite"):
+        query = 'SELECT "user", item, id, CAST(item AS blob) AS packed FROM events ORDER BY id'
+    else:
+        query = 'SELECT "user", item, id, convert_to(item, $$UTF8$$) AS packed FROM events ORDER BY id'
+    address = f"{database}?query={quote(query)}"
+    assert read_log("events", address).events.collect().height == len(ROWS)
+    with pytest.raises(DataError, match=r"column 'packed': holds bytes, which are no ids"):
+        read_log("events", address, ReadOptions(columns={"item": "packed"}))
+
+
+def test_whole_numbers_of_other_types_are_written_without_a_fraction(database):
+    cast = "CAST(id AS real)" if database.startswith("sqlite") else "CAST(id AS numeric(20, 3))"
+    query = f'SELECT "user", {cast} AS item FROM events ORDER BY id'
+    log = read_log("events", f"{database}?query={quote(query)}")
+    assert log.events.collect()["item_id"].to_list() == [str(row[0]) for row in ROWS]

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mkmsr.data.readers.times import read_times
-from mkmsr.errors import DataError
+from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.times import ParsedTimes, TimeColumn
+from mkmsr.errors import ConfigError, DataError
 
 PATH = Path("log.csv")
 SECOND = 1_519_862_406  # 2018-03-01 00:00:06 UTC
 
 
-def seconds(*values: object, unit: str = "auto") -> list[int | None]:
-    return read_times(pl.Series("ts", values), unit=unit, path=PATH).seconds.to_list()
+def parsed(values: pl.Series, **options: object) -> ParsedTimes:
+    """The times of a file in one piece, whose first row is the second line."""
+    column = TimeColumn(ReadOptions.model_validate(options))
+    times = column.read(values, pl.int_range(2, len(values) + 2, eager=True), PATH)
+    column.finish(PATH, values.name, {})
+    return times
+
+
+def seconds(*values: object, unit: str = "auto", **options: object) -> list[int | None]:
+    return parsed(pl.Series("ts", values), time_unit=unit, **options).seconds.to_list()
 
 
 @pytest.mark.parametrize(
@@ -48,9 +59,9 @@ def test_a_date_is_its_first_second_and_minutes_do_without_seconds():
 
 @pytest.mark.parametrize(("scale", "unit"), [(1, "s"), (10**3, "ms"), (10**6, "us"), (10**9, "ns")])
 def test_the_unit_of_numbers_is_told_from_their_size(scale, unit):
-    parsed = read_times(pl.Series("ts", [SECOND * scale, (SECOND + 1) * scale]), unit="auto", path=PATH)
-    assert parsed.seconds.to_list() == [SECOND, SECOND + 1]
-    assert parsed.unit == unit
+    times = parsed(pl.Series("ts", [SECOND * scale, (SECOND + 1) * scale]))
+    assert times.seconds.to_list() == [SECOND, SECOND + 1]
+    assert times.unit == unit
 
 
 def test_a_stated_unit_wins_over_the_size():
@@ -59,8 +70,8 @@ def test_a_stated_unit_wins_over_the_size():
 
 @given(st.lists(st.integers(10**12, 4 * 10**12), min_size=1, max_size=20))
 def test_seconds_and_fraction_keep_the_order_of_milliseconds(millis):
-    parsed = read_times(pl.Series("ts", millis), unit="auto", path=PATH)
-    pairs = list(zip(parsed.seconds.to_list(), parsed.fraction.to_list(), strict=True))
+    times = TimeColumn(ReadOptions()).read(pl.Series("ts", millis), pl.int_range(len(millis), eager=True), PATH)
+    pairs = list(zip(times.seconds.to_list(), times.fraction.to_list(), strict=True))
     assert [second * 1000 + fraction for second, fraction in pairs] == millis
 
 
@@ -98,24 +109,121 @@ def test_seconds_among_milliseconds_are_refused():
 
 
 def test_times_without_a_zone_among_times_with_one_are_refused():
-    with pytest.raises(DataError, match=r"row 3.*has no time zone where other rows have one"):
+    with pytest.raises(DataError, match=r"row 3.*some times have a time zone and others have none, here '2018-"):
         seconds("2018-03-01T00:00:06Z", "2018-03-01T00:00:06")
 
 
 def test_a_column_of_another_type_is_refused():
     with pytest.raises(DataError, match=r"column 'ts': has type Duration"):
-        read_times(pl.Series("ts", [1], dtype=pl.Duration("us")), unit="auto", path=PATH)
+        parsed(pl.Series("ts", [1], dtype=pl.Duration("us")))
 
 
 @pytest.mark.parametrize(
-    "digits", [["20250131", "20250201"], ["20250131235959", "20250201000000"], [None, "19991231", "19991231"]]
+    ("digits", "form"),
+    [
+        (["20250131", "20250201"], "%Y%m%d"),
+        (["2023111501", "2023111523"], "%Y%m%d%H"),
+        (["202311150105", "202311152359"], "%Y%m%d%H%M"),
+        (["20250131235959", "20250201000000"], "%Y%m%d%H%M%S"),
+        (["20231115010423123", "20231115010424007"], "%Y%m%d%H%M%S%3f"),
+        ([None, "19991231", "19991231"], "%Y%m%d"),
+    ],
 )
-def test_dates_in_digits_are_not_taken_for_seconds(digits):
-    with pytest.raises(DataError, match=r"row [23], column 'time': \d+ looks like a date in digits; should be unix"):
-        read_times(pl.Series("time", digits), unit="auto", path="log.csv")
+def test_dates_in_digits_are_not_taken_for_seconds_and_their_form_reads_them(digits, form):
+    message = rf"row [23], column 'ts': \d+ looks like a date in digits; --time-format {form} reads it as one"
+    with pytest.raises(DataError, match=message):
+        seconds(*digits)
+    first = datetime.fromtimestamp(seconds(*digits, time_format=form)[-1], UTC)
+    assert first.strftime("%Y%m%d") == digits[-1][:8]
+    numbers = [None if each is None else int(each) for each in digits]
+    assert seconds(*numbers, time_format=form) == seconds(*digits, time_format=form)
 
 
-@pytest.mark.parametrize("unit", ["s", "auto"])
-def test_digits_that_are_no_dates_throughout_are_numbers(unit):
-    numbers = ["20250131", "20250132"] if unit == "auto" else ["20250131", "20250201"]
-    assert read_times(pl.Series("time", numbers), unit=unit, path="log.csv").seconds[0] == 20250131
+def test_digits_that_are_no_dates_throughout_are_numbers():
+    assert seconds("20250131", "20250132", unit="s")[0] == 20250131
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        (["45245.01", "45248.40"], "day numbers of Excel (--time-unit excel)"),
+        ([45245, 45248], "day numbers of Excel (--time-unit excel)"),
+        ([19676, 19680], "days (--time-unit d)"),
+        ([472_222, 472_300], "hours (--time-unit h)"),
+        ([28_333_333, 28_339_999], "minutes (--time-unit min)"),
+        ([638_356_000_000_000_000, 638_356_000_010_000_000], "--time-format or --time-unit says what they are"),
+        ([13_344_551_461_000_000, 13_344_551_462_000_000], "--time-format or --time-unit says what they are"),
+    ],
+)
+def test_numbers_that_would_be_no_times_of_a_shop_are_refused_with_what_they_may_be(values, hint):
+    with pytest.raises(DataError, match=r"column 'ts': numbers like .* are no unix time") as caught:
+        seconds(*values)
+    assert hint in str(caught.value)
+    assert "--columns order=ts" in str(caught.value)
+
+
+def test_units_that_are_stated_are_read():
+    assert seconds("45245.5", unit="excel") == [1_700_049_600]
+    assert seconds(19676, unit="d") == [19676 * 86_400]
+    assert seconds(28_333_333, unit="min") == [28_333_333 * 60]
+    assert seconds(45245, unit="s") == [45245]
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "moment"),
+    [
+        ("15/11/2023 00:17", "%d/%m/%Y %H:%M", 1_700_007_420),
+        ("11/15/2023 12:17 AM", "%m/%d/%Y %I:%M %p", 1_700_007_420),
+        ("15.11.2023", "%d.%m.%Y", 1_700_006_400),
+        ("15/Nov/2023:01:17:00 +0100", "%d/%b/%Y:%H:%M:%S %z", 1_700_007_420),
+    ],
+)
+def test_a_form_that_is_stated_is_read(text, form, moment):
+    assert seconds(text, time_format=form) == [moment]
+    assert seconds(text) == [None]
+
+
+def test_times_without_a_zone_are_taken_in_the_zone_that_is_named():
+    berlin = {"time_zone": "Europe/Berlin"}
+    assert seconds("2023-07-01 02:00:00", "2023-12-01 01:00:00", **berlin) == [1_688_169_600, 1_701_388_800]
+    assert seconds(datetime(2023, 7, 1, 2), **berlin) == [1_688_169_600]
+    assert seconds("01.07.2023 02:00", time_format="%d.%m.%Y %H:%M", **berlin) == [1_688_169_600]
+    assert seconds("2023-07-01T02:00:00Z", **berlin) == [1_688_176_800]
+    assert seconds("2023-03-26 02:30:00", **berlin) == [None]  # the clocks went forward
+
+
+def test_a_zone_that_is_not_known():
+    with pytest.raises(ConfigError, match="time_zone: no time zone 'Berlin'; should be like Europe/Berlin"):
+        seconds("2023-07-01 02:00:00", time_zone="Berlin")
+
+
+@pytest.mark.parametrize(
+    ("values", "lost"),
+    [
+        (
+            pl.Series("ts", [1.7e9, 1.7e9 + 200], dtype=pl.Float32),
+            "2 times .* Float32, they are rounded to 128 s",
+        ),
+        (
+            pl.Series("ts", ["1.70001E+12", "1.70002E+12", "1700030000000"]),
+            r"2 times .* '1.70001E\+12', they are rounded to 10,000,000 milliseconds",
+        ),
+    ],
+)
+def test_times_that_lost_precision_are_counted_in_a_warning(values, lost, caplog):
+    notes: dict[str, Any] = {}
+    column = TimeColumn(ReadOptions())
+    column.read(values, pl.int_range(len(values), eager=True), PATH)
+    column.finish(PATH, "ts", notes)
+    assert re.search(lost, caplog.text)
+    assert re.search(lost, notes["times"][0])
+
+
+def test_times_outside_1990_to_tomorrow_are_counted_in_a_warning(caplog):
+    assert seconds(0, SECOND, 4_000_000_000) == [0, SECOND, 4_000_000_000]
+    assert "2 of 3 times lie outside 1990 to tomorrow, 1970-01-01 to 2096-10-02" in caplog.text
+
+
+def test_a_log_that_lasts_only_seconds_is_warned_of(caplog):
+    seconds(*[SECOND + n % 3 for n in range(100)])
+    assert "all 100 times lie within 2 seconds; state the unit with --time-unit" in caplog.text

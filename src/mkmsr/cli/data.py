@@ -115,10 +115,10 @@ def prepare(
         from mkmsr.data.prepare import PrepareOptions
         from mkmsr.data.prepare import prepare as prepare_log
         from mkmsr.data.readers import read_log
-        from mkmsr.data.readers.sql import masked
+        from mkmsr.data.readers.sql import is_address, masked
 
         path = reading.source(source)
-        shown = masked(path) if "://" in path else path
+        shown = masked(path) if is_address(path) else path
         began = time.perf_counter()
         options = PrepareOptions(
             gap_seconds=gap,

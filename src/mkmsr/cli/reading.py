@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,12 @@ _GENERIC = Group("Only for the kind 'events'", sort_key=10)
 _PUBLIC = Group("Only for public data sets", sort_key=11)
 _ROWS = Group("Malformed rows", sort_key=12)
 _FILES = Group("What runs it", sort_key=13)
-_FIELDS = ("item", "operation", "time", "user", "session", "split")
+_ATTRIBUTES = Group("Item knowledge", sort_key=11)
+_SEVERAL = Parameter(group=_GENERIC, consume_multiple=True, negative=())
+_FIELDS = ("item", "operation", "time", "user", "session", "split", "order")
+_ATTRIBUTE_FIELDS = ("item", "relation", "value", "time", "use", "display")
+
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "min", "h", "d", "excel"]
 
 
 @Parameter(name="*")
@@ -35,11 +41,21 @@ class Reading:
         attributes: Table of item attributes: long (item, relation, value) or wide (one column a relation). It and the
             events may be tables of a database: postgresql://user@host/shop?table=events
         columns: What the file calls its fields: item=sku,operation=type,time=ts,user=uid,session=sid. Only item and one
-            of session and user are required.
-        multi: Separator of several values in one attribute cell, for example '|'.
-        separator: What stands between the fields of text files, such as ';'; by default commas in .csv, tabs in .tsv
-            and .txt.
-        time_unit: Unit of numeric times.
+            of session and user are required; order=COLUMN orders the rows by a number that is no time.
+        attribute_columns: What the attribute table calls its fields: item=sku, relation=, value= and time= of a long
+            one; of a wide one, use=brand+category to learn from and display=name+image only to be shown.
+        multi: Separator of several values in one attribute cell, for example '|', or of one relation: 'category=|'.
+            '[]' takes lists such as ["a", "b"] apart.
+        levels: Relations whose values are paths, and what stands between the levels: 'category=>'
+        item_separator: Separator of several items in one cell of an event, each of which becomes an event.
+        separator: What stands between the fields of text files, such as ';' or '\\t'; by default commas in .csv, tabs
+            in .tsv and .txt.
+        attribute_separator: The same for the attribute table; by default as for the events.
+        quote: Whether quotation marks enclose fields (double), or are characters like others (none).
+        missing: Words that stand for a missing value, separated by commas: null,None
+        time_unit: Unit of numeric times; excel is day numbers of Excel.
+        time_format: How times are written, in the letters of strftime: '%d/%m/%Y %H:%M'
+        time_zone: The zone of times that name none, such as Europe/Berlin; UTC by default.
         relations: Relations of item knowledge, separated by commas; the data set's own by default, "none" for none.
         attributes_at: Item knowledge as it was at this time, like 2015-09-01 (UTC); by default before the test begins.
         scratch: Folder for temporary files of large logs; the system's by default. On a cluster, one that all see.
@@ -50,11 +66,19 @@ class Reading:
     events: Annotated[str | None, Parameter(group=_GENERIC)] = None
     attributes: Annotated[str | None, Parameter(group=_GENERIC)] = None
     columns: Annotated[str, Parameter(group=_GENERIC)] = ""
-    multi: Annotated[str | None, Parameter(group=_GENERIC)] = None
+    attribute_columns: Annotated[str, Parameter(group=_GENERIC)] = ""
+    multi: Annotated[tuple[str, ...], _SEVERAL] = ()
+    levels: Annotated[tuple[str, ...], _SEVERAL] = ()
+    item_separator: Annotated[str | None, Parameter(group=_GENERIC)] = None
     separator: Annotated[str | None, Parameter(group=_GENERIC)] = None
-    time_unit: Annotated[Literal["auto", "s", "ms", "us", "ns"], Parameter(group=_GENERIC)] = "auto"
+    attribute_separator: Annotated[str | None, Parameter(group=_GENERIC)] = None
+    quote: Annotated[Literal["double", "none"], Parameter(group=_GENERIC)] = "double"
+    missing: Annotated[str, Parameter(group=_GENERIC)] = ""
+    time_unit: Annotated[TimeUnit, Parameter(group=_GENERIC)] = "auto"
+    time_format: Annotated[str | None, Parameter(group=_GENERIC)] = None
+    time_zone: Annotated[str | None, Parameter(group=_GENERIC)] = None
     relations: Annotated[str | None, Parameter(group=_PUBLIC)] = None
-    attributes_at: Annotated[datetime | None, Parameter(group=_PUBLIC)] = None
+    attributes_at: Annotated[datetime | None, Parameter(group=_ATTRIBUTES)] = None
     scratch: Annotated[Path | None, Parameter(group=_FILES)] = None
     strict: Annotated[bool, Parameter(group=_ROWS, negative=())] = False
     malformed_limit: Annotated[float, Parameter(group=_ROWS, validator=Number(gte=0, lte=1))] = 0.01
@@ -78,11 +102,19 @@ class Reading:
         from mkmsr.data.readers import ReadOptions
 
         return ReadOptions(
-            columns=_column_names(self.columns),
+            columns=_named("--columns", self.columns, _FIELDS),
             attributes=self.attributes,
-            multi=self.multi,
+            attribute_columns=_named("--attribute-columns", self.attribute_columns, _ATTRIBUTE_FIELDS),
+            attribute_separator=self.attribute_separator,
+            multi=_multi(self.multi),
+            levels=dict(_by_relation("--levels", each) for each in self.levels),
+            item_separator=self.item_separator,
             separator=self.separator,
+            quote=self.quote == "double",
+            missing=tuple(self.missing.split(",")) if self.missing else (),
             time_unit=self.time_unit,
+            time_format=self.time_format,
+            time_zone=self.time_zone,
             relations=_relations(self.relations),
             attributes_at=self.attributes_at,
             scratch=self.scratch,
@@ -102,10 +134,11 @@ def known_kind(_type: Any, kind: str) -> None:
         ValueError: There is no such kind.
     """
     from mkmsr.data.readers import READERS
+    from mkmsr.data.readers.sql import is_address, masked
 
     if kind not in READERS:
-        if "://" in kind or Path(kind).exists():
-            raise ValueError(f"it is a source, and its kind goes before it: mkmsr prepare events {kind}")
+        if is_address(kind) or Path(kind).exists():
+            raise ValueError(f"it is a source, and its kind goes before it: mkmsr prepare events {masked(kind)}")
         known = "; ".join(f"{name}: {reader.summary}" for name, reader in READERS.items())
         raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS) or '.'} Known: {known}")
 
@@ -122,19 +155,35 @@ def bucket_count(text: str) -> tuple[str, int]:
     return relation, int(count)
 
 
-def _column_names(text: str) -> dict[str, str]:
-    """The mapping in "item=sku,time=ts"."""
+def _named(flag: str, text: str, fields: tuple[str, ...]) -> dict[str, str]:
+    """The mapping in "item=sku,time=ts"; a comma belongs to a name unless a field and a sign follow."""
     names: dict[str, str] = {}
-    for part in text.split(",") if text else ():
+    for part in re.split(rf",(?=\s*(?:{'|'.join(fields)})\s*=)|,(?=[^,=]*=)", text) if text else ():
         field, separator, column = part.partition("=")
+        field = field.strip()
         if not separator:
-            raise WrongCall(f"--columns: {part!r} should read field=column, for example item=sku,time=ts")
-        if field.strip() not in _FIELDS:
-            raise WrongCall(f"--columns: no field {field!r}{nearest(field, _FIELDS)} (fields: {', '.join(_FIELDS)})")
-        if field.strip() in names:
-            raise WrongCall(f"--columns: the field {field.strip()!r} is named twice")
-        names[field.strip()] = column.strip()
+            raise WrongCall(f"{flag}: {part!r} should read field=column, for example item=sku,time=ts")
+        if field not in fields:
+            raise WrongCall(f"{flag}: no field {field!r}{nearest(field, fields)} (fields: {', '.join(fields)})")
+        if field in names:
+            raise WrongCall(f"{flag}: the field {field!r} is named twice")
+        names[field] = column.strip()
     return names
+
+
+def _by_relation(flag: str, text: str) -> tuple[str, str]:
+    """Relation and separator in "category=|"."""
+    relation, sign, separator = text.rpartition("=")
+    if not sign or not relation or not separator:
+        raise WrongCall(f"{flag}: {text!r} should read relation=separator, for example 'category=|'")
+    return relation, separator
+
+
+def _multi(given: tuple[str, ...]) -> str | dict[str, str] | None:
+    """One separator for all relations, or one for each that is named."""
+    if len(given) == 1 and "=" not in given[0][1:]:
+        return given[0]
+    return dict(_by_relation("--multi", each) for each in given) or None
 
 
 def _relations(text: str | None) -> tuple[str, ...] | None:

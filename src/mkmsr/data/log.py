@@ -65,6 +65,7 @@ class InteractionLog:
         gap: The pause that ends a session in this kind of log, in seconds, or in rows where it has no times; None says
             nothing, and then preparation's own counts.
         files: Parquet files that hold `events`, columns and order alike, where it stands in files; engines read them.
+        display: The same columns as `attributes`, of what is shown with an item and never learnt from; or None.
         scratch: What must live as long as the log can be read, such as a folder of temporary files.
 
     Raises:
@@ -79,6 +80,7 @@ class InteractionLog:
     notes: Mapping[str, Any] = field(default_factory=dict)
     gap: int | None = None
     files: tuple[Path, ...] = ()
+    display: pl.LazyFrame | None = None
     scratch: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +134,8 @@ class InteractionLog:
     def _check_values(self) -> None:
         """One pass over the events: not empty, no empty value, only known splits."""
         strange = {name: pl.col(name).is_null() for name in self.columns}
+        if "session_id" in strange:
+            strange.pop("user_id", None)  # nobody needs to be logged in where sessions are known
         for name in {"session_id", "user_id", "item_id", "operation"} & set(strange):
             strange[name] |= pl.col(name) == ""
         if self.has_split:

@@ -42,7 +42,9 @@ class Reader:
 
 
 READERS = {
-    "events": Reader("any event table: CSV, TSV, Parquet or a folder of it, or a table of a database", read_events),
+    "events": Reader(
+        "any event table: CSV, TSV, Parquet, JSON lines, a folder of them, or a table of a database", read_events
+    ),
     **{name: Reader(each.title, each.read) for name, each in PUBLIC_DATASETS.items()},
 }
 

@@ -13,10 +13,9 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, LogSource
-from mkmsr.data.readers.malformed import Fault, MalformedRows, marks
+from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.scan import RawTable, scan_text
-from mkmsr.data.readers.table import ROW
+from mkmsr.data.readers.table import RawTable, scan_text
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 
@@ -86,13 +85,15 @@ class Intake:
         Raises:
             DataError: A row is malformed and that is not allowed, or too many are; or the file cannot be read.
         """
-        every = [*table.faults(), *faults]
-        raw = table.rows if only is None else table.rows.filter(only.fill_null(False))
+        every = [*table.faults(table.wanted), *faults]
+        raw = table.scan(table.wanted)
+        if only is not None:
+            raw = raw.filter(only.fill_null(False))
         marked = raw.select(ROW, *(value.alias(name) for name, value in values.items()), *marks(every))
         try:
             stored = self.store(marked, size=table.bytes)
         except pl.exceptions.PolarsError as error:
-            raise table.explain(error) from None
+            raise table.unreadable(error) from None
         good = self.malformed.drop(
             stored, every, table.path, first_row=table.first_row, total=None if only is None else table.count_rows
         )

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import polars as pl
 
-from mkmsr.data.log import InteractionLog, LogSource
+from mkmsr.data.log import InteractionLog
+from mkmsr.data.readers.intake import Intake
+from mkmsr.data.readers.malformed import ROW, Fault, empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.public import PublicDataset, PublicFile
-from mkmsr.data.readers.table import ROW, check_columns, find_file, read_table
+from mkmsr.data.readers.table import find_file
 from mkmsr.errors import DataError
 
 __all__ = ["DATASET", "OPERATIONS"]
@@ -28,65 +30,72 @@ def read_jdata_demo(source: Path, options: ReadOptions) -> InteractionLog:
     """The Demo log with every test event and all knowledge; preparing with `new_items="drop"` gives the smaller set.
 
     Raises:
-        DataError: A file or column is missing, or a value is not as the authors' files have it.
+        DataError: A file or column is missing, or too many values are not as the authors' files have them.
     """
-    options.refuse("jdata-demo", allowed=())
-    files = [find_file(source, "train.csv"), find_file(source, "test_new_item.csv")]
-    parts = [_events(files[0], "train"), _events(files[1], "test")]
+    intake = Intake("jdata-demo", options)
+    train, test = find_file(source, "train.csv"), find_file(source, "test_new_item.csv")
+    parts = [_events(train, "train", intake), _events(test, "test", intake)]
     events = pl.concat(parts).with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
-    knowledge = {
-        "entities": find_file(source, f"{VARIANT}/entity2id", "entity2id"),
-        "triples": find_file(source, f"{VARIANT}/kg2id", "kg2id"),
-        "relations": find_file(
+    names = {"item_id": "sku_id", "session_id": "sessionId", "operation": "type", "time": "index"}
+    return intake.log(events, [_attributes(source, intake)], column_names=names)
+
+
+def _events(path: Path, split: str, intake: Intake) -> pl.LazyFrame:
+    time = pl.col("index").cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    operation = pl.col("type").replace_strict(OPERATIONS, default=None, return_dtype=pl.String)
+    return intake.rows(
+        intake.table(path, "user_id", "sku_id", "type", "sessionId", "index"),
+        {
+            "session_id": pl.col("sessionId"),
+            "user_id": pl.col("user_id"),
+            "item_id": pl.col("sku_id"),
+            "operation": operation,
+            "time": time,
+            "split": pl.lit(split),
+        },
+        [
+            *map(empty, ("sessionId", "user_id", "sku_id")),
+            Fault(time.is_null(), "found {value}, should be unix seconds", "index"),
+            Fault(operation.is_null(), "found {value}, should be 1 to 5", "type"),
+        ],
+    )
+
+
+def _attributes(source: Path, intake: Intake) -> pl.LazyFrame:
+    """`item_id`, `relation`, `value` from the authors' numbers of entities and relations."""
+    paths = {
+        "entity": find_file(source, f"{VARIANT}/entity2id", "entity2id"),
+        "triple": find_file(source, f"{VARIANT}/kg2id", "kg2id"),
+        "relation": find_file(
             source, f"{VARIANT}/relation2id", f"{VARIANT}/relation_operation2id", "relation2id", "relation_operation2id"
         ),
     }
-    return InteractionLog(
-        events.lazy(),
-        _attributes(**knowledge).lazy(),
-        name="jdata-demo",
-        sources=tuple(LogSource.of(path) for path in (*files, *knowledge.values())),
-        column_names={"item_id": "sku_id", "session_id": "sessionId", "operation": "type", "time": "index"},
+    columns = {"entity": ("entity", "id"), "triple": ("head", "tail", "relation"), "relation": ("relation", "id")}
+    entity, triple, relation = (
+        intake.rows(
+            intake.table(paths[name], *columns[name], separator="\t"),
+            {**{each: pl.col(each) for each in columns[name]}, "row": pl.col(ROW)},
+            [],
+        ).collect()
+        for name in columns
     )
-
-
-def _events(path: Path, split: str) -> pl.DataFrame:
-    table = check_columns(read_table(path), path, "user_id", "sku_id", "type", "sessionId", "index")
-    time = table["index"].cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
-    operation = table["type"].replace_strict(OPERATIONS, default=None, return_dtype=pl.String)
-    for column, values, right in (("index", time, "unix seconds"), ("type", operation, "1 to 5")):
-        if values.null_count():
-            row = int(values.is_null().arg_max() or 0)
-            raise DataError(f"found {table[column][row]!r}, should be {right}", path=path, row=row + 2, column=column)
-    return table.select(
-        session_id="sessionId", user_id="user_id", item_id="sku_id", operation=operation, time=time, split=pl.lit(split)
-    )
-
-
-def _attributes(entities: Path, triples: Path, relations: Path) -> pl.DataFrame:
-    """`item_id`, `relation`, `value`, `row`, from the authors' numbers of entities and relations."""
-    entity = check_columns(read_table(entities, separator="\t"), entities, "entity", "id")
-    relation = check_columns(read_table(relations, separator="\t"), relations, "relation", "id")
-    triple = check_columns(read_table(triples, separator="\t"), triples, "head", "tail", "relation")
     named = triple.select(
-        item_id=_named(triple, "head", entity["id"], entity["entity"], triples),
-        relation=_named(triple, "relation", relation["id"], relation["relation"], triples),
-        value=_named(triple, "tail", entity["id"], entity["entity"], triples),
-        row=ROW,
+        item_id=_named(triple, "head", entity["id"], entity["entity"], paths["triple"]),
+        relation=_named(triple, "relation", relation["id"], relation["relation"], paths["triple"]),
+        value=_named(triple, "tail", entity["id"], entity["entity"], paths["triple"]),
+        row="row",
     )
-    order = relation.select("relation", place=ROW)
-    return (
-        named.join(order, on="relation")
-        .sort("place", "row")
-        .select("item_id", "relation", "value", row=pl.int_range(pl.len(), dtype=pl.Int64))
-    )
+    order = relation.select("relation", place="row")
+    return named.join(order, on="relation").sort("place", "row").select("item_id", "relation", "value").lazy()
 
 
 def _named(triple: pl.DataFrame, column: str, numbers: pl.Series, names: pl.Series, path: Path) -> pl.Series:
     found = triple[column].replace_strict(numbers, names, default=None, return_dtype=pl.String)
     if found.null_count():
-        row = int(found.is_null().arg_max() or 0)
-        raise DataError(f"number {triple[column][row]!r} has no name", path=path, row=row + 2, column=column)
+        place = int(found.is_null().arg_max() or 0)
+        raise DataError(
+            f"number {triple[column][place]!r} has no name", path=path, row=triple["row"][place] + 2, column=column
+        )
     return found
 
 

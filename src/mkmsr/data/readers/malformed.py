@@ -11,13 +11,16 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.table import ROW
 from mkmsr.errors import DataError
 
-__all__ = ["EXAMPLES", "FAULT", "FOUND", "BadRow", "Fault", "MalformedRows", "empty", "marks"]
+__all__ = ["EXAMPLES", "EXTRA", "FAULT", "FOUND", "ROW", "BadRow", "Fault", "MalformedRows", "empty", "marks"]
 
 logger = logging.getLogger(__name__)
 
+ROW = " row"
+"""Name of the added column of row numbers, from 0; the blank keeps it apart from a file's own column `row`."""
+EXTRA = " extra"
+"""Name of a column one past the last of a text: a row has something in it when it has too many fields."""
 FAULT = " fault"
 """Name of the added column that numbers a row's first fault; null in a good row."""
 FOUND = " found"
@@ -35,11 +38,14 @@ class Fault:
         bad: True where it is; an expression over the raw columns.
         text: What is wrong; `{value}` stands for what was found in the column.
         column: The file's column at fault, or None.
+        counted_as: The note that counts such rows, which are left out and not malformed; but one with a text is an
+            error where a single malformed row is.
     """
 
     bad: pl.Expr
     text: str
     column: str | None = None
+    counted_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,22 @@ class MalformedRows:
         self._options = options
         self._count = 0
         self._examples: list[str] = []
+        self._left_out: dict[str, int] = {}
 
     @property
     def count(self) -> int:
         """How many were left out so far."""
         return self._count
+
+    def check(self, path: Path | str, faults: Sequence[Fault], *, first_row: int = 2) -> FileCheck:
+        """The check of one file, which is read piece by piece.
+
+        Args:
+            path: The file, for messages.
+            faults: The rules behind the marks of its rows.
+            first_row: Line of the file that holds ROW 0, from 1.
+        """
+        return FileCheck(self, path, faults, first_row)
 
     def drop(
         self,
@@ -106,20 +123,19 @@ class MalformedRows:
         Raises:
             DataError: A row is malformed and that is not allowed, or too many are; or there are no rows at all.
         """
-        marked = rows.group_by(FAULT).agg(pl.len().alias("rows")).collect()
-        counts = {key: int(count) for key, count in marked.iter_rows()}
-        if not counts and total is None:
-            raise DataError("the file has a header but no rows" if first_row > 1 else "the file is empty", path=path)
-        bad = sum(count for key, count in counts.items() if key is not None)
-        if bad:
-            first = rows.filter(pl.col(FAULT).is_not_null()).select(ROW, FAULT, FOUND).bottom_k(EXAMPLES, by=ROW)
-            examples = [
-                BadRow(row + first_row, faults[key].column, faults[key].text.replace("{value}", repr(found)))
-                for row, key, found in first.sort(ROW).collect().iter_rows()
-            ]
-            same = counts[int(first.sort(ROW).collect()[FAULT][0])]
-            self.report(path, examples, bad=bad, same=same, total=sum(counts.values()) if total is None else total())
+        check = self.check(path, faults, first_row=first_row)
+        check.add(rows)
+        check.close(total)
         return rows.filter(pl.col(FAULT).is_null()).drop(FAULT, FOUND)
+
+    def is_left_out(self, fault: Fault) -> bool:
+        """Whether rows with this fault are left out without being malformed."""
+        return fault.counted_as is not None and not (self._options.strict and fault.text)
+
+    def leave_out(self, path: Path | str, name: str, count: int) -> None:
+        """Takes note of rows of a file that are left out and not malformed."""
+        self._left_out[name] = self._left_out.get(name, 0) + count
+        logger.info("%s: %d rows are left out: %s", path, count, name.replace("_", " "))
 
     def report(self, path: Path | str, examples: Sequence[BadRow], *, bad: int, total: int, same: int = 1) -> None:
         """Takes note of a file's malformed rows.
@@ -151,5 +167,66 @@ class MalformedRows:
         )
 
     def notes(self) -> dict[str, Any]:
-        """`malformed_rows` and `malformed_examples`; empty if there are none."""
-        return {"malformed_rows": self._count, "malformed_examples": list(self._examples)} if self._count else {}
+        """`malformed_rows`, `malformed_examples` and the counts of rows left out for other reasons."""
+        malformed = {"malformed_rows": self._count, "malformed_examples": list(self._examples)} if self._count else {}
+        return {**malformed, **self._left_out}
+
+
+class FileCheck:
+    """The rows of one file as they come: how many are malformed, and which are the first."""
+
+    def __init__(self, malformed: MalformedRows, path: Path | str, faults: Sequence[Fault], first_row: int):
+        self._malformed, self._path, self._faults, self._first_row = malformed, path, faults, first_row
+        self._skipped = [number for number, fault in enumerate(faults) if malformed.is_left_out(fault)]
+        self._counts: dict[int | None, int] = {}
+        self._examples: list[tuple[int, int, str | None]] = []
+
+    def good(self, piece: pl.DataFrame) -> pl.DataFrame:
+        """The good rows of the next piece, without the marks."""
+        if piece[FAULT].null_count() == piece.height:
+            self._counts[None] = self._counts.get(None, 0) + piece.height
+            return piece.drop(FAULT, FOUND)
+        self.add(piece.lazy())
+        return piece.filter(pl.col(FAULT).is_null()).drop(FAULT, FOUND)
+
+    def add(self, rows: pl.LazyFrame) -> None:
+        """Counts the next rows, with their marks."""
+        for fault, count in rows.group_by(FAULT).agg(pl.len()).collect().iter_rows():
+            self._counts[fault] = self._counts.get(fault, 0) + int(count)
+        if len(self._examples) < EXAMPLES and any(self._is_wrong(fault) for fault in self._counts):
+            wrong = rows.filter(pl.col(FAULT).is_not_null() & ~pl.col(FAULT).is_in(self._skipped))
+            first = wrong.select(ROW, FAULT, FOUND).bottom_k(EXAMPLES, by=ROW).sort(ROW).collect()
+            self._examples += list(first.iter_rows())[: EXAMPLES - len(self._examples)]
+
+    def close(self, total: Callable[[], int] | None = None) -> None:
+        """Reports what was found.
+
+        Args:
+            total: Number of rows of the file, if not all of them were looked at.
+
+        Raises:
+            DataError: A row is malformed and that is not allowed, or too many are; or there are no rows at all.
+        """
+        counts, path = self._counts, self._path
+        if not sum(counts.values()) and total is None:
+            text = "the file has a header but no rows" if self._first_row > 1 else "the file is empty"
+            raise DataError(text, path=path)
+        for number in self._skipped:
+            name = self._faults[number].counted_as
+            if number in counts and name is not None:
+                self._malformed.leave_out(path, name, counts[number])
+        bad = sum(count for fault, count in counts.items() if self._is_wrong(fault))
+        if bad:
+            examples = [
+                BadRow(
+                    row + self._first_row,
+                    self._faults[fault].column,
+                    self._faults[fault].text.replace("{value}", repr(found)),
+                )
+                for row, fault, found in self._examples
+            ]
+            every = sum(counts.values()) if total is None else total()
+            self._malformed.report(path, examples, bad=bad, same=counts[self._examples[0][1]], total=every)
+
+    def _is_wrong(self, fault: int | None) -> bool:
+        return fault is not None and fault not in self._skipped

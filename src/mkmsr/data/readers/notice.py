@@ -9,9 +9,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mkmsr.data.readers.cells import FILLERS
+
 __all__ = ["notice"]
 
 logger = logging.getLogger(__name__)
+
+LONGEST_FILLER = max(map(len, FILLERS))
+MOST_WORDS = 5
+"""So many of the words are named."""
+SHORTENED = r"^\d\.\d+[eE]\+\d+$"
+"""An id of which a spreadsheet kept only the first digits: 1.23457E+12."""
 
 
 def notice(events: pl.LazyFrame, label: str, notes: dict[str, Any]) -> None:
@@ -25,6 +33,7 @@ def notice(events: pl.LazyFrame, label: str, notes: dict[str, Any]) -> None:
     names = events.collect_schema().names()
     if {"session_id", "user_id"} <= set(names):
         notes["sessions_of_several_users"] = _shared_sessions(events, label)
+    _count_fillers(events, names, label, notes)
     if "time" not in names:
         return
     owner = "session_id" if "session_id" in names else "user_id"
@@ -41,6 +50,23 @@ def notice(events: pl.LazyFrame, label: str, notes: dict[str, Any]) -> None:
         logger.info("%s: %d events are older than the one before of their session; times decide", label, backwards)
 
 
+def _count_fillers(events: pl.LazyFrame, names: list[str], label: str, notes: dict[str, Any]) -> None:
+    """Counts ids and operations that are words for a missing value, or numbers as spreadsheets shorten them."""
+    found = {}
+    for name in (each for each in ("item_id", "user_id", "session_id", "operation") if each in names):
+        text = pl.col(name)
+        odd = events.filter(
+            (text.str.len_bytes() <= LONGEST_FILLER) & text.is_in(FILLERS) | text.str.contains(SHORTENED)
+        )
+        words = odd.group_by(name).len().sort("len", name, descending=[True, False]).head(MOST_WORDS)
+        if counts := dict(words.collect(engine="streaming").iter_rows()):
+            found[name] = counts
+            told = ", ".join(f"{word!r} ({count:,})" for word, count in counts.items())
+            logger.warning("%s: %s holds %s; --missing WORDS takes words for missing values", label, name, told)
+    if found:
+        notes["filler_words"] = found
+
+
 def _backwards(owner: NDArray[np.uint64], time: NDArray[np.int64]) -> int:
     """How many events are older than the one before them of the same owner."""
     if (time[1:] >= time[:-1]).all():
@@ -52,7 +78,8 @@ def _backwards(owner: NDArray[np.uint64], time: NDArray[np.int64]) -> int:
 
 def _shared_sessions(events: pl.LazyFrame, label: str) -> int:
     """How many sessions hold events of more than one user: a login inside a session, or numbers that start again."""
-    users = events.select(pl.col("session_id").hash(), user=pl.col("user_id").hash()).group_by("session_id")
+    named = events.filter(pl.col("user_id").is_not_null())
+    users = named.select(pl.col("session_id").hash(), user=pl.col("user_id").hash()).group_by("session_id")
     several = users.agg(several=pl.col("user").min() != pl.col("user").max()).select(pl.col("several").sum())
     count = int(several.collect(engine="streaming").item())
     if count:

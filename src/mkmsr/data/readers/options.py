@@ -4,34 +4,65 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mkmsr.config import StrictModel
 from mkmsr.errors import ConfigError, nearest
 
 __all__ = ["ReadOptions", "TimeUnit"]
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "min", "h", "d", "excel"]
+
+
+def _separator(text: str | None) -> str | None:
+    r"""A separator as it is meant: \t as people type it is a tab."""
+    if text is None:
+        return None
+    meant = text.encode("latin-1", "backslashreplace").decode("unicode_escape") if text.startswith("\\") else text
+    if not meant or set(meant) & set('"\n\r'):
+        raise ValueError(f"no separator: {text!r}")
+    return meant
+
+
+Separator = Annotated[str | None, AfterValidator(_separator)]
 
 
 class ReadOptions(StrictModel):
     """How to read a raw log. Readers of a fixed format refuse what they have no use for."""
 
     columns: dict[str, str] = Field(default_factory=dict)
-    """The file's name of each field: item, operation, time, user, session, split. A field that is not named here is the
-    column of its own name, if there is one; an empty name says that there is none."""
+    """The file's name of each field: item, operation, time, user, session, split, order. A field that is not named here
+    is the column of its own name, if there is one (but not order); an empty name says that there is none."""
     attributes: str | Path | None = None
-    """A table of item attributes, long (item, relation, value) or wide (one column a relation): a file, a folder of
-    Parquet files, or the address of a table in a database."""
-    multi: str | None = Field(default=None, min_length=1)
-    """Separator of several values in one attribute cell."""
-    separator: str | None = Field(default=None, min_length=1, max_length=1)
-    """What stands between the fields of text files; None takes it from their names: commas in .csv, tabs in .tsv and
-    .txt."""
+    """A table of item attributes, long (item, relation, value) or wide (one column a relation): a file, a folder, a
+    pattern, or the address of a table in a database."""
+    attribute_columns: dict[str, str] = Field(default_factory=dict)
+    """What the attribute table calls `item`, and `relation`, `value` and `time` of a long one; of a wide one, which
+    columns to `use` and which only to `display`, with + between them."""
+    attribute_separator: Separator = None
+    """What stands between the fields of the attribute table; None takes `separator`."""
+    multi: str | dict[str, str] | None = Field(default=None, min_length=1)
+    """Separator of several values in one attribute cell, for all relations or by relation. "[]" takes lists apart."""
+    levels: dict[str, str] = Field(default_factory=dict)
+    """Relations whose values are paths, and what stands between their levels: {"category": ">"} makes of "a > b" also
+    the value "a"."""
+    item_separator: str | None = Field(default=None, min_length=1)
+    """Separator of several items in one cell of an event, each of which becomes an event. "[]" takes lists apart."""
+    separator: Separator = None
+    """What stands between the fields of text files, one character or more; None takes it from their names: commas in
+    .csv, tabs in .tsv and .txt."""
+    quote: bool = True
+    """Whether quotation marks enclose fields of text files; if not, they are characters like others."""
+    missing: tuple[str, ...] = ()
+    """Words that stand for a missing value, such as null."""
     time_unit: TimeUnit = "auto"
-    """Unit of numeric times; "auto" tells it from their size."""
+    """Unit of numeric times; "auto" tells seconds to nanoseconds from their size. "excel" counts days from 1900."""
+    time_format: str | None = Field(default=None, min_length=1)
+    """How times are written, with the letters of strftime: "%d/%m/%Y %H:%M"."""
+    time_zone: str | None = Field(default=None, min_length=1)
+    """The zone of times that name none, such as Europe/Berlin; None is UTC."""
     strict: bool = False
     """Whether a single malformed row is an error. Otherwise such rows are left out, counted and reported."""
     malformed_limit: float = Field(default=0.01, ge=0, le=1)

@@ -13,12 +13,12 @@ import polars as pl
 
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.readers.intake import Intake
-from mkmsr.data.readers.malformed import EXAMPLES, BadRow
+from mkmsr.data.readers.malformed import EXAMPLES, ROW, BadRow
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.parsing import event_row, seconds
 from mkmsr.data.readers.public import PublicDataset, PublicFile
 from mkmsr.data.readers.raw_bytes import pieces
-from mkmsr.data.readers.table import ROW, find_file
+from mkmsr.data.readers.table import find_file
 from mkmsr.errors import DataError
 
 __all__ = ["DATASET"]

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from mkmsr.data.readers.malformed import Fault
-from mkmsr.data.readers.table import ROW
+from mkmsr.data.readers.malformed import ROW, Fault
 
 __all__ = ["SECOND", "clock", "event_row", "one_of", "price_bucket", "seconds", "whole_number"]
 

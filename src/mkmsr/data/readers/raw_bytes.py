@@ -1,64 +1,125 @@
-"""The bytes of a raw file, plain or gzipped, piece by piece."""
+"""The bytes of a raw file, plain or packed, piece by piece."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from mkmsr.data.scratch import Scratch
-from mkmsr.errors import DataError
+from mkmsr.errors import ConfigError, DataError
 
-__all__ = ["is_gzip", "pieces", "unpack"]
+__all__ = ["PACKED", "is_packed", "pieces", "unpack", "unzip"]
 
-GZIP_MAGIC = b"\x1f\x8b"
+MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".zst": b"\x28\xb5\x2f\xfd", ".xz": b"\xfd7zXZ\x00"}
+"""How packed files begin."""
+PACKED = (*MAGIC, ".zip")
 PIECE = 1 << 20
 
+NAMES = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".xz": "xz", ".zip": "zip"}
 
-def is_gzip(path: Path) -> bool:
-    """Whether a file's content is gzip, whatever its name.
+
+def is_packed(path: Path) -> str | None:
+    """How a file is packed: the usual ending, such as ".gz", whatever its name; None where it is not.
 
     Raises:
-        DataError: There is no such file, or it is named .gz and is something else.
+        DataError: There is no such file, or it is named like a packed file and is something else.
     """
     if not path.is_file():
         raise DataError("no such file", path=path)
     with path.open("rb") as file:
-        magic = file.read(2)
-    if magic != GZIP_MAGIC and path.name.endswith(".gz"):
-        raise DataError("named .gz but not a gzip file" if magic else "the file is empty", path=path)
-    return magic == GZIP_MAGIC
+        begin = file.read(6)
+    found = next((ending for ending, magic in MAGIC.items() if begin.startswith(magic)), None)
+    named = path.suffix.lower()
+    if named in MAGIC and found is None:
+        text = f"named {named} but not a {NAMES[named]} file" if begin else "the file is empty"
+        raise DataError(text, path=path)
+    return found if found != ".bz2" or named == ".bz2" else None  # a table may well begin with the letters BZh
 
 
 def pieces(path: Path, *, size: int = PIECE) -> Iterator[bytes]:
-    """The content of a file, unpacked if it is gzip, in pieces of at most `size` bytes.
+    """The content of a file, unpacked, in pieces of at most `size` bytes.
 
     Raises:
-        DataError: The file is missing, or its gzip is truncated or damaged.
+        DataError: The file is missing, or truncated or damaged as a packed file.
     """
-    with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as file:
+    packed = is_packed(path)
+    name = NAMES.get(packed or "")
+    with path.open("rb") if packed is None else _opened(path, packed) as file:
         try:
             while piece := file.read(size):
                 yield piece
         except EOFError:
             raise DataError(
-                "the gzip file is truncated: it ends before its end mark; copy it again", path=path
+                f"the {name} file is truncated: it ends before its end mark; copy it again", path=path
             ) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"the gzip file is damaged: {error}", path=path) from None
+        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError, _zstd_error()) as error:
+            if packed is None:
+                raise
+            raise DataError(f"the {name} file is damaged: {error}", path=path) from None
 
 
 def unpack(path: Path, scratch: Scratch) -> Path:
     """The same file if it is plain, else an unpacked copy of it.
 
     Raises:
-        DataError: The file is missing, or its gzip is truncated or damaged.
+        DataError: The file is missing, or truncated or damaged as a packed file.
     """
-    if not is_gzip(path):
+    if is_packed(path) is None:
         return path
-    plain = scratch.file(Path(path.name.removesuffix(".gz")).suffix)
+    plain = scratch.file(".txt")
     with plain.open("wb") as file:
         for piece in pieces(path):
             file.write(piece)
     return plain
+
+
+def unzip(path: Path, scratch: Scratch) -> list[tuple[str, Path]]:
+    """The files in a zip archive: name and unpacked copy, in the order of their names; hidden ones are left out.
+
+    Raises:
+        DataError: It is damaged, needs a password, or holds no file.
+    """
+    found = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(each.filename for each in archive.infolist() if not each.is_dir()):
+                if any(part.startswith((".", "_")) for part in Path(name).parts):
+                    continue
+                copy = scratch.file("".join(Path(name).suffixes[-2:]).lower())
+                with archive.open(name) as packed, copy.open("wb") as file:
+                    while piece := packed.read(PIECE):
+                        file.write(piece)
+                found.append((name, copy))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"the zip file is damaged or locked: {error}", path=path) from None
+    if not found:
+        raise DataError("the zip file holds no file", path=path)
+    return found
+
+
+def _opened(path: Path, packed: str) -> IO[bytes]:
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    if packed != ".zst":
+        opened: IO[bytes] = openers[packed](path, "rb")
+        return opened
+    try:
+        from backports import zstd
+    except ModuleNotFoundError:
+        raise ConfigError("needs a library for zstd: pip install 'mkmsr[zstd]'", path=path) from None
+    unpacked: Any = zstd.open(path, "rb")
+    return unpacked  # type: ignore[no-any-return]
+
+
+def _zstd_error() -> type[Exception]:
+    try:
+        from backports import zstd
+    except ModuleNotFoundError:
+        return ValueError
+    error: type[Exception] = zstd.ZstdError
+    return error

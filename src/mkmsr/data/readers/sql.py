@@ -1,4 +1,4 @@
-"""Tables of a database as text files: PostgreSQL through its own COPY, SQLite row by row.
+"""Tables of a database as text files: PostgreSQL through a cursor, SQLite row by row, both read-only.
 
 The table is named by one address, for events and attributes alike:
 
@@ -14,110 +14,167 @@ works and is never shown, logged or kept.
 from __future__ import annotations
 
 import csv
+import re
 import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
 
-__all__ = ["SCHEMES", "extract", "is_address", "masked"]
+__all__ = ["Extract", "extract", "is_address", "masked"]
 
 SCHEMES = ("postgresql", "postgres", "sqlite")
 OWN = ("table", "query", "order")
 """Parameters that are ours; the others are the database's."""
 SECRET = ("password", "passfile", "sslpassword", "sslkey")
 ROWS = 10_000
-"""Rows of SQLite written at once."""
+"""Rows that are fetched at once."""
+BYTEA, NUMERIC = 17, 1700
+"""Numbers of PostgreSQL's types. Source: pg_type.dat."""
+
+EXACT = 2**53
+"""Up to here a float holds every whole number."""
+
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL)
+_OWN_BEGINS = re.compile(rf"[?&](?:{'|'.join(OWN)})=")
+_SECRET = re.compile(rf"([?&])(?:{'|'.join(SECRET)})=[^&]*", re.IGNORECASE)
+_READS = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+"""What a query of SQLite may do."""
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The rows of a table in a CSV file, and why some of its columns cannot be used."""
+
+    path: Path
+    unusable: Mapping[str, str]
 
 
 def is_address(source: str | Path) -> bool:
-    """Whether this is the address of a table in a database, and not a path."""
-    return isinstance(source, str) and source.partition("://")[0].lower() in SCHEMES and "://" in source
+    """Whether this is the address of a database, well written or not, and no path of a file that exists."""
+    match = _ADDRESS.fullmatch(str(source))
+    if match is None or not (match["scheme"].lower() in SCHEMES or match["slashes"] == "//" or "@" in match["rest"]):
+        return False
+    return not Path(source).exists()
 
 
 def masked(address: str) -> str:
-    """The address without anything secret in it."""
-    parts = urlsplit(address)
-    kept = urlencode([pair for pair in parse_qsl(parts.query) if pair[0].lower() not in SECRET], safe="/:, *")
-    return f"{parts.scheme}://{_without_password(parts)}{parts.path}{'?' if kept else ''}{kept}"
+    """The address without anything secret in it, whatever is wrong with it."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        return address
+    user, at, rest = _userinfo(_SECRET.sub(r"\1", match["rest"]))
+    shown = user + at if match["scheme"].lower() == "sqlite" else re.split(r"[:/?#]", user)[0] + at
+    place, mark, parameters = rest.partition("?")
+    kept = urlencode([pair for pair in parse_qsl(parameters) if pair[0].lower() not in SECRET], safe="/:, *")
+    return f"{match['scheme']}:{match['slashes']}{shown}{place}{mark if kept else ''}{kept}"
 
 
-def extract(address: str, scratch: Scratch) -> Path:
+def extract(address: str, scratch: Scratch) -> Extract:
     """The rows of the table in a temporary CSV file, columns in the header, times in UTC.
 
     Raises:
         ConfigError: The address does not name a table or query, or a library is missing.
         DataError: The database cannot be reached, or the query fails.
     """
-    parts = urlsplit(address)
-    named = dict(parse_qsl(parts.query))
+    match, label = _ADDRESS.fullmatch(address), masked(address)
+    if match is None or match["scheme"].lower() not in SCHEMES:
+        known = " or ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ConfigError(f"no database that can be read; addresses begin with {known}", path=label)
+    place, _, parameters = match["rest"].partition("?")
+    named = dict(parse_qsl(parameters))
+    is_sqlite = match["scheme"].lower() == "sqlite"
+    user, at, _ = _userinfo(match["rest"])
+    if match["slashes"] != ("///" if is_sqlite else "//") and not match["slashes"].startswith("///"):
+        raise ConfigError("should begin with sqlite:///, or postgresql://", path=label)
+    if not is_sqlite and at and set("/?#") & set(user):
+        raise ConfigError("has a raw /, ? or # before its @; write them as %2F, %3F and %23", path=label)
     if len({"table", "query"} & named.keys()) != 1 or ("query" in named and "order" in named):
-        raise ConfigError(
-            "should name ?table=NAME, perhaps with &order=COLUMN, or ?query=SELECT...", path=masked(address)
-        )
+        raise ConfigError("should name ?table=NAME, perhaps with &order=COLUMN, or ?query=SELECT...", path=label)
     path = scratch.file(".csv")
-    if parts.scheme.lower() == "sqlite":
-        _from_sqlite(parts, named, path, label=masked(address))
-    else:
-        rest = [(key, value) for key, value in parse_qsl(parts.query) if key not in OWN]
-        dsn = parts._replace(query=urlencode(rest)).geturl()
-        _from_postgres(dsn, named, path, label=masked(address), secrets=_secrets(parts))
-    return path
+    if is_sqlite:
+        absolute = match["slashes"][3:] + place  # three slashes begin a relative path, four an absolute one
+        return Extract(path, _from_sqlite(Path(unquote(absolute)), named, path, label=label))
+    rest = urlencode([pair for pair in parse_qsl(parameters) if pair[0] not in OWN])
+    dsn = f"postgresql://{match['slashes'][2:]}{place}?{rest}"
+    secrets = {user.partition(":")[2], *(value for key, value in named.items() if key.lower() in SECRET)}
+    return Extract(path, _from_postgres(dsn, named, path, label=label, secrets=secrets))
 
 
-def _without_password(parts: SplitResult) -> str:
-    """The part of an address between // and the path."""
-    user, at, host = parts.netloc.rpartition("@")
-    return f"{user.partition(':')[0]}{at}{host}"
+def _userinfo(rest: str) -> tuple[str, str, str]:
+    """User and password, the sign @ if there is one, and what follows; marks that do not belong there included."""
+    own = _OWN_BEGINS.search(rest)
+    end = own.start() if own is not None else len(rest)
+    user, at, place = rest[:end].rpartition("@")
+    return user, at, place + rest[end:]
 
 
-def _secrets(parts: SplitResult) -> set[str]:
-    """Texts that no message may show, as they are written and as they are meant."""
-    found = [parts.password or "", *(value for key, value in parse_qsl(parts.query) if key.lower() in SECRET)]
-    return {form for each in found if each for form in (each, unquote(each))}
-
-
-def _from_postgres(dsn: str, named: dict[str, str], path: Path, *, label: str, secrets: set[str]) -> None:
+def _from_postgres(dsn: str, named: dict[str, str], path: Path, *, label: str, secrets: set[str]) -> dict[str, str]:
     try:
         import psycopg
         from psycopg import sql
     except ModuleNotFoundError:
         raise ConfigError("needs a library for PostgreSQL: pip install 'mkmsr[sql]'", path=label) from None
     try:
-        with psycopg.connect(dsn, connect_timeout=10) as connection, connection.cursor() as cursor:
+        with psycopg.connect(dsn, connect_timeout=10, client_encoding="UTF8") as connection:
             connection.read_only = True
-            cursor.execute("SET TIME ZONE 'UTC'")
-            cursor.execute("SET DATESTYLE TO 'ISO'")
+            connection.execute("SET TIME ZONE 'UTC'")
+            connection.execute("SET DATESTYLE TO 'ISO'")
             if "query" in named:
-                rows: sql.Composable = sql.SQL(named["query"].rstrip("; "))
+                # As a cursor by the extended protocol it is one statement, and one that only reads.
+                query: sql.SQL | sql.Composed = sql.SQL(named["query"].rstrip("; \n\t"))
             else:
                 table = sql.Identifier(*named["table"].split("."))
-                cursor.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(table))
-                columns = [each.name for each in cursor.description or ()]
-                order = sql.SQL(", ").join(map(sql.Identifier, _order(named, columns, label)))
-                rows = sql.SQL("SELECT * FROM {} ORDER BY {}").format(table, order)
-            copy_out = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, HEADER true, ENCODING 'UTF8')").format(rows)
-            with path.open("wb") as file, cursor.copy(copy_out) as copy:
-                for block in copy:
-                    file.write(block)
-    except psycopg.Error as error:
+                columns = connection.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(table)).description or ()
+                order = sql.SQL(", ").join(map(sql.Identifier, _order(named, [each.name for each in columns], label)))
+                query = sql.SQL("SELECT * FROM {} ORDER BY {}").format(table, order)
+            with connection.cursor("mkmsr_rows") as cursor:
+                cursor.execute(query)
+                types = {each.name: each.type_code for each in cursor.description or ()}
+                unusable = {name: BYTES for name, code in types.items() if code == BYTEA}
+                numeric = [code == NUMERIC for code in types.values()]
+                _write(path, list(types), _fetched(connection, numeric))
+                return unusable
+    except (psycopg.Error, UnicodeError, ValueError) as error:
         text = " ".join(str(error).split())
-        for secret in secrets:
+        for secret in (form for each in secrets if each for form in (each, unquote(each))):
             text = text.replace(secret, "***")
         raise DataError(text, path=label) from None
 
 
-def _from_sqlite(parts: SplitResult, named: dict[str, str], path: Path, *, label: str) -> None:
-    file = Path(unquote(parts.path[1:]))  # three slashes begin a relative path, four an absolute one
+BYTES = "holds bytes, which are no ids or values; name a column of text"
+
+
+def _fetched(connection: Any, numeric: Sequence[bool]) -> Iterator[list[str | None]]:
+    """The rows of the cursor, as the server writes them."""
+    while True:
+        result = connection.execute(f"FETCH FORWARD {ROWS} FROM mkmsr_rows").pgresult
+        for row in range(result.ntuples):
+            cells = [result.get_value(row, column) for column in range(result.nfields)]
+            texts = [None if cell is None else cell.decode() for cell in cells]
+            yield [_shortest(text) if is_numeric else text for text, is_numeric in zip(texts, numeric, strict=True)]
+        if result.ntuples < ROWS:
+            return
+
+
+def _from_sqlite(file: Path, named: dict[str, str], path: Path, *, label: str) -> dict[str, str]:
     if not file.is_file():
         raise DataError("no such file", path=file)
+    unusable: dict[str, str] = {}
     try:
-        with (
-            closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection,
-            path.open("w", newline="", encoding="utf-8") as out,
-        ):
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection:
+            connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY)
+            connection.text_factory = lambda content: content.decode("utf-8", "replace")
             query = named.get("query")
             if query is None:
                 table = _quoted(named["table"])
@@ -125,12 +182,39 @@ def _from_sqlite(parts: SplitResult, named: dict[str, str], path: Path, *, label
                 order = ", ".join(map(_quoted, _order(named, columns, label)))
                 query = f"SELECT * FROM {table} ORDER BY {order}"
             cursor = connection.execute(query)
-            writer = csv.writer(out)
-            writer.writerow([each[0] for each in cursor.description])
-            while rows := cursor.fetchmany(ROWS):
-                writer.writerows(rows)
-    except sqlite3.Error as error:
-        raise DataError(str(error), path=label) from None
+            if cursor.description is None:
+                raise DataError("the query gives no rows; it should be a SELECT", path=label)
+            names = [each[0] for each in cursor.description]
+            _write(path, names, (_cells(row, names, unusable) for row in cursor))
+    except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError) as error:
+        text = str(error)
+        hint = "; a query may only read" if "authoriz" in text or "prohibited" in text else ""
+        raise DataError(f"{text}{hint}", path=label) from None
+    return unusable
+
+
+def _cells(row: Sequence[Any], names: Sequence[str], unusable: dict[str, str]) -> list[Any]:
+    """A row as texts and whole numbers; columns of bytes are noted and left empty."""
+    cells = list(row)
+    for place, cell in enumerate(cells):
+        if isinstance(cell, bytes):
+            unusable[names[place]] = BYTES
+            cells[place] = None
+        elif isinstance(cell, float) and cell.is_integer() and abs(cell) <= EXACT:
+            cells[place] = int(cell)
+    return cells
+
+
+def _write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+
+
+def _shortest(text: str | None) -> str | None:
+    """A decimal number without zeros at its end."""
+    return text.rstrip("0").rstrip(".") if text is not None and "." in text else text
 
 
 def _order(named: dict[str, str], columns: list[str], label: str) -> list[str]:

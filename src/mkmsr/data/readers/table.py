@@ -1,87 +1,226 @@
-"""One raw file as a table of text columns: CSV or TSV, gzip too, or Parquet; faults are located by file and row."""
+"""Raw tables, each in one file: where it is, what its columns are, and its rows with their numbers.
+
+Text of any size, Parquet and JSON lines come out alike: a lazy table of the wanted columns, ready for the rules that
+tell good rows from malformed ones.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 
-from mkmsr.data.readers.raw_bytes import pieces
+from mkmsr.data.readers.malformed import EXTRA, ROW, Fault
+from mkmsr.data.readers.quoting import BROKEN, LongFields, plain_text
+from mkmsr.data.readers.raw_bytes import unpack
+from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError, nearest
 
-__all__ = [
-    "ROW",
-    "check_columns",
-    "check_names",
-    "find_file",
-    "header_names",
-    "parquet_files",
-    "read_table",
-    "separator_of",
-]
+__all__ = ["RawTable", "check_names", "find_file", "header_names", "scan_parquet", "scan_text"]
 
-ROW = " row"
-"""Name of the added column of row numbers, from 0; the blank keeps it apart from a file's own column `row`."""
+REPLACEMENT = "\ufffd"
+"""What stands for a byte that is not UTF-8."""
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+MOST_BLANK = 1000
+"""So many blank lines may stand before a header."""
+
+PIECE_ROWS = 1_000_000
+"""Rows of a large table that are in memory at once."""
+
+BYTES_OF_ROW = 85
+"""What a row of Parquet counts for, so that about three million rows are as much as a text that is read at once."""
+
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+"""How a folder is called whose column has no value."""
 
 
-def read_table(path: str | Path, *, separator: str | None = None) -> pl.DataFrame:
-    """The table in a file; text formats give text columns, exactly as written, and an added column ROW.
-
-    Blank lines are left out.
+@dataclass(frozen=True)
+class RawTable:
+    """A raw table.
 
     Args:
-        path: A .csv, .tsv, .txt or .parquet file; the text formats also with .gz. Or a folder of Parquet files, which
-            are read in the order of their paths; folders named `column=value` are a column.
-        separator: Field separator of a text file of any name; None takes it from the name.
+        path: What messages call it: the file as it was named, or the address of a database without a password.
+        columns: Names of its columns.
+        scan: The rows with some of the columns, and ROW (from 0); text has EXTRA too, and no blank lines.
+        bytes: How large it is, about, unpacked.
+        first_row: Line of the file that holds ROW 0, from 1.
+        kind: "text", "JSON lines" or "Parquet".
+        unusable: Why some of the columns cannot be used.
+        wanted: Columns that the reader of a public data set asked for.
+        long_fields: Fields of several lines, if there are any.
+        several: Whether one line can give several rows, which then have the same ROW.
+    """
+
+    path: Path | str
+    columns: tuple[str, ...]
+    scan: Callable[[Sequence[str]], pl.LazyFrame]
+    bytes: int
+    first_row: int = 1
+    kind: str = "text"
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    wanted: tuple[str, ...] = ()
+    long_fields: LongFields | None = None
+    several: bool = False
+
+    def check(self, *names: str) -> None:
+        """Makes sure that the table has some columns, and that they can be used.
+
+        Raises:
+            DataError: One is missing (names the nearest and all that there are), or cannot be used.
+        """
+        check_names(self.columns, self.path, *names)
+        for name in names:
+            if name in self.unusable:
+                row = self.first_row - 1 if self.kind == "text" else 0
+                raise DataError(self.unusable[name], path=self.path, row=row or None, column=name)
+
+    def faults(self, columns: Sequence[str]) -> list[Fault]:
+        """The faults that a row can have before anybody asks what its columns mean."""
+        if self.kind != "text":
+            return [Fault(pl.col(EXTRA).is_not_null(), "not a JSON object")] if self.kind == "JSON lines" else []
+        texts = [pl.col(name) for name in columns]
+        strange = pl.any_horizontal(text.str.contains(REPLACEMENT, literal=True) for text in texts)
+        faults = [
+            Fault((pl.col(EXTRA) == BROKEN).fill_null(False), "a quotation mark is open or stray; --quote none reads "
+                  "marks as characters"),
+            Fault(pl.col(EXTRA).is_not_null(), "more fields than the file has columns"),
+            Fault(strange.fill_null(False), "not UTF-8 text; convert the file to UTF-8"),
+        ]  # fmt: skip
+        if self.first_row > 1 and len(columns) > 1:
+            header = pl.all_horizontal(text == name for text, name in zip(texts, columns, strict=True))
+            faults.append(Fault(header.fill_null(False), "the header again", counted_as="repeated_headers"))
+        return faults
+
+    def pieces(self, columns: Sequence[str], scratch: Scratch, *, small: bool) -> Iterator[pl.DataFrame]:
+        """The rows in order: all at once, or where the table is not small, piece by piece.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        try:
+            rows = self.scan(columns)
+            if small:
+                yield rows.collect()
+                return
+            if self.kind == "text":
+                part = scratch.file(".parquet")
+                rows.sink_parquet(part, compression="lz4")
+                rows = pl.scan_parquet(part, glob=False)
+            for begin in range(0, rows.select(pl.len()).collect().item(), PIECE_ROWS):
+                yield rows.slice(begin, PIECE_ROWS).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self.unreadable(error) from None
+        except pl.exceptions.PanicException as error:
+            raise self.unreadable(error) from None
+
+    def count_rows(self) -> int:
+        """How many rows the table has, blank lines left out; a pass over the file."""
+        return int(self.scan([]).select(pl.len()).collect(engine="streaming").item())
+
+    def unreadable(self, error: BaseException) -> DataError:
+        """What to say of a file whose rows cannot be read."""
+        return DataError(f"not readable as {self.kind}: {str(error).strip().partition(chr(10))[0]}", path=self.path)
+
+
+def scan_text(
+    path: Path,
+    wanted: Sequence[str],
+    scratch: Scratch,
+    *,
+    separator: str = ",",
+    names: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    label: Path | str | None = None,
+    quote: bool = True,
+    folder: Path | None = None,
+    unusable: Mapping[str, str] | None = None,
+) -> RawTable:
+    """The table in a text file, packed or not.
+
+    Args:
+        path: The file.
+        wanted: Columns that it must have.
+        scratch: Where a copy of the file goes that is unpacked or easier to read.
+        separator: Between fields.
+        names: The columns of a file without a header; None reads them from its first line that is not blank.
+        rename: Other spellings of column names, and the one to use.
+        label: What messages call the file; None is its path.
+        quote: Whether quotation marks enclose fields.
+        folder: Folders named `column=value` between the file and this one are columns.
+        unusable: Why some columns cannot be used, if that is known.
 
     Raises:
-        DataError: The file is missing, empty, truncated, not UTF-8, not in its format, or a header name occurs twice.
+        DataError: The file is missing or empty, damaged as a packed file, or it lacks a wanted column.
     """
-    path = Path(path)
-    if not path.is_dir() and not path.is_file():
-        raise DataError("no such file", path=path)
-    if path.is_dir():
-        table = _read_folder(path)
-    elif separator is None and path.suffix.lower() == ".parquet":
-        table = _read_parquet(path)
-    else:
-        table = _read_text(path, separator or separator_of(path))
-    if table.is_empty():
-        raise DataError("the file has a header but no rows", path=path)
-    numbered = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias(ROW))
-    return numbered.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))  # blank lines
+    label = path if label is None else label
+    unpacked = unpack(path, scratch)
+    if unpacked.stat().st_size == 0:
+        raise DataError("the file is empty", path=label)
+    text = plain_text(unpacked, separator, scratch, quote=quote)
+    skipped, found = 0, list(names or ())
+    if names is None:
+        skipped, found = _header(text.path, text.separator, label, quoted=text.quoted)
+    known, doubtful = _distinct([(rename or {}).get(name, name) for name in found])
+    folders = _partitions(path, folder)
 
+    def scan(columns: Sequence[str]) -> pl.LazyFrame:
+        rows = pl.scan_csv(
+            text.path,
+            has_header=False,
+            skip_lines=skipped,
+            schema={name: pl.String() for name in (*known, EXTRA)},
+            separator=text.separator,
+            quote_char='"' if text.quoted else None,
+            encoding="utf8-lossy",
+            truncate_ragged_lines=True,
+            missing_columns="insert",
+            row_index_name=ROW,
+            glob=False,
+        )
+        blank = pl.all_horizontal(pl.col(name).is_null() for name in (*known, EXTRA))
+        return rows.filter(~blank).select(*_cells(columns, folders), pl.col(ROW).cast(pl.Int64), EXTRA)
 
-def separator_of(path: Path) -> str:
-    """What the name of a text file says of its separator.
-
-    Raises:
-        DataError: It is the name of no known kind of file.
-    """
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix not in SEPARATORS:
-        raise DataError(f"unknown file type {suffix!r}; known: .csv, .tsv, .txt (also .gz) and .parquet", path=path)
-    return SEPARATORS[suffix]
-
-
-def parquet_files(folder: Path) -> list[Path]:
-    """The Parquet files below a folder, in the order of their paths; hidden ones are left out.
-
-    Raises:
-        DataError: There is none.
-    """
-    files = sorted(
-        path
-        for path in folder.rglob("*.parquet")
-        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    table = RawTable(
+        label,
+        (*(name for name in known if name not in folders), *folders),
+        scan,
+        text.path.stat().st_size,
+        first_row=skipped + 1,
+        unusable={**doubtful, **(unusable or {})},
+        wanted=tuple(wanted),
+        long_fields=text.long_fields,
     )
-    if not files:
-        raise DataError("holds no .parquet file", path=folder)
-    return files
+    table.check(*wanted)
+    return table
+
+
+def scan_parquet(path: Path, *, folder: Path | None = None) -> RawTable:
+    """The table in a Parquet file; folders named `column=value` between it and `folder` are columns of text.
+
+    Raises:
+        DataError: The file is missing or no Parquet file.
+    """
+    if not path.is_file():
+        raise DataError("no such file", path=path)
+    folders = _partitions(path, folder)
+    try:
+        rows = pl.scan_parquet(path, glob=False, hive_partitioning=False, row_index_name=ROW)
+        known = rows.collect_schema().names()
+        size = rows.select(pl.len()).collect().item()
+    except (pl.exceptions.PolarsError, OSError, pl.exceptions.PanicException) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise DataError(f"not a readable Parquet file: {first}", path=path) from None
+
+    def scan(columns: Sequence[str]) -> pl.LazyFrame:
+        return rows.select(*_cells(columns, folders), pl.col(ROW).cast(pl.Int64))
+
+    columns = (*(name for name in known if name not in (ROW, *folders)), *folders)
+    return RawTable(path, columns, scan, size * BYTES_OF_ROW, first_row=2, kind="Parquet")
 
 
 def find_file(folder: Path, *names: str) -> Path:
@@ -97,16 +236,6 @@ def find_file(folder: Path, *names: str) -> Path:
     raise DataError(f"lacks {' or '.join(names)} (also with .gz)", path=folder)
 
 
-def check_columns(table: pl.DataFrame, path: Path | str, *names: str) -> pl.DataFrame:
-    """The same table, if it has all these columns.
-
-    Raises:
-        DataError: One is missing; names the nearest and all that there are.
-    """
-    check_names([name for name in table.columns if name != ROW], path, *names)
-    return table
-
-
 def check_names(known: Sequence[str], path: Path | str, *names: str) -> None:
     """Makes sure that a file's columns have all these names among them.
 
@@ -120,79 +249,57 @@ def check_names(known: Sequence[str], path: Path | str, *names: str) -> None:
             )
 
 
-def header_names(content: bytes, separator: str, path: Path) -> list[str]:
-    """The names in the first line of a text.
+def header_names(content: bytes, separator: str, path: Path | str, *, quoted: bool = True) -> list[str]:
+    """The names in the first row of a text.
 
     Raises:
-        DataError: A name occurs twice, or the line is not UTF-8.
+        DataError: The row is not UTF-8.
     """
-    end = content.find(b"\n")
-    line = content[: end if end >= 0 else None].removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
+    line = content.removeprefix(b"\xef\xbb\xbf")
     try:
-        names = next(csv.reader([line.decode("utf-8")], delimiter=separator))
+        text = line.decode("utf-8")
     except UnicodeDecodeError:
         raise DataError("not UTF-8 text; convert the file to UTF-8", path=path, row=1) from None
-    doubles = [name for index, name in enumerate(names) if name in names[:index]]
-    if doubles:
-        raise DataError(
-            "this name stands twice in the header; names must be distinct", path=path, row=1, column=doubles[0]
-        )
-    return names
+    lines = text.splitlines(keepends=True)
+    return next(csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE), [])
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"not a readable Parquet file: {_first_line(error)}", path=path) from None
+def _header(plain: Path, separator: str, label: Path | str, *, quoted: bool) -> tuple[int, list[str]]:
+    """How many lines end with the header, and the names in it."""
+    with plain.open("rb") as file:
+        for number, line in enumerate(islice(file, MOST_BLANK), start=1):
+            if line.removeprefix(b"\xef\xbb\xbf").strip():
+                whole = line
+                while quoted and whole.count(b'"') % 2 and (more := file.readline()):
+                    whole, number = whole + more, number + 1  # noqa: PLW2901
+                return number, header_names(whole, separator, label, quoted=quoted)
+    raise DataError("the file is empty", path=label)
 
 
-def _read_folder(folder: Path) -> pl.DataFrame:
-    paths = parquet_files(folder)
-    try:
-        return pl.read_parquet(paths, hive_partitioning=True)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        first = pl.Schema()
-        for path in paths:
-            schema = _read_parquet(path).schema
-            if first and schema != first:
-                raise DataError(
-                    f"has other columns or types than {paths[0].name} in the same folder", path=path
-                ) from None
-            first = schema
-        raise DataError(f"not a readable folder of Parquet files: {_first_line(error)}", path=folder) from None
+def _distinct(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Names that are all different, and what is wrong with those that were not, or were empty."""
+    known: list[str] = []
+    unusable = {}
+    for place, name in enumerate(names, start=1):
+        unique = name or f"column {place}"
+        if name and name in known:
+            unusable[name] = "this name stands twice in the header; names must be distinct"
+        while unique in known:
+            unique += f" ({place})"
+        if unique != name:
+            unusable[unique] = "the header has no name of its own for this column"
+        known.append(unique)
+    return known, unusable
 
 
-def _read_text(path: Path, separator: str) -> pl.DataFrame:
-    content = b"".join(pieces(path))
-    if not content.strip():
-        raise DataError("the file is empty", path=path)
-    header_names(content, separator, path)
-    try:
-        return pl.read_csv(content, separator=separator, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        _check_encoding(content, path)
-        _check_widths(content, separator, path)
-        raise DataError(f"not readable as text separated by {separator!r}: {_first_line(error)}", path=path) from None
+def _partitions(path: Path, folder: Path | None) -> dict[str, str | None]:
+    """Columns and values in the names of the folders between a folder and a file."""
+    if folder is None:
+        return {}
+    named = (part.partition("=") for part in path.relative_to(folder).parts[:-1])
+    return {name: None if value == NO_PARTITION else unquote(value) for name, equals, value in named if name and equals}
 
 
-def _check_encoding(content: bytes, path: Path) -> None:
-    for row, line in enumerate(content.split(b"\n"), start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"not UTF-8 text (byte 0x{line[error.start]:02x}); convert the file to UTF-8", path=path, row=row
-            ) from None
-
-
-def _check_widths(content: bytes, separator: str, path: Path) -> None:
-    rows = csv.reader(content.decode("utf-8").splitlines(), delimiter=separator)
-    width = len(next(rows))
-    for row, fields in enumerate(rows, start=2):
-        if len(fields) > width:
-            raise DataError(f"{len(fields)} fields where the header has {width}", path=path, row=row)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _cells(columns: Sequence[str], folders: Mapping[str, str | None]) -> list[pl.Expr]:
+    """The wanted columns, those of the folders as text."""
+    return [pl.lit(folders[name], pl.String).alias(name) if name in folders else pl.col(name) for name in columns]

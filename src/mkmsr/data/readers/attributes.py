@@ -1,0 +1,310 @@
+"""Attribute tables, long or wide: values by item and relation, as they were known when the test began."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from mkmsr.data.log import ATTRIBUTE_COLUMNS
+from mkmsr.data.readers.canonical import LIKE_A_LIST, stored, warn_of_long_fields
+from mkmsr.data.readers.cells import LISTS, as_text, split_cells, without_words
+from mkmsr.data.readers.knowledge import known_at, moment
+from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty, marks
+from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.sources import RawSource
+from mkmsr.data.readers.table import RawTable
+from mkmsr.data.readers.times import TimeColumn
+from mkmsr.data.scratch import Scratch
+from mkmsr.errors import ConfigError, DataError, nearest
+
+__all__ = ["Attributes", "read_attributes"]
+
+logger = logging.getLogger(__name__)
+
+RELATION_BITS = 40
+"""Rows of a wide attribute table are numbered relation by relation; one has fewer than 2^40."""
+
+KEYS = ("item", "relation", "value", "time", "use", "display")
+TIMES = ("time", "timestamp", "ts", "datetime", "date", "valid_from", "updated_at", "created_at", "snapshot_date")
+"""Usual names of the column that says since when a value holds."""
+ENDS = ("valid_to", "valid_until", "expires_at")
+"""Usual names of the column that says until when; the next value says the same."""
+
+TIME = " time"
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What an attribute table says.
+
+    Args:
+        rows: `item_id`, `relation`, `value`, `row`; values may be empty.
+        display: The same of columns that are shown with an item and never learnt from; None if there are none.
+    """
+
+    rows: pl.LazyFrame
+    display: pl.LazyFrame | None
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What the columns of the table are: of a long one `long` is True, and relations are not columns."""
+
+    item: str
+    relations: tuple[str, ...]
+    display: tuple[str, ...]
+    time: str | None
+    relation: str = "relation"
+    value: str = "value"
+    long: bool = False
+
+
+def read_attributes(
+    source: RawSource,
+    events: pl.LazyFrame,
+    item_column: str,
+    options: ReadOptions,
+    malformed: MalformedRows,
+    notes: dict[str, Any],
+    scratch: Scratch,
+) -> Attributes:
+    """The attributes in a source.
+
+    Args:
+        source: The raw tables.
+        events: Canonical events, which say when the test begins.
+        item_column: What the events call their items.
+        options: What the caller said of the table.
+        malformed: Takes note of malformed rows, which are left out.
+        notes: What is noticed is written here.
+        scratch: Where the pieces of a large table go.
+
+    Raises:
+        DataError: A column is missing or not as it should be, or too many rows are malformed.
+        ConfigError: An option names a relation that the table lacks.
+    """
+    has_time = "time" in events.collect_schema().names()
+    columns = _columns(source, item_column, options, notes, has_time=has_time)
+    reading = _Reading(columns, options, malformed, scratch, small=source.small)
+    rows = stored(
+        (piece for table in source.tables for piece in reading.table(table)), scratch, small=source.small
+    ).rows
+    if columns.time is not None:
+        at = moment(events, options)
+        notes["attributes_at"] = known_at(at)
+        logger.info("%s: attributes are taken as they were at %s", source.label, known_at(at))
+        rows = _as_of(rows, at)
+    reading.finish(source, notes)
+    shown = pl.col("relation").is_in(list(columns.display))
+    display = rows.filter(shown).select(list(ATTRIBUTE_COLUMNS)) if columns.display else None
+    learnt = rows.filter(~shown) if columns.display else rows
+    if columns.long and columns.relations:
+        learnt = learnt.filter(pl.col("relation").is_in(list(columns.relations)))
+    return Attributes(learnt.select(list(ATTRIBUTE_COLUMNS)), display)
+
+
+def _columns(
+    source: RawSource, item_column: str, options: ReadOptions, notes: dict[str, Any], *, has_time: bool
+) -> _Columns:
+    named = options.attribute_columns
+    for key in named:
+        if key not in KEYS:
+            raise ConfigError(
+                f"unknown field{nearest(key, KEYS)}; fields: {', '.join(KEYS)}", key=f"attribute_columns.{key}"
+            )
+    known = source.columns
+    item = named.get("item") or ("item" if "item" in known and item_column not in known else item_column)
+    if "item" not in named and item not in known:
+        like_events = "" if item == "item" else f", or {item!r} as in the events"
+        raise DataError(
+            f"no column of items, which should be called 'item'{like_events}; the file has {', '.join(known)}; "
+            f"--attribute-columns item=NAME says which one it is",
+            path=source.label,
+        )
+    relation, value = named.get("relation") or "relation", named.get("value") or "value"
+    use, display = (tuple(filter(None, named.get(key, "").split("+"))) for key in ("use", "display"))
+    long = {relation, value} <= set(known)
+    usual = next((name for name in known if name.lower() in TIMES and name not in (item, relation, value)), None)
+    time = named["time"] or None if "time" in named else usual if has_time else None
+    if long:
+        rest = [name for name in known if name not in (item, relation, value, time)]
+        if rest:
+            notes["unused_attribute_columns"] = rest
+        source.check(item, relation, value, *([time] if time else []))
+        return _Columns(item, use, display, time, relation, value, long=True)
+    if "time" not in named and (time in use + display or not (time and _repeats(source, item))):
+        time = None
+    ends = [name for name in known if time is not None and name.lower() in ENDS and name not in use]
+    rest = [name for name in known if name not in (item, time, *display, *ends)]
+    rest = [
+        name for name in rest if not all(name in table.unusable for table in source.tables if name in table.columns)
+    ]
+    relations = use if "use" in named else tuple(rest)
+    unused = [name for name in (*rest, *ends) if name not in relations]
+    if unused:
+        notes["unused_attribute_columns"] = unused
+    if not relations and not display:
+        raise DataError(
+            "has no column beside the item; give relation and value, or one column a relation", path=source.label
+        )
+    source.check(item, *relations, *display, *([time] if time else []))
+    if wrong := [name for name in relations if "=" in name]:
+        raise DataError("a relation's name must not hold '='; rename the column", path=source.label, column=wrong[0])
+    return _Columns(item, relations, display, time)
+
+
+def _repeats(source: RawSource, item: str) -> bool:
+    """Whether an item has several rows, as in a table of values over time."""
+    items = pl.concat([table.scan([item]).select(pl.col(item).cast(pl.String)) for table in source.tables])
+    return bool(items.select(pl.col(item).is_duplicated().any()).collect().item())
+
+
+class _Reading:
+    """What the tables of one source have in common while their attributes are read."""
+
+    def __init__(
+        self, columns: _Columns, options: ReadOptions, malformed: MalformedRows, scratch: Scratch, *, small: bool
+    ):
+        self._columns, self._options, self._malformed = columns, options, malformed
+        self._scratch, self._small = scratch, small
+        self._times = TimeColumn(options)
+        names = ("",) if columns.long else (*columns.relations, *columns.display)
+        self._counts = dict.fromkeys(names, 0)
+        self._lists: Counter[tuple[str, str]] = Counter()
+        self._vectors: dict[str, None] = {}
+        self._seen: set[str] = set(self._counts) - {""}
+
+    def table(self, table: RawTable) -> Iterator[pl.DataFrame]:
+        """The long form of a table in pieces; rows are numbered relation by relation, in the order of the file."""
+        warn_of_long_fields(table, strict=self._options.strict)
+        columns = self._columns
+        keys = [columns.item, columns.relation] if columns.long else [columns.item]
+        relations = [columns.value] if columns.long else list(self._counts)
+        wanted = list(dict.fromkeys([*keys, *relations, *([columns.time] if columns.time else [])]))
+        faults = [*table.faults(wanted), *map(empty, keys)]
+        if columns.long:
+            equals = pl.col(columns.relation).str.contains("=", literal=True)
+            faults.append(Fault(equals, "found {value}; a relation's name must not hold '='", columns.relation))
+        if columns.time is not None:
+            right = f"cannot read {{value}} as a time; {self._times.right}"
+            faults.append(Fault(pl.col(TIME).is_null(), right, columns.time))
+        check = self._malformed.check(table.path, faults, first_row=table.first_row)
+        for piece in table.pieces(wanted, self._scratch, small=self._small):
+            checked = piece.with_columns(self._text(piece[name], table) for name in keys)
+            if columns.time is not None:
+                seconds = self._times.read(piece[columns.time], piece[ROW] + table.first_row, table.path).seconds
+                checked = checked.with_columns(seconds.alias(TIME), pl.col(columns.time).cast(pl.String, strict=False))
+            good = check.good(checked.with_columns(marks(faults)))
+            for place, name in enumerate(self._counts):
+                rows = self._values(good, name or columns.value, table)
+                if name == "":
+                    self._seen |= set(rows["relation"].unique().to_list())
+                rows = self._apart(rows, name)
+                first = (place << RELATION_BITS) + self._counts[name]
+                self._counts[name] += rows.height
+                yield rows.with_columns(row=pl.int_range(first, first + pl.len(), dtype=pl.Int64))
+        check.close()
+
+    def finish(self, source: RawSource, notes: dict[str, Any]) -> None:
+        """Notes what is strange about the values.
+
+        Raises:
+            ConfigError: An option names a relation that the table lacks.
+        """
+        for key, names in (("multi", self._options.multi), ("levels", self._options.levels)):
+            for name in names if isinstance(names, Mapping) else ():
+                if name not in self._seen:
+                    raise ConfigError(
+                        f"no relation {name!r}{nearest(name, self._seen)}; there are {', '.join(sorted(self._seen))}",
+                        key=key,
+                        path=source.label,
+                    )
+        found = [
+            f"{count} values of {name!r} look like lists; --multi '{name}={separator}' takes them apart"
+            for (name, separator), count in self._lists.items()
+        ]
+        found += [f"{name!r} holds vectors of fractions and is left out" for name in self._vectors]
+        for text in found:
+            logger.warning("%s: %s", source.label, text)
+        if found:
+            notes["attribute_values"] = found
+
+    def _text(self, values: pl.Series, table: RawTable) -> pl.Series:
+        return as_text(without_words(values, self._options.missing), table.path)
+
+    def _values(self, good: pl.DataFrame, name: str, table: RawTable) -> pl.DataFrame:
+        """`item_id`, `relation`, `value` of one column; a list of Parquet is several values."""
+        columns = self._columns
+        relation = pl.col(columns.relation) if columns.long else pl.lit(name)
+        time = [TIME] if columns.time is not None else []
+        rows = good.select(pl.col(columns.item).alias("item_id"), relation.alias("relation"), *time, value=pl.col(name))
+        dtype = rows.schema["value"]
+        if isinstance(dtype, pl.List | pl.Array):
+            inner = dtype.inner
+            rows = rows.with_columns(pl.col("value").cast(pl.List(inner))).explode("value")
+            if inner.is_float() and rows.select((pl.col("value") % 1 != 0).any()).item():
+                self._vectors[name] = None
+                rows = rows.clear()
+        return rows.with_columns(self._text(rows["value"].alias(name), table).alias("value"))
+
+    def _apart(self, rows: pl.DataFrame, name: str) -> pl.DataFrame:
+        """The rows with cells of several values and paths taken apart, as the options say."""
+        multi, levels = self._options.multi, self._options.levels
+        if name in self._columns.display:
+            return rows
+        if isinstance(multi, str):
+            return _exploded(rows, split_cells(pl.col("value"), multi))
+        if multi or levels:
+            groups = [(key, rows.filter(pl.col("relation") == key)) for key in {**(multi or {}), **levels}]
+            if not any(group.height for _, group in groups):
+                return self._look_for_lists(rows)
+            numbered = rows.with_row_index(" place")
+            parts = [numbered.filter(~pl.col("relation").is_in([key for key, _ in groups]))]
+            for key, _ in groups:
+                group = numbered.filter(pl.col("relation") == key)
+                if key in (multi or {}):
+                    group = _exploded(group, split_cells(pl.col("value"), (multi or {})[key]))
+                if key in levels:
+                    group = _exploded(group, _levels(levels[key]))
+                parts.append(group)
+            return pl.concat(parts).sort(" place", maintain_order=True).drop(" place")
+        return self._look_for_lists(rows)
+
+    def _look_for_lists(self, rows: pl.DataFrame) -> pl.DataFrame:
+        value = pl.col("value")
+        for separator, found in (
+            (LISTS, value.str.contains(LIKE_A_LIST)),
+            ("|", value.str.contains("|", literal=True)),
+        ):
+            looks = rows.filter(found)
+            if looks.height:
+                for relation, count in looks.group_by("relation").len().iter_rows():
+                    self._lists[relation, separator] += count
+        return rows
+
+
+def _exploded(rows: pl.DataFrame, values: pl.Expr) -> pl.DataFrame:
+    return rows.with_columns(value=values).explode("value")
+
+
+def _levels(separator: str) -> pl.Expr:
+    """All levels of a path: "a > b > c" gives "a", "a > b" and "a > b > c"."""
+    parts = pl.col("value").str.split(separator.strip() or separator).list.eval(pl.element().str.strip_chars())
+    joined = f" {separator.strip()} " if separator.strip() in (">", "/", "|", "»") else separator
+    return parts.map_elements(
+        lambda each: [joined.join(each[: depth + 1]) for depth in range(len(each))], return_dtype=pl.List(pl.String)
+    )
+
+
+def _as_of(rows: pl.LazyFrame, at: int) -> pl.LazyFrame:
+    """The values of each item and relation as they were known at a time: the latest by then, else the first after."""
+    told = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+    key = ["item_id", "relation"]
+    by_then = pl.col(TIME).filter(pl.col(TIME) <= at).max()
+    chosen = told.group_by(key).agg(pl.coalesce(by_then, pl.col(TIME).min()).alias(TIME))
+    return told.join(chosen, on=[*key, TIME], how="semi").sort("row")

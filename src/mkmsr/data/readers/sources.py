@@ -1,0 +1,148 @@
+"""The tables that a source names: a file, a folder, a pattern, a zip archive, or a table of a database."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mkmsr.data.log import LogSource
+from mkmsr.data.readers.json_lines import scan_json_lines
+from mkmsr.data.readers.malformed import ROW
+from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.raw_bytes import PACKED, unzip
+from mkmsr.data.readers.sql import extract, is_address, masked
+from mkmsr.data.readers.table import RawTable, check_names, scan_parquet, scan_text
+from mkmsr.data.scratch import Scratch
+from mkmsr.errors import DataError
+from mkmsr.runtime.files import sha256
+
+__all__ = ["RawSource", "open_source"]
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
+PARQUET = (".parquet", ".pq")
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+KNOWN = ".csv, .tsv, .txt, .jsonl (also .gz, .bz2, .xz, .zst, .zip) and .parquet"
+
+SMALL_BYTES = 256 << 20
+"""Sources up to this size are read at once."""
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """The raw tables of one source, which follow each other.
+
+    Args:
+        label: What messages call the source: its path, or its address without a password.
+        tables: In the order of their paths.
+        sources: The files that they come from.
+        small: Whether they are read at once, and what becomes of them stays in memory.
+    """
+
+    label: str
+    tables: tuple[RawTable, ...]
+    sources: tuple[LogSource, ...]
+    small: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of all tables."""
+        return tuple(dict.fromkeys(name for table in self.tables for name in table.columns if name != ROW))
+
+    def check(self, *names: str) -> None:
+        """Makes sure that all tables have some columns, and that they can be used.
+
+        Raises:
+            DataError: A table lacks one.
+        """
+        check_names(self.columns, self.label, *names)
+        for table in self.tables:
+            table.check(*names)
+
+
+def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> RawSource:
+    """The tables of a source.
+
+    Raises:
+        DataError: It is missing, or no file that can be read.
+        ConfigError: The address of a database does not say enough, or is of another kind of database.
+    """
+    if is_address(source):
+        address = str(source)
+        content = extract(address, scratch)
+        label = masked(address)
+        table = scan_text(content.path, (), scratch, label=label, unusable=content.unusable)
+        return _source(label, [table], [LogSource(label, sha256(content.path))], options)
+    files = _files(source)
+    folder = Path(source) if Path(source).is_dir() else None
+    tables = [table for file in files for table in _tables(file, folder, options, scratch)]
+    return _source(str(source), tables, [LogSource.of(file) for file in files], options)
+
+
+def _source(label: str, tables: Sequence[RawTable], files: Sequence[LogSource], options: ReadOptions) -> RawSource:
+    small = options.scratch is None and sum(table.bytes for table in tables) <= SMALL_BYTES
+    return RawSource(label, tuple(tables), tuple(files), small)
+
+
+def _files(source: str | Path) -> list[Path]:
+    """The files that a source names. A pattern is one only where no file or folder is called so."""
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return _in_folder(path)
+    if glob.has_magic(str(source)):
+        found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207
+        files = [file for file in found if file.is_file()]
+        if files:
+            return files
+        raise DataError("no file matches this pattern", path=path)
+    raise DataError("no such file", path=path)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The files below a folder that can be read, in the order of their paths; hidden ones are left out."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+        kind = _kind(path.name)
+        if path.is_file() and not hidden and kind in {*SEPARATORS, *PARQUET, *JSON_LINES, ".zip"}:
+            files.setdefault(kind, []).append(path)
+    if not files:
+        raise DataError(f"holds no file that can be read: {KNOWN}", path=folder)
+    if len(files) > 1:
+        raise DataError(
+            f"holds files of several kinds, {' and '.join(files)}; name those that are wanted by a pattern such as "
+            f"{str(folder / f'*{next(iter(files))}')!r}",
+            path=folder,
+        )
+    return next(iter(files.values()))
+
+
+def _kind(name: str) -> str:
+    """The ending that says what is in a file, without those of packing: ".csv" of "A.CSV.GZ"."""
+    endings = [ending.lower() for ending in Path(name).suffixes]
+    while len(endings) > 1 and endings[-1] in PACKED:
+        endings.pop()
+    return endings[-1] if endings else ""
+
+
+def _tables(path: Path, folder: Path | None, options: ReadOptions, scratch: Scratch) -> Iterator[RawTable]:
+    if path.suffix.lower() != ".zip":
+        yield _table(path, path, folder, options, scratch)
+        return
+    for name, copy in unzip(path, scratch):
+        yield _table(copy, f"{path}/{name}", None, options, scratch)
+
+
+def _table(path: Path, label: Path | str, folder: Path | None, options: ReadOptions, scratch: Scratch) -> RawTable:
+    kind = _kind(str(label))
+    if kind in PARQUET:
+        return scan_parquet(path, folder=folder)
+    if kind in JSON_LINES:
+        return scan_json_lines(path, scratch, label=label)
+    separator = options.separator or SEPARATORS.get(kind)
+    if separator is None:
+        raise DataError(f"unknown file type {kind!r}; known: {KNOWN}; --separator reads others as text", path=label)
+    return scan_text(path, (), scratch, separator=separator, label=label, quote=options.quote, folder=folder)

@@ -94,7 +94,9 @@ def test_a_log_without_operations_gets_one(tmp_path):
 
 def test_in_a_log_without_times_the_order_of_the_file_counts(tmp_path):
     rows = "".join(f"s{s},i{s}-{n}\n" for n in range(4) for s in range(20))
-    dataset = prepare(read_log("events", written(tmp_path, "log.csv", "session,item\n" + rows)))
+    dataset = prepare(
+        read_log("events", written(tmp_path, "log.csv", "session,item\n" + rows)), PrepareOptions(new_items="keep")
+    )
     first = [dataset.items.id(int(item)) for item in dataset.train.session(0)[0]]
     assert first == ["i0-0", "i0-1", "i0-2", "i0-3"]
 

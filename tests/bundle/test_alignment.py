@@ -10,7 +10,7 @@ import pytest
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle.alignment import aligned_split
-from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, new_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.sessions import SessionTable, earlier_items
 from mkmsr.data.vocabulary import Vocabulary
@@ -31,7 +31,7 @@ def visitors() -> PreparedDataset:
 @pytest.fixture
 def bundle(visitors: PreparedDataset, tmp_path: Path) -> ModelBundle:
     config, model = fitted("compass", visitors, dim=8, earlier_visits=True)
-    saved = save_bundle(tmp_path / "b", model, name="compass", config=config, dataset=visitors, metrics={})
+    saved = save_bundle(tmp_path / "b", new_bundle(model, name="compass", config=config, dataset=visitors, metrics={}))
     return load_bundle(saved)
 
 

@@ -15,7 +15,7 @@ import torch
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle.format import write_header
-from mkmsr.bundle.model_bundle import load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import load_bundle, new_bundle, save_bundle
 from mkmsr.data.batching import session_batches
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import BundleError, MkmsrError
@@ -40,7 +40,7 @@ def shop() -> PreparedDataset:
 def save(path: Path, shop: PreparedDataset, name: str = "mkm-sr", **settings: object) -> torch.nn.Module:
     config, model = fitted(name, shop, **({"dim": 8} if name in ("mkm-sr", "m-sr") else {}) | settings)
     metrics = {"test": {"metrics": {"hit@20": 0.5, "mrr@20": 0.25}}}
-    save_bundle(path, model, name=name, config=config, dataset=shop, metrics=metrics)
+    save_bundle(path, new_bundle(model, name=name, config=config, dataset=shop, metrics=metrics))
     return model
 
 

@@ -12,7 +12,7 @@ import torch
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle.continuation import Continuation, carry_over
-from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, new_bundle, save_bundle
 from mkmsr.cli.app import run
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
@@ -31,7 +31,9 @@ NETWORKS = ("compass", "mkm-sr", "m-gru-sr", "embsr", "rib")
 
 def bundle_of(name: str, dataset: PreparedDataset, folder: Path, **settings: object) -> ModelBundle:
     config, model = fitted(name, dataset, **{"dim": 8, **settings})
-    return load_bundle(save_bundle(folder / name, model, name=name, config=config, dataset=dataset, metrics={}))
+    return load_bundle(
+        save_bundle(folder / name, new_bundle(model, name=name, config=config, dataset=dataset, metrics={}))
+    )
 
 
 def continued(dataset: PreparedDataset, earlier: ModelBundle) -> tuple[SessionModel, Continuation]:
@@ -102,7 +104,7 @@ def test_a_continued_model_scores_as_the_old_one_before_it_trains(name: str, tmp
     if name == "compass":  # Neighbours and popularity are those of the new log: the same network beside them.
         for each in (model, earlier.model):
             each.similar.index.build(shop.train.select(shop.train.items < 0), torch.zeros(0, 2, dtype=torch.int64))
-            each.popularity.zero_()
+            each.prior.popularity.zero_()
             each.vectors.seen.fill_(1)
     events = [("plain", "click"), ("item-07", "cart"), ("plain", "order")]
     assert scores(model, other, events) == pytest.approx(scores(earlier.model, shop, events), abs=1e-4)
@@ -123,7 +125,7 @@ def test_new_ids_start_fresh_and_old_ones_keep_their_rows(tmp_path: Path) -> Non
     for table, now, before in (
         ("vectors.ids.weight", later.items, shop.items),
         ("vectors.attributes.weight", later.knowledge.attributes, shop.knowledge.attributes),
-        ("operations.weight", later.operations, shop.operations),
+        ("encoder.operations.weight", later.operations, shop.operations),
     ):
         for name in now.ids:
             row = new[table][now.index(name)]
@@ -141,7 +143,7 @@ def test_an_item_that_the_new_training_lacks_keeps_its_vector(tmp_path: Path) ->
     later = replace(shop, train=shop.train.select(shop.train.items != index))
     model, _ = continued(later, earlier)
     assert model.vectors.seen[index] == 1
-    assert model.popularity[index] == 0
+    assert model.prior.popularity[index] == 0
 
 
 def test_another_model_or_other_settings_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle.model_bundle import save_bundle
+from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
 from mkmsr.cli.console import Terminal, printable, text_table
 
@@ -25,7 +25,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("console")
     shop = small_shop()
     config, model = fitted("pop", shop)
-    return save_bundle(folder / "bundle", model, name="pop", config=config, dataset=shop, metrics={})
+    return save_bundle(folder / "bundle", new_bundle(model, name="pop", config=config, dataset=shop, metrics={}))
 
 
 def test_control_characters_are_written_out_and_other_letters_kept() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle.model_bundle import save_bundle
+from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
 
 
@@ -18,7 +18,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recommending")
     shop = small_shop()
     config, model = fitted("compass", shop, dim=8)
-    return save_bundle(folder / "bundle", model, name="compass", config=config, dataset=shop, metrics={})
+    return save_bundle(folder / "bundle", new_bundle(model, name="compass", config=config, dataset=shop, metrics={}))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_model_without_explanations_says_so_before_any_list(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config, model = fitted("recency", small_shop())
-    save_bundle(tmp_path / "b", model, name="recency", config=config, dataset=small_shop(), metrics={})
+    save_bundle(tmp_path / "b", new_bundle(model, name="recency", config=config, dataset=small_shop()))
     (tmp_path / "one.jsonl").write_text('{"events": ["plain"]}')
     assert run(["recommend", str(tmp_path / "b"), "--session", str(tmp_path / "one.jsonl"), "--explain"]) == 1
     out, err = capfd.readouterr()

@@ -9,7 +9,7 @@ from typing import Any
 import planted
 import torch
 
-from mkmsr.bundle.model_bundle import save_bundle
+from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.registry import model_entry
@@ -38,5 +38,5 @@ def trained(
     model = entry.build(settings, sizes)
     data = TrainingData(dataset.train, dataset.examples(dataset.train), knowledge)
     fit(model, data, TrainingConfig.model_validate(TRAINING | (training or {})), seed=0)
-    save_bundle(folder / name, model, name=name, config=settings, dataset=dataset, metrics={})
+    save_bundle(folder / name, new_bundle(model, name=name, config=settings, dataset=dataset, metrics={}))
     return Recommender.load(folder / name)

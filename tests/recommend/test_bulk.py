@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 from small_shop import ITEMS, OPERATIONS, fitted, small_shop
 
-from mkmsr.bundle.model_bundle import save_bundle
+from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
 from mkmsr.errors import ConfigError, DataError, EvaluationError, MkmsrError
 from mkmsr.recommend import Filters, Recommender, parse_condition
@@ -36,7 +36,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {}
     for name, settings in (("compass", {"dim": 8}), ("v-sknn", {}), ("m-sr", {"dim": 8})):
         config, model = fitted(name, shop, **settings)
-        found[name] = save_bundle(folder / name, model, name=name, config=config, dataset=shop, metrics={})
+        found[name] = save_bundle(folder / name, new_bundle(model, name=name, config=config, dataset=shop, metrics={}))
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from planted_recommender import series_shop, trained
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle.model_bundle import save_bundle
+from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.models.compass.ensemble import CompassEnsemble
 from mkmsr.models.compass.explanation import MOST_SESSIONS
@@ -35,7 +35,9 @@ def with_rough_weights(folder: Path, name: str = "compass", **settings: object) 
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return Recommender.load(save_bundle(folder / "b", model, name=name, config=config, dataset=shop, metrics={}))
+    return Recommender.load(
+        save_bundle(folder / "b", new_bundle(model, name=name, config=config, dataset=shop, metrics={}))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,9 @@ def test_an_ensemble_gives_the_mean_of_what_its_networks_give(ensemble: Recommen
     config = model_entry("compass").configure({"dim": 8})
     alone = []
     for number, network in enumerate(bundle.model.members):
-        place = save_bundle(tmp_path / str(number), network, name="compass", config=config, dataset=shop, metrics={})
+        place = save_bundle(
+            tmp_path / str(number), new_bundle(network, name="compass", config=config, dataset=shop, metrics={})
+        )
         alone.append(Recommender.load(place).explain(session, bundle.items.ids))
     for found, *parts in zip(ensemble.explain(session, bundle.items.ids), *alone, strict=True):
         assert found.sentence
@@ -220,6 +224,6 @@ def test_what_cannot_be_explained_says_so(series: Recommender, tmp_path: Path) -
     with pytest.raises(UnknownIdError, match="unknown item 'ghost'"):
         series.explain(["item-0-0"], ["ghost"])
     config, model = fitted("s-pop", small_shop())
-    save_bundle(tmp_path / "b", model, name="s-pop", config=config, dataset=small_shop(), metrics={})
+    save_bundle(tmp_path / "b", new_bundle(model, name="s-pop", config=config, dataset=small_shop(), metrics={}))
     with pytest.raises(ConfigError, match="'s-pop' cannot be explained; compass and compass-ensemble can"):
         Recommender.load(tmp_path / "b").explain(["plain"], ["plain"])

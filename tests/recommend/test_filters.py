@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle.model_bundle import load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import load_bundle, new_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.recommend import Condition, Filters, Recommender, parse_condition
 from mkmsr.recommend.ranker import best_columns
@@ -23,7 +23,7 @@ SESSION = ["plain", "item-03"]
 def recommender(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     folder = tmp_path_factory.mktemp("bundles")
     config, model = fitted("m-sr", small_shop(), dim=8)
-    save_bundle(folder / "b", model, name="m-sr", config=config, dataset=small_shop(), metrics={})
+    save_bundle(folder / "b", new_bundle(model, name="m-sr", config=config, dataset=small_shop(), metrics={}))
     return Recommender(load_bundle(folder / "b"))
 
 

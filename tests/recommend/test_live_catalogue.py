@@ -10,7 +10,7 @@ import torch
 from planted_recommender import series_shop, trained
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle.model_bundle import load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import load_bundle, new_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.models.base import TrainingData
 from mkmsr.recommend import Filters, Recommender, parse_condition
@@ -227,7 +227,7 @@ def test_adding_nothing_changes_nothing(tmp_path: Path) -> None:
     shop = replace(shop, train=shop.train.select(shop.train.items != shop.items.index("plain")))
     config, model = fitted("compass", shop, dim=8)
     model.observe(TrainingData(shop.train, shop.examples(shop.train), shop.knowledge, expects_new_items=False))
-    save_bundle(tmp_path / "b", model, name="compass", config=config, dataset=shop, metrics={})
+    save_bundle(tmp_path / "b", new_bundle(model, name="compass", config=config, dataset=shop, metrics={}))
     recommender = Recommender.load(tmp_path / "b")
     before = recommender.recommend(["item-03"], k=1000)
     assert recommender.add_items({}).added == ()
@@ -240,6 +240,6 @@ def test_adding_nothing_changes_nothing(tmp_path: Path) -> None:
 def test_a_model_that_knows_items_by_id_alone_says_so(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     shop = small_shop()
     config, model = fitted(name, shop, **settings)
-    save_bundle(tmp_path / "b", model, name=name, config=config, dataset=shop, metrics={})
+    save_bundle(tmp_path / "b", new_bundle(model, name=name, config=config, dataset=shop, metrics={}))
     with pytest.raises(ConfigError, match="cannot place new ones; train a model that composes items of attributes"):
         Recommender.load(tmp_path / "b").add_items({"x": {"colour": "red"}})

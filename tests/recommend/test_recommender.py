@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle.model_bundle import load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import load_bundle, new_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.sessions import EarlierItems
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
@@ -28,7 +28,7 @@ def shop() -> PreparedDataset:
 
 def recommender_of(name: str, shop: PreparedDataset, folder: Path, **settings: object) -> Recommender:
     config, model = fitted(name, shop, **settings)
-    save_bundle(folder / name, model, name=name, config=config, dataset=shop, metrics={})
+    save_bundle(folder / name, new_bundle(model, name=name, config=config, dataset=shop, metrics={}))
     return Recommender.load(folder / name)
 
 
@@ -78,7 +78,7 @@ def test_the_forms_of_an_event_mean_the_same(recommender: Recommender) -> None:
 def test_earlier_sessions_bring_back_what_the_visitor_touched(shop: PreparedDataset, tmp_path: Path) -> None:
     knowing = replace(shop, train=replace(shop.train, earlier=EarlierItems.nothing(len(shop.train))))
     config, model = fitted("compass", knowing, dim=8, earlier_visits=True)
-    path = save_bundle(tmp_path / "visits", model, name="compass", config=config, dataset=shop, metrics={})
+    path = save_bundle(tmp_path / "visits", new_bundle(model, name="compass", config=config, dataset=shop, metrics={}))
     recommender = Recommender.load(path)
     now = ["item-03"]
     before: list[Any] = [("item-10", "cart"), "item-11", ("item-12", "order"), ("item-11", "no such operation"), "gone"]
@@ -260,7 +260,7 @@ def test_equal_scores_keep_the_order_of_the_catalogue() -> None:
 
 def test_loading_again_gives_the_same_lists(recommender: Recommender, shop: PreparedDataset, tmp_path: Path) -> None:
     bundle = recommender.bundle
-    save_bundle(tmp_path / "b", bundle.model, name="mkm-sr", config=bundle.config, dataset=shop, metrics={})
+    save_bundle(tmp_path / "b", new_bundle(bundle.model, name="mkm-sr", config=bundle.config, dataset=shop, metrics={}))
     again = Recommender(load_bundle(tmp_path / "b"))
     sessions = external_sessions(shop, 5)
     assert again.recommend_many(sessions) == recommender.recommend_many(sessions)

@@ -50,7 +50,7 @@ from mkmsr.models.capabilities import ChecksBuffers
 from mkmsr.models.registry import model_entry
 from mkmsr.runtime.files import atomic_folder, may_replace, unshared
 
-__all__ = ["ModelBundle", "load_bundle", "resave_bundle", "save_bundle"]
+__all__ = ["ModelBundle", "load_bundle", "new_bundle", "save_bundle"]
 
 _SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "safetensors")
@@ -81,21 +81,19 @@ class ModelBundle(Vocabularies):
     unlearnt: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
-def save_bundle(
-    path: str | Path,
+def new_bundle(
     model: SessionModel,
     *,
     name: str,
     config: StrictModel,
     dataset: PreparedDataset,
-    metrics: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
     refit: bool = False,
     retired: Iterable[str] = (),
-) -> Path:
-    """Write a bundle; an older one at the same place is replaced only when the new one is complete.
+) -> ModelBundle:
+    """Return a fitted model with the names of what it learnt from.
 
     Args:
-        path: The bundle's folder.
         model: The fitted model.
         name: Its registered name.
         config: Its settings.
@@ -103,12 +101,9 @@ def save_bundle(
         metrics: Whatever is known about its quality, as JSON; stored and shown, never read back.
         refit: Whether it learnt from train and validation together.
         retired: Items that must not be recommended; those that the dataset lacks are passed over.
-
-    Raises:
-        BundleError: Something else than a bundle is at that place, the model does not fit the dataset, or the folder
-            cannot be written (a full disk, no permission).
     """
     sessions = dataset.fitting_sessions(refit=refit)
+    names = Vocabularies.of(dataset, sessions)
     data = {
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -118,23 +113,48 @@ def save_bundle(
         "sessions": len(sessions),
         "events": sessions.num_events,
     }
-    gone = sorted(each for each in retired if each in dataset.items)
-    catalogue = {"added": [], "retired": gone, "unlearnt": {}} if gone else None
-    names = Vocabularies.of(dataset, sessions)
-    return _write(Path(path), name, config, model, names, data=data, metrics=dict(metrics), catalogue=catalogue)
+    return ModelBundle(
+        **vars(names),
+        name=name,
+        config=config,
+        model=model.eval(),
+        max_session_events=dataset.max_session_events,
+        metadata={"data": data, "metrics": dict(metrics or {})},
+        retired=frozenset(each for each in retired if each in dataset.items),
+    )
 
 
-def resave_bundle(path: str | Path, bundle: ModelBundle) -> Path:
-    """Write a loaded bundle again, with the items that were added to it and the names of those retired.
+def save_bundle(path: str | Path, bundle: ModelBundle) -> Path:
+    """Write a bundle; an older one at the same place is replaced only when the new one is complete.
 
     Raises:
-        BundleError: As in `save_bundle`.
+        BundleError: Something else than a bundle is at that place, the model does not fit its names, or the folder
+            cannot be written (a full disk, no permission).
     """
-    catalogue = {"added": list(bundle.added), "retired": sorted(bundle.retired), "unlearnt": bundle.unlearnt}
-    data, metrics = bundle.metadata["data"], bundle.metadata["metrics"]
-    return _write(
-        Path(path), bundle.name, bundle.config, bundle.model, bundle, data=data, metrics=metrics, catalogue=catalogue
-    )
+    path, model = Path(path), bundle.model
+    _check_sizes(model.sizes, bundle, path)
+    if not may_replace(path, HEADER):
+        raise BundleError("something else is here, and it is not overwritten; choose another folder", path=path)
+    header: dict[str, Any] = {
+        "model": bundle.name,
+        "config": bundle.config.model_dump(mode="json"),
+        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
+        "data": bundle.metadata["data"],
+        "metrics": bundle.metadata["metrics"],
+        "libraries": {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}},
+    }
+    if bundle.added or bundle.retired or bundle.unlearnt:
+        changes = {"added": list(bundle.added), "retired": sorted(bundle.retired), "unlearnt": bundle.unlearnt}
+        header["catalogue"] = changes
+    try:
+        with atomic_folder(path) as folder:
+            (folder / WEIGHTS).write_bytes(safetensors.torch.save(unshared(model.state_dict())))
+            write_vocabularies(folder, bundle)
+            (folder / CARD).write_text(model_card(header, model_entry(bundle.name)), encoding="utf-8")
+            write_header(folder, header)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
+    return path
 
 
 def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> ModelBundle:
@@ -168,40 +188,6 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
         retired=frozenset(_catalogue_entry(header, "retired", names.items, path)),
         unlearnt=_unlearnt(header, names.items, path),
     )
-
-
-def _write(
-    path: Path,
-    name: str,
-    config: StrictModel,
-    model: SessionModel,
-    names: Vocabularies,
-    *,
-    data: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    catalogue: Mapping[str, Any] | None,
-) -> Path:
-    _check_sizes(model.sizes, names, path)
-    if not may_replace(path, HEADER):
-        raise BundleError("something else is here, and it is not overwritten; choose another folder", path=path)
-    header: dict[str, Any] = {
-        "model": name,
-        "config": config.model_dump(mode="json"),
-        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
-        "data": data,
-        "metrics": metrics,
-        "libraries": {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}},
-        **({} if catalogue is None else {"catalogue": catalogue}),
-    }
-    try:
-        with atomic_folder(path) as folder:
-            (folder / WEIGHTS).write_bytes(safetensors.torch.save(unshared(model.state_dict())))
-            write_vocabularies(folder, names)
-            (folder / CARD).write_text(model_card(header, model_entry(name)), encoding="utf-8")
-            write_header(folder, header)
-    except OSError as error:
-        raise BundleError(f"cannot write the bundle: {error.strerror or error}", path=path) from error
-    return path
 
 
 def _catalogue_entry(header: Mapping[str, Any], key: str, items: Vocabulary, path: Path) -> tuple[str, ...]:

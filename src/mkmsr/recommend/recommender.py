@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, resave_bundle
+from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
 from mkmsr.errors import DataError
 from mkmsr.models.base import Scorer
 from mkmsr.recommend.explanation import Explanation, check_explains, explain
@@ -316,7 +316,7 @@ class Recommender:
         Raises:
             BundleError: Something else is at that place, or the folder cannot be written.
         """
-        return resave_bundle(path, self.bundle)
+        return save_bundle(path, self.bundle)
 
     def _use(self, bundle: ModelBundle) -> None:
         """Serve from this bundle. One assignment: a call in another thread sees the old pair or the new one."""

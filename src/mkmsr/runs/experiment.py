@@ -24,7 +24,7 @@ import torch
 from pydantic import model_validator
 
 from mkmsr.bundle.continuation import carry_over
-from mkmsr.bundle.model_bundle import ModelBundle, save_bundle
+from mkmsr.bundle.model_bundle import ModelBundle, new_bundle, save_bundle
 from mkmsr.config import StrictModel, to_toml
 from mkmsr.data.dataset import PreparedDataset, SplitName
 from mkmsr.errors import ConfigError, TrainingError
@@ -277,13 +277,15 @@ class _Experiment:
         atomic_write(self.folder / "examples.json", json.dumps(examples, indent=1, ensure_ascii=False) + "\n")
         save_bundle(
             self.folder / "bundle",
-            model,
-            name=self.config.name,
-            config=self.config.settings(),
-            dataset=self.dataset,
-            metrics=metrics,
-            refit=refit,
-            retired=() if self.start_from is None else self.start_from.retired,
+            new_bundle(
+                model,
+                name=self.config.name,
+                config=self.config.settings(),
+                dataset=self.dataset,
+                metrics=metrics,
+                refit=refit,
+                retired=() if self.start_from is None else self.start_from.retired,
+            ),
         )
 
     def _fit(

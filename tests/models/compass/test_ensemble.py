@@ -9,7 +9,7 @@ import torch
 from small_shop import batch_of, fitted, small_shop
 
 from mkmsr.bundle.continuation import carry_over
-from mkmsr.bundle.model_bundle import load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import load_bundle, new_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.compass.ensemble import CompassEnsemble
 from mkmsr.recommend import Recommender
@@ -140,7 +140,7 @@ def test_a_continuation_starts_every_network_from_its_own(shop: PreparedDataset,
 
 def test_memory_of_networks_is_not_shared_after_loading(shop: PreparedDataset, tmp_path: Path) -> None:
     config, model = fitted("compass-ensemble", shop, dim=8, networks=2)
-    save_bundle(tmp_path / "b", model, name="compass-ensemble", config=config, dataset=shop, metrics={})
+    save_bundle(tmp_path / "b", new_bundle(model, name="compass-ensemble", config=config, dataset=shop, metrics={}))
     loaded = load_bundle(tmp_path / "b").model
     assert isinstance(loaded, CompassEnsemble)
     first, second = loaded.members

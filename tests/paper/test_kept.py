@@ -79,8 +79,9 @@ def test_kept_results_are_two_files_that_name_no_item(base: Path) -> None:
 def test_a_run_that_is_kept_again_takes_its_own_place_and_no_other(base: Path, tmp_path: Path) -> None:
     first, second = planned(base)
     folder, whole = tmp_path / "kept", KeptResults(base / "kept")
+    early = KeptResults(folder)
     KeptResults(folder).keep([replace(first, label="other")])
-    KeptResults(folder).keep([second, first])
+    early.keep([second, first])  # What was kept meanwhile stays.
     table = pl.read_parquet(folder / "ranks.parquet")
     table.with_columns(pl.col("m-sr/seed-0", "other/seed-0") * 2).write_parquet(folder / "ranks.parquet")
     KeptResults(folder).keep([first])

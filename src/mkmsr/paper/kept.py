@@ -25,7 +25,7 @@ from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runs.experiment import METRICS_FILE, ExperimentConfig
 from mkmsr.runs.grid import GridRun
-from mkmsr.runtime.files import atomic_write
+from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.training.checkpoint import differences
 
 __all__ = ["NOTHING_KEPT", "KeptResults"]
@@ -49,9 +49,8 @@ class KeptResults:
     """
 
     def __init__(self, folder: Path):
-        self.runs_path, self.ranks_path = folder / "runs.jsonl", folder / "ranks.parquet"
-        self.runs = _read_runs(self.runs_path)
-        self._ranks = _read_ranks(self.ranks_path) if self.runs else None
+        self.folder, self.runs_path, self.ranks_path = folder, folder / "runs.jsonl", folder / "ranks.parquet"
+        self._read()
 
     def ranks(self, name: str) -> pl.Series:
         """The rank of each test example in the run `LABEL/seed-SEED`.
@@ -80,22 +79,15 @@ class KeptResults:
     def keep(self, runs: Iterable[GridRun]) -> None:
         """Add finished runs on this dataset; what was kept of the same labels and seeds before is replaced.
 
-        Two calls at the same time would lose the results of one of them.
-
         Raises:
+            ConfigError: Another process keeps results in the folder.
             DataError: A run ranked other examples than those that are kept.
         """
-        for run in runs:
-            metrics = json.loads((run.folder / METRICS_FILE).read_text(encoding="utf-8"))
-            ranks = RankTable.load(run.folder / "ranks.parquet")
-            examples = _example_columns(ranks)
-            table = examples if self._ranks is None else self._ranks
-            if not table.select(_EXAMPLE).equals(examples):
-                raise DataError(f"its rows are not the examples of {run.folder}", path=self.ranks_path)
-            splits = {name: {"metrics": metrics[name]["metrics"]} for name in ("validation", "test") if name in metrics}
-            self._ranks = table.with_columns(pl.Series(_name(run), ranks.rank))
-            self.runs[_name(run)] = {"label": run.label, **metrics, **splits}
-        self._write()
+        with locked(self.folder):
+            self._read()  # Another process may have added runs since.
+            for run in runs:
+                self._add(run)
+            self._write()
 
     def restore(self, run: GridRun, dataset: PreparedDataset) -> str | None:
         """Fill a run's folder with its kept results, so that it counts as finished.
@@ -135,9 +127,25 @@ class KeptResults:
         atomic_write(run.folder / METRICS_FILE, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
         return None
 
+    def _read(self) -> None:
+        self.runs = _read_runs(self.runs_path)
+        self._ranks = _read_ranks(self.ranks_path) if self.runs else None
+
+    def _add(self, run: GridRun) -> None:
+        metrics = json.loads((run.folder / METRICS_FILE).read_text(encoding="utf-8"))
+        ranks = RankTable.load(run.folder / "ranks.parquet")
+        examples = _example_columns(ranks)
+        table = examples if self._ranks is None else self._ranks
+        if not table.select(_EXAMPLE).equals(examples):
+            raise DataError(f"its rows are not the examples of {run.folder}", path=self.ranks_path)
+        splits = {name: {"metrics": metrics[name]["metrics"]} for name in ("validation", "test") if name in metrics}
+        self._ranks = table.with_columns(pl.Series(_name(run), ranks.rank))
+        self.runs[_name(run)] = {"label": run.label, **metrics, **splits}
+
     def _write(self) -> None:
         """Write the ranks first: a column without its line is not read, a line without its column is an error."""
-        assert self._ranks is not None
+        if self._ranks is None:
+            return
         names = sorted(self.runs)
         buffer = io.BytesIO()
         table = self._ranks.select(*_EXAMPLE, *names)

@@ -10,19 +10,17 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, terminal, text_table
+from mkmsr.cli.experiment import ModelName, Settings, experiment_config
 from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.running import RUNNING, Running
-from mkmsr.cli.train import experiment_config, known_model
 from mkmsr.runtime.files import locked
 
 __all__ = ["BENCH"]
 
 _AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gt=0, lte=1))
-_MODEL = Parameter(validator=known_model)
-_SET = Parameter(name="--set", consume_multiple=True, negative=())
 
 _USUAL = {"dim": 100, "scorer": "dot"}
 """Model settings of the benchmarks where a model has them: those of the authors' code."""
@@ -30,11 +28,11 @@ _USUAL = {"dim": 100, "scorer": "dot"}
 
 def training(
     *,
-    model: Annotated[str, _MODEL] = "mkm-sr",
+    model: ModelName = "mkm-sr",
     data: Path,
     threads: Annotated[int, _AT_LEAST_ONE] = 1,
     batch_size: Annotated[int, _AT_LEAST_ONE] = 128,
-    set_: Annotated[tuple[str, ...], _SET] = (),
+    set_: Settings = (),
     repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
     share: Annotated[float, _SHARE] = 1.0,
     device: Device = "cpu",
@@ -81,13 +79,13 @@ def training(
 
 def evaluation(
     *,
-    model: Annotated[str, _MODEL] = "mkm-sr",
+    model: ModelName = "mkm-sr",
     data: Path,
     split: Literal["test", "validation"] = "test",
     threads: Annotated[int, _AT_LEAST_ONE] = 1,
     workers: Annotated[int, _AT_LEAST_ONE] = 1,
     examples: Annotated[int | None, _AT_LEAST_ONE] = None,
-    set_: Annotated[tuple[str, ...], _SET] = (),
+    set_: Settings = (),
     repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
     device: Device = "cpu",
     out: Path | None = None,

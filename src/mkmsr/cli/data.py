@@ -11,16 +11,18 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
-from mkmsr.cli.preparation import show_preparation
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
+from mkmsr.cli.results import show_statistics
 from mkmsr.cli.running import RUNNING, Running
 from mkmsr.runtime.files import locked
 
 if TYPE_CHECKING:
     from mkmsr.data.audit import Audit
+    from mkmsr.data.dataset import PreparedDataset
+    from mkmsr.data.prepare import PrepareOptions
 
-__all__ = ["describe", "prepare", "show_statistics", "simulate"]
+__all__ = ["describe", "prepare", "simulate"]
 
 _AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gte=0, lt=1))
@@ -146,7 +148,7 @@ def prepare(
         screen.document({**place, **counts, **told})
         for key, note in log.notes.items():
             screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
-        show_preparation(screen, dataset, options, has_time=log.has_time)
+        _show_preparation(screen, dataset, options, has_time=log.has_time)
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
         use_visitors = ["--set", "model.earlier_visits=true"] if visitors else []
@@ -173,34 +175,63 @@ def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = 
             _show_audit(screen, found)
 
 
-def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None:
-    """Print the counts of prepared data."""
-    splits = ("train", "validation", "test", "train_and_validation")
-    rows = [
-        [split.replace("_", " "), *(f"{counts[split][key]:,}" for key in ("sessions", "events", "examples"))]
-        for split in splits
-        if split in counts
-    ]
-    rows.append(["all", f"{counts['sessions']:,}", f"{counts['events']:,}", ""])
-    screen.show(text_table(name, ["split", "sessions", "events", "examples"], rows))
-    sizes = ("items", "operations", "relations", "triples")
-    screen.say(", ".join(f"{counts[key]:,} {key.removesuffix('s') if counts[key] == 1 else key}" for key in sizes))
-    screen.say(
-        f"{counts['mean_session_length']:.2f} events a session, {counts['mean_item_frequency']:.2f} events an item; "
-        f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "
-        f"and {100 * counts['test']['new_item_target_share']:.2f} % of its targets"
-    )
-    if "returning_sessions" in counts["test"]:
-        returning = (f"{counts[split]['returning_sessions']:,} of {split.replace('_', ' ')}" for split in splits[:3])
-        screen.say(f"sessions of visitors who came back: {', '.join(returning)}")
-
-
 def _show_audit(screen: Terminal, found: Audit) -> None:
     """Print the checks of a leakage audit."""
     rows = [[each.verdict, f"{each.count:,} of {each.of:,}", each.detail] for each in found.checks]
     screen.show(text_table("Leakage audit", ["verdict", "found", ""], rows, numbers_from=3))
     meaning = {"clean": "nothing found", "note": "no leak; read the notes", "leak": "do not trust results on this data"}
     screen.say(f"verdict: {found.verdict} ({meaning[found.verdict]})")
+
+
+def _show_preparation(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions, *, has_time: bool) -> None:
+    """Print from when the events are, what was left out, and what may be wrong with attributes."""
+    if has_time:
+        _show_span(screen, dataset)
+    _show_left_out(screen, dataset, options)
+    _show_scattered_numbers(screen, dataset)
+
+
+def _show_span(screen: Terminal, dataset: PreparedDataset) -> None:
+    """Print from when to when the kept events are: a misread unit or zone shows here."""
+    import numpy as np
+
+    times = np.concatenate([table.times for table in (dataset.train, dataset.validation, dataset.test)])
+    first, last = (str(each).replace("T", " ") for each in np.array([times.min(), times.max()], "datetime64[s]"))
+    screen.say(f"from {first} to {last} (UTC)")
+
+
+def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions) -> None:
+    """Print what became of the raw events, and how far the attribute table reaches."""
+    events, attributes = (dataset.metadata["preparation"][each] for each in ("events", "attributes"))
+    long = events["events_of_long_sessions_dropped"]
+    filtered = events["read"] - events["duplicates_dropped"] - long - events["events_after_filters"]
+    reasons = {
+        "that repeat another": events["duplicates_dropped"],
+        f"in sessions of more than {options.longest_session}": long,
+        f"in short sessions{' or of rare items' if options.min_item_events > 1 else ''}": filtered,
+        "of the test, of items that no earlier session has": events["events_of_new_items_dropped"],
+    }
+    lost = [f"{count:,} {reason}" for reason, count in reasons.items() if count]
+    kept = events["events_after_filters"] - events["events_of_new_items_dropped"]
+    screen.say(f"events: {events['read']:,} read, {kept:,} kept{'; left out: ' if lost else ''}{', '.join(lost)}")
+    if attributes:
+        items = len(dataset.items)
+        screen.say(
+            f"attributes: {items - attributes['items_without_attributes']:,} of {items:,} items have some; "
+            f"{attributes['unknown_items']:,} items of the table are not in the catalogue, "
+            f"{attributes['empty_values']:,} of {attributes['rows']:,} values are empty"
+        )
+
+
+def _show_scattered_numbers(screen: Terminal, dataset: PreparedDataset) -> None:
+    """Print which relations are numbers that hardly two items share."""
+    from mkmsr.data.buckets import scattered_numbers
+
+    for relation, (values, items) in scattered_numbers(dataset.knowledge).items():
+        screen.say(
+            f"{relation}: {values:,} different numbers for {items:,} items, of which little can be learnt; if they are "
+            f"amounts, --buckets {relation}=20 makes about 20 ranges of them"
+        )
 
 
 def _plain(note: Any) -> str:

@@ -16,11 +16,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Terminal, output_folder, terminal
-from mkmsr.cli.data import show_statistics
-from mkmsr.cli.evaluate import show_evaluation
+from mkmsr.cli.experiment import experiment_config, train_into
 from mkmsr.cli.progress import duration, waiting
-from mkmsr.cli.recommend import show_recommendations
-from mkmsr.cli.train import experiment_config, train_into
+from mkmsr.cli.results import show_evaluation, show_recommendations, show_statistics
 
 if TYPE_CHECKING:
     from mkmsr.data.dataset import PreparedDataset

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, terminal
 from mkmsr.cli.progress import progress_bars
+from mkmsr.cli.results import show_evaluation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    pass
 
-__all__ = ["evaluate", "list_lengths", "show_evaluation"]
+__all__ = ["evaluate", "list_lengths"]
 
 
 def list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
@@ -81,25 +81,3 @@ def evaluate(
         document = evaluation_document(loaded.name, split, ranks, len(loaded.items), k, seconds)
         screen.document(document)
         show_evaluation(screen, [document])
-
-
-def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) -> None:
-    """Print the metrics and slices of evaluations of the same split: one in full, several at their longest lists."""
-    from mkmsr.reports.comparison import read_runs
-    from mkmsr.reports.tables import interval_text, metric_title, metrics_table, percent, slices_table
-
-    first, runs = documents[0], read_runs(documents)
-    names = list(first["metrics"])
-    longest = max(int(name.partition("@")[2]) for name in names)
-    screen.say(f"{first['split']}: {first['examples']:,} examples, {first['candidates']:,} candidates each")
-    if len(runs) == 1:
-        rows = [
-            [metric_title(name), percent(first["metrics"][name]), interval_text(first["intervals"].get(name))]
-            for name in names
-        ]
-        screen.show(text_table(str(first["model"]), ["metric", "per cent", "95 % interval over sessions"], rows))
-    else:
-        screen.show_report(metrics_table(runs, [name for name in names if name.endswith(f"@{longest}")]))
-    hits, ranks = (slices_table(runs, f"{kind}@{longest}") for kind in ("hit", "mrr"))
-    screen.show_report(replace(hits, notes=()))
-    screen.show_report(ranks)

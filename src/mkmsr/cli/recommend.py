@@ -13,18 +13,17 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.bulk import BULK, Bulk, recommend_file
-from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, WrongCall, terminal
 from mkmsr.cli.filtering import FILTERING, Filtering, read_facts
+from mkmsr.cli.results import show_recommendations
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
-    from mkmsr.recommend import Explanation, Recommendations, Recommender
+    from mkmsr.recommend import Explanation, Recommendations
 
-__all__ = ["recommend", "show_recommendations"]
+__all__ = ["recommend"]
 
 _LINES_AT_ONCE = 256
-_SHOWN_EVENTS = 30
-"""Most events of a session that a table shows."""
 _RIGHT = 'should be {"events": [{"item": .., "operation": ..}, ...]} in one line, perhaps with "earlier" of that form'
 
 
@@ -95,37 +94,6 @@ def recommend(
             out.note(f"no session in {_name(session)}")
 
 
-def show_recommendations(
-    out: Terminal, recommender: Recommender, events: list[Any], ranked: Recommendations, *, title: str
-) -> None:
-    """Print a session and its ranked items, both with their attributes."""
-    from mkmsr.recommend.sessions import item_and_operation
-
-    shown = [item_and_operation(event, "an event") for event in events[-_SHOWN_EVENTS:]]
-    rows = [[item, operation or "", _attributes(recommender, item)] for item, operation in shown]
-    which = "events" if len(shown) == len(events) else f"the last {len(shown)} of {len(events):,} events"
-    out.show(text_table(f"{title}: {which}, oldest first", ["item", "operation", "attributes"], rows, numbers_from=3))
-    rows = [
-        [str(each.rank), each.item, f"{each.score:.3f}", _attributes(recommender, each.item)] for each in ranked.items
-    ]
-    by = "" if ranked.ranked_by == "model" else ", by popularity: no event of a known item"
-    out.show(text_table(f"Recommended{by}", ["rank", "item", "score", "attributes"], rows, numbers_from=4))
-    if remarks := _remarks(recommender, ranked):
-        out.say("; ".join(remarks))
-
-
-def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
-    """What was done with events that the model does not know."""
-    from mkmsr.recommend.sessions import default_operation
-
-    remarks = [f"{ranked.skipped} events of unknown items skipped"] if ranked.skipped else []
-    if ranked.replaced:
-        operations = recommender.bundle.operations
-        usual = operations.id(default_operation(recommender.bundle))
-        remarks.append(f"{ranked.replaced} unknown operations count as {usual!r}; known: {', '.join(operations.ids)}")
-    return remarks
-
-
 def _as_json(ranked: Recommendations, reasons: Sequence[Explanation]) -> dict[str, Any]:
     items: list[dict[str, Any]] = [{"item": each.item, "score": each.score, "rank": each.rank} for each in ranked.items]
     for item, reason in zip(items, reasons, strict=False):  # no reasons unless asked for
@@ -136,12 +104,6 @@ def _as_json(ranked: Recommendations, reasons: Sequence[Explanation]) -> dict[st
         "replaced": ranked.replaced,
         "ranked_by": ranked.ranked_by,
     }
-
-
-def _attributes(recommender: Recommender, item: str) -> str:
-    if item not in recommender.bundle.items:
-        return "(unknown item)"
-    return ", ".join(f"{name}: {' | '.join(values)}" for name, values in recommender.attributes(item).items())
 
 
 def _batches(session: str) -> Iterator[list[dict[str, Any]]]:

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, output_folder, terminal
-from mkmsr.cli.evaluate import show_evaluation
-from mkmsr.cli.progress import duration, progress_bars
-from mkmsr.errors import ConfigError, nearest
-from mkmsr.runtime.events import ignore
-from mkmsr.runtime.process_group import ALONE, Processes, is_restarted, joined, own_device
+from mkmsr.cli.console import COMMON, Common, Device, output_folder, terminal
+from mkmsr.cli.experiment import ModelName, Settings, experiment_config, train_into
+from mkmsr.cli.progress import duration
+from mkmsr.cli.results import show_evaluation
+from mkmsr.errors import ConfigError
+from mkmsr.runtime.process_group import is_restarted, joined, own_device
 
-if TYPE_CHECKING:
-    from mkmsr.bundle.model_bundle import ModelBundle
-    from mkmsr.data.dataset import PreparedDataset
-    from mkmsr.runs.experiment import ExperimentConfig, RunResult
-
-__all__ = ["experiment_config", "train", "train_into"]
-
-
-def known_model(_type: Any, name: str | None) -> None:
-    """Accept a registered model.
-
-    Raises:
-        ValueError: There is no such model.
-    """
-    from mkmsr.models.registry import MODELS
-
-    if name is not None and name not in MODELS:
-        raise ValueError(f"no model {name!r}{nearest(name, MODELS) or ';'} `mkmsr models` lists them")
+__all__ = ["train"]
 
 
 def train(
@@ -42,9 +24,9 @@ def train(
     /,
     *,
     out: Path,
-    model: Annotated[str | None, Parameter(validator=known_model)] = None,
+    model: ModelName | None = None,
     config: Path | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=())] = (),
+    set_: Settings = (),
     strategy: Literal["alternating", "joint", "pretrain", "sessions"] | None = None,
     epochs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
@@ -140,81 +122,3 @@ def _check_interrupted(folder: Path) -> None:
             "--out leaves it alone",
             key="--out",
         )
-
-
-def train_into(
-    screen: Terminal,
-    dataset: PreparedDataset,
-    settings: ExperimentConfig,
-    folder: Path,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    refit: bool = False,
-    resume: bool = False,
-    start_from: ModelBundle | None = None,
-    announce: bool = True,
-    processes: Processes = ALONE,
-) -> RunResult:
-    """Run one experiment with progress on standard error, and unless it is a small matter a line for each phase."""
-    from mkmsr.runs.experiment import run_experiment
-
-    with progress_bars(screen.progress, announce=announce) as listener:
-        return run_experiment(
-            dataset,
-            settings,
-            folder,
-            seed=seed,
-            device=device,
-            refit=refit,
-            resume=resume,
-            start_from=start_from,
-            listener=listener if processes.is_first else ignore,
-            processes=processes,
-        )
-
-
-def experiment_config(
-    model: str | None,
-    config: Path | None,
-    overrides: Sequence[str],
-    flags: Mapping[str, Any],
-    earlier: ModelBundle | None = None,
-) -> ExperimentConfig:
-    """Settings from the file, then `--set`, then flags.
-
-    Args:
-        model: Name of the model, or None for the file's.
-        config: The settings file, or None.
-        overrides: `key=value` texts.
-        flags: Fields of the table [training]; None where the flag was not given.
-        earlier: A model to go on from, whose name and settings hold where nothing else is said.
-
-    Raises:
-        WrongCall: No model is named.
-        ConfigError: A setting is unknown or wrong.
-    """
-    from mkmsr.config import apply_overrides, read_toml, validate
-    from mkmsr.runs.experiment import ExperimentConfig
-
-    settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
-    table = dict(settings.get("model", {}))
-    if earlier is not None:
-        if (model or table.get("name", earlier.name)) != earlier.name:
-            raise WrongCall(f"the bundle holds {earlier.name}, and training goes on with the same model")
-        table = _laid_over({"name": earlier.name, **earlier.config.model_dump(mode="json")}, table)
-    if model is not None:
-        table["name"] = model
-    if "name" not in table:
-        raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
-    training = {**settings.get("training", {}), **{key: value for key, value in flags.items() if value is not None}}
-    return validate(ExperimentConfig, {**settings, "model": table, "training": training}, path=config)
-
-
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with those of another table in their place."""
-    result = dict(below)
-    for key, value in above.items():
-        inner = result.get(key)
-        result[key] = _laid_over(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
-    return result

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mkmsr.cli.console import COMMON, Common, Device, WrongCall, output_folder, terminal, text_table
+from mkmsr.cli.experiment import ModelName, Settings
 from mkmsr.cli.progress import progress_bars
-from mkmsr.cli.train import known_model
 
 __all__ = ["tune"]
 
@@ -22,10 +22,10 @@ def tune(
     /,
     *,
     out: Path,
-    model: Annotated[str | None, Parameter(validator=known_model)] = None,
+    model: ModelName | None = None,
     trials: Annotated[int, _AT_LEAST_ONE] = 30,
     config: Path | None = None,
-    set_: Annotated[tuple[str, ...], Parameter(name="--set", consume_multiple=True, negative=())] = (),
+    set_: Settings = (),
     first: Path | None = None,
     epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,

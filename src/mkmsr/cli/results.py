@@ -1,0 +1,98 @@
+"""What several commands print: the counts of prepared data, evaluations, recommendations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mkmsr.cli.console import Terminal, text_table
+
+if TYPE_CHECKING:
+    from mkmsr.recommend import Recommendations, Recommender
+
+__all__ = ["show_evaluation", "show_recommendations", "show_statistics"]
+
+_SHOWN_EVENTS = 30
+"""Most events of a session that a table shows."""
+
+
+def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None:
+    """Print the counts of prepared data."""
+    splits = ("train", "validation", "test", "train_and_validation")
+    rows = [
+        [split.replace("_", " "), *(f"{counts[split][key]:,}" for key in ("sessions", "events", "examples"))]
+        for split in splits
+        if split in counts
+    ]
+    rows.append(["all", f"{counts['sessions']:,}", f"{counts['events']:,}", ""])
+    screen.show(text_table(name, ["split", "sessions", "events", "examples"], rows))
+    sizes = ("items", "operations", "relations", "triples")
+    screen.say(", ".join(f"{counts[key]:,} {key.removesuffix('s') if counts[key] == 1 else key}" for key in sizes))
+    screen.say(
+        f"{counts['mean_session_length']:.2f} events a session, {counts['mean_item_frequency']:.2f} events an item; "
+        f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "
+        f"and {100 * counts['test']['new_item_target_share']:.2f} % of its targets"
+    )
+    if "returning_sessions" in counts["test"]:
+        returning = (f"{counts[split]['returning_sessions']:,} of {split.replace('_', ' ')}" for split in splits[:3])
+        screen.say(f"sessions of visitors who came back: {', '.join(returning)}")
+
+
+def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) -> None:
+    """Print the metrics and slices of evaluations of the same split: one in full, several at their longest lists."""
+    from mkmsr.reports.comparison import read_runs
+    from mkmsr.reports.tables import interval_text, metric_title, metrics_table, percent, slices_table
+
+    first, runs = documents[0], read_runs(documents)
+    names = list(first["metrics"])
+    longest = max(int(name.partition("@")[2]) for name in names)
+    screen.say(f"{first['split']}: {first['examples']:,} examples, {first['candidates']:,} candidates each")
+    if len(runs) == 1:
+        rows = [
+            [metric_title(name), percent(first["metrics"][name]), interval_text(first["intervals"].get(name))]
+            for name in names
+        ]
+        screen.show(text_table(str(first["model"]), ["metric", "per cent", "95 % interval over sessions"], rows))
+    else:
+        screen.show_report(metrics_table(runs, [name for name in names if name.endswith(f"@{longest}")]))
+    hits, ranks = (slices_table(runs, f"{kind}@{longest}") for kind in ("hit", "mrr"))
+    screen.show_report(replace(hits, notes=()))
+    screen.show_report(ranks)
+
+
+def show_recommendations(
+    out: Terminal, recommender: Recommender, events: list[Any], ranked: Recommendations, *, title: str
+) -> None:
+    """Print a session and its ranked items, both with their attributes."""
+    from mkmsr.recommend.sessions import item_and_operation
+
+    shown = [item_and_operation(event, "an event") for event in events[-_SHOWN_EVENTS:]]
+    rows = [[item, operation or "", _attributes(recommender, item)] for item, operation in shown]
+    which = "events" if len(shown) == len(events) else f"the last {len(shown)} of {len(events):,} events"
+    out.show(text_table(f"{title}: {which}, oldest first", ["item", "operation", "attributes"], rows, numbers_from=3))
+    rows = [
+        [str(each.rank), each.item, f"{each.score:.3f}", _attributes(recommender, each.item)] for each in ranked.items
+    ]
+    by = "" if ranked.ranked_by == "model" else ", by popularity: no event of a known item"
+    out.show(text_table(f"Recommended{by}", ["rank", "item", "score", "attributes"], rows, numbers_from=4))
+    if remarks := _remarks(recommender, ranked):
+        out.say("; ".join(remarks))
+
+
+def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
+    """What was done with events that the model does not know."""
+    from mkmsr.recommend.sessions import default_operation
+
+    remarks = [f"{ranked.skipped} events of unknown items skipped"] if ranked.skipped else []
+    if ranked.replaced:
+        operations = recommender.bundle.operations
+        usual = operations.id(default_operation(recommender.bundle))
+        remarks.append(f"{ranked.replaced} unknown operations count as {usual!r}; known: {', '.join(operations.ids)}")
+    return remarks
+
+
+def _attributes(recommender: Recommender, item: str) -> str:
+    if item not in recommender.bundle.items:
+        return "(unknown item)"
+    return ", ".join(f"{name}: {' | '.join(values)}" for name, values in recommender.attributes(item).items())

@@ -8,7 +8,17 @@ from typing import Annotated, Self
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from mkmsr.config import StrictModel, apply_overrides, read_toml, to_toml, validate
+from mkmsr.config import (
+    StrictModel,
+    apply_overrides,
+    differences,
+    dotted,
+    laid_over,
+    nested,
+    read_toml,
+    to_toml,
+    validate,
+)
 from mkmsr.errors import ConfigError, MkmsrError
 
 
@@ -152,3 +162,28 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"broken\.toml: not a TOML file"):
         read_toml(path)
+
+
+def test_dotted_keys_and_nested_tables_are_the_same_settings() -> None:
+    tables = {"model": {"dim": 8, "loss": {"kind": "bpr"}}, "seed": 1}
+    flat = {"model.dim": 8, "model.loss.kind": "bpr", "seed": 1}
+    assert dotted(tables) == flat
+    assert nested(flat) == tables
+    with pytest.raises(ConfigError, match="'dim' is a value, not a table"):
+        nested({"model.dim": 8, "model.dim.inner": 9})
+
+
+def test_one_table_laid_over_another_wins_value_by_value_and_changes_neither() -> None:
+    below, above = {"model": {"dim": 8, "scale": 2}}, {"model": {"dim": 9}, "seed": 1}
+    found = laid_over(below, above)
+    assert found == {"model": {"dim": 9, "scale": 2}, "seed": 1}
+    found["model"]["dim"] = 10
+    assert (below, above) == ({"model": {"dim": 8, "scale": 2}}, {"model": {"dim": 9}, "seed": 1})
+    assert laid_over({"model": {"dim": 8}}, {"model": 3}) == {"model": 3}
+
+
+def test_differences_name_the_dotted_key_and_both_values() -> None:
+    assert differences({"model": {"dim": 8}, "seed": 1}, {"model": {"dim": 9}, "seed": 1, "more": 2}) == [
+        "model.dim is 8 there, 9 now",
+        "more is None there, 2 now",
+    ]

@@ -6,14 +6,13 @@ import json
 import re
 import shlex
 import tomllib
-from functools import reduce
 from pathlib import Path
 
 import pytest
 from cyclopts import CycloptsError
 
 from mkmsr.cli.app import app
-from mkmsr.config import validate
+from mkmsr.config import dotted, validate
 from mkmsr.runs.experiment import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
@@ -62,14 +61,13 @@ def test_a_wrong_command_in_a_document_would_be_noticed(call: str) -> None:
 
 
 def test_the_model_page_states_the_defaults_as_they_are() -> None:
-    defaults = validate(ExperimentConfig, {"model": {"name": "mkm-sr"}}).model_dump()
+    defaults = dotted(validate(ExperimentConfig, {"model": {"name": "mkm-sr"}}).model_dump())
     stated = re.findall(
         r"^\| `([a-z_.]+)`.*\| `([^`]+)`[^|]*\|$", (ROOT / "docs/model.md").read_text("utf-8"), re.MULTILINE
     )
     assert len(stated) > 15
     for key, value in stated:
-        found = reduce(lambda table, part: table[part], key.split("."), defaults)
-        assert json.loads(value) == found, key
+        assert json.loads(value) == defaults[key], key
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,7 +1,8 @@
 """Strict settings: small frozen Pydantic models, read from TOML files and `key=value` flags, written back to TOML.
 
 A component's settings live beside the component; this file holds what they share. An unknown key is an error that names
-it and the nearest right one, never a silent `None`.
+it and the nearest right one, never a silent `None`. Nested tables are the same as flat ones with dotted keys, such as
+`model.dim`; whatever walks them does so by the functions of this file.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mkmsr.errors import ConfigError, nearest
 
-__all__ = ["StrictModel", "apply_overrides", "read_toml", "to_toml", "validate"]
+__all__ = [
+    "StrictModel",
+    "apply_overrides",
+    "differences",
+    "dotted",
+    "laid_over",
+    "nested",
+    "read_toml",
+    "to_toml",
+    "validate",
+]
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -51,24 +62,55 @@ def to_toml(settings: BaseModel | Mapping[str, Any]) -> str:
 
 
 def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A copy of nested settings with `dotted.key=value` overrides applied; values are read as TOML, else as text.
+    """Return nested settings with `dotted.key=value` overrides applied; values are read as TOML, else as text.
 
     Raises:
         ConfigError: An override has no `=` or goes through a key that is not a table.
     """
-    result: dict[str, Any] = _deep_copy(settings)
+    result = laid_over(settings, {})
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"{override!r} should read key=value, for example model.dim=64")
-        *tables, last = key.strip().split(".")
-        table = result
-        for name in tables:
-            table = table.setdefault(name, {})
-            if not isinstance(table, dict):
-                raise ConfigError(f"{name!r} is a value, not a table", key=key)
-        table[last] = _toml_value(text.strip())
+        _put(result, key.strip(), _toml_value(text.strip()))
     return result
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with dotted keys as nested tables.
+
+    Raises:
+        ConfigError: A key goes through another that is not a table.
+    """
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        _put(result, key, value)
+    return result
+
+
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one with dotted keys; empty tables are left out."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        result |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return result
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of nested tables in which the values of `above` take the place of those below."""
+    result = {key: laid_over(value, {}) if isinstance(value, Mapping) else value for key, value in below.items()}
+    for key, value in above.items():
+        inner = result.get(key)
+        table = inner if isinstance(inner, dict) else {}
+        result[key] = laid_over(table, value) if isinstance(value, Mapping) else value
+    return result
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what differs between nested settings stored earlier and those of now: `dotted.key is 1 there, 2 now`."""
+    old, new = dotted(found), dotted(wanted)
+    keys = [*old, *(key for key in new if key not in old)]
+    return [f"{key} is {old.get(key)!r} there, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
 
 
 def validate(
@@ -114,15 +156,22 @@ def _nested(owner: Any, word: str) -> str | None:
     return None
 
 
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value under a dotted key."""
+    *tables, last = key.split(".")
+    table = settings
+    for name in tables:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name!r} is a value, not a table", key=key)
+    table[last] = value
+
+
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _deep_copy(value: Any) -> Any:
-    return {key: _deep_copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _without_none(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mkmsr.config import read_toml, validate
+from mkmsr.config import dotted, nested, read_toml, validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.evaluation.evaluator import evaluate
@@ -56,18 +56,10 @@ def test_every_point_of_a_space_is_a_valid_setting_and_so_is_the_default(name: s
     space = search_space(start, {"model": {"name": name}})
     chance = random.Random(name)
     for _ in range(30):
-        values: dict[str, Any] = {"model": {"name": name}, "training": {}}
-        for key, each in space.items():
-            *tables, last = key.split(".")
-            table = values
-            for part in tables:
-                table = table.setdefault(part, {})
-            table[last] = drawn(each, chance)
-        validate(ExperimentConfig, values)
+        values = {"model.name": name, **{key: drawn(each, chance) for key, each in space.items()}}
+        validate(ExperimentConfig, nested(values))
     for key, each in space.items():
-        value: Any = start.model_dump(mode="json")
-        for part in key.split("."):
-            value = value[part]
+        value = dotted(start.model_dump(mode="json"))[key]
         assert value in each.values if isinstance(each, Choice) else each.low <= value <= each.high
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mkmsr.config import validate
+from mkmsr.config import laid_over, validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import EvaluationError
 from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_runs
@@ -100,17 +100,10 @@ def _variants(base: ExperimentConfig) -> dict[str, ExperimentConfig]:
     """The settings of each variant that differs from the whole, by its folder's name."""
     experiments = {}
     for name, changes in VARIANTS.items():
-        variant = validate(ExperimentConfig, {**base.model_dump(), "model": _merged(base.model, changes)})
+        variant = validate(ExperimentConfig, {**base.model_dump(), "model": laid_over(base.model, changes)})
         if name == WHOLE or variant.model != base.model:
             experiments[folder_name(name)] = variant
     return experiments
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(values)
-    for key, value in changes.items():
-        result[key] = _merged(result[key], value) if isinstance(value, Mapping) else value
-    return result
 
 
 def _table(data: Path, runs: Runs, samples: int) -> _Table:

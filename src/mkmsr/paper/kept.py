@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from mkmsr.config import to_toml, validate
+from mkmsr.config import differences, to_toml, validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import DataError
 from mkmsr.evaluation.document import evaluation_document
@@ -26,7 +26,6 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runs.experiment import METRICS_FILE, ExperimentConfig
 from mkmsr.runs.grid import GridRun
 from mkmsr.runtime.files import atomic_write, locked
-from mkmsr.training.checkpoint import differences
 
 __all__ = ["NOTHING_KEPT", "KeptResults"]
 

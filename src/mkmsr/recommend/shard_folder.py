@@ -19,9 +19,9 @@ from typing import Any
 
 import polars as pl
 
+from mkmsr.config import differences
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_file, atomic_write
-from mkmsr.training.checkpoint import differences
 
 __all__ = ["JOB_FILE", "Counts", "ShardCounts", "ShardFolder"]
 

@@ -25,7 +25,7 @@ from pydantic import model_validator
 
 from mkmsr.bundle.continuation import carry_over
 from mkmsr.bundle.model_bundle import ModelBundle, new_bundle, save_bundle
-from mkmsr.config import StrictModel, to_toml
+from mkmsr.config import StrictModel, differences, laid_over, nested, to_toml
 from mkmsr.data.dataset import PreparedDataset, SplitName
 from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.evaluation.document import evaluation_document
@@ -44,7 +44,7 @@ from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import FitResult, TrainingConfig, fitting_data
-from mkmsr.training.checkpoint import differences, remove_checkpoint
+from mkmsr.training.checkpoint import remove_checkpoint
 from mkmsr.training.parts import fit_folders, fit_parts
 from mkmsr.training.trainer import Validate
 
@@ -84,7 +84,7 @@ class ExperimentConfig(StrictModel):
         if isinstance(training, TrainingConfig):
             training = training.model_dump(exclude_unset=True)
         if isinstance(training, Mapping):
-            training = _with_defaults(training, dict(entry.training))
+            training = laid_over(nested(dict(entry.training)), training)
         return {
             **values,
             "model": {"name": name, **entry.configure(settings).model_dump(mode="json")},
@@ -327,19 +327,6 @@ class _Experiment:
         )
         seconds = time.perf_counter() - began
         return table, evaluation_document(self.config.name, split, table, len(self.dataset.items), seconds=seconds)
-
-
-def _with_defaults(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested values with `dotted.key: value` put where no value stands."""
-    result = {key: _with_defaults(value, {}) if isinstance(value, Mapping) else value for key, value in values.items()}
-    for key, value in defaults.items():
-        *tables, last = key.split(".")
-        table: Any = result
-        for name in tables:
-            table = table.setdefault(name, {}) if isinstance(table, dict) else None
-        if isinstance(table, dict):
-            table.setdefault(last, value)
-    return result
 
 
 def _device(device: torch.device | str) -> torch.device:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from mkmsr.config import to_toml, validate
+from mkmsr.config import dotted, laid_over, nested, to_toml, validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.models.capabilities import fitted_apart
@@ -99,10 +99,10 @@ def tune(
     Raises:
         ConfigError: Optuna is missing, a setting is wrong, the folder holds another search, or every trial failed.
     """
-    whole = _merged(first or {}, _flat(base))
+    whole = laid_over(first or {}, base)
     start = validate(ExperimentConfig, whole)
     space = search_space(start, base)
-    defaults = _flat(start.model_dump(mode="json"))
+    defaults = dotted(start.model_dump(mode="json"))
     with locked(folder):
         study = Study(
             folder,
@@ -133,8 +133,8 @@ def tune(
 def search_space(start: ExperimentConfig, base: Mapping[str, Any]) -> SearchSpace:
     """What is searched for a model: its space without what is set already, and with the defaults among the values."""
     entry = model_entry(start.name)
-    fixed = {*_flat(base), *(f"model.{key}" for key in entry.preset)}
-    defaults = _flat(start.model_dump(mode="json"))
+    fixed = {*dotted(base), *(f"model.{key}" for key in entry.preset)}
+    defaults = dotted(start.model_dump(mode="json"))
     space: dict[str, Choice | Range] = {}
     for key, each in entry.space.items():
         if key in fixed:
@@ -170,7 +170,7 @@ class _Search:
                 name = f"trial-{proposal.number:03d}"
                 self.listener(JobStarted(name))
                 running[name] = proposal, time.monotonic()
-                config = validate(ExperimentConfig, _merged(self.base, proposal.settings))
+                config = validate(ExperimentConfig, laid_over(self.base, nested(proposal.settings)))
                 log = self.folder / "logs" / f"{name}.log"
                 yield Task(name, _try, (self.data, config, self.seed, self.device, self.windows), log)
 
@@ -269,10 +269,10 @@ def _write_result(
     space: SearchSpace,
     on: str,
 ) -> TuneResult:
-    chosen = _merged(base, best.settings)
+    chosen = laid_over(base, nested(best.settings))
     config = validate(ExperimentConfig, chosen)
     # The schedule of the learning rate depends on it, so that it is stated even where it is the default.
-    chosen = _merged(chosen, {"training.epochs": config.training.epochs})
+    chosen = laid_over(chosen, {"training": {"epochs": config.training.epochs}})
     header = (
         f"# Chosen on validation: {config.training.select} = {best.value:.4f}, the best of {len(records)} trials\n"
         f"# ({on}; epoch {best.best_epoch}). Written by `mkmsr tune`.\n"
@@ -295,29 +295,6 @@ def _result(record: TrialRecord) -> str:
 
 def _shown(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _merged(base: Mapping[str, Any], tried: Mapping[str, Value]) -> dict[str, Any]:
-    """A settings file of what was given and what was tried; all else stays at its default."""
-    settings: dict[str, Any] = {
-        key: _merged(each, {}) if isinstance(each, Mapping) else each for key, each in base.items()
-    }
-    for key, value in tried.items():
-        *tables, last = key.split(".")
-        table = settings
-        for name in tables:
-            table = table.setdefault(name, {})
-        table[last] = value
-    return settings
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    result: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        result |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return result
 
 
 def _trials_csv(records: Sequence[TrialRecord], space: SearchSpace) -> str:

@@ -22,11 +22,12 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from mkmsr.config import differences
 from mkmsr.errors import TrainingError
 from mkmsr.runtime.events import EpochRecord
 from mkmsr.runtime.files import atomic_write, sha256, unshared
 
-__all__ = ["CHECKPOINT_FILE", "CHECKPOINT_FOLDER", "CheckpointFolder", "Progress", "differences", "remove_checkpoint"]
+__all__ = ["CHECKPOINT_FILE", "CHECKPOINT_FOLDER", "CheckpointFolder", "Progress", "remove_checkpoint"]
 
 FORMAT_VERSION = 1
 
@@ -153,20 +154,6 @@ class CheckpointFolder:
 def remove_checkpoint(folder: Path) -> None:
     """Remove the checkpoint from the folder of a fit, if there is one."""
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
-
-
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs between two nested settings, as `dotted.key is 1 there, 2 now`."""
-    old, new = _flat(found), _flat(wanted)
-    keys = [*old, *(key for key in new if key not in old)]
-    return [f"{key} is {old.get(key)!r} there, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        result.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return result
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mkmsr.config import differences
 from mkmsr.errors import TrainingError
 from mkmsr.layers.columns import in_memory_order, like_stored
 from mkmsr.runtime.process_group import Processes
-from mkmsr.training.checkpoint import Progress, differences
+from mkmsr.training.checkpoint import Progress
 from mkmsr.training.identity import random_state
 
 __all__ = ["Found", "add_up_gradients", "all_random_states", "check_alike", "own_part", "share_checkpoint"]

@@ -193,7 +193,7 @@ class _Ranking:
         """Write the lists of a stretch, and return what they hold."""
         events = source.read(stretch)
         ids = events.filter(pl.col("run").is_first_distinct())["session"]
-        columns = EventColumns(events["run"].to_numpy(), events["item"].to_list(), events["operation"].to_list())
+        columns = EventColumns(events["run"].to_list(), events["item"].to_list(), events["operation"].to_list())
         sessions = self._encoder.encode_columns(len(ids), columns)
         items_SK, scores_SK = self._ranker.rank(sessions, told)
         owner, place = np.nonzero(items_SK)

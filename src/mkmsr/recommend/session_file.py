@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mkmsr.errors import DataError, nearest
 from mkmsr.runtime.files import atomic_file, sha256
@@ -57,21 +57,17 @@ class SessionFile:
     columns: Mapping[str, str]
 
     def stretches(self, sessions: int) -> list[Stretch]:
-        """Stretches of so many sessions each; the last one may have fewer.
-
-        Raises:
-            DataError: The rows of a session stand apart.
-        """
-        starts, rows = self._starts()
-        cuts = np.append(starts[::sessions], rows)
-        counts = np.diff(np.append(np.arange(0, len(starts), sessions), len(starts)))
+        """Return stretches of so many sessions each; the last one may have fewer."""
+        runs = self._session_ids().rle_id().to_numpy()
+        starts = np.flatnonzero(np.diff(runs, prepend=-1))
+        cuts = np.append(starts[::sessions], len(runs)).tolist()
         return [
-            Stretch(number, int(begin), int(end), int(count))
-            for number, (begin, end, count) in enumerate(zip(cuts[:-1], cuts[1:], counts, strict=True))
+            Stretch(number, begin, end, min(sessions, len(starts) - number * sessions))
+            for number, (begin, end) in enumerate(pairwise(cuts))
         ]
 
     def read(self, stretch: Stretch) -> pl.DataFrame:
-        """The events of a stretch, oldest first within each session: columns session, run, item, operation.
+        """Return the events of a stretch, oldest first within each session: columns session, run, item, operation.
 
         `run` numbers the sessions of the stretch from 0; `operation` is null where it is not known.
         """
@@ -85,24 +81,14 @@ class SessionFile:
         return events.with_columns(pl.col("operation").cast(pl.String))
 
     def grouped(self, into: Path) -> SessionFile:
-        """This file, which `check` has seen, or where rows of a session stand apart, a copy in which they do not."""
-        ids = _scan(self.path).select(pl.col(self.columns["session"]).alias("session")).collect()["session"]
+        """Return this file, which `check` has seen, or a copy in which no rows of a session stand apart."""
+        ids = self._session_ids()
         if ids.n_unique() == ids.rle_id()[-1] + 1:
             return self
         order = [self.columns["session"], *([self.columns["time"]] if "time" in self.columns else [])]
         with atomic_file(into) as part:
             _scan(self.path).select(*self.columns.values()).sort(order, maintain_order=True).sink_parquet(part)
         return SessionFile(into, self.columns)
-
-    def checksum(self) -> list[str]:
-        """The SHA-256 of each file."""
-        return [sha256(each) for each in _files(self.path)]
-
-    def _starts(self) -> tuple[NDArray[np.int64], int]:
-        """First row of each session, and how many rows there are."""
-        ids = _scan(self.path).select(pl.col(self.columns["session"]).alias("session")).collect()["session"]
-        runs = ids.rle_id().to_numpy()
-        return np.flatnonzero(np.diff(runs, prepend=-1)).astype(np.int64), len(ids)
 
     def check(self) -> None:
         """Make sure that every event has a session and an item.
@@ -123,9 +109,16 @@ class SessionFile:
                     column=self.columns[field],
                 )
 
+    def checksum(self) -> list[str]:
+        """Return the SHA-256 of each file."""
+        return [sha256(each) for each in _files(self.path)]
+
+    def _session_ids(self) -> pl.Series:
+        return _scan(self.path).select(pl.col(self.columns["session"]).alias("session")).collect()["session"]
+
 
 def find_columns(path: Path, given: Mapping[str, str]) -> SessionFile:
-    """The session file at a path, with its columns as the caller names them or as they are usually called.
+    """Return the session file at a path, with its columns as the caller names them or as they are usually called.
 
     Raises:
         DataError: There is no such file, it is not Parquet, or a column is missing.

@@ -8,7 +8,7 @@ Dimension letters: S sessions, T events of known items, U those of earlier sessi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -51,9 +51,21 @@ class EventColumns:
         operations: Its operation; None where it is not known.
     """
 
-    sessions: Sequence[int] | NDArray[np.int64]
-    items: Sequence[str]
-    operations: Sequence[str | None]
+    sessions: list[int] = field(default_factory=list)
+    items: list[str] = field(default_factory=list)
+    operations: list[str | None] = field(default_factory=list)
+
+    def add(self, session: int, events: Sequence[Event], where: str) -> None:
+        """Append the events of one session; `where` begins messages.
+
+        Raises:
+            DataError: One is of another form.
+        """
+        for number, event in enumerate(events, start=1):
+            item, operation = item_and_operation(event, f"{where} {number}")
+            self.sessions.append(session)
+            self.items.append(item)
+            self.operations.append(operation)
 
 
 @dataclass(frozen=True)
@@ -135,11 +147,11 @@ class SessionEncoder:
         Raises:
             DataError: A session or an event is of another form.
         """
-        events, earlier = _Lists(), _Lists()
+        events, earlier = EventColumns(), EventColumns()
         excluded: list[tuple[int, str]] = []
         for row, (name, session) in enumerate(sessions.items()):
             _read(session, name, row, events, earlier, excluded)
-        return self.encode_columns(len(sessions), events.columns(), earlier.columns(), excluded)
+        return self.encode_columns(len(sessions), events, earlier, excluded)
 
     def encode_columns(
         self,
@@ -227,30 +239,11 @@ def check_session(session: Session, name: str = "the session") -> None:
     Raises:
         DataError: It has not.
     """
-    _read(session, name, 0, _Lists(), _Lists(), [])
-
-
-class _Lists:
-    """Events as they come in, one after the other."""
-
-    def __init__(self) -> None:
-        self._sessions: list[int] = []
-        self._items: list[str] = []
-        self._operations: list[str | None] = []
-
-    def add(self, row: int, events: Sequence[Event], where: str) -> None:
-        for number, event in enumerate(events, start=1):
-            item, operation = item_and_operation(event, f"{where} {number}")
-            self._sessions.append(row)
-            self._items.append(item)
-            self._operations.append(operation)
-
-    def columns(self) -> EventColumns:
-        return EventColumns(self._sessions, self._items, self._operations)
+    _read(session, name, 0, EventColumns(), EventColumns(), [])
 
 
 def _read(
-    session: Session, name: str, row: int, events: _Lists, earlier: _Lists, excluded: list[tuple[int, str]]
+    session: Session, name: str, row: int, events: EventColumns, earlier: EventColumns, excluded: list[tuple[int, str]]
 ) -> None:
     """Append what a session holds: its events, those of earlier sessions, and what its list must not hold."""
     if not isinstance(session, Mapping) or "events" not in session:

@@ -202,6 +202,17 @@ def test_facts_replace_earlier_ones_or_update_them(recommender: Recommender) -> 
     recommender.set_facts({})
 
 
+def test_a_change_shows_in_the_next_call_with_the_same_filters(recommender: Recommender) -> None:
+    other, cheap = Recommender(recommender.bundle), where("price=..10")
+    other.set_facts({"price": {"plain": 5, "item-03": 5}})
+    assert sorted(ranked(other, cheap)) == ["item-03", "plain"]
+    other.set_facts({"price": {"plain": 50}}, update=True)
+    assert ranked(other, cheap) == ["item-03"]
+    other.retire_items(["item-03"])
+    assert ranked(other, cheap) == []
+    assert "item-03" in ranked(recommender)
+
+
 def test_facts_of_unknown_items_are_named_and_wait_for_them(recommender: Recommender) -> None:
     assert recommender.set_facts(
         {"price": {"plain": 10, "ghost": 2}, "in_stock": {"phantom": "no", "ghost": "no"}}
@@ -240,7 +251,7 @@ def test_capped_lists_equal_brute_force(scores: list[int], allowed: list[bool], 
     row = torch.tensor([[float(score) if fine else -math.inf for score, fine in zip(scores, allowed, strict=True)]])
     tables = [(most, {item: own[name] for item, own in values.items()}) for name, most in zip("ab", caps, strict=True)]
     row[0, 0] = -math.inf  # Column 0 is no item.
-    assert best_columns(row, k, tables).tolist() == [(chosen + [0] * k)[:k]]
+    assert best_columns(row, k, tables)[0].tolist() == [(chosen + [0] * k)[:k]]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_shop import ITEMS, OPERATIONS, fitted, small_shop
 
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
-from mkmsr.data.earlier_visits import MOST_EARLIER_ITEMS
+from mkmsr.data.sessions import MOST_EARLIER_ITEMS
 from mkmsr.recommend.sessions import SessionEncoder, default_operation
 
 

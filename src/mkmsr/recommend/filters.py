@@ -118,6 +118,7 @@ class Filters:
         object.__setattr__(self, "exclude_operations", operations)
         object.__setattr__(self, "only", None if self.only is None else item_ids(self.only, "only"))
         object.__setattr__(self, "where", tuple(self.where))
+        object.__setattr__(self, "at_most", dict(self.at_most))
         for each in self.where:
             if not isinstance(each, Condition):
                 raise ConfigError(f"{each!r} is no condition; parse_condition makes one of a text", key="where")

@@ -97,17 +97,18 @@ class Ranker:
                 place[rows] = np.arange(len(rows))
                 mine = excluded[:, place[excluded[0]] >= 0]
                 scores_BV[torch.from_numpy(place[mine[0]]), torch.from_numpy(mine[1])] = -torch.inf
-            columns_BK = best_columns(scores_BV, self._k, self._caps)
+            columns_BK, best_BK = best_columns(scores_BV, self._k, self._caps)
             items_SK[rows] = columns_BK.cpu().numpy()
-            scores_SK[rows] = scores_BV.gather(1, columns_BK).cpu().numpy()
+            scores_SK[rows] = best_BK.cpu().numpy()
             done(len(rows))
         return items_SK, scores_SK
 
     def _batches(self, sessions: EncodedSessions) -> Iterator[tuple[NDArray[np.int64], bool]]:
         """Sessions that are scored at the same time, and whether the model scores them."""
         size = max(1, min(_MOST_SESSIONS_AT_ONCE, _SCORES_AT_ONCE // len(self._forbidden_V)))
+        is_empty = sessions.is_empty
         for is_known in (True, False):
-            rows = np.flatnonzero(sessions.is_empty != is_known)
+            rows = np.flatnonzero(is_empty != is_known)
             for begin in range(0, len(rows), size):
                 yield rows[begin : begin + size], is_known
 
@@ -141,18 +142,21 @@ def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:
     return bundle.operations.index(operation)
 
 
-def best_columns(scores_BV: Tensor, k: int, caps: Caps = ()) -> Tensor:
-    """Return the k best columns of each row, best first, 0 where no score above -inf is left. Shape [B, K].
+def best_columns(scores_BV: Tensor, k: int, caps: Caps = ()) -> tuple[Tensor, Tensor]:
+    """Return the k best columns of each row, best first, 0 where no score above -inf is left, and their scores.
 
     With caps, the list is what walking down the whole ranking and passing over items that would be one too many gives.
+    Column 0 is no item, and its scores are -inf. Both shapes are [B, K].
     """
-    if not caps:
-        return _finite(scores_BV, top(scores_BV, k))
-    columns_BK = torch.zeros((len(scores_BV), k), dtype=torch.int64, device=scores_BV.device)
-    for row in range(len(scores_BV)):
-        chosen = _capped(scores_BV[row : row + 1], k, caps)
-        columns_BK[row, : len(chosen)] = torch.tensor(chosen, dtype=torch.int64)
-    return columns_BK
+    if caps:
+        columns_BK = torch.zeros((len(scores_BV), k), dtype=torch.int64, device=scores_BV.device)
+        for row in range(len(scores_BV)):
+            chosen = _capped(scores_BV[row : row + 1], k, caps)
+            columns_BK[row, : len(chosen)] = torch.tensor(chosen, dtype=torch.int64)
+    else:
+        columns_BK = top(scores_BV, k)
+    best_BK = scores_BV.gather(1, columns_BK)
+    return columns_BK.masked_fill(best_BK == -torch.inf, 0), best_BK
 
 
 def top(scores_BV: Tensor, k: int) -> Tensor:
@@ -177,7 +181,7 @@ def _capped(scores_1V: Tensor, k: int, caps: Caps) -> list[int]:
     """One row's list, looking further down until it is full."""
     width = min(4 * k, scores_1V.shape[1])
     while True:
-        ranked = [column for column in _finite(scores_1V, top(scores_1V, width))[0].tolist() if column]
+        ranked = [column for column in best_columns(scores_1V, width)[0][0].tolist() if column]
         chosen = _walk(ranked, k, caps)
         if len(chosen) == k or len(ranked) < width or width == scores_1V.shape[1]:
             return chosen
@@ -199,8 +203,3 @@ def _walk(ranked: Sequence[int], k: int, caps: Caps) -> list[int]:
         if len(chosen) == k:
             break
     return chosen
-
-
-def _finite(scores_BV: Tensor, columns_BK: Tensor) -> Tensor:
-    """The same columns, 0 where the score is -inf."""
-    return columns_BK.masked_fill(scores_BV.gather(1, columns_BK) == -torch.inf, 0)

@@ -19,7 +19,7 @@ from mkmsr.errors import DataError
 from mkmsr.models.base import Scorer
 from mkmsr.recommend.explanation import Explanation, check_explains, explain
 from mkmsr.recommend.facts import Facts, Values, read_facts
-from mkmsr.recommend.filters import NO_FILTERS, Filters, item_ids, why_nothing
+from mkmsr.recommend.filters import NO_FILTERS, Filters, item_ids, positive_integer, why_nothing
 from mkmsr.recommend.live_catalogue import Attributes, CatalogueChange, with_items, with_retired, without_retired
 from mkmsr.recommend.ranker import Ranker, wanted_operation
 from mkmsr.recommend.sessions import Session, SessionEncoder
@@ -81,6 +81,9 @@ class Recommender:
         self.device, self.threads = torch.device(device), threads
         self._serving: tuple[ModelBundle, Scorer]
         self._facts: Facts = {}
+        # Conditions are looked up in the whole catalogue, and most calls have those of the call before.
+        self._last_ranker: tuple[ModelBundle | None, Facts, tuple[int, Filters, str | None], Ranker | None]
+        self._last_ranker = None, {}, (0, NO_FILTERS, None), None
         self._changing = Lock()
         self._use(bundle)
 
@@ -207,8 +210,13 @@ class Recommender:
                 operation.
             UnknownIdError: There is no such operation.
         """
-        bundle, score = self._serving
-        return Ranker(bundle, score, k=k, filters=filters, facts=self._facts, operation=operation, device=self.device)
+        (bundle, score), facts, asked = self._serving, self._facts, (positive_integer(k, "k"), filters, operation)
+        of_bundle, of_facts, of_asked, ranker = self._last_ranker
+        if of_bundle is not bundle or of_facts is not facts or of_asked != asked:
+            ranker = Ranker(bundle, score, k=k, filters=filters, facts=facts, operation=operation, device=self.device)
+            self._last_ranker = bundle, facts, asked, ranker
+        assert ranker is not None
+        return ranker
 
     def explain(self, session: Session, items: Iterable[str], *, operation: str | None = None) -> list[Explanation]:
         """Say why some items got their scores for a session; see `Explanation`.
@@ -325,8 +333,11 @@ class Recommender:
 
 
 def _with_exclusions(filters: Filters, exclude: Iterable[str], exclude_session: bool) -> Filters:
+    ids = item_ids(exclude, "exclude")
+    if not ids and not exclude_session:
+        return filters
     return replace(
         filters,
-        exclude=[*filters.exclude, *item_ids(exclude, "exclude")],
+        exclude=[*filters.exclude, *ids],
         exclude_session=filters.exclude_session or exclude_session,
     )

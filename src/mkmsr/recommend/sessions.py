@@ -124,6 +124,8 @@ class EncodedSessions:
             own_items: Leave out the items of each session.
             operations: Leave out what the visitor did one of these with, in this session or an earlier one.
         """
+        if not own_items and not operations:
+            return self.excluded
         pairs = [self.excluded]
         if own_items:
             pairs.append(self.touched[:2])
@@ -162,11 +164,10 @@ class SessionEncoder:
     ) -> EncodedSessions:
         """Encode so many sessions, given their events, those of earlier sessions and what lists must not hold."""
         touched, skipped, replaced = self._indexes(events, count)
-        before = np.zeros((3, 0), np.int64) if earlier is None else self._indexes(earlier, count)[0]
+        before = self._indexes(earlier, count)[0] if earlier and earlier.items else np.zeros((3, 0), np.int64)
         ends = np.cumsum(np.bincount(touched[0], minlength=count))
         read = touched[:, ends[touched[0]] - np.arange(touched.shape[1]) <= self._most_events]
-        items = self._items.indexes((item for _, item in excluded), missing="zero")
-        pairs = np.stack([np.array([row for row, _ in excluded], np.int64), items])
+        pairs = [(row, self._items.index(item)) for row, item in excluded if item in self._items]
         return EncodedSessions(
             items=np.ascontiguousarray(read[1]),
             operations=np.ascontiguousarray(read[2]),
@@ -176,7 +177,7 @@ class SessionEncoder:
             touched=touched,
             touched_earlier=before,
             earlier=_newest_distinct(before, count) if before.size else None,
-            excluded=pairs[:, items > 0],
+            excluded=np.array(pairs, np.int64).reshape(-1, 2).T,
         )
 
     def _indexes(self, events: EventColumns, count: int) -> tuple[NDArray[np.int64], ...]:

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-for-tests
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHELL := /bin/bash
 
 .PHONY: demo setup test check format clean help
@@ -10,30 +12,47 @@ SHELL := /bin/bash
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-setup: $(STAMP)  ## make .venv and install pinned dependencies (CPU torch first) and the project
+# PyPI's torch for Linux on x86 processors brings CUDA's libraries, several gigabytes. For processors alone:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+TORCH := torch==$(shell sed -n 's/^torch==//p' requirements.txt)
+
+setup: $(STAMP)  ## make .venv with the pinned versions that the demo needs; TORCH_INDEX=URL says where torch is from
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "mkmsr needs Python 3.11 or newer; try: make PYTHON=python3.11 setup")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' requirements.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+ifeq ($(TORCH_INDEX),)
+ifeq ($(shell uname -sm),Linux x86_64)
+	@echo "Installing torch. PyPI's build for Linux brings CUDA's libraries, several gigabytes; without a GPU, stop this and"
+	@echo "type: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+endif
+	$(PIP) "$(TORCH)"
+else
+	$(PIP) --no-deps --index-url "$(TORCH_INDEX)" "$(TORCH)"
+endif
+	$(PIP) --requirement requirements.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(TEST_STAMP): $(STAMP) requirements-test.txt
+	$(PIP) --requirement requirements-test.txt
 	@touch $@
 
 demo: setup  ## simulate a shop, prepare its log, train MKM-SR, evaluate, recommend, write an HTML report
 	$(BIN)/mkmsr demo --out runs/demo
 
-test: setup  ## run the test suite
-	$(BIN)/python -m pytest
+test: $(TEST_STAMP)  ## run the fast tests, at least one of each behaviour
+	$(BIN)/python -m pytest -m "not slow"
 
-check: setup  ## format, lint, strict types, import contracts, tests
+check: $(TEST_STAMP)  ## format, lint, strict types, import contracts, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-format: setup  ## format the code in place
+format: $(TEST_STAMP)  ## format the code in place
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

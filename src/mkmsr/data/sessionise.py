@@ -23,6 +23,10 @@ def number_ids(log: Query, engine: Engine, *, visitors: bool = False) -> Query:
     external = {"item": "item_id", "action": "operation", "owner": "session_id" if "session_id" in names else "user_id"}
     if visitors:
         external["visitor"] = "user_id"
+        if "session_id" in names:  # sessions of nobody have nobody in common
+            nobody = nw.concat_str([nw.lit("\x00"), nw.col("session_id")])
+            user = nw.when(nw.col("user_id").is_null()).then(nobody).otherwise(nw.col("user_id"))
+            log = log.with_columns(user_id=user)
     events = log if "time" in names else log.with_columns(time=nw.col("row"))
     for number, name in external.items():
         events = engine.with_least(events, "row", of=[name], name=number, source=log)

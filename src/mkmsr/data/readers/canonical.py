@@ -229,7 +229,7 @@ def _with_items_apart(piece: pl.DataFrame, item: str, separator: str) -> pl.Data
         listed = pl.col(item).cast(pl.List(piece.schema[item].inner))  # type: ignore[attr-defined]
     else:
         listed = split_cells(pl.col(item).cast(pl.String), separator)
-    apart = piece.with_columns(listed).explode(item)
+    apart = piece.with_columns(listed).explode(item, empty_as_null=True)
     return apart if apart.schema[item] != pl.String else apart.filter((pl.col(item) != "").fill_null(True))
 
 

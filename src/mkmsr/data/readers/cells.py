@@ -16,7 +16,7 @@ EXACT, EXACT_SHORT = 2**53, 2**24
 
 LISTS = "[]"
 """The separator that stands for lists as programs print them: ["a", "b"] or ['a' 'b']."""
-IN_LIST = r"""'[^']*'|"[^"]*"|[^\\s,\[\](){}'"]+"""
+IN_LIST = r"""'[^']*'|"[^"]*"|[^\s,\[\](){}'"]+"""
 
 FILLERS = (
     *("null", "NULL", "Null", "(null)", "None", "none", "NONE", "nan", "NaN", "NAN", "<NA>", "NA", "N/A", "n/a", "nil"),

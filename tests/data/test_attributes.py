@@ -123,7 +123,16 @@ class TestTypesOfParquet:
 
 
 class TestValuesInTime:
-    LONG = f"item,relation,value,timestamp\na,price,10,{BEFORE}\na,price,20,{AFTER}\na,tag,x,{BEFORE}\na,tag,y,{BEFORE}\nb,price,7,{AFTER}\n"
+    LONG = "item,relation,value,timestamp\n" + "".join(
+        f"{row}\n"
+        for row in (
+            f"a,price,10,{BEFORE}",
+            f"a,price,20,{AFTER}",
+            f"a,tag,x,{BEFORE}",
+            f"a,tag,y,{BEFORE}",
+            f"b,price,7,{AFTER}",
+        )
+    )
 
     def test_a_long_table_gives_the_values_before_the_test_and_says_so(self, tmp_path):
         log = log_of(tmp_path, self.LONG)

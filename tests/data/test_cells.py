@@ -68,7 +68,10 @@ def text_log(folder: Path, content: str, **options: Any) -> Any:
     return read_log("events", write(folder, {"log.csv": content}) / "log.csv", ReadOptions(**options))
 
 
-FILLED = "user,item,operation,time\nnull,a,view,1700000000\nu,b,None,1700000001\n\\N,c,view,1700000002\nnull,NaN,view,1700000003\n"
+FILLED = (
+    "user,item,operation,time\nnull,a,view,1700000000\nu,b,None,1700000001\n"
+    "\\N,c,view,1700000002\nnull,NaN,view,1700000003\n"
+)
 
 
 def test_words_that_may_stand_for_nothing_are_data_and_counted(tmp_path, caplog):

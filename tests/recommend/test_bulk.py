@@ -347,3 +347,25 @@ def test_a_folder_of_somebody_else_is_not_touched(
     assert run(["recommend", str(bundles["v-sknn"]), "--sessions", str(file), "--out", str(tmp_path / "out")]) == 1
     assert "holds other files" in capfd.readouterr().err
     assert (tmp_path / "out" / "part-00000.parquet").read_text() == "mine"
+
+
+def test_ids_are_read_as_in_a_log_whatever_their_type(tmp_path):
+    path = tmp_path / "[e].parquet"
+    pl.DataFrame({"session": ["s"], "item": ["other"]}).write_parquet(tmp_path / "e.parquet")
+    pl.DataFrame({"session": ["s", "s"], "item": [102.0, 7.0]}).write_parquet(path)
+    sessions = find_columns(path, {})
+    sessions.check()
+    assert sessions.read(sessions.stretches(10)[0])["item"].to_list() == ["102", "7"]
+    pl.DataFrame({"session": ["s", "s"], "item": [102.0, float("nan")]}).write_parquet(path)
+    with pytest.raises(DataError, match=r"row 2, column 'item': the item is missing"):
+        find_columns(path, {}).check()
+
+
+def test_damage_inside_a_file_is_one_clear_line(tmp_path):
+    path = tmp_path / "events.parquet"
+    events().write_parquet(path, compression="uncompressed")
+    content = bytearray(path.read_bytes())
+    content[4:400] = b"\xff" * 396
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"events.parquet: (the Parquet file is damaged|not Parquet)"):
+        find_columns(path, {}).check()

@@ -76,18 +76,15 @@ def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
     """
     import polars as pl
 
-    if not path.is_file():
-        raise DataError("no such file", path=path)
-    try:
-        table = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"not a table: {str(error).partition(chr(10))[0]}", path=path) from None
+    from mkmsr.data.readers.sources import read_texts
+
+    table = read_texts(path)
     if "item" not in table.columns:
         raise DataError(f"lacks the column 'item'; found {', '.join(table.columns)}", path=path, column="item")
     facts: dict[str, dict[str, Sequence[str]]] = {}
     for name in table.columns:
         if name != "item":
-            filled = table.select(pl.col("item", name).cast(pl.String)).drop_nulls()
+            filled = table.select("item", name).drop_nulls()
             grouped = filled.group_by("item").agg(pl.col(name).unique(maintain_order=True))
             facts[name] = dict(grouped.iter_rows())
     return facts

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from mkmsr.data.readers.cells import as_text
 from mkmsr.errors import DataError, nearest
 from mkmsr.runtime.files import atomic_file, sha256
 
@@ -72,13 +73,13 @@ class SessionFile:
         `run` numbers the sessions of the stretch from 0; `operation` is null where it is not known.
         """
         fields = [pl.col(name).alias(field) for field, name in self.columns.items()]
-        events = _scan(self.path).slice(stretch.begin, stretch.end - stretch.begin).select(fields).collect()
-        events = events.with_columns(pl.col("item").cast(pl.String), run=pl.col("session").rle_id())
+        events = self._collect(_scan(self.path).slice(stretch.begin, stretch.end - stretch.begin).select(fields))
+        events = events.with_columns(as_text(events["item"], self.path), run=pl.col("session").rle_id())
         if "time" in self.columns:
             events = events.sort("run", "time", maintain_order=True)
         if "operation" not in self.columns:
             return events.with_columns(operation=pl.lit(None, pl.String))
-        return events.with_columns(pl.col("operation").cast(pl.String))
+        return events.with_columns(as_text(events["operation"], self.path))
 
     def grouped(self, into: Path) -> SessionFile:
         """Return this file, which `check` has seen, or a copy in which no rows of a session stand apart."""
@@ -96,11 +97,11 @@ class SessionFile:
         Raises:
             DataError: A row has not, or there is no row.
         """
-        if _scan(self.path).select(pl.len()).collect().item() == 0:
+        if self._collect(_scan(self.path).select(pl.len())).item() == 0:
             raise DataError("holds no events", path=self.path)
         for field in _REQUIRED:
-            column = pl.col(self.columns[field])
-            rows = _scan(self.path).select(column.is_null().arg_true().head(1)).collect().to_series()
+            values = self._collect(_scan(self.path).select(self.columns[field])).to_series()
+            rows = (values.is_nan().fill_null(True) if values.dtype.is_float() else values.is_null()).arg_true()
             if len(rows):
                 raise DataError(
                     f"the {field} is missing; every event needs one",
@@ -114,7 +115,14 @@ class SessionFile:
         return [sha256(each) for each in _files(self.path)]
 
     def _session_ids(self) -> pl.Series:
-        return _scan(self.path).select(pl.col(self.columns["session"]).alias("session")).collect()["session"]
+        return self._collect(_scan(self.path).select(self.columns["session"])).to_series()
+
+    def _collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        try:
+            return rows.collect()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"the Parquet file is damaged: {reason}", path=self.path) from None
 
 
 def find_columns(path: Path, given: Mapping[str, str]) -> SessionFile:
@@ -152,10 +160,10 @@ def _scan(path: Path) -> pl.LazyFrame:
     files = _files(path)
     if not files:
         raise DataError("holds no .parquet file" if path.is_dir() else "no such file", path=path)
-    frame = pl.scan_parquet(files)
+    frame = pl.scan_parquet(files, glob=False)
     try:
         frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(
             f"not Parquet: {error}; sessions are read from Parquet here, and from JSON lines with --session", path=path
         ) from None

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from mkmsr.data.log import LogSource
+from mkmsr.data.readers.cells import as_text
 from mkmsr.data.readers.json_lines import scan_json_lines
-from mkmsr.data.readers.malformed import ROW
+from mkmsr.data.readers.malformed import ROW, MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.raw_bytes import PACKED, unzip
 from mkmsr.data.readers.sql import extract, is_address, masked
@@ -18,7 +21,7 @@ from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import sha256
 
-__all__ = ["RawSource", "open_source"]
+__all__ = ["RawSource", "open_source", "read_texts"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 PARQUET = (".parquet", ".pq")
@@ -146,3 +149,21 @@ def _table(path: Path, label: Path | str, folder: Path | None, options: ReadOpti
     if separator is None:
         raise DataError(f"unknown file type {kind!r}; known: {KNOWN}; --separator reads others as text", path=label)
     return scan_text(path, (), scratch, separator=separator, label=label, quote=options.quote, folder=folder)
+
+
+def read_texts(path: Path) -> pl.DataFrame:
+    """All cells of the table in a file as text; a malformed row is an error.
+
+    Raises:
+        DataError: The file is missing, or not as it should be.
+    """
+    options, scratch = ReadOptions(strict=True), Scratch()
+    parts = []
+    for table in open_source(path, options, scratch).tables:
+        faults = table.faults(table.columns)
+        check = MalformedRows(options).check(table.path, faults, first_row=table.first_row)
+        for piece in table.pieces(table.columns, scratch, small=True):
+            good = check.good(piece.with_columns(marks(faults)))
+            parts.append(good.select(as_text(good[name], table.path) for name in table.columns))
+        check.close()
+    return pl.concat(parts, how="diagonal")

@@ -7,11 +7,12 @@ Dimension letters: B sessions, P events, U distinct items of the batch, N graph 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
@@ -229,33 +230,13 @@ class PairScorer(nn.Module):
 
 
 def pair_scores(sessions_BH: Tensor, items_VH: Tensor, weight_H: Tensor, *, block: int = 256) -> Tensor:
-    """scores[b, v] = sum_h weight[h] relu(sessions[b, h] + items[v, h]), `block` items at a time. Shape [B, V]."""
-    scores: Tensor = _PairScores.apply(sessions_BH, items_VH, weight_H, block)  # type: ignore[no-untyped-call]
-    return scores
+    """Return sum_h weight[h] relu(sessions[b, h] + items[v, h]), `block` items at a time. Shape [B, V]."""
 
+    def scores_of(part_bH: Tensor) -> Tensor:
+        return (sessions_BH[:, None] + part_bH[None]).relu_() @ weight_H
 
-class _PairScores(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, sessions: Tensor, items: Tensor, weight: Tensor, block: int) -> Tensor:
-        ctx.save_for_backward(sessions, items, weight)
-        ctx.block = block
-        hidden = ((sessions[:, None] + part[None]).relu_() for part in torch.split(items, block))
-        return torch.cat([each @ weight for each in hidden], dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        sessions, items, weight = ctx.saved_tensors
-        d_sessions, d_weight = torch.zeros_like(sessions), torch.zeros_like(weight)
-        d_items = []
-        for part, d_scores in zip(
-            torch.split(items, ctx.block), torch.split(gradients[0], ctx.block, dim=1), strict=True
-        ):
-            hidden = (sessions[:, None] + part[None]).relu_()
-            d_weight += torch.einsum("bvh,bv->h", hidden, d_scores)
-            active = hidden.gt_(0).mul_(d_scores[:, :, None])
-            d_sessions += active.sum(1)
-            d_items.append(active.sum(0) * weight)
-        return d_sessions * weight, torch.cat(d_items), d_weight, None
+    parts = torch.split(items_VH, block)
+    return torch.cat([checkpoint(scores_of, part, use_reentrant=False, preserve_rng_state=False) for part in parts], 1)
 
 
 def _entry(summary: str, *, items: str, operations: str, pairs: str, knowledge: bool) -> ModelEntry:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.base import Negatives
-from mkmsr.models.compass.explore import Sample
+from mkmsr.models.compass.explore import AttributeMatch, Sample
 from mkmsr.models.compass.model import Compass
 from mkmsr.training.optimisation import item_tables
 
@@ -132,3 +132,22 @@ def test_scores_of_items_outside_the_sample_are_left_out() -> None:
     evidence = SparseScores(torch.tensor([0, 1, 1]), torch.tensor([6, 5, 99]), torch.tensor([0.5, 1.0, 2.0]))
     rows, columns, values = (each[:-1].tolist() for each in sample.extra_scores(evidence))  # The last one is exact.
     assert (rows, columns, values) == ([0], [3], [0.5])
+
+
+ATTRIBUTES, RELATIONS, SESSIONS = 9, 2, 3
+# (attribute, relation, share, age, session), one line an attribute of an event
+EVENTS = [(2, 1, 1.0, 0, 0), (7, 2, 0.5, 0, 0), (8, 2, 0.5, 0, 0), (2, 1, 1.0, 3, 0), (4, 1, 1.0, 40, 2)]
+
+
+@torch.no_grad()
+def test_weights_follow_the_formula() -> None:
+    torch.manual_seed(0)
+    matching = AttributeMatch(ATTRIBUTES, RELATIONS)
+    matching.by_age.normal_()
+    matching.by_attribute.weight[1:].normal_()
+    expected = torch.zeros(ATTRIBUTES + 1, SESSIONS)
+    for attribute, relation, share, age, session in EVENTS:
+        theta = matching.by_age[relation, min(age, 27)]
+        expected[attribute, session] += float(theta * (1 + matching.by_attribute.weight[attribute, 0]) * share)
+    columns = [torch.tensor(column) for column in zip(*EVENTS, strict=True)]
+    torch.testing.assert_close(matching(*columns, SESSIONS), expected)

@@ -98,7 +98,7 @@ NO_DECAY = Decay()
 
 @dataclass(frozen=True)
 class PrefixItems:
-    """The distinct items of each prefix, or what else stands for its events, such as their kinds.
+    """The distinct items of each prefix, or what else stands for its events, such as groups of similar items.
 
     Args:
         rows: Prefix. Shape [M].

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mkmsr.data.batching import EarlierBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
@@ -29,6 +32,13 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("development data is not beside the checkout")
     return SHARED_DATA
+
+
+def earlier_batch(sessions: Sequence[Sequence[tuple[int, int]]]) -> EarlierBatch:
+    """What visitors touched before, written out as the (item, operation) pairs of each session, newest first."""
+    pairs = torch.tensor([pair for each in sessions for pair in each], dtype=torch.int64).reshape(-1, 2)
+    offsets = torch.tensor([0, *itertools.accumulate(map(len, sessions))])
+    return EarlierBatch(items=pairs[:, 0].clone(), operations=pairs[:, 1].clone(), offsets=offsets)
 
 
 def session_table(*sessions: list[tuple[int, int]]) -> SessionTable:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.data.batching import EarlierBatch, SessionBatch, collate, collate_triples, epoch_order, session_batches
+from mkmsr.data.batching import SessionBatch, collate, collate_triples, epoch_order, session_batches
 from mkmsr.data.examples import ExampleTable
 from mkmsr.errors import DataError
 from mkmsr.models.base import TrainingData
+from tests.conftest import earlier_batch
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_triples_lose_the_offset_of_the_entity_space(small_training: TrainingDat
 def test_a_batch_moves_as_a_whole(examples: ExampleTable) -> None:
     batch = collate(examples, np.arange(3))
     assert batch.to("meta").wanted is None
-    batch = replace(batch, wanted=batch.target_operations, earlier=EarlierBatch.from_pairs([[(1, 1)], [], []]))
+    batch = replace(batch, wanted=batch.target_operations, earlier=earlier_batch([[(1, 1)], [], []]))
     moved = batch.to("meta")
     tensors = [getattr(part, each.name) for part in (moved, moved.earlier) for each in fields(part)]
     assert {each.device.type for each in tensors if isinstance(each, torch.Tensor)} == {"meta"}
@@ -111,7 +112,7 @@ def test_a_batch_that_is_there_already_does_not_move_and_keeps_what_it_derived(e
     batch.derive(["operation_tree", "last"])
     assert batch.derived == ("last", "operation_tree")
     assert batch.to("cpu") is batch
-    known = replace(batch, earlier=EarlierBatch.from_pairs([[(1, 1)], [], []]))
+    known = replace(batch, earlier=earlier_batch([[(1, 1)], [], []]))
     assert known.to("cpu") is known
 
 

@@ -18,6 +18,7 @@ from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.sessions import MOST_EARLIER_ITEMS, EarlierItems, SessionTable, earlier_items
 from mkmsr.errors import ConfigError
+from tests.conftest import earlier_batch
 
 
 def random_table(rng: random.Random, sessions: int, *, since: int = 0) -> SessionTable:
@@ -155,13 +156,13 @@ def test_batches_carry_the_earlier_items_of_their_sessions() -> None:
 
 
 def test_pairs_and_copies() -> None:
-    batch = EarlierBatch.from_pairs([[(4, 1), (2, 2)]]).repeated(2)
+    batch = earlier_batch([[(4, 1), (2, 2)]]).repeated(2)
     assert (batch.items.tolist(), batch.operations.tolist()) == ([4, 2, 4, 2], [1, 2, 1, 2])
     assert (batch.rows.tolist(), batch.ranks.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
 
 
 def test_places_of_items_among_earlier_ones() -> None:
-    earlier = EarlierBatch.from_pairs([[(4, 1), (2, 2), (9, 1)], [], [(2, 1)]])
+    earlier = earlier_batch([[(4, 1), (2, 2), (9, 1)], [], [(2, 1)]])
     rows, items = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([2, 4, 5, 4, 2, 12])
     assert earlier.ranks_of(rows, items).tolist() == [1, 0, -1, -1, 0, -1]
     nothing = EarlierBatch.nothing(3, torch.device("cpu"))

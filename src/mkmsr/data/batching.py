@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -79,24 +79,13 @@ class EarlierBatch:
 
     def to(self, device: torch.device | str) -> EarlierBatch:
         """The same items on another device; itself, with all that it has derived, where it is there already."""
-        moved = EarlierBatch(self.items.to(device), self.operations.to(device), self.offsets.to(device))
-        return self if moved.items is self.items and moved.offsets is self.offsets else moved
+        return _moved(self, device)
 
     @classmethod
     def nothing(cls, sessions: int, device: torch.device) -> EarlierBatch:
         """Of so many sessions whose visitors are new, or not known."""
         none = torch.zeros(0, dtype=torch.int64, device=device)
         return cls(none, none, torch.zeros(sessions + 1, dtype=torch.int64, device=device))
-
-    @classmethod
-    def from_pairs(cls, sessions: Sequence[Sequence[tuple[int, int]]]) -> EarlierBatch:
-        """From the (item index, operation index) pairs of each session, distinct items, newest first."""
-        pairs = np.array([pair for each in sessions for pair in each], np.int64).reshape(-1, 2)
-        return cls(
-            items=torch.from_numpy(pairs[:, 0].copy()),
-            operations=torch.from_numpy(pairs[:, 1].copy()),
-            offsets=torch.from_numpy(np.cumsum([0, *map(len, sessions)], dtype=np.int64)),
-        )
 
     def repeated(self, times: int) -> EarlierBatch:
         """Those of a batch of one session, for so many copies of it."""
@@ -225,9 +214,7 @@ class SessionBatch:
 
     def to(self, device: torch.device | str) -> SessionBatch:
         """The same batch on another device; itself, with all that it has derived, where it is there already."""
-        own = {each.name: tensor for each in fields(self) if (tensor := getattr(self, each.name)) is not None}
-        moved = {name: tensor.to(device) for name, tensor in own.items()}
-        return self if all(moved[name] is tensor for name, tensor in own.items()) else replace(self, **moved)
+        return _moved(self, device)
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SessionBatch:
@@ -293,7 +280,16 @@ class TripleBatch:
 
     def to(self, device: torch.device | str) -> TripleBatch:
         """The same triples on another device."""
-        return TripleBatch(self.items.to(device), self.relations.to(device), self.attributes.to(device))
+        return _moved(self, device)
+
+
+_AnyBatch = TypeVar("_AnyBatch", EarlierBatch, SessionBatch, TripleBatch)
+
+
+def _moved(batch: _AnyBatch, device: torch.device | str) -> _AnyBatch:
+    own = {each.name: part for each in fields(batch) if (part := getattr(batch, each.name)) is not None}
+    moved = {name: part.to(device) for name, part in own.items()}
+    return batch if all(moved[name] is part for name, part in own.items()) else replace(batch, **moved)
 
 
 def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:

@@ -17,7 +17,6 @@ are sorted by falling length, so that the sessions still going at step t are the
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from mkmsr.config import StrictModel
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.shop import ACCESSORIES, GroupSampler, Shop, stock_shop
 from mkmsr.errors import DataError
-from mkmsr.runtime.files import atomic_write
+from mkmsr.runtime.files import atomic_file
 
 __all__ = ["SimulateOptions", "SimulatedLog", "simulate"]
 
@@ -121,13 +120,19 @@ class SimulatedLog:
         return InteractionLog(events.with_columns(row).lazy(), attributes.with_columns(row).lazy(), name=name)
 
     def save(self, folder: str | Path) -> None:
-        """Writes `events.parquet` and `attributes.parquet`.
+        """Write `events.parquet` and `attributes.parquet`.
 
         Raises:
             DataError: The folder cannot be written.
         """
         for name, table in (("events", self.events), ("attributes", self.attributes)):
-            _write(table, Path(folder) / f"{name}.parquet")
+            path = Path(folder) / f"{name}.parquet"
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_file(path) as part:
+                    table.write_parquet(part)
+            except (OSError, pl.exceptions.PolarsError) as error:
+                raise DataError(f"cannot write: {getattr(error, 'strerror', None) or error}", path=path) from error
 
 
 def simulate(options: SimulateOptions | None = None) -> SimulatedLog:
@@ -323,12 +328,3 @@ def _attributes(shop: Shop, options: SimulateOptions) -> pl.DataFrame:
 def _names(kind: str, count: int) -> pl.Series:
     width = max(len(str(count - 1)), 5 if kind == "item" else 2)
     return kind + "-" + pl.Series(np.arange(count)).cast(pl.String).str.zfill(width)
-
-
-def _write(table: pl.DataFrame, path: Path) -> None:
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    try:
-        atomic_write(path, buffer.getvalue())
-    except OSError as error:
-        raise DataError(f"cannot write: {error.strerror or error}", path=path) from error

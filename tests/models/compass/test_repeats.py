@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.data.batching import EarlierBatch, SessionBatch, collate
+from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable, earlier_items
@@ -19,6 +19,7 @@ from mkmsr.models.compass.repeats import EarlierVisits
 from mkmsr.models.registry import model_entry
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit
+from tests.conftest import earlier_batch
 
 ITEMS = 60
 DOOR = 1
@@ -27,7 +28,7 @@ DOOR = 1
 def visits(prefixes: list[list[int]], earlier: list[list[tuple[int, int]]]) -> SessionBatch:
     """Prefixes of these items, and the earlier items of their visitors with their operations, newest first."""
     batch = SessionBatch.from_sequences([(items, [1] * len(items)) for items in prefixes])
-    return replace(batch, earlier=EarlierBatch.from_pairs(earlier))
+    return replace(batch, earlier=earlier_batch(earlier))
 
 
 def test_probabilities_follow_the_formula() -> None:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mkmsr.data.batching import EarlierBatch, SessionBatch, collate
+from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
@@ -26,6 +26,7 @@ from mkmsr.models.neighbours.session_index import Exclude, SessionIndex, VoteSet
 from mkmsr.models.neighbours.session_neighbours import SessionNeighbours
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay, heaviest_first, return_shares
 from mkmsr.models.registry import model_entry
+from tests.conftest import earlier_batch
 
 NUM_COLUMNS = 9
 DAY = 86_400
@@ -353,7 +354,7 @@ def test_votes_for_the_prefixs_own_items_count_less(share: float) -> None:
 
 
 def test_items_of_earlier_sessions_can_be_reminded_of_too() -> None:
-    batch = replace(batch_of([[3], [4]]), earlier=EarlierBatch.from_pairs([[(5, 1), (6, 1)], []]))
+    batch = replace(batch_of([[3], [4]]), earlier=earlier_batch([[(5, 1), (6, 1)], []]))
     weights = {"remind": 0.0, "remind_earlier": 0.6, "tie_break": "none", "second_hop": 0.0}
     scores = fitted("s-knn", table_of([[1, 2]], [0]), **weights).score(batch)
     np.testing.assert_allclose(scores[0, 3:7].numpy(), [0.0, 0.0, 0.6, 0.3], rtol=1e-6)

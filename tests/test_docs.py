@@ -70,11 +70,21 @@ def test_the_model_page_states_the_defaults_as_they_are() -> None:
         assert json.loads(value) == defaults[key], key
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_settings_file_of_the_documents_is_one_that_training_takes(name: str) -> None:
-    for label, block in FENCE.findall((ROOT / name).read_text("utf-8")):
-        if label == "toml":
-            validate(ExperimentConfig, tomllib.loads(block))
+SETTINGS = [
+    (name, block)
+    for name, path in zip(NAMES, DOCUMENTS, strict=True)
+    for label, block in FENCE.findall(path.read_text("utf-8"))
+    if label == "toml"
+]
+
+
+def test_some_document_shows_a_settings_file() -> None:
+    assert SETTINGS
+
+
+@pytest.mark.parametrize(("name", "block"), SETTINGS)
+def test_every_settings_file_of_the_documents_is_one_that_training_takes(name: str, block: str) -> None:
+    validate(ExperimentConfig, tomllib.loads(block))
 
 
 @pytest.mark.parametrize("name", NAMES)

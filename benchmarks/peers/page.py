@@ -68,7 +68,7 @@ def accuracy_table(results: list[Result]) -> TextTable:
         ),
         (
             "FPMC of ours starts from N(0, 0.01), its default, which was chosen on validation after a first comparison "
-            "had shown it behind with 0.1 (LOG.md).",
+            "had shown it behind with 0.1 (docs/log).",
             "One seed says little about a difference of a point; the standard error is that of the sample of sessions "
             "alone.",
             "Epochs: those that validation chose, the other's / ours, one number a seed. Difference: ours minus the "

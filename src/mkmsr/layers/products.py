@@ -1,7 +1,7 @@
 """Matrix products of 32-bit numbers on a processor, by the faster of the two libraries that PyTorch carries.
 
 PyTorch's `mm` calls MKL, which on processors of AMD keeps to half-wide instructions; oneDNN multiplies 2 to 2.5 times
-as fast there (LOG.md has the figures). PyTorch keeps it for its own compiler, as an operation without a promise of
+as fast there (docs/log has the figures). PyTorch keeps it for its own compiler, as an operation without a promise of
 staying; where it is missing, on other devices and for other types, these functions are `mm`.
 
 oneDNN makes a program for each shape that it meets, in 0.2 to 3 ms, and keeps the last thousand. So shapes should come

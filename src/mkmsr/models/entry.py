@@ -96,7 +96,7 @@ class ModelEntry:
 
 
 def one_cycle(epochs: int, learning_rate: float) -> dict[str, Any]:
-    """Return training settings chosen on validation (LOG.md): AdamW up to a high rate and down again, in few epochs."""
+    """Return training settings chosen on validation (docs/log): AdamW up to a high rate and down again, few epochs."""
     return {
         "epochs": epochs,
         "optimiser.name": "adamw",

@@ -29,7 +29,7 @@ class FPMCConfig(StrictModel):
     """What the transition starts from: the newest event, or all events of the prefix."""
     spread: Annotated[float, Field(gt=0)] = 0.01
     """Standard deviation of the factors at the start. Chosen on the validation split of Demo: factors that no example
-    moved score with noise of this size, and 0.1 costs 2 to 3 points of Hit@20 (LOG.md)."""
+    moved score with noise of this size, and 0.1 costs 2 to 3 points of Hit@20 (docs/log)."""
 
 
 class FPMC(FactorisedModel):

@@ -38,7 +38,7 @@ class ItemNetworkConfig(StrictModel):
     """Share of components dropped from session vectors, in training."""
     bias_start: Literal["zero", "uniform"] = "zero"
     """Where biases start: at zero, with which a network learns in fewer epochs at low learning rates, or drawn like the
-    weights, which at high ones leaves some networks better on validation (LOG.md)."""
+    weights, which at high ones leaves some networks better on validation (docs/log)."""
 
 
 class ItemNetwork(FactorisedModel):

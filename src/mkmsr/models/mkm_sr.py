@@ -268,7 +268,7 @@ def _entry(summary: str, *, items: str, operations: str, pairs: str, knowledge: 
             "pair_encoder": pairs,
             "knowledge": knowledge,
         },
-        # Half as many triple steps as with the 256 of the authors' older code, as accurate on validation (LOG.md); the
+        # Half as many triple steps as with 256 in the authors' old code, as accurate on validation (docs/log); the
         # published model leaves the size open, and at 256 a log like Demo has more triple steps than session steps.
         training={**one_cycle(12, 0.01), **({"triple_batch_size": 512} if knowledge else {})},
         space=space,

@@ -17,7 +17,7 @@ def read_ahead(steps: Iterator[Step]) -> Iterator[Step]:
 
     A step of training sends tens of megabytes through the processor's caches. The many small operations that cut a
     batch and build its graphs find neither their code nor their data there afterwards, and take two to three times as
-    long as in a row (LOG.md). What a model derives is seen on the batches that it had before.
+    long as in a row (docs/log). What a model derives is seen on the batches that it had before.
     """
     derived: tuple[str, ...] = ()
     while ahead := list(islice(steps, _STEPS)):

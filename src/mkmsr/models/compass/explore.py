@@ -90,7 +90,7 @@ class Sample:
         """Return what a sampled softmax looks at; the target and what the visitor touched is exact.
 
         The visitor's items are composed anyway, and score high. Voted items score high too, but twenty of them a
-        prefix, taken exactly, gained nothing and made the columns twice as many (LOG.md).
+        prefix, taken exactly, gained nothing and made the columns twice as many (docs/log).
         """
         rows = [torch.arange(len(batch), device=batch.rows.device), batch.rows]
         exact = [batch.targets, batch.items]

@@ -491,7 +491,7 @@ def test_recommend_for_people_shows_attributes(call: Any, runs: Path, tmp_path: 
     shown = call("recommend", runs / "mkm-sr" / "bundle", "--session", path, "-k", 3)
     assert "brand: brand-" in shown.out
     assert "[ghost]" in shown.out
-    assert "1 events of unknown items skipped" in shown.out
+    assert "1 event of unknown items skipped" in shown.out
 
 
 def test_an_id_that_no_terminal_can_show_ends_no_command(call: Any, runs: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_facts_come_from_a_table(recommend: Any, tmp_path: Path) -> None:
     _, found, _ = recommend("--facts", table, "--where", "price=10..50", "in_stock!=no")
     assert sorted(names(found)) == ["plain", "咖啡 <b>"]
     table.write_text("item,price\nplain,9\nelsewhere,9\n")
-    assert "1 of its items are not in the catalogue, the first is 'elsewhere'\n" in recommend("--facts", table)[2]
+    assert "1 of its items is not in the catalogue, the first is 'elsewhere'\n" in recommend("--facts", table)[2]
     table.write_text("item,price\nplain,1,2\n")
     status, _, err = recommend("--facts", table)
     assert (status, err) == (1, f"mkmsr: {table}, row 2: more fields than the file has columns\n")
@@ -101,7 +101,7 @@ def test_unknown_operations_and_files_without_sessions_are_remarked_upon(
     lines = tmp_path / "lines.jsonl"
     lines.write_text('{"events": [{"item": "item-03", "operation": "glance"}]}\n')
     assert run(["recommend", str(bundle), "--session", str(lines), "-k", "2"]) == 0
-    assert "1 unknown operations count as 'click'; known: cart, click, order" in capfd.readouterr().out
+    assert "1 unknown operation counts as 'click'; known: cart, click, order" in capfd.readouterr().out
     lines.write_text("\n\n")
     assert run(["recommend", str(bundle), "--session", str(lines)]) == 0
     assert f"no session in {lines}\n" in capfd.readouterr().err

@@ -73,8 +73,8 @@ def recommend(
         if explain:
             recommender.check_explains()
         if strangers := recommender.set_facts(facts or {}):
-            lacking = f"{len(strangers):,} of its items are not in the catalogue"
-            out.note(f"{filtering.facts}: {lacking}, the first is {strangers[0]!r}")
+            lacking = "1 of its items is" if len(strangers) == 1 else f"{len(strangers):,} of its items are"
+            out.note(f"{filtering.facts}: {lacking} not in the catalogue, the first is {strangers[0]!r}")
         row, is_told = 0, False
         for number, lines in enumerate(_batches(session)):
             found = recommender.recommend_many(lines, k=k, filters=filters, operation=operation)

@@ -84,11 +84,15 @@ def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
     """What was done with events that the model does not know."""
     from mkmsr.recommend.sessions import default_operation
 
-    remarks = [f"{ranked.skipped} events of unknown items skipped"] if ranked.skipped else []
+    events = "1 event" if ranked.skipped == 1 else f"{ranked.skipped} events"
+    remarks = [f"{events} of unknown items skipped"] if ranked.skipped else []
     if ranked.replaced:
         operations = recommender.bundle.operations
         usual = operations.id(default_operation(recommender.bundle))
-        remarks.append(f"{ranked.replaced} unknown operations count as {usual!r}; known: {', '.join(operations.ids)}")
+        counted = (
+            "1 unknown operation counts" if ranked.replaced == 1 else f"{ranked.replaced} unknown operations count"
+        )
+        remarks.append(f"{counted} as {usual!r}; known: {', '.join(operations.ids)}")
     return remarks
 
 

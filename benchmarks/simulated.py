@@ -12,7 +12,7 @@ from typing import Any
 from mkmsr.cli.train import experiment_config
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.simulate import SimulateOptions, simulate
-from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runtime.files import scratch_folder
 
 __all__ = ["JDATA", "in_a_new_process", "sampled_settings", "simulated"]

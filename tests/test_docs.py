@@ -13,7 +13,7 @@ from cyclopts import CycloptsError
 
 from mkmsr.cli.app import app
 from mkmsr.config import dotted, validate
-from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -16,7 +16,8 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
+from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runs.experiment import validator
 from mkmsr.runtime.events import EpochRecord, Event
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training import TrainingConfig, fit, fitting_data

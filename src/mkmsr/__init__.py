@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from mkmsr.evaluation.evaluator import evaluate
     from mkmsr.evaluation.ranks import RankTable
     from mkmsr.recommend import Recommendations, RecommendedItem, Recommender
-    from mkmsr.runs.experiment import ExperimentConfig, run_experiment
+    from mkmsr.runs.config import ExperimentConfig
+    from mkmsr.runs.experiment import run_experiment
     from mkmsr.training.config import TrainingConfig
 
 __all__ = [
@@ -75,7 +76,8 @@ _HOMES = {
     "evaluation.document": ("evaluation_document",),
     "evaluation.evaluator": ("evaluate",),
     "evaluation.ranks": ("RankTable",),
-    "runs.experiment": ("ExperimentConfig", "run_experiment"),
+    "runs.config": ("ExperimentConfig",),
+    "runs.experiment": ("run_experiment",),
     "recommend": ("Recommendations", "RecommendedItem", "Recommender"),
     "training.config": ("TrainingConfig",),
 }

@@ -24,7 +24,8 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import paired_differences
 from mkmsr.models.base import SessionModel, TrainingData
-from mkmsr.runs.experiment import ExperimentConfig, new_model, run_experiment
+from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runs.experiment import run_experiment
 
 NETWORKS = ("compass", "mkm-sr", "m-gru-sr", "embsr", "rib")
 

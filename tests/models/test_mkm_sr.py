@@ -19,7 +19,7 @@ from mkmsr.models.base import ModelSizes
 from mkmsr.models.capabilities import has_knowledge_task
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
 from mkmsr.models.registry import model_entry
-from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
 from tests import oracles
 
 DIM = 6

@@ -19,7 +19,7 @@ from mkmsr.errors import DataError
 from mkmsr.paper.ablation import VARIANTS, folder_name
 from mkmsr.paper.kept import KeptResults
 from mkmsr.reports.run_folder import read_run_folder
-from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runs.grid import GridRun, plan_grid, run_grid
 from tests.small_shop import small_shop
 

@@ -22,7 +22,8 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.models import mkm_sr
 from mkmsr.models.registry import MODELS
 from mkmsr.reports.run_folder import read_run_folder
-from mkmsr.runs.experiment import ExperimentConfig, run_experiment
+from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import run_experiment
 from mkmsr.runtime.events import EpochRecord, Event, PhaseStarted, TrainingEstimate
 from mkmsr.training import TrainingConfig, read_history
 from tests.small_shop import small_shop

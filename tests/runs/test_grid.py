@@ -19,7 +19,7 @@ import torch
 from mkmsr.config import validate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.reports.run_folder import read_evaluated_run
-from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runs.grid import depends_on_seed, plan_grid, run_grid
 from mkmsr.runs.jobs import JobOutcome
 from mkmsr.runtime.events import EpochRecord, Event, JobsPlanned, JobStarted, JobTold, PhaseStarted

@@ -19,7 +19,7 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.models.base import TrainingData
 from mkmsr.models.entry import Choice, Range, Value
 from mkmsr.models.registry import MODELS
-from mkmsr.runs.experiment import ExperimentConfig, new_model
+from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.search import search_space, tune
 from mkmsr.runs.study import Study, TrialRecord
 from mkmsr.runtime.events import Event, JobStarted

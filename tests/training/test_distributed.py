@@ -21,7 +21,8 @@ from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.runs.experiment import ExperimentConfig, run_experiment
+from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import run_experiment
 from mkmsr.runtime.process_group import ALONE, Processes, is_restarted, joined, own_rank
 from mkmsr.training import read_history
 from tests.small_shop import small_shop

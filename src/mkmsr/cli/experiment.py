@@ -17,7 +17,8 @@ from mkmsr.runtime.process_group import ALONE, Processes
 if TYPE_CHECKING:
     from mkmsr.bundle.model_bundle import ModelBundle
     from mkmsr.data.dataset import PreparedDataset
-    from mkmsr.runs.experiment import ExperimentConfig, RunResult
+    from mkmsr.runs.config import ExperimentConfig
+    from mkmsr.runs.experiment import RunResult
 
 __all__ = ["ModelName", "Settings", "experiment_config", "train_into"]
 
@@ -94,7 +95,7 @@ def experiment_config(
         ConfigError: A setting is unknown or wrong.
     """
     from mkmsr.config import apply_overrides, laid_over, read_toml, validate
-    from mkmsr.runs.experiment import ExperimentConfig
+    from mkmsr.runs.config import ExperimentConfig
 
     settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
     table = dict(settings.get("model", {}))

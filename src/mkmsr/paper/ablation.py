@@ -14,7 +14,7 @@ from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_
 from mkmsr.paper.systems import METRICS, System, SystemRow, measure, with_differences
 from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_value_text, percent, slice_title
 from mkmsr.reports.write_up import Section, WriteUp
-from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
 
 __all__ = ["VARIANTS", "folder_name", "reproduce_ablation"]
 

@@ -23,7 +23,8 @@ from mkmsr.paper.systems import METRICS, verdict
 from mkmsr.reports.figures import INKS, canvas, finish_curves, panel_title, render
 from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_value_text, percent
 from mkmsr.reports.write_up import Drawing, Section, WriteUp, draw_if_possible, file_name
-from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
+from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runs.experiment import validator
 from mkmsr.runs.grid import settings_key
 from mkmsr.runs.jobs import Job
 from mkmsr.runtime.events import EpochRecord, Listener, PhaseStarted

@@ -32,7 +32,8 @@ from mkmsr.paper.runs import Reproduction, RunOptions, check_distinct, data_titl
 from mkmsr.reports.figures import canvas, panel_title, render
 from mkmsr.reports.tables import TextTable
 from mkmsr.reports.write_up import Drawing, Section, WriteUp, draw_if_possible, file_name
-from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
+from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runs.experiment import validator
 from mkmsr.runs.grid import settings_key
 from mkmsr.runs.jobs import Job
 from mkmsr.runtime.events import Listener, PhaseStarted

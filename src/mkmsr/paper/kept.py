@@ -23,7 +23,8 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import DataError
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.runs.experiment import METRICS_FILE, ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import METRICS_FILE
 from mkmsr.runs.grid import GridRun
 from mkmsr.runtime.files import atomic_write, locked
 

@@ -27,7 +27,7 @@ from mkmsr.reports.tables import (
     slice_title,
 )
 from mkmsr.reports.write_up import Section, WriteUp, draw_if_possible, file_name
-from mkmsr.runs.experiment import ExperimentConfig
+from mkmsr.runs.config import ExperimentConfig
 
 __all__ = [
     "RIVALS",

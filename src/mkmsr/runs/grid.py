@@ -15,7 +15,8 @@ from typing import Literal
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import ModelSizes
-from mkmsr.runs.experiment import METRICS_FILE, ExperimentConfig, run_experiment
+from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import METRICS_FILE, run_experiment
 from mkmsr.runs.jobs import Job, JobOutcome, run_jobs
 from mkmsr.runtime.events import Listener, ignore
 from mkmsr.training.checkpoint import remove_checkpoint

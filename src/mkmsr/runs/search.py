@@ -24,7 +24,8 @@ from mkmsr.errors import ConfigError
 from mkmsr.models.capabilities import fitted_apart
 from mkmsr.models.entry import Choice, Range, SearchSpace, Value
 from mkmsr.models.registry import model_entry
-from mkmsr.runs.experiment import ExperimentConfig, new_model, validator
+from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runs.experiment import validator
 from mkmsr.runs.study import Proposal, Study, TrialRecord
 from mkmsr.runtime.events import (
     EpochRecord,

@@ -13,7 +13,8 @@ from mkmsr.bundle.model_bundle import load_bundle, new_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.compass.ensemble import CompassEnsemble
 from mkmsr.recommend import Recommender
-from mkmsr.runs.experiment import ExperimentConfig, new_model, run_experiment
+from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runs.experiment import run_experiment
 from mkmsr.runtime.events import EpochRecord, Event, PhaseStarted
 from mkmsr.training import read_history
 

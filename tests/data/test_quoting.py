@@ -90,6 +90,10 @@ def test_blank_lines_before_the_header_do_no_harm(tmp_path, scratch):
     assert log.notes["malformed_examples"] == ["log.csv, row 9, column 'time': the time is missing"]
 
 
+def test_blanks_around_names_are_no_part_of_them(tmp_path):
+    assert len(events_of(log_of(tmp_path, "\n".join(["session, item , time", *ROWS])))) == 120
+
+
 def test_names_that_are_empty_or_doubled_matter_only_where_they_are_used(tmp_path):
     content = "session,item,time,,,price,price\n" + "".join(f"{row},,,1,2\n" for row in ROWS)
     assert len(events_of(log_of(tmp_path, content))) == 120

@@ -74,6 +74,10 @@ class TestFolders:
         assert [Path(source.path).name for source in log.sources] == ["1.csv.gz", "2.CSV"]
         assert log.notes["unused_columns"] == ["page"]
 
+    def test_days_without_events_do_no_harm(self, tmp_path):
+        write(tmp_path / "log", {"1.csv": "user,item,time\n", "2.csv": CSV, "3.csv": ""})
+        assert items(tmp_path / "log") == ["a", "b"]
+
     def test_files_of_several_kinds_are_refused_with_a_pattern(self, tmp_path):
         write(tmp_path / "log", {"1.csv": CSV, "2.jsonl": "{}"})
         with pytest.raises(DataError, match=r"holds files of several kinds, .csv and .jsonl; name .* pattern such as"):

@@ -90,7 +90,7 @@ def read_attributes(
     """
     has_time = "time" in events.collect_schema().names()
     columns = _columns(source, item_column, options, notes, has_time=has_time)
-    reading = _Reading(columns, options, malformed, scratch, small=source.small)
+    reading = _Reading(columns, options, malformed, scratch, source)
     rows = stored(
         (piece for table in source.tables for piece in reading.table(table)), scratch, small=source.small
     ).rows
@@ -168,10 +168,10 @@ class _Reading:
     """What the tables of one source have in common while their attributes are read."""
 
     def __init__(
-        self, columns: _Columns, options: ReadOptions, malformed: MalformedRows, scratch: Scratch, *, small: bool
+        self, columns: _Columns, options: ReadOptions, malformed: MalformedRows, scratch: Scratch, source: RawSource
     ):
         self._columns, self._options, self._malformed = columns, options, malformed
-        self._scratch, self._small = scratch, small
+        self._scratch, self._small, self._alone = scratch, source.small, len(source.tables) == 1
         self._times = TimeColumn(options)
         names = ("",) if columns.long else (*columns.relations, *columns.display)
         self._counts = dict.fromkeys(names, 0)
@@ -208,7 +208,7 @@ class _Reading:
                 first = (place << RELATION_BITS) + self._counts[name]
                 self._counts[name] += rows.height
                 yield rows.with_columns(row=pl.int_range(first, first + pl.len(), dtype=pl.Int64))
-        check.close()
+        check.close(may_be_empty=not self._alone)
 
     def finish(self, source: RawSource, notes: dict[str, Any]) -> None:
         """Notes what is strange about the values.

@@ -85,7 +85,7 @@ def canonical_events(
         DataError: Too many rows are malformed, units or zones of time are mixed, or times are none.
     """
     times = TimeColumn(options)
-    read = _Reading(columns, options, malformed, times, scratch, small=source.small)
+    read = _Reading(columns, options, malformed, times, scratch, source)
     events = stored((piece for table in source.tables for piece in read.table(table)), scratch, small=source.small)
     if "time" in columns:
         times.finish(source.label, columns["time"], notes)
@@ -130,7 +130,7 @@ def warn_of_long_fields(table: RawTable, *, strict: bool) -> None:
     )
     if strict:
         raise DataError(text, path=table.path, row=row)
-    logger.warning("%s, row %d: %s (%d such fields; this is the longest)", table.path, row, text, found.count)
+    logger.warning("%s, row %d: %s (the longest of %d)", table.path, row, text, found.count)
 
 
 class _Reading:
@@ -143,11 +143,11 @@ class _Reading:
         malformed: MalformedRows,
         times: TimeColumn,
         scratch: Scratch,
-        *,
-        small: bool,
+        source: RawSource,
     ):
         self._columns, self._options, self._malformed = columns, options, malformed
-        self._times, self._scratch, self._small = times, scratch, small
+        self._times, self._scratch, self._small = times, scratch, source.small
+        self._alone = len(source.tables) == 1
         self._rows = 0
 
     def table(self, table: RawTable) -> Iterator[pl.DataFrame]:
@@ -166,7 +166,7 @@ class _Reading:
                 rows = pl.int_range(self._rows, self._rows + pl.len(), dtype=pl.Int64)
                 self._rows += good.height
             yield good.with_columns(rows.alias("row")).drop(ROW)
-        check.close()
+        check.close(may_be_empty=not self._alone)
         self._rows = max(self._rows, before + last + 1)
 
     def _marked(self, piece: pl.DataFrame, table: RawTable, faults: Sequence[Fault]) -> pl.DataFrame:
@@ -183,6 +183,7 @@ class _Reading:
         added: list[pl.Expr] = []
         if "time" in columns:
             time = raw[columns["time"]]
+            time = time.fill_nan(None) if time.dtype.is_float() else time
             parsed = self._times.read(time, piece[ROW] + table.first_row, table.path)
             if time.name not in texts:
                 checked = checked.with_columns(time.cast(pl.String, strict=False))

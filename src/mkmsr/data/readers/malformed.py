@@ -198,17 +198,18 @@ class FileCheck:
             first = wrong.select(ROW, FAULT, FOUND).bottom_k(EXAMPLES, by=ROW).sort(ROW).collect()
             self._examples += list(first.iter_rows())[: EXAMPLES - len(self._examples)]
 
-    def close(self, total: Callable[[], int] | None = None) -> None:
+    def close(self, total: Callable[[], int] | None = None, *, may_be_empty: bool = False) -> None:
         """Reports what was found.
 
         Args:
             total: Number of rows of the file, if not all of them were looked at.
+            may_be_empty: Whether the file may have no rows at all.
 
         Raises:
             DataError: A row is malformed and that is not allowed, or too many are; or there are no rows at all.
         """
         counts, path = self._counts, self._path
-        if not sum(counts.values()) and total is None:
+        if not sum(counts.values()) and total is None and not may_be_empty:
             text = "the file has a header but no rows" if self._first_row > 1 else "the file is empty"
             raise DataError(text, path=path)
         for number in self._skipped:

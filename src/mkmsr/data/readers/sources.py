@@ -79,7 +79,8 @@ def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> R
         return _source(label, [table], [LogSource(label, sha256(content.path))], options)
     files = _files(source)
     folder = Path(source) if Path(source).is_dir() else None
-    tables = [table for file in files for table in _tables(file, folder, options, scratch)]
+    filled = [file for file in files if len(files) == 1 or file.stat().st_size]  # a day without events
+    tables = [table for file in filled for table in _tables(file, folder, options, scratch)]
     return _source(str(source), tables, [LogSource.of(file) for file in files], options)
 
 

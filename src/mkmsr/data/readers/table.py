@@ -280,7 +280,7 @@ def _distinct(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Names that are all different, and what is wrong with those that were not, or were empty."""
     known: list[str] = []
     unusable = {}
-    for place, name in enumerate(names, start=1):
+    for place, name in enumerate(map(str.strip, names), start=1):
         unique = name or f"column {place}"
         if name and name in known:
             unusable[name] = "this name stands twice in the header; names must be distinct"

@@ -133,7 +133,6 @@ class TimeColumn:
             self._count += len(known)
             if low < EARLIEST or high > _tomorrow():
                 self._outside += int(((known < EARLIEST) | (known > _tomorrow())).sum())
-        if self.unit is None or len(known):
             self.unit = parsed.unit
         return parsed
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
+from mkmsr.data.storage import Display, display_of, display_table
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, DataError, MkmsrError
 from mkmsr.runtime.files import is_signed, signed_json
@@ -45,6 +46,7 @@ _FORMAT = "mkmsr-bundle"
 _ITEMS, _OPERATIONS, _ATTRIBUTES, _TRIPLES = "items.parquet", "operations.json", "attributes.parquet", "triples.parquet"
 _REQUIRED = (WEIGHTS, CARD, _ITEMS, _OPERATIONS)
 _KNOWLEDGE = (_ATTRIBUTES, _TRIPLES)
+_DISPLAY = "display.parquet"
 
 T = TypeVar("T")
 
@@ -59,6 +61,7 @@ class Vocabularies:
         knowledge: Triples about the items.
         item_counts: Events of each item in training; entry 0 is padding. Shape [V].
         operation_counts: The same for operations. Shape [O].
+        display: What is shown with items and never learnt from, by item id.
     """
 
     items: Vocabulary
@@ -66,6 +69,7 @@ class Vocabularies:
     knowledge: KnowledgeGraph
     item_counts: NDArray[np.int64]
     operation_counts: NDArray[np.int64]
+    display: Display = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def of(cls, dataset: PreparedDataset, sessions: SessionTable) -> Vocabularies:
@@ -76,6 +80,7 @@ class Vocabularies:
             dataset.knowledge,
             np.bincount(sessions.items, minlength=len(dataset.items) + 1).astype(np.int64),
             np.bincount(sessions.operations, minlength=len(dataset.operations) + 1).astype(np.int64),
+            display=dataset.display,
         )
 
 
@@ -91,6 +96,8 @@ def write_vocabularies(folder: Path, names: Vocabularies) -> None:
     (folder / _OPERATIONS).write_text(text, encoding="utf-8")
     if len(names.knowledge.attributes) > 0:
         _write_knowledge(folder, names.knowledge)
+    if names.display:
+        display_table(names.display).write_parquet(folder / _DISPLAY)
 
 
 def write_header(folder: Path, header: Mapping[str, Any]) -> None:
@@ -141,7 +148,7 @@ def verified_files(path: Path, header: Mapping[str, Any]) -> Callable[[str], byt
     """A reader of the bundle's files that gives their bytes only if they are what the header says."""
     files = header["files"]
     for name in files:
-        if name not in (*_REQUIRED, *_KNOWLEDGE):
+        if name not in (*_REQUIRED, *_KNOWLEDGE, _DISPLAY):
             raise BundleError(f"lists a file that no bundle has: {name!r}", path=path / HEADER)
     for name in (*_REQUIRED, *(_KNOWLEDGE if _ATTRIBUTES in files else ())):
         if name not in files:
@@ -191,7 +198,11 @@ def read_vocabularies(read: Callable[[str], bytes], header: Mapping[str, Any], p
     knowledge = KnowledgeGraph(np.zeros((0, 3), np.int64), relations, Vocabulary([], kind="attribute"), len(items))
     if _ATTRIBUTES in header["files"]:
         knowledge = _read_knowledge(read(_ATTRIBUTES), read(_TRIPLES), relations, len(items), path)
-    return Vocabularies(items, operations, knowledge, item_counts, operation_counts)
+    display: Display = {}
+    if _DISPLAY in header["files"]:
+        texts = dict.fromkeys(("item", "name", "value"), pl.String())
+        display = display_of(_read_table(read(_DISPLAY), path / _DISPLAY, texts))
+    return Vocabularies(items, operations, knowledge, item_counts, operation_counts, display=display)
 
 
 def _write_knowledge(folder: Path, knowledge: KnowledgeGraph) -> None:

@@ -19,6 +19,7 @@ from mkmsr.cli.results import show_recommendations
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
+    from mkmsr.data.storage import Display
     from mkmsr.recommend import Explanation, Recommendations
 
 __all__ = ["recommend"]
@@ -82,7 +83,7 @@ def recommend(
                 known = explain and ranked.ranked_by == "model"
                 listed = [each.item for each in ranked.items]
                 reasons = recommender.explain(line, listed, operation=operation) if known else []
-                out.document(_as_json(ranked, reasons))
+                out.document(_as_json(ranked, reasons, recommender.bundle.display))
                 if not common.json:
                     show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")
                     for reason in reasons:
@@ -94,10 +95,13 @@ def recommend(
             out.note(f"no session in {_name(session)}")
 
 
-def _as_json(ranked: Recommendations, reasons: Sequence[Explanation]) -> dict[str, Any]:
+def _as_json(ranked: Recommendations, reasons: Sequence[Explanation], display: Display) -> dict[str, Any]:
     items: list[dict[str, Any]] = [{"item": each.item, "score": each.score, "rank": each.rank} for each in ranked.items]
     for item, reason in zip(items, reasons, strict=False):  # no reasons unless asked for
         item["explanation"] = reason.document()
+    for item in items:
+        if item["item"] in display:
+            item["display"] = dict(display[item["item"]])
     return {
         "items": items,
         "skipped": ranked.skipped,

@@ -99,4 +99,5 @@ def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
 def _attributes(recommender: Recommender, item: str) -> str:
     if item not in recommender.bundle.items:
         return "(unknown item)"
-    return ", ".join(f"{name}: {' | '.join(values)}" for name, values in recommender.attributes(item).items())
+    shown = {name: [value] for name, value in recommender.bundle.display.get(item, {}).items()}
+    return ", ".join(f"{name}: {' | '.join(values)}" for name, values in (shown | recommender.attributes(item)).items())

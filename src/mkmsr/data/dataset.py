@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mkmsr.data.examples import MAX_SESSION_EVENTS, ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
-from mkmsr.data.storage import Contents, Description, content_fingerprint, load_contents, save_contents
+from mkmsr.data.storage import Contents, Description, Display, content_fingerprint, load_contents, save_contents
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
 
@@ -52,6 +52,7 @@ class PreparedDataset:
         test: The newest sessions of all.
         new_items: Whether test events of items that the training log lacks were dropped or kept.
         max_session_events: Examples use the last so many events of a session.
+        display: What is shown with items and never learnt from, such as a name and an image, by item id.
         metadata: Sources with checksums and the options of preparation, as saved in `dataset.json`.
     """
 
@@ -64,6 +65,7 @@ class PreparedDataset:
     test: SessionTable
     new_items: NewItems = "drop"
     max_session_events: int = MAX_SESSION_EVENTS
+    display: Display = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def fitting_sessions(self, *, refit: bool = False) -> SessionTable:
@@ -75,6 +77,11 @@ class PreparedDataset:
         seen = np.zeros(len(self.items) + 1, dtype=np.bool_)
         seen[self.fitting_sessions(refit=split == "test").items] = True
         return seen
+
+    def describe_item(self, item: int) -> dict[str, list[str]]:
+        """What is shown with an item, by index, and its attribute values by relation."""
+        shown = {name: [value] for name, value in self.display.get(self.items.id(item), {}).items()}
+        return shown | self.knowledge.describe_item(item)
 
     @property
     def expects_new_items(self) -> bool:
@@ -165,6 +172,7 @@ class PreparedDataset:
             test=test,
             new_items=description.new_items,
             max_session_events=description.max_session_events,
+            display=contents.display,
             metadata=dict(description.model_extra or {}),
         )
         if dataset.fingerprint != description.fingerprint:
@@ -174,7 +182,7 @@ class PreparedDataset:
     @property
     def _contents(self) -> Contents:
         vocabularies = (self.items, self.operations, self.knowledge.relations, self.knowledge.attributes)
-        return Contents(vocabularies, self.knowledge.triples, (self.train, self.validation, self.test))
+        return Contents(vocabularies, self.knowledge.triples, (self.train, self.validation, self.test), self.display)
 
 
 def statistics(dataset: PreparedDataset) -> dict[str, Any]:

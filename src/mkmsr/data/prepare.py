@@ -19,6 +19,7 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.log import SPLITS, InteractionLog
 from mkmsr.data.sessionise import cut_sessions, drop_duplicates, drop_long_sessions, filter_events, number_ids
 from mkmsr.data.split import drop_new_items, order_sessions
+from mkmsr.data.storage import Display, display_of
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError
 
@@ -119,6 +120,7 @@ def prepare(
         test=test,
         new_items=options.new_items,
         max_session_events=options.max_session_events,
+        display=_display(log, vocabulary),
         metadata=_metadata(log, options, {"events": counts, "attributes": attributes}),
     )
     _check_splits(dataset, options, log.path)
@@ -214,6 +216,14 @@ def _extra_items(log: InteractionLog, items: list[str], options: PrepareOptions)
     named = log.attributes.group_by("item_id").agg(pl.col("row").min()).sort("row")
     inside = set(items)
     return [each for each in named.collect()["item_id"].to_list() if each not in inside]
+
+
+def _display(log: InteractionLog, items: Vocabulary) -> Display:
+    """What is shown with the items of the catalogue."""
+    if log.display is None:
+        return {}
+    shown = log.display.filter(pl.col("value").is_not_null(), pl.col("item_id").is_in(list(items.ids)))
+    return display_of(shown.select("item_id", "relation", "value").collect())
 
 
 def _ids(indexed: Query, engine: Engine) -> list[str]:

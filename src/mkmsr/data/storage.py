@@ -20,7 +20,16 @@ from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_folder, atomic_write, is_signed, may_replace, sha256, signed_json
 from mkmsr.runtime.parquet import read_table
 
-__all__ = ["Contents", "Description", "content_fingerprint", "load_contents", "save_contents"]
+__all__ = [
+    "Contents",
+    "Description",
+    "Display",
+    "content_fingerprint",
+    "display_of",
+    "display_table",
+    "load_contents",
+    "save_contents",
+]
 
 FORMAT: Literal["mkmsr prepared dataset"] = "mkmsr prepared dataset"
 FORMAT_VERSION = 2
@@ -31,6 +40,10 @@ VOCABULARIES = {"items": "item", "operations": "operation", "relations": "relati
 SPLITS = ("train", "validation", "test")
 EARLIER = "earlier"
 """Table of what visitors touched in earlier sessions, where the data say so."""
+DISPLAY = "display"
+"""Table of what is shown with items and never learnt from, where the log had such columns."""
+Display = Mapping[str, Mapping[str, str]]
+"""By item id, names and values of what is shown with it."""
 SESSIONS_AT_ONCE = 200_000
 """Sessions whose events are a table at one time while they are written."""
 MOST_EMPTY = 1_000_000
@@ -42,6 +55,7 @@ COLUMNS: dict[str, dict[str, pl.DataType]] = {
     "triples": {"item": pl.Int64(), "relation": pl.Int64(), "entity": pl.Int64()},
     "sessions": {**_EVENT, "time": pl.Int64()},
     EARLIER: _EVENT,
+    DISPLAY: {"item": pl.String(), "name": pl.String(), "value": pl.String()},
 }
 """The tables and their columns."""
 
@@ -69,11 +83,13 @@ class Contents(NamedTuple):
         vocabularies: Items, operations, relations and attributes.
         triples: As in `KnowledgeGraph`.
         splits: Train, validation and test.
+        display: What is shown with items.
     """
 
     vocabularies: Sequence[Vocabulary]
     triples: NDArray[np.int64]
     splits: Sequence[SessionTable]
+    display: Display
 
 
 def save_contents(path: str | Path, description: Description, contents: Contents) -> None:
@@ -104,7 +120,7 @@ def load_contents(path: str | Path) -> tuple[Description, Contents]:
     """
     folder = Path(path)
     description = _description(folder)
-    names = [name for name in COLUMNS if name != EARLIER or f"{EARLIER}.parquet" in description.files]
+    names = [name for name in COLUMNS if name not in (EARLIER, DISPLAY) or f"{name}.parquet" in description.files]
     tables = {name: _read(folder / f"{name}.parquet", COLUMNS[name], description.files) for name in names}
     vocabularies = [
         Vocabulary(tables[name].sort("index")["id"].to_list(), kind=kind) for name, kind in VOCABULARIES.items()
@@ -116,7 +132,22 @@ def load_contents(path: str | Path) -> tuple[Description, Contents]:
         _check_indexes(vocabularies, triples, splits)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"its counts, tables and vocabularies contradict each other: {error}", path=path) from None
-    return description, Contents(vocabularies, triples, splits)
+    display = display_of(tables[DISPLAY]) if DISPLAY in tables else {}
+    return description, Contents(vocabularies, triples, splits, display)
+
+
+def display_table(display: Display) -> pl.DataFrame:
+    """Return one row for each item and name: `item`, `name`, `value`."""
+    rows = [(item, name, value) for item, named in display.items() for name, value in named.items()]
+    return pl.DataFrame(rows, schema=COLUMNS[DISPLAY], orient="row")
+
+
+def display_of(table: pl.DataFrame) -> Display:
+    """Return what such a table says; of several values under one name, the first."""
+    display: dict[str, dict[str, str]] = {}
+    for item, name, value in table.iter_rows():
+        display.setdefault(item, {}).setdefault(name, value)
+    return display
 
 
 def content_fingerprint(settings: list[Any], contents: Contents) -> str:
@@ -153,6 +184,8 @@ def _tables(contents: Contents) -> dict[str, pl.LazyFrame]:
     tables["sessions"] = pl.concat([_events(name, table) for name, table in splits])
     if all(table.earlier is not None for table in contents.splits):
         tables[EARLIER] = pl.concat([_earlier(name, table) for name, table in splits])
+    if contents.display:
+        tables[DISPLAY] = display_table(contents.display).lazy()
     return tables
 
 

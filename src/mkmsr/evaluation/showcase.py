@@ -116,7 +116,7 @@ def _example(
                 "rank": rank,
                 "item": dataset.items.id(item),
                 "score": score,
-                "attributes": dataset.knowledge.describe_item(item),
+                "attributes": dataset.describe_item(item),
                 "is_target": item == target,
                 "in_prefix": item in prefix,
             }
@@ -133,5 +133,5 @@ def _event(dataset: PreparedDataset, split: EvaluationSplit, event: int) -> dict
     return {
         "item": dataset.items.id(item),
         "operation": dataset.operations.id(int(sessions.operations[event])),
-        "attributes": dataset.knowledge.describe_item(item),
+        "attributes": dataset.describe_item(item),
     }

@@ -13,8 +13,8 @@ import numpy as np
 from torch import nn
 
 from mkmsr.layers.attention import SoftAttention
+from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.layers.ggnn import GGNN
-from mkmsr.layers.tree_gru import TreeGRU
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:

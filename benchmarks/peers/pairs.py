@@ -75,14 +75,6 @@ PAIRS: dict[str, Pair] = {
     "hopwise-sr-gnn": Pair(
         "SR-GNN", "hopwise", "SRGNN", {**_HOPWISE, "step": 1}, "sr-gnn", training={**_SAME_PLAN, "epochs": 8}
     ),
-    "hopwise-sr-gnn-bfloat16": Pair(
-        "SR-GNN, products in bfloat16",
-        "hopwise",
-        "SRGNN",
-        {**_HOPWISE, "step": 1},
-        "sr-gnn",
-        training={**_SAME_PLAN, "epochs": 8, "loss": {"products": "bfloat16"}},
-    ),
     "hopwise-narm": Pair(
         "NARM",
         "hopwise",

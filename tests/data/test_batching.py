@@ -108,9 +108,6 @@ def test_a_batch_moves_as_a_whole(examples: ExampleTable) -> None:
 
 def test_a_batch_that_is_there_already_does_not_move_and_keeps_what_it_derived(examples: ExampleTable) -> None:
     batch = collate(examples, np.arange(3))
-    assert batch.derived == ()
-    batch.derive(["operation_tree", "last"])
-    assert batch.derived == ("last", "operation_tree")
     assert batch.to("cpu") is batch
     known = replace(batch, earlier=earlier_batch([[(1, 1)], [], []]))
     assert known.to("cpu") is known

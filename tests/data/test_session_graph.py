@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mkmsr.data import session_graph
 from mkmsr.data.batching import SessionBatch
-from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph, merge_equal_nodes
+from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 
 sequences = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=9), min_size=1, max_size=7)
 
@@ -113,45 +113,6 @@ def test_a_session_has_the_same_graph_alone_and_in_a_batch(sessions: list[list[i
             assert (messages.sender[mine] - nodes[0]).tolist() == expected.sender.tolist()
             assert (messages.receiver[mine] - nodes[0]).tolist() == expected.receiver.tolist()
             assert messages.weight[mine].tolist() == expected.weight.tolist()
-
-
-def test_prefixes_of_a_session_share_the_nodes_that_hear_the_same() -> None:
-    values, rows, _ = flat([[5], [5, 8], [5, 8, 9], [8]])
-    graph = merge_equal_nodes(build_session_graph(values, rows), torch.tensor([3, 3, 3, -1]))
-    # 5 alone, 5 before 8, 8 at the end, 8 between 5 and 9, 9 at the end, and 8 of a session of its own.
-    assert graph.num_nodes == 6
-    assert graph.alias[1] == graph.alias[3]
-    assert graph.distinct[graph.node_value[graph.alias]].tolist() == values.tolist()
-    incoming, outgoing = dense(graph)
-    between = graph.alias[4]
-    assert graph.distinct[graph.node_value[incoming[between].nonzero()[0]]].tolist() == [5]
-    assert graph.distinct[graph.node_value[outgoing[between].nonzero()[0]]].tolist() == [9]
-    assert incoming.sum() == 3  # Each of 8 at the end, 8 between and 9 hears one value once.
-
-
-def test_nodes_of_different_sessions_are_never_merged() -> None:
-    values, rows, _ = flat([[5, 8], [5, 8], [5, 8], [5, 8]])
-    plain = build_session_graph(values, rows)
-    assert merge_equal_nodes(plain, torch.tensor([1, 1, 2, 2])).num_nodes == 4
-    assert merge_equal_nodes(plain, torch.tensor([-1, -1, -1, -1])) is plain
-
-
-@given(sequences)
-def test_every_event_hears_the_same_values_in_the_merged_graph(sessions: list[list[int]]) -> None:
-    prefixes = [session[:end] for session in sessions for end in range(1, len(session) + 1)]
-    values, rows, _ = flat(prefixes)
-    plain = build_session_graph(values, rows)
-    merged = merge_equal_nodes(plain, torch.tensor([n for n, session in enumerate(sessions) for _ in session]))
-
-    def heard(graph: SessionGraph, adjacency: np.ndarray) -> np.ndarray:
-        by_value = np.zeros((graph.num_nodes, len(graph.distinct)))
-        np.add.at(by_value.T, graph.node_value.numpy(), adjacency.T)
-        return by_value[graph.alias.numpy()]
-
-    assert merged.num_nodes <= plain.num_nodes
-    assert merged.node_value[merged.alias].tolist() == plain.node_value[plain.alias].tolist()
-    for expected, found in zip(dense(plain), dense(merged), strict=True):
-        np.testing.assert_allclose(heard(merged, found), heard(plain, expected), rtol=1e-6)
 
 
 @given(sequences)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.data.session_graph import Messages, SessionGraph, build_session_graph, merge_equal_nodes
+from mkmsr.data.session_graph import Messages, SessionGraph, build_session_graph
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
 from tests.oracles import ggnn as literal
 
@@ -42,24 +42,6 @@ def test_every_event_gets_what_the_formulae_give(aggregation: Aggregation, gate:
     found = run(layer, table, SESSIONS).detach().numpy()
     expected = np.concatenate([literal(layer, table.numpy(), session) for session in SESSIONS])
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("gate", ["slides", "gru"])
-@pytest.mark.parametrize("aggregation", ["sum", "concat"])
-def test_one_step_over_merged_nodes_gives_every_prefix_what_the_formulae_give(
-    aggregation: Aggregation, gate: Gate
-) -> None:
-    torch.manual_seed(0)
-    layer = GGNN(DIM, aggregation=aggregation, gate=gate).double()
-    table = torch.randn(5, DIM, dtype=torch.float64)
-    prefixes = [session[:end] for session in SESSIONS for end in range(1, len(session) + 1)]
-    cut_from = torch.tensor([number for number, session in enumerate(SESSIONS) for _ in session])
-    plain = graph_of(prefixes)
-    graph = merge_equal_nodes(plain, cut_from)
-    assert graph.num_nodes < plain.num_nodes
-    states = layer(table[graph.distinct], graph.node_value, graph.incoming, graph.outgoing)
-    expected = np.concatenate([literal(layer, table.numpy(), prefix) for prefix in prefixes])
-    np.testing.assert_allclose(states[graph.alias].detach().numpy(), expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("gate", ["slides", "gru"])

@@ -93,7 +93,7 @@ def main() -> None:
     killed = folder / "killed"
     killed.mkdir()
     for kills in range(MOST_KILLS + 1):
-        after = chance.uniform(0, 0.6 * duration) if how == "anytime" and kills < MOST_KILLS else None
+        after = chance.uniform(0, 0.4 * duration) if how == "anytime" and kills < MOST_KILLS else None
         operation = chance.randint(1, 40) if how == "writing" and kills < MOST_KILLS else 0
 
         def attempt(operation: int = operation) -> None:

@@ -1,7 +1,6 @@
 """The losses against their formulae, in float64 and at the edges of float32."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,8 @@ from torch.nn import functional as F
 from mkmsr.config import validate
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
-from mkmsr.layers.softmax import blockwise_target_log_softmax, target_log_softmax
+from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
+from mkmsr.layers.softmax import blockwise_target_log_softmax
 from mkmsr.models.base import FactorisedModel, ModelSizes, Negatives, SessionModel, mask_padding
 from mkmsr.training.config import LossConfig
 from mkmsr.training.losses import (
@@ -213,21 +213,10 @@ def test_bce_in_blocks_is_refused() -> None:
         session_loss(TinyModel(), batch_of(torch.tensor([3])), "bce", block=4)
 
 
-def test_rounded_products_come_close_and_are_refused_where_scores_are_more_than_products() -> None:
-    batch = batch_of(torch.tensor([3, 8, 1]))
-    exact = session_loss(TinyModel(), batch, "cross-entropy")
-    torch.testing.assert_close(
-        session_loss(TinyModel(), batch, "cross-entropy", rounded=True), exact, rtol=0.02, atol=0
-    )
-    for model in (LikelihoodModel(), TinyModel(factorised=False)):
-        with pytest.raises(ConfigError, match=r"'bfloat16' is for models whose scores are inner products"):
-            session_loss(model, batch, "cross-entropy", rounded=True)
-
-
-@pytest.mark.parametrize("other", [{"session": "bpr"}, {"catalogue_block": 4}])
-def test_rounded_products_of_a_loss_without_them_are_refused(other: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="needs session = 'cross-entropy' and catalogue_block = 0"):
-        validate(LossConfig, {"products": "bfloat16", **other}, prefix="training.loss")
+def test_settings_of_older_versions_are_read_and_the_option_that_is_gone_is_refused() -> None:
+    assert validate(LossConfig, {"products": "float32"}, prefix="training.loss") == LossConfig()
+    with pytest.raises(ConfigError, match="products"):
+        validate(LossConfig, {"products": "bfloat16"}, prefix="training.loss")
 
 
 def test_knowledge_loss_is_a_mean_and_the_margin_stops_at_zero() -> None:

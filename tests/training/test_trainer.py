@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,11 @@ from mkmsr.data.batching import SessionBatch, TripleBatch, collate_triples, sess
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError, TrainingError
-from mkmsr.layers.columns import is_by_columns
-from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
-from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
-from mkmsr.runtime.events import BatchDone, EpochRecord, Event
-from mkmsr.training import TrainingConfig, TrainingEstimate, fit, read_history, trainer
+from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.runtime.events import BatchDone, Event
+from mkmsr.training import TrainingConfig, TrainingEstimate, fit, read_history
 from mkmsr.training.schedules import learning_rate_factor
-from tests.training.tiny import NUM_ITEMS, TinyModel, tiny_knowledge, tiny_sessions, tiny_training
+from tests.training.tiny import TinyModel, tiny_knowledge, tiny_sessions, tiny_training
 
 FAST = {
     "epochs": 3,
@@ -280,51 +277,6 @@ def test_history_is_one_json_line_an_epoch(tmp_path: Path) -> None:
         lines[0]
     )
     assert read_history(tmp_path / "history.jsonl") == result.history
-
-
-class Watching:
-    """Notes after every epoch whether a table is stored by columns."""
-
-    def __init__(self, table: Tensor):
-        self.table, self.seen = table, []
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, EpochRecord):
-            self.seen.append(is_by_columns(self.table))
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({}, True),
-        ({"loss": {"products": "bfloat16"}}, True),
-        ({"loss": {"catalogue_block": 4}}, False),
-        ({"loss": {"session": "sampled-cross-entropy"}}, False),
-        ({"loss": {"session": "bce"}}, False),
-        ({"optimiser": {"name": "adagrad"}}, False),
-    ],
-)
-def test_the_scored_table_is_stored_by_columns_while_it_pays_and_by_rows_afterwards(
-    values: dict[str, object], *, expected: bool
-) -> None:
-    model = TinyModel()
-    watching = Watching(model.next_items.weight)
-    fit(model, tiny_training(), settings(**values), seed=0, listener=watching)
-    assert watching.seen == [expected] * 3
-    assert model.next_items.weight.is_contiguous()
-    assert model.next_items.weight is watching.table
-
-
-def test_how_the_table_is_stored_changes_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = []
-    for by_columns in (True, False):
-        if not by_columns:
-            monkeypatch.setattr(trainer, "catalogue_by_columns", lambda *_: nullcontext())
-        torch.manual_seed(0)
-        model = MKMSR(MKMSRConfig(dim=8, scorer="dot"), ModelSizes(NUM_ITEMS, 2, 9, 2))
-        history = fit(model, tiny_training(), settings(), seed=0).history
-        results.append([(each.train_loss, each.knowledge_loss) for each in history])
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("given", "used"), [({}, 1), ({"threads": 2}, 2)])

@@ -37,10 +37,8 @@ def time_training(
     """Seconds of an epoch of the real trainer, and of the floor under it, measured in turns within the same epochs.
 
     After every few steps of the trainer, as many steps of the floor are timed, so that both meet the same load of the
-    machine: first of the floor in plain PyTorch operations, then of one with the trainer's own products (`own_...`),
-    which shows what stands above the catalogue however fast that is. An epoch learns from train and validation
-    together, all steps of its strategy included; checkpoints and validation are not. The first epoch warms up: there
-    memory is read, before the floors take any.
+    machine. An epoch learns from train and validation together, all steps of its strategy included; checkpoints and
+    validation are not. The first epoch warms up: there memory is read, before the floor takes any.
 
     Args:
         dataset: Prepared data.
@@ -62,19 +60,15 @@ def time_training(
     config = config.model_copy(update={"epochs": repetitions + 1, "pretrain_epochs": 1, "patience": repetitions + 1})
     session_steps = -(-len(training.examples) // config.batch_size)
 
-    def floor(*, own_products: bool) -> CatalogueFloor:
+    def floor() -> CatalogueFloor:
         dim, optimiser = int(getattr(settings, "dim", 100)), config.optimiser
-        return CatalogueFloor(
-            len(dataset.items), dim, config.batch_size, optimiser, device=device, seed=seed, own_products=own_products
-        )
+        return CatalogueFloor(len(dataset.items), dim, config.batch_size, optimiser, device=device, seed=seed)
 
     turns = _Turns(session_steps, floor, torch.device(device))
     fit(network, training, config, seed=seed, device=device, listener=turns)
     epoch_seconds = [each / share for each in turns.epoch_seconds]
     floor_seconds = [each / share for each in turns.floor_seconds]
-    own_floor_seconds = [each / share for each in turns.own_floor_seconds]
     ratios = [mine / bare for mine, bare in zip(epoch_seconds, floor_seconds, strict=True)]
-    own_ratios = [mine / bare for mine, bare in zip(epoch_seconds, own_floor_seconds, strict=True)]
     examples = len(training.examples) / share
     return {
         "model": model,
@@ -85,8 +79,6 @@ def time_training(
         "ratio": median(ratios),
         "examples_per_second": examples / median(epoch_seconds),
         "peak_mib": turns.peak_mib,
-        "own_floor_seconds": median(own_floor_seconds),
-        "own_ratio": median(own_ratios),
         "case": "training",
         "data": dataset.name,
         "items": len(dataset.items),
@@ -98,13 +90,7 @@ def time_training(
         "triple_steps": turns.triple_steps,
         "triple_seconds": median(each / share for each in turns.triple_seconds),
         "settings": {"model": settings.model_dump(mode="json"), "loss": config.loss.session},
-        "spread": spread(
-            epoch_seconds=epoch_seconds,
-            floor_seconds=floor_seconds,
-            ratio=ratios,
-            own_floor_seconds=own_floor_seconds,
-            own_ratio=own_ratios,
-        ),
+        "spread": spread(epoch_seconds=epoch_seconds, floor_seconds=floor_seconds, ratio=ratios),
         "environment": environment(),
     }
 
@@ -115,21 +101,20 @@ class _Turns:
 
     Args:
         session_steps: Steps of an epoch that see sessions; those with triples alone come after them.
-        make_floor: Makes either floor, after the first epoch.
+        make_floor: Makes the floor, after the first epoch.
         device: Where the trainer computes.
     """
 
     session_steps: int
-    make_floor: Callable[..., CatalogueFloor]
+    make_floor: Callable[[], CatalogueFloor]
     device: torch.device
     epoch_seconds: list[float] = field(default_factory=list)
     floor_seconds: list[float] = field(default_factory=list)
     triple_seconds: list[float] = field(default_factory=list)
-    own_floor_seconds: list[float] = field(default_factory=list)
     triple_steps: int = 0
     peak_mib: float | None = None
-    _floors: tuple[CatalogueFloor, ...] = ()
-    _spent: list[float] = field(default_factory=lambda: [0.0] * 4)
+    _floor: CatalogueFloor | None = None
+    _spent: list[float] = field(default_factory=lambda: [0.0] * 3)
     _done: int = 0
     _since: float = 0.0
 
@@ -141,7 +126,7 @@ class _Turns:
             self._close_epoch(event)
 
     def _take_turns(self, done: int, total: int) -> None:
-        """Take the time of the steps since the last word, then of the floors'."""
+        """Take the time of the steps since the last word, then of the floor's."""
         self._wait()
         elapsed = time.perf_counter() - self._since
         steps, of_sessions = done - self._done, min(done, self.session_steps) - min(self._done, self.session_steps)
@@ -149,28 +134,27 @@ class _Turns:
         self._spent[2] += elapsed * (steps - of_sessions) / steps
         self.triple_steps = total - self.session_steps
         self._done = done
-        for place, floor in zip((1, 3), self._floors, strict=False):
+        if self._floor is not None:
             began = time.perf_counter()
             for _ in range(of_sessions):
-                floor.step()
+                self._floor.step()
             self._wait()
-            self._spent[place] += time.perf_counter() - began
+            self._spent[1] += time.perf_counter() - began
         self._since = time.perf_counter()
 
     def _close_epoch(self, record: EpochRecord) -> None:
-        """Close an epoch over sessions; after the first one, read memory and make the floors."""
+        """Close an epoch over sessions; after the first one, read memory and make the floor."""
         self._spent[0] += time.perf_counter() - self._since
-        if self._floors:
-            lists = (self.epoch_seconds, self.floor_seconds, self.triple_seconds, self.own_floor_seconds)
+        if self._floor is not None:
+            lists = (self.epoch_seconds, self.floor_seconds, self.triple_seconds)
             for values, spent in zip(lists, self._spent, strict=True):
                 values.append(spent)
         elif record.phase == "sessions":
             self.peak_mib = peak_mib()
-            self._floors = tuple(self.make_floor(own_products=own) for own in (False, True))
-            for floor in self._floors:
-                floor.step()
+            self._floor = self.make_floor()
+            self._floor.step()
             self._wait()
-        self._spent, self._done, self._since = [0.0] * 4, 0, time.perf_counter()
+        self._spent, self._done, self._since = [0.0] * 3, 0, time.perf_counter()
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -6,7 +6,7 @@ in the batch, P events of all prefixes together, L the longest prefix, V catalog
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Literal, TypeVar
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph, merge_equal_nodes
+from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.data.sessions import EarlierItems
 from mkmsr.errors import DataError
 
@@ -167,28 +167,9 @@ class SessionBatch:
         return build_session_graph(self.items, self.rows)
 
     @cached_property
-    def merged_graph(self) -> SessionGraph:
-        """The same with equal nodes of prefixes of one session merged, which is for one step of a graph network."""
-        return merge_equal_nodes(self.graph, self.sessions)
-
-    def graph_for(self, steps: int) -> SessionGraph:
-        """The smallest graph over which a graph network can take so many steps."""
-        return self.merged_graph if steps <= 1 else self.graph
-
-    @cached_property
     def operation_tree(self) -> PrefixTree:
         """The distinct operation prefixes."""
         return build_prefix_tree(self.operations, self.offsets)
-
-    @property
-    def derived(self) -> tuple[str, ...]:
-        """Names of the properties above that somebody has asked this batch for; each is computed once."""
-        return tuple(name for name in _DERIVED if name in self.__dict__)
-
-    def derive(self, names: Iterable[str]) -> None:
-        """Compute some of those properties now."""
-        for name in names:
-            getattr(self, name)
 
     def padded(self, values: Tensor, fill: float = 0) -> Tensor:
         """Per-event values [P, ...] as a rectangle [B, L, ...], padded at the end."""
@@ -252,9 +233,6 @@ class SessionBatch:
             target_operations=torch.from_numpy(unknown.copy()),
             sessions=torch.from_numpy(unknown - 1),
         )
-
-
-_DERIVED = tuple(name for name, value in vars(SessionBatch).items() if isinstance(value, cached_property))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ __all__ = [
     "SessionGraph",
     "build_prefix_tree",
     "build_session_graph",
-    "merge_equal_nodes",
 ]
 
 
@@ -112,47 +111,6 @@ def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
         alias=alias,
         incoming=Messages(source, destination, 1.0 / in_degree[destination]),
         outgoing=Messages(destination, source, 1.0 / out_degree[source]),
-    )
-
-
-def merge_equal_nodes(graph: SessionGraph, sessions: Tensor) -> SessionGraph:
-    """The graph with one node for all that one step of a graph network cannot tell apart.
-
-    Prefixes of one session differ at few nodes: an event adds a transition, and only its two ends hear anything else
-    than before. Nodes of one session with the same value and the same number of transitions hear the same values. So
-    a batch of whole sessions has nodes in proportion to their events, not to those of all prefixes: 220 instead of 640
-    in a batch of 128 from the Demo log.
-
-    What the senders that are left hear themselves may be another prefix's, so that a second step would be wrong;
-    `node_row` is one of the prefixes that a node stands for. Where few prefixes follow one of the same session, the
-    graph stays as it is.
-
-    Args:
-        graph: Of prefixes, a row each.
-        sessions: Which session each prefix was cut from, -1 where it comes from none and is like no other. Shape [B].
-    """
-    if 2 * int(((sessions[1:] == sessions[:-1]) & (sessions[1:] >= 0)).sum()) < len(sessions):
-        return graph
-    rows = torch.arange(len(sessions), device=sessions.device)
-    names, session = torch.unique(torch.where(sessions < 0, -1 - rows, sessions), return_inverse=True)
-    nodes, distinct = graph.num_nodes, len(graph.distinct)
-    degree = torch.bincount(torch.cat([graph.incoming.receiver, graph.outgoing.receiver]), minlength=nodes)
-    key = (degree * len(names) + session.index_select(0, graph.node_row)) * distinct + graph.node_value
-    keys, merged = torch.unique(key, return_inverse=True)
-    chosen = merged.new_empty(len(keys)).scatter_(0, merged, torch.arange(nodes, device=key.device))
-    is_chosen = torch.zeros(nodes, dtype=torch.bool, device=key.device).index_fill_(0, chosen, True)
-
-    def heard_by_chosen(messages: Messages) -> Messages:
-        sender, receiver, weight = (each[is_chosen.index_select(0, messages.receiver)] for each in messages)
-        return Messages(merged.index_select(0, sender), merged.index_select(0, receiver), weight)
-
-    return SessionGraph(
-        distinct=graph.distinct,
-        node_value=graph.node_value.index_select(0, chosen),
-        node_row=graph.node_row.index_select(0, chosen),
-        alias=merged.index_select(0, graph.alias),
-        incoming=heard_by_chosen(graph.incoming),
-        outgoing=heard_by_chosen(graph.outgoing),
     )
 
 

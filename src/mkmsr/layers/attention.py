@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mkmsr.layers.products import padded_rows, product
+from mkmsr.layers.segments import segment_sum
 
 __all__ = ["Part", "SoftAttention"]
 
@@ -77,82 +77,14 @@ class SoftAttention(nn.Module):
         return torch.sigmoid(hidden_PD) @ self.weight
 
     def forward(self, parts: Sequence[Part], rows: Tensor, last: Tensor) -> Tensor:
-        """s of each session. Shape [B, D]."""
-        maps = _Maps(self.of_last.weight, self.of_last.bias, self.of_each.weight, self.weight, self.combine.weight)
-        tables, aliases = zip(*parts, strict=True)
-        s_BD: Tensor = _Readout.apply(rows, last, maps, aliases, *maps, *tables)  # type: ignore[no-untyped-call]
+        """Return s of each session. Shape [B, D]."""
+        m_PM = torch.cat([part.table.index_select(0, part.alias) for part in parts], dim=1)
+        alpha_P1 = self.weights(parts, rows, last)[:, None]
+        pooled_BM = segment_sum(alpha_P1 * m_PM, rows, len(last))
+        s_BD: Tensor = self.combine(torch.cat([m_PM.index_select(0, last), pooled_BM], dim=1))
         return s_BD
-
-
-class _Maps(NamedTuple):
-    """The weights of `SoftAttention`: W1, b, W2, beta and W3."""
-
-    of_last: Tensor
-    bias: Tensor
-    of_each: Tensor
-    weight: Tensor
-    combine: Tensor
-
-
-class _Readout(torch.autograd.Function):
-    """`SoftAttention` with both passes by hand, in half as many operations.
-
-    P' is P filled up with rows of zeros. M is the size of a whole micro-behaviour vector.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, last: Tensor, maps: _Maps, aliases: Sequence[Tensor], *given: Tensor) -> Tensor:
-        tables = given[len(maps) :]
-        events, sessions = len(rows), len(last)
-        m_PM = given[0].new_zeros(padded_rows(events), maps.of_each.shape[1])
-        gathered = [table.index_select(0, alias) for table, alias in zip(tables, aliases, strict=True)]
-        torch.cat(gathered, dim=1, out=m_PM[:events])
-        newest_BM = m_PM.index_select(0, last)
-        hidden_BD = product(newest_BM, maps.of_last.T).add_(maps.bias)
-        gate_PD = product(m_PM, maps.of_each.T)
-        gate_PD[:events].add_(hidden_BD.index_select(0, rows)).sigmoid_()
-        alpha_P1 = torch.mv(gate_PD[:events], maps.weight)[:, None]
-        pooled_BM = _sums(m_PM[:events] * alpha_P1, rows, sessions)
-        both_B2M = torch.cat([newest_BM, pooled_BM], dim=1)
-        ctx.save_for_backward(rows, last, *maps, *aliases, m_PM, gate_PD, alpha_P1, both_B2M)
-        ctx.table_sizes = [table.shape for table in tables]
-        return product(both_B2M, maps.combine.T)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (rows, last), maps, rest = ctx.saved_tensors[:2], _Maps(*ctx.saved_tensors[2:7]), ctx.saved_tensors[7:]
-        *aliases, m_PM, gate_PD, alpha_P1, both_B2M = rest
-        (of_s_BD,), events, (sessions, width) = gradients, len(rows), (len(last), m_PM.shape[1])
-        of_newest_BM, of_pooled_BM = torch.split(product(of_s_BD, maps.combine), width, dim=1)
-        of_pooled_PM = of_pooled_BM.index_select(0, rows)
-        of_alpha_P = torch.linalg.vecdot(of_pooled_PM, m_PM[:events])
-        of_weight = torch.mv(gate_PD[:events].T, of_alpha_P)
-        gate = gate_PD[:events]
-        of_gate_PD = torch.zeros_like(gate_PD)  # By what stands inside the sigmoid.
-        of_gate_PD[:events].addcmul_(gate, 1 - gate).mul_(of_alpha_P[:, None]).mul_(maps.weight)
-        of_hidden_BD = _sums(of_gate_PD[:events], rows, sessions)
-        of_newest_BM = product(of_hidden_BD, maps.of_last).add_(of_newest_BM)
-        of_m_PM = product(of_gate_PD, maps.of_each)[:events].addcmul_(of_pooled_PM, alpha_P1)
-        of_m_PM.index_add_(0, last, of_newest_BM)
-        of_maps = (
-            product(of_hidden_BD.T, both_B2M[:, :width]),
-            of_hidden_BD.sum(0),
-            product(of_gate_PD.T, m_PM),
-            of_weight,
-            product(of_s_BD.T, both_B2M),
-        )
-        of_tables, begin = [], 0
-        for alias, (size, dim) in zip(aliases, ctx.table_sizes, strict=True):
-            of_tables.append(_sums(of_m_PM[:, begin : begin + dim], alias, size))
-            begin += dim
-        return None, None, None, None, *of_maps, *of_tables
 
 
 def _vectors(parts: Sequence[Part], positions: Tensor) -> Tensor:
     """The whole micro-behaviour vectors of some events."""
     return torch.cat([part.table.index_select(0, part.alias.index_select(0, positions)) for part in parts], dim=1)
-
-
-def _sums(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    return values.new_zeros(num_rows, values.shape[1]).index_add_(0, rows, values)

@@ -17,7 +17,6 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
-from mkmsr.layers.products import product
 
 __all__ = [
     "FactorisedModel",
@@ -120,18 +119,14 @@ class FactorisedModel(SessionModel):
         raise NotImplementedError
 
     def catalogue(self) -> Tensor:
-        """One vector an item; row 0 is padding. Shape [V, D].
-
-        Where this is a weight itself, training may store that by columns, see `mkmsr.layers.columns`; an encoder that
-        takes rows of it does so by `table_rows`.
-        """
+        """One vector an item; row 0 is padding. Shape [V, D]."""
         raise NotImplementedError
 
     def both_sides(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         """`queries` and `catalogue`, for a loss over the whole catalogue whose gradient by it is a new array.
 
         A model whose encoder takes rows of the table that it also scores can let the two gradients meet in one array,
-        see `mkmsr.layers.rows.rows_and_table`.
+        see `mkmsr.layers.fast.shared_table.rows_and_table`.
         """
         return self.queries(batch), self.catalogue()
 
@@ -147,7 +142,7 @@ class FactorisedModel(SessionModel):
         items_DV = self.catalogue().T.contiguous()
 
         def score(batch: SessionBatch) -> Tensor:
-            scores_BV = product(self.queries(batch), items_DV)
+            scores_BV = self.queries(batch) @ items_DV
             scores_BV[:, 0] = float("-inf")  # In place: a copy of [B, V] scores takes half as long as the product.
             return scores_BV
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
-from mkmsr.layers.tree_gru import TreeGRU
+from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import SAMPLED_LOSSES, Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.dropout import dropout
-from mkmsr.layers.rows import table_rows, unit_rows
+from mkmsr.layers.fast.shared_table import unit_rows
+from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import FactorisedModel, ModelSizes
 from mkmsr.models.entry import Choice, Range, SearchSpace, one_cycle
 
@@ -94,11 +94,11 @@ class ItemNetwork(FactorisedModel):
 
     def drop_items(self, vectors: Tensor) -> Tensor:
         """Dropout of vectors that enter the encoder, in training."""
-        return dropout(vectors, self.network_config.dropout, self.training)
+        return F.dropout(vectors, self.network_config.dropout, self.training)
 
     def drop_session(self, vectors: Tensor) -> Tensor:
         """Dropout of session vectors, in training; a network calls it where its paper puts it."""
-        return dropout(vectors, self.network_config.session_dropout, self.training)
+        return F.dropout(vectors, self.network_config.session_dropout, self.training)
 
     def scaled(self, sessions: Tensor) -> Tensor:
         """Session vectors as the score takes them: with "cosine", of the learnt length."""

@@ -18,10 +18,11 @@ from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.fast.shared_table import rows_and_table
+from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
-from mkmsr.layers.rows import rows_and_table, table_rows
+from mkmsr.layers.rows import table_rows
 from mkmsr.layers.transh import TransH
-from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes, Scorer, mask_padding
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
@@ -140,7 +141,7 @@ class MKMSR(ItemNetwork):
         """
         parts = []
         if self.config.item_encoder == "ggnn":
-            graph = batch.graph_for(self.config.steps)
+            graph = batch.graph
             if entering is None:
                 entering = table_rows(self.items, graph.distinct)
             parts.append(Part(_run(self.item_ggnn, self.drop_items(entering), graph), graph.alias))

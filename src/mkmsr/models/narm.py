@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
+from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.layers.segments import segment_sum
-from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.fast.shared_table import rows_and_table
 from mkmsr.layers.ggnn import GGNN
-from mkmsr.layers.rows import rows_and_table, table_rows
+from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
@@ -53,7 +54,7 @@ class SRGNN(ItemNetwork):
 
         `entering` are the vectors of the batch's distinct items [U, D], where they have been taken from the table.
         """
-        graph = batch.graph_for(self.ggnn.steps)
+        graph = batch.graph
         x_UD = table_rows(self.items, graph.distinct) if entering is None else entering
         v_ND = self.ggnn(self.drop_items(x_UD), graph.node_value, graph.incoming, graph.outgoing)
         return self.drop_session(self.readout([Part(v_ND, graph.alias)], batch.rows, batch.last))

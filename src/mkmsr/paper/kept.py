@@ -34,7 +34,11 @@ NOTHING_KEPT = "not trained, and no results are kept"
 """Why a run cannot be restored, if nothing speaks against it."""
 
 _EXAMPLE = ("session", "prefix_length", "is_new_item", "is_repeat")
-_WITHOUT_EFFECT = ("config.training.threads", "config.training.checkpoint_seconds")
+_WITHOUT_EFFECT = (
+    "config.training.threads",
+    "config.training.checkpoint_seconds",
+    "config.training.loss.products",  # An option that is gone; all kept results have its default.
+)
 _TOLERANCE = 1e-9
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -73,10 +73,6 @@ class LossConfig(StrictModel):
     catalogue_block: Annotated[int, Field(ge=0)] = 0
     """Items scored at a time by the exact loss, so that its memory is batch x block instead of batch x catalogue, for a
     third more work; 0 scores all at once. Only where scores are inner products and the loss is "cross-entropy"."""
-    products: Literal["float32", "bfloat16"] = "float32"
-    """Of which numbers "cross-entropy" takes its products with the catalogue, where scores are inner products:
-    "bfloat16" halves their time on processors with instructions for it, and rounds scores and gradients to 8 bits. Only
-    without `catalogue_block`."""
     knowledge: KnowledgeLoss = "squared"
     """"squared" distances of true triples alone, as in the talk; "margin" ranks each below a corrupted one."""
     knowledge_weight: Annotated[float, Field(ge=0)] = 0.025
@@ -85,11 +81,13 @@ class LossConfig(StrictModel):
     margin: Annotated[float, Field(gt=0)] = 1.0
     """How far a corrupted triple must be above the true one, in squared distance. Only for "margin"."""
 
-    @model_validator(mode="after")
-    def _products_fit(self) -> Self:
-        if self.products == "bfloat16" and (self.session != "cross-entropy" or self.catalogue_block):
-            raise ValueError("products = 'bfloat16' needs session = 'cross-entropy' and catalogue_block = 0")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _without_products(cls, values: Any) -> Any:
+        # Settings files that older versions wrote hold the default of an option that is gone.
+        if isinstance(values, dict) and values.get("products") == "float32":
+            return {key: value for key, value in values.items() if key != "products"}
+        return values
 
 
 class TrainingConfig(StrictModel):

@@ -15,12 +15,8 @@ from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
-from mkmsr.layers.softmax import (
-    blockwise_target_log_softmax,
-    rounded_target_log_softmax,
-    row_blocks,
-    target_log_softmax,
-)
+from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
+from mkmsr.layers.softmax import blockwise_target_log_softmax, row_blocks
 from mkmsr.models.base import SessionModel
 from mkmsr.models.capabilities import Likelihood, has_knowledge_task, is_factorised
 from mkmsr.training.config import SessionLoss
@@ -32,10 +28,8 @@ __all__ = [
 ]
 
 
-def session_loss(
-    model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0, rounded: bool = False
-) -> Tensor:
-    """How surprising the batch's targets were, the mean over the batch. Shape [].
+def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0) -> Tensor:
+    """Return how surprising the batch's targets were, the mean over the batch. Shape [].
 
     A model that defines its own `log_likelihood` is trained on the negative mean of that.
 
@@ -44,25 +38,17 @@ def session_loss(
         batch: Prefixes with their targets.
         kind: "cross-entropy", or "bce", see `binary_cross_entropy`.
         block: Items scored at a time, see `LossConfig.catalogue_block`; 0 for all.
-        rounded: See `LossConfig.products`.
 
     Raises:
-        ConfigError: "bce" with a model that defines its own likelihood, or in blocks; `rounded` where a score is not
-            an inner product alone.
+        ConfigError: "bce" with a model that defines its own likelihood, or in blocks.
     """
-    likelihood_B = model.log_likelihood(batch, block=block) if isinstance(model, Likelihood) else None
-    if rounded and not (likelihood_B is None and is_factorised(model)):
-        raise ConfigError(
-            f"'bfloat16' is for models whose scores are inner products; {type(model).__name__} needs 'float32'",
-            key="training.loss.products",
-        )
-    if likelihood_B is not None:
+    if isinstance(model, Likelihood):
         if kind != "cross-entropy":
             raise ConfigError(
                 f"{type(model).__name__} defines its own likelihood, which 'cross-entropy' trains; found {kind!r}",
                 key="training.loss.session",
             )
-        return -likelihood_B.mean()
+        return -model.log_likelihood(batch, block=block).mean()
     if kind == "bce":
         if block:
             raise ConfigError("'bce' needs all scores at once: leave out catalogue_block", key="training.loss.session")
@@ -71,8 +57,7 @@ def session_loss(
         queries_BD, items_VD = model.both_sides(batch)
         if 0 < block < len(items_VD):
             return -blockwise_target_log_softmax(queries_BD, items_VD, batch.targets, block).mean()
-        likelihood = rounded_target_log_softmax if rounded else target_log_softmax
-        return -likelihood(queries_BD, items_VD, batch.targets).mean()
+        return -target_log_softmax(queries_BD, items_VD, batch.targets).mean()
     return F.cross_entropy(model.score(batch), batch.targets)
 
 

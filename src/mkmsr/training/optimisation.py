@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.columns import like_stored
 from mkmsr.models.base import Negatives, SessionModel
 from mkmsr.runtime.process_group import ALONE, Processes
-from mkmsr.training.adam import LeanAdam
 from mkmsr.training.config import LossConfig, OptimiserConfig
 from mkmsr.training.losses import knowledge_loss, session_loss
 from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
@@ -43,7 +41,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
         rate, decay = config.learning_rate, config.weight_decay
         return adagrad(parameters, lr=rate, weight_decay=decay, fused=devices == {"cpu"})
     is_fused = devices <= {"cpu", "cuda"}
-    kind = RowAdam if config.touched_rows else LeanAdam if is_fused else torch.optim.Adam
+    kind = RowAdam if config.touched_rows else torch.optim.Adam
     return kind(
         parameters,
         lr=config.learning_rate,
@@ -117,8 +115,7 @@ def _add_up(processes: Processes, model: SessionModel, step: Step, own: StepLoss
 
 def _session_loss(model: SessionModel, sessions: SessionBatch, negatives: Negatives | None, loss: LossConfig) -> Tensor:
     if not is_sampled(loss.session):
-        rounded = loss.products == "bfloat16"
-        return session_loss(model, sessions, loss.session, block=loss.catalogue_block, rounded=rounded)
+        return session_loss(model, sessions, loss.session, block=loss.catalogue_block)
     assert negatives is not None
     return sampled_session_loss(
         model,
@@ -143,5 +140,3 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    for weight, moments in optimiser.state.items():
-        moments.update({key: like_stored(value, weight) for key, value in moments.items() if value.dim()})

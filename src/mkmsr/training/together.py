@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mkmsr.config import differences
 from mkmsr.errors import TrainingError
-from mkmsr.layers.columns import in_memory_order, like_stored
 from mkmsr.runtime.process_group import Processes
 from mkmsr.training.checkpoint import Progress
 from mkmsr.training.identity import random_state
@@ -46,8 +45,8 @@ def add_up_gradients(processes: Processes, parameters: Iterable[nn.Parameter], l
     for weight, (whole, rows) in zip(trained, reached, strict=True):
         if whole:
             gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            weight.grad = like_stored(gradient.to_dense() if gradient.is_sparse else gradient, weight)
-            dense.append(in_memory_order(weight.grad))
+            weight.grad = (gradient.to_dense() if gradient.is_sparse else gradient).contiguous()
+            dense.append(weight.grad)
         elif rows:
             weight.grad = _added_rows(processes, weight)
     _add_up_dense(processes, dense)

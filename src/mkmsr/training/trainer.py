@@ -25,11 +25,9 @@ from mkmsr.training.history import append_record, write_history
 from mkmsr.training.identity import own_random_state, run_identity, set_random_state
 from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
-from mkmsr.training.reading_ahead import read_ahead
 from mkmsr.training.schedules import learning_rate_factor
 from mkmsr.training.strategies import Plan, effective_strategy
 from mkmsr.training.tally import ADVICE, LossTally
-from mkmsr.training.tensor_files import catalogue_by_columns
 from mkmsr.training.together import all_random_states, check_alike, own_part, share_checkpoint
 
 __all__ = ["FitResult", "Validate", "fit"]
@@ -112,11 +110,7 @@ def fit(
     if len(training.examples) == 0:
         raise TrainingError("there is no example to learn from: every training session has fewer than two events")
     keep_freed_memory()
-    with (
-        torch_threads(config.threads),
-        own_random_state(seed, device, processes.rank),
-        catalogue_by_columns(model, config, device),
-    ):
+    with torch_threads(config.threads), own_random_state(seed, device, processes.rank):
         plan = Plan(effective_strategy(config, model, training), training, config, seed)
         store = None
         if folder is not None or processes.size > 1:
@@ -182,7 +176,7 @@ class _Run:
         began = time.perf_counter() - self.progress.seconds
         self.model.train()
         rate = self.config.optimiser.learning_rate
-        for index, step in enumerate(read_ahead(self.plan.steps(epoch))):
+        for index, step in enumerate(self.plan.steps(epoch)):
             if index < done:
                 continue  # Taken before the kill; drawn again because the rest of the epoch's draws follow from it.
             rate = self._set_learning_rate(epoch, index / total)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.layers.rows import unit_rows
+from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.models.compass.encoder import RecentItems
 from mkmsr.models.compass.model import Compass
 

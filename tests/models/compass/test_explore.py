@@ -10,7 +10,7 @@ from torch import Tensor
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.base import Negatives
-from mkmsr.models.compass.explore import AttributeMatch, Sample
+from mkmsr.models.compass.explore import AttributeMatch, Sample, fixed_masks
 from mkmsr.models.compass.model import Compass
 from mkmsr.training.optimisation import item_tables
 
@@ -151,3 +151,27 @@ def test_weights_follow_the_formula() -> None:
         expected[attribute, session] += float(theta * (1 + matching.by_attribute.weight[attribute, 0]) * share)
     columns = [torch.tensor(column) for column in zip(*EVENTS, strict=True)]
     torch.testing.assert_close(matching(*columns, SESSIONS), expected)
+
+
+@pytest.mark.parametrize(("count", "share", "kept"), [(4, 0.5, 2), (8, 0.6, 3), (16, 0.25, 12), (2, 0.9, 1)])
+def test_fixed_masks_keep_every_component_equally_often(count: int, share: float, kept: int) -> None:
+    masks = fixed_masks(count, 57, share)
+    assert masks.shape == (count, 57)
+    assert set(masks.unique().tolist()) <= {0.0, 1.0}
+    assert masks.sum(0).tolist() == [kept] * 57
+    assert len(masks.unique(dim=0)) == count
+
+
+def test_fixed_masks_are_the_same_everywhere_and_leave_the_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = fixed_masks(4, 9, 0.5)
+    assert torch.equal(torch.rand(1), expected)
+    torch.manual_seed(6)
+    assert torch.equal(fixed_masks(4, 9, 0.5), first)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.5), (4, 0.0)])
+def test_one_mask_and_no_dropout_keep_everything(count: int, share: float) -> None:
+    assert torch.equal(fixed_masks(count, 5, share), torch.ones(1, 5))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.attention import Part, SoftAttention
-from mkmsr.layers.dropout import dropout
+from mkmsr.layers.fast.shared_table import unit_rows
+from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.layers.ggnn import GGNN
-from mkmsr.layers.rows import unit_rows
 from mkmsr.layers.segments import segment_sum
-from mkmsr.layers.tree_gru import TreeGRU
 from mkmsr.models.compass.config import CompassConfig
 
 __all__ = ["RecentItems", "SessionEncoder"]
@@ -57,8 +57,8 @@ class SessionEncoder(nn.Module):
 
     def micro_behaviours(self, batch: SessionBatch, vectors_UD: Tensor) -> list[Part]:
         """Return the parts of each event's micro-behaviour, given the vectors of the batch's distinct items."""
-        graph = batch.graph_for(self.item_ggnn.steps)
-        entering_UD = dropout(vectors_UD, self.dropout, self.training)
+        graph = batch.graph
+        entering_UD = F.dropout(vectors_UD, self.dropout, self.training)
         states_ND = self.item_ggnn(entering_UD, graph.node_value, graph.incoming, graph.outgoing)
         parts = [Part(states_ND, graph.alias)]
         if self.uses_operations:
@@ -72,8 +72,8 @@ class SessionEncoder(nn.Module):
         session_BD: Tensor = self.readout(parts, batch.rows, batch.last)
         if self.recent is None:
             return session_BD
-        graph = batch.graph_for(self.item_ggnn.steps)
-        items_PD = dropout(vectors_UD[graph.node_value[graph.alias]], self.dropout, self.training)
+        graph = batch.graph
+        items_PD = F.dropout(vectors_UD[graph.node_value[graph.alias]], self.dropout, self.training)
         recent_BD: Tensor = self.recent(session_BD, items_PD, self.counted(batch), batch.ages, batch.rows)
         return recent_BD
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.products import product
-from mkmsr.layers.rows import unit_rows
-from mkmsr.layers.softmax import SparseScores, recomputed_target_log_softmax, row_blocks, target_log_softmax
+from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
+from mkmsr.layers.fast.shared_table import unit_rows
+from mkmsr.layers.softmax import SparseScores, blockwise_target_log_softmax, row_blocks
 from mkmsr.models.base import Negatives
 from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors
 
-__all__ = ["AttributeMatch", "ExploreQuery", "Sample", "candidates", "log_mean"]
+__all__ = ["AttributeMatch", "ExploreQuery", "Sample", "candidates", "fixed_masks", "log_mean"]
 
 _ABSENT = -30.0
 """Log weight of a column that is there for some rows only; small enough for a weight of 0 in 32 bits, and no more, so
@@ -153,7 +153,7 @@ class ExploreQuery:
             by_item = None if weights_AB is None else matches
             return log_mean(
                 [
-                    recomputed_target_log_softmax(query, candidates, targets, self.evidence, by_item, block)
+                    blockwise_target_log_softmax(query, candidates, targets, block, self.evidence, by_item)
                     for query in self.queries
                 ]
             )
@@ -168,9 +168,7 @@ class ExploreQuery:
         """Return an estimate of the same; the candidates are the sample's columns, [C, D + 1]. Shape [B]."""
         extra, places, weights_AB = sample.extra_scores(self.evidence), sample.places(targets), self.match_weights
         matches_CB = None if weights_AB is None else vectors.spread_to(sample.items, weights_AB)
-        return log_mean(
-            [target_log_softmax(query, candidates, places, extra, matches_CB, sampled=True) for query in self.queries]
-        )
+        return log_mean([target_log_softmax(query, candidates, places, extra, matches_CB) for query in self.queries])
 
     def log_scores(self, vectors: ComposedVectors, candidates_DV: Tensor) -> Tensor:
         """Return log p of every item; column 0 is left out. [D + 1, V] -> [B, V]."""
@@ -183,7 +181,7 @@ class ExploreQuery:
         scores_BV[:, 0] = -torch.inf
         for block in row_blocks(scores_BV, least=_FEWEST_ROWS):
             queries_bKD = queries_BKD[block]
-            logits_bKV = product(queries_bKD.flatten(0, 1), candidates_DV).view(*queries_bKD.shape[:2], -1)
+            logits_bKV = (queries_bKD.flatten(0, 1) @ candidates_DV).view(*queries_bKD.shape[:2], -1)
             logits_bKV += scores_BV[block, None]
             scores_BV[block] = _log_mean_softmax(logits_bKV)
         scores_BV[:, 0] = -torch.inf
@@ -224,3 +222,17 @@ def _log_mean_softmax(logits_bKV: Tensor) -> Tensor:
     if logits_bKV.shape[1] == 1:
         return logits_bKV[:, 0].log_softmax(1)
     return logits_bKV.softmax(2).mean(1).clamp_min_(torch.finfo(logits_bKV.dtype).tiny).log_()
+
+
+def fixed_masks(count: int, width: int, share: float) -> Tensor:
+    """Return dropout masks that stay, for a mean over what a network says under each (Monte Carlo dropout). [K, D].
+
+    They are drawn once, the same ones everywhere, and balanced: every component is kept by the same number of masks,
+    round((1 - share) K). Kept components are 1: nothing is scaled up. One mask keeps everything.
+
+    Source: Gal, Ghahramani, ICML 2016, "Dropout as a Bayesian approximation", with masks drawn anew each time.
+    """
+    if count == 1 or share == 0:
+        return torch.ones(1, width)
+    order = torch.rand(count, width, generator=torch.Generator().manual_seed(0)).argsort(dim=0)
+    return (order < max(1, round((1 - share) * count))).float()

@@ -20,17 +20,17 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError, DataError
-from mkmsr.layers.dropout import dropout, fixed_masks
-from mkmsr.layers.rows import unit_rows
+from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.transh import transh_distance
 from mkmsr.models.base import ModelSizes, Negatives, SessionModel, TrainingData
 from mkmsr.models.compass.config import CompassConfig
 from mkmsr.models.compass.encoder import SessionEncoder
 from mkmsr.models.compass.explanation import ScoredSession
-from mkmsr.models.compass.explore import AttributeMatch, ExploreQuery, Sample, candidates
+from mkmsr.models.compass.explore import AttributeMatch, ExploreQuery, Sample, candidates, fixed_masks
 from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
 from mkmsr.models.compass.mixture import COMPONENTS, Mixture, MixtureGates
 from mkmsr.models.compass.prior import Prior
@@ -182,7 +182,7 @@ class Compass(SessionModel):
             found: What `SimilarSessions.look_up` said of the batch, if it was asked before.
         """
         config = self.config
-        vectors_UD = vectors[batch.graph_for(self.encoder.item_ggnn.steps).distinct]
+        vectors_UD = vectors[batch.graph.distinct]
         parts = self.encoder.micro_behaviours(batch, vectors_UD)
         wanted_B = self._wanted_operations(batch)
         session_BD = self.encoder(batch, parts, vectors_UD)
@@ -219,7 +219,7 @@ class Compass(SessionModel):
 
     def attention(self, batch: SessionBatch, vectors: ItemVectors) -> Tensor:
         """Return how much the readout weighs each event, not normalised. Shape [P]."""
-        return self.encoder.attention(batch, vectors[batch.graph_for(self.encoder.item_ggnn.steps).distinct])
+        return self.encoder.attention(batch, vectors[batch.graph.distinct])
 
     def _query(self, session_BD: Tensor) -> Tensor:
         """The scaled unit vector, and a 1 that meets the items' prior. Shape [B, D + 1]."""
@@ -251,7 +251,7 @@ class Compass(SessionModel):
         return weights_AB
 
     def _drop(self, vectors: Tensor) -> Tensor:
-        return dropout(vectors, self.config.dropout, self.training)
+        return F.dropout(vectors, self.config.dropout, self.training)
 
     # Capabilities, see `mkmsr.models.capabilities`.
 

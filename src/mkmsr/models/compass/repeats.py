@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import EarlierBatch, SessionBatch
-from mkmsr.layers.rows import unit_rows
+from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.segments import segment_log_softmax, segment_sum
 from mkmsr.models.compass.item_vectors import ItemVectors
 from mkmsr.models.neighbours.voting import Votes

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mkmsr.layers.gates import gate_derivatives
-
 __all__ = ["TreeGRU"]
 
 
@@ -126,7 +124,7 @@ class _Unroll(torch.autograd.Function):
         weight, value, row, states, gates, new = ctx.saved_tensors
         dim = weight.shape[1]
         reset, update, _ = gates.chunk(3, dim=1)
-        by_reset, by_update, by_new = gate_derivatives(gates, new, states.index_select(0, row))
+        by_reset, by_update, by_new = _gate_derivatives(gates, new, states.index_select(0, row))
         # What a node hands to its parent: through W_hr h, W_hz h, W_hn h and directly.
         factors_Q4D = torch.stack([by_reset, by_update, by_new * reset, update], dim=1)
         received = gates.new_zeros(len(value) + 1, 4 * dim)
@@ -147,3 +145,24 @@ class _Unroll(torch.autograd.Function):
         of_inputs = torch.stack([by_reset, by_update, by_new], dim=1).mul_(of_states[:, None]).flatten(1)
         of_gates_in = of_inputs.new_zeros(ctx.num_values, 3 * dim).index_add_(0, value, of_inputs)
         return of_gates_in, of_gates.T @ states, of_gates.sum(0), None, None, None
+
+
+def _gate_derivatives(gates: Tensor, new: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Derivatives of a GRU's next state by the sums inside of its three gates.
+
+        h' = (1 - z) n + z h,    n = tanh(a + r m),    r = sigmoid(..),    z = sigmoid(..)
+
+    Args:
+        gates: r, z and m side by side. Shape [N, 3D].
+        new: n. Shape [N, D].
+        before: h. Shape [N, D].
+
+    Returns:
+        By the sum inside r, by the sum inside z, and by a; the one by m is the last times r. Each [N, D].
+    """
+    reset, update, of_state = gates.chunk(3, dim=1)
+    keep = 1 - update
+    by_new = (1 - new * new).mul_(keep)
+    by_update = (before - new).mul_(update).mul_(keep)
+    by_reset = (1 - reset).mul_(reset).mul_(of_state).mul_(by_new)
+    return by_reset, by_update, by_new

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mkmsr.data.session_graph import build_prefix_tree
-from mkmsr.layers.tree_gru import TreeGRU
+from mkmsr.layers.fast.tree_gru import TreeGRU
 from tests.oracles import gru
 
 sequences = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=6)

@@ -18,7 +18,7 @@ from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import BatchDone, Event
 from mkmsr.training import TrainingConfig, TrainingEstimate, fit, read_history
-from mkmsr.training.schedules import learning_rate_factor
+from mkmsr.training.optimisation import learning_rate_factor
 from tests.training.tiny import TinyModel, tiny_knowledge, tiny_sessions, tiny_training
 
 FAST = {

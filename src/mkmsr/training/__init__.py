@@ -5,9 +5,8 @@ from __future__ import annotations
 from mkmsr.runtime.events import EpochRecord, TrainingEstimate
 from mkmsr.training.config import LossConfig, OptimiserConfig, TrainingConfig
 from mkmsr.training.estimate import estimate_training
-from mkmsr.training.fitting_data import fitting_data
 from mkmsr.training.history import read_history
-from mkmsr.training.trainer import FitResult, fit
+from mkmsr.training.trainer import FitResult, fit, fitting_data
 
 __all__ = [
     "EpochRecord",

@@ -10,6 +10,7 @@ atomically to name them, and only then the old files are removed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,16 +19,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
 from mkmsr.config import differences
 from mkmsr.errors import TrainingError
+from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import EpochRecord
 from mkmsr.runtime.files import atomic_write, sha256, unshared
+from mkmsr.training.config import TrainingConfig
 
-__all__ = ["CHECKPOINT_FILE", "CHECKPOINT_FOLDER", "CheckpointFolder", "Progress", "remove_checkpoint"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "CHECKPOINT_FOLDER",
+    "CheckpointFolder",
+    "Progress",
+    "remove_checkpoint",
+    "run_identity",
+]
 
 FORMAT_VERSION = 1
 
@@ -35,6 +48,8 @@ CHECKPOINT_FOLDER, CHECKPOINT_FILE = "checkpoint", "checkpoint.json"
 """Where the checkpoint of a fit stands in its folder, and what is written there last."""
 
 _SHOWN_DIFFERENCES = 5
+_WITHOUT_EFFECT = {"checkpoint_seconds"}
+"""Settings that change nothing in the result of a fit."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,32 @@ class CheckpointFolder:
                     file.unlink(missing_ok=True)
 
 
+def run_identity(
+    model: SessionModel,
+    training: TrainingData,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    stop_after: int | None,
+    validated: bool,
+) -> dict[str, Any]:
+    """Everything that a run's result depends on, as JSON values; data and first weights by their SHA-256."""
+    examples, sessions = training.examples, training.sessions
+    arrays: list[NDArray[Any]] = [examples.session, examples.begin, examples.end]
+    arrays += [sessions.items, sessions.operations, sessions.offsets, training.knowledge.triples]
+    weights = {name: value.detach().cpu() for name, value in sorted(model.state_dict().items())}
+    return {
+        "model": type(model).__name__,
+        "training": config.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+        "seed": seed,
+        "stop_after": stop_after,
+        "validated": validated,
+        "training_data": _digest(arrays),
+        "shapes": {name: list(value.shape) for name, value in weights.items()},
+        "first_weights": _digest([_as_bytes(value) for value in weights.values()]),
+    }
+
+
 def remove_checkpoint(folder: Path) -> None:
     """Remove the checkpoint from the folder of a fit, if there is one."""
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
@@ -176,3 +217,15 @@ def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     if found != digest:
         raise TrainingError(f"{path}: the checkpoint is damaged: SHA-256 {found}, written as {digest}")
     return safetensors.torch.load_file(path)
+
+
+def _as_bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    return np.asarray(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _digest(arrays: list[NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -37,7 +37,7 @@ class OptimiserConfig(StrictModel):
     """lambda_2. With "adam" it is the gradient of (weight_decay / 2) * norm(weights)^2. Differs: the authors' code uses
     1e-3 on everything, which shrinks the vectors of rare items and costs accuracy."""
     schedule: Schedule = "constant"
-    """How the learning rate moves over the `epochs` of the run, see `mkmsr.training.schedules`."""
+    """How the learning rate moves over the `epochs` of the run, see `mkmsr.training.optimisation`."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this norm, all weights together; absent: never."""
     touched_rows: bool = False

@@ -13,8 +13,8 @@ from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import TrainingEstimate
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.identity import own_random_state
 from mkmsr.training.optimisation import build_optimiser, take_step
+from mkmsr.training.random_state import own_random_state
 from mkmsr.training.strategies import Plan, effective_strategy
 
 __all__ = ["estimate_training"]

@@ -1,7 +1,8 @@
-"""One step of the optimiser, the only place where gradients are taken; and the optimiser's state as named tensors."""
+"""One step of the optimiser, the only place where gradients are taken; learning rate, and state as named tensors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,14 +12,26 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import Negatives, SessionModel
 from mkmsr.runtime.process_group import ALONE, Processes
-from mkmsr.training.config import LossConfig, OptimiserConfig
+from mkmsr.training.config import LossConfig, OptimiserConfig, Schedule
 from mkmsr.training.losses import knowledge_loss, session_loss
 from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
 from mkmsr.training.sampled_losses import is_sampled, sampled_session_loss
 from mkmsr.training.strategies import Step
 from mkmsr.training.together import add_up_gradients
 
-__all__ = ["StepLosses", "build_optimiser", "item_tables", "optimiser_tensors", "restore_optimiser", "take_step"]
+__all__ = [
+    "StepLosses",
+    "build_optimiser",
+    "item_tables",
+    "learning_rate_factor",
+    "optimiser_tensors",
+    "restore_optimiser",
+    "take_step",
+]
+
+_WARM_UP = 0.25
+_START = 1 / 25
+_END = 1e-4 / 25
 
 
 class StepLosses(NamedTuple):
@@ -55,6 +68,29 @@ def item_tables(model: SessionModel) -> list[nn.Embedding]:
     """The tables with a row for each item, of which a step with a sampled loss touches few."""
     tables = (each for each in model.modules() if isinstance(each, nn.Embedding))
     return [each for each in tables if each.num_embeddings == model.sizes.num_items + 1]
+
+
+def learning_rate_factor(schedule: Schedule, progress: float) -> float:
+    """What to multiply the highest learning rate with.
+
+    "constant": 1. "cosine": from 1 down to 0 along half a cosine. "one-cycle": up from 1/25 to 1 over the first
+    quarter, then down to 4e-6, each along half a cosine.
+
+    Args:
+        schedule: Which.
+        progress: Share of the plan that lies behind, 0..1. The plan is the `epochs` of the settings, whether or not
+            early stopping cuts it short; a refit that is told to stop after fewer epochs follows the same plan.
+
+    Source: Smith and Topin: Super-Convergence, 2017; constants of PyTorch's OneCycleLR but for the warm-up (0.3 there).
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    if schedule == "constant":
+        return 1.0
+    if schedule == "cosine":
+        return _anneal(1.0, 0.0, progress)
+    if progress < _WARM_UP:
+        return _anneal(_START, 1.0, progress / _WARM_UP)
+    return _anneal(1.0, _END, (progress - _WARM_UP) / (1 - _WARM_UP))
 
 
 def take_step(
@@ -140,3 +176,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _anneal(begin: float, end: float, share: float) -> float:
+    return end + (begin - end) * (1 + math.cos(math.pi * share)) / 2

@@ -22,9 +22,8 @@ from mkmsr.models.base import Negatives, SessionModel, TrainingData
 from mkmsr.models.capabilities import has_knowledge_task
 from mkmsr.runtime.process_group import Processes
 from mkmsr.training.config import StrategyName, TrainingConfig
-from mkmsr.training.corruption import TripleCorruptor
-from mkmsr.training.negatives import NegativeSampler
 from mkmsr.training.sampled_losses import is_sampled
+from mkmsr.training.sampling import NegativeSampler, TripleCorruptor
 
 __all__ = ["Plan", "Step", "effective_strategy"]
 

@@ -14,7 +14,7 @@ from mkmsr.config import differences
 from mkmsr.errors import TrainingError
 from mkmsr.runtime.process_group import Processes
 from mkmsr.training.checkpoint import Progress
-from mkmsr.training.identity import random_state
+from mkmsr.training.random_state import random_state
 
 __all__ = ["Found", "add_up_gradients", "all_random_states", "check_alike", "own_part", "share_checkpoint"]
 

@@ -13,24 +13,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import BatchDone, EpochRecord, Listener, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
-from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress
+from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress, run_identity
 from mkmsr.training.config import TrainingConfig
+from mkmsr.training.epoch_losses import ADVICE, EpochLosses
 from mkmsr.training.estimate import estimate_training
 from mkmsr.training.history import append_record, write_history
-from mkmsr.training.identity import own_random_state, run_identity, set_random_state
 from mkmsr.training.memory import keep_freed_memory
-from mkmsr.training.optimisation import build_optimiser, optimiser_tensors, restore_optimiser, take_step
-from mkmsr.training.schedules import learning_rate_factor
+from mkmsr.training.optimisation import (
+    build_optimiser,
+    learning_rate_factor,
+    optimiser_tensors,
+    restore_optimiser,
+    take_step,
+)
+from mkmsr.training.random_state import own_random_state, set_random_state
 from mkmsr.training.strategies import Plan, effective_strategy
-from mkmsr.training.tally import ADVICE, LossTally
 from mkmsr.training.together import all_random_states, check_alike, own_part, share_checkpoint
 
-__all__ = ["FitResult", "Validate", "fit"]
+__all__ = ["FitResult", "Validate", "fit", "fitting_data"]
 
 Validate = Callable[[SessionModel], Mapping[str, float]]
 
@@ -128,6 +134,12 @@ def fit(
         return run.result()
 
 
+def fitting_data(dataset: PreparedDataset, *, refit: bool = False) -> TrainingData:
+    """Return what a model may learn from: train, or for a refit train and validation, and all triples."""
+    sessions = dataset.fitting_sessions(refit=refit)
+    return TrainingData(sessions, dataset.examples(sessions), dataset.knowledge, dataset.expects_new_items)
+
+
 class _Run:
     """The state of one fit between two steps."""
 
@@ -151,7 +163,7 @@ class _Run:
         self.device = next(model.parameters()).device
         self.optimiser = build_optimiser(model, config.optimiser)
         self.progress = Progress()
-        self.tally = LossTally(plan.num_steps(1), self.device)
+        self.losses = EpochLosses(plan.num_steps(1), self.device)
         self.best: dict[str, Tensor] | None = None
         self.saved_at = time.monotonic()
 
@@ -181,14 +193,14 @@ class _Run:
                 continue  # Taken before the kill; drawn again because the rest of the epoch's draws follow from it.
             rate = self._set_learning_rate(epoch, index / total)
             optimiser, loss = self.config.optimiser, self.config.loss
-            losses = take_step(
+            step_losses = take_step(
                 self.model, self.optimiser, step, loss, clip_norm=optimiser.clip_norm, processes=self.processes
             )
-            self.tally.add(index, step, losses)
+            self.losses.add(index, step, step_losses)
             if (index + 1) % _STEPS_BETWEEN_LOOKS == 0 or index + 1 == total:
                 self._look(epoch, index + 1, total)
             if index + 1 < total and self._is_checkpoint_due():
-                self.tally.check(epoch, index + 1)
+                self.losses.check(epoch, index + 1)
                 self.progress = replace(self.progress, step=index + 1, seconds=time.perf_counter() - began)
                 self._save()
         self._end_epoch(time.perf_counter() - began, rate)
@@ -209,15 +221,15 @@ class _Run:
         record = EpochRecord(
             epoch=epoch,
             phase=phase,
-            train_loss=self.tally.session_mean(),
-            knowledge_loss=self.tally.knowledge_mean(),
+            train_loss=self.losses.session_mean(),
+            knowledge_loss=self.losses.knowledge_mean(),
             validation=validation,
             seconds=seconds,
-            examples_per_second=self.tally.visited(phase) / seconds,
+            examples_per_second=self.losses.visited(phase) / seconds,
             learning_rate=rate,
         )
         best = self._judge(record)
-        self.tally = LossTally(self.plan.num_steps(epoch + 1), self.device)
+        self.losses = EpochLosses(self.plan.num_steps(epoch + 1), self.device)
         self._save(best=best)
         if self.history_path is not None:
             append_record(self.history_path, record)
@@ -260,10 +272,10 @@ class _Run:
         return rate
 
     def _look(self, epoch: int, done: int, total: int) -> None:
-        self.tally.check(epoch, done)
+        self.losses.check(epoch, done)
         phase = self.plan.phase(epoch)
-        loss = self.tally.session_mean() if phase == "sessions" else self.tally.knowledge_mean()
-        self.listener(BatchDone(done, total, loss or 0.0, epoch, self.last_epoch, self.tally.visited(phase)))
+        loss = self.losses.session_mean() if phase == "sessions" else self.losses.knowledge_mean()
+        self.listener(BatchDone(done, total, loss or 0.0, epoch, self.last_epoch, self.losses.visited(phase)))
 
     def _check_weights(self, epoch: int) -> None:
         for name, weight in self.model.named_parameters():
@@ -282,7 +294,7 @@ class _Run:
             return
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"optimiser.{name}": value for name, value in optimiser_tensors(self.optimiser).items()}
-        state |= {f"tally.{name}": value for name, value in self.tally.tensors().items()}
+        state |= {f"tally.{name}": value for name, value in self.losses.tensors().items()}
         state |= {f"random.{name}": value for name, value in random.items()}
         self.store.save(self.progress, state, best=best)
         self.saved_at = time.monotonic()
@@ -294,7 +306,7 @@ class _Run:
             parts[part][rest] = value
         self.model.load_state_dict(parts["model"])
         restore_optimiser(self.optimiser, parts["optimiser"])
-        self.tally = LossTally.from_tensors(parts["tally"], self.device)
+        self.losses = EpochLosses.from_tensors(parts["tally"], self.device)
         if own := own_part(self.processes, parts["random"]):
             set_random_state(own, self.device)
 

@@ -1,4 +1,4 @@
-"""LossTally: the losses of an epoch's steps, kept on the device until somebody looks."""
+"""EpochLosses: the losses of an epoch's steps, kept on the device until somebody looks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mkmsr.errors import TrainingError
 from mkmsr.training.optimisation import StepLosses
 from mkmsr.training.strategies import Step
 
-__all__ = ["ADVICE", "LossTally"]
+__all__ = ["ADVICE", "EpochLosses"]
 
 ADVICE = "a smaller learning rate, clip_norm or a smaller knowledge_weight may help"
 
 _SESSION, _KNOWLEDGE = 0, 1
 
 
-class LossTally:
+class EpochLosses:
     """Session and knowledge loss of each step of one epoch.
 
     Args:
@@ -69,15 +69,15 @@ class LossTally:
             )
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tally as tensors, for a checkpoint."""
+        """The losses as tensors, for a checkpoint."""
         return {"losses": self._losses, "sizes": self._sizes}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device) -> LossTally:
-        """The tally of a checkpoint."""
-        tally = cls(0, device)
-        tally._losses, tally._sizes = tensors["losses"].to(device), tensors["sizes"].cpu()
-        return tally
+    def from_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device) -> EpochLosses:
+        """Those of a checkpoint."""
+        losses = cls(0, device)
+        losses._losses, losses._sizes = tensors["losses"].to(device), tensors["sizes"].cpu()
+        return losses
 
     def _mean(self, column: int) -> float | None:
         sizes = self._sizes[:, column]

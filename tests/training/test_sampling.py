@@ -8,7 +8,7 @@ import torch
 
 from mkmsr.data.examples import ExampleTable
 from mkmsr.training.config import NegativesConfig
-from mkmsr.training.negatives import NegativeSampler
+from mkmsr.training.sampling import NegativeSampler
 from tests.conftest import session_table
 
 TARGETS = torch.tensor([2, 2, 5])

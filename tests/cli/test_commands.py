@@ -93,7 +93,9 @@ def test_help_starts_in_half_a_second_of_processor_time() -> None:
     ("arguments", "message"),
     [
         (["trian"], 'Unknown command "trian". Did you mean "train"?'),
-        (["describe"], "DATA requires an argument"),
+        (["describe"], "DATA is missing"),
+        (["train", "x"], "--out is missing"),
+        (["train", "x", "--out"], "--out needs a value"),
         (["describe", "my", "data", "folder"], "no use for 'data' 'folder'; a path with spaces needs quotation marks"),
         (["train", "x", "--out", "y", "--model", "zzzz"], "no model 'zzzz'; `mkmsr models` lists them"),
         (["describe", "x", "--jsn"], "--jsn"),
@@ -223,8 +225,16 @@ def test_prepare_says_what_is_left_out_and_how_far_attributes_reach(call: Any, t
     assert "assumed: operation: every event has the one operation 'event'\n" in shown.out
     assert "from 1970-01-01 00:00:00 to 1970-01-01 00:01:29 (UTC)\n" in shown.out
     assert "events: 92 read, 90 kept; left out: 1 that repeat another, 1 in short sessions\n" in shown.out
-    assert "attributes: 1 of 4 items have some; 1 items of the table are not in the catalogue, 1 of 3" in shown.out
+    assert "attributes: 1 of 4 items have some; 1 item of the table is not in the catalogue, 1 of 3" in shown.out
     assert "4 items, 1 operation, 1 relation, 1 triple\n" in shown.out
+
+
+def test_a_malformed_row_is_quoted_once(call: Any, tmp_path: Path) -> None:
+    rows = [f"s{n // 3},i{n % 4},{n}" for n in range(300)]
+    (tmp_path / "log.csv").write_text("\n".join(["session,item,time", *rows, "s1,i3,later"]) + "\n")
+    shown = call("prepare", "events", tmp_path / "log.csv", "--out", tmp_path / "data")
+    assert (shown.out + shown.err).count("cannot read 'later' as a time") == 1
+    assert "malformed rows: 1\n" in shown.out
 
 
 def test_prepare_says_where_prices_would_do_better_as_ranges(call: Any, shop: Path, tmp_path: Path) -> None:

@@ -62,6 +62,13 @@ def test_what_the_visitor_touched_is_left_out_by_flags_and_lines(recommend: Any,
     assert run(["recommend", str(bundle), "--session", str(tmp_path / "sessions.jsonl"), "-k", "3"]) == 0
 
 
+def test_ids_that_the_catalogue_lacks_are_named(recommend: Any) -> None:
+    _, found, err = recommend("--only", "item-07", "nope", "--exclude", "never", "nowhere")
+    assert names(found) == ["item-07"]
+    assert "--only: no such item: 'nope'\n" in err
+    assert "--exclude: no such items: 'never', 'nowhere'\n" in err
+
+
 def test_facts_come_from_a_table(recommend: Any, tmp_path: Path) -> None:
     table = tmp_path / "today.csv"
     table.write_text("item,price,in_stock\nplain,12.50,yes\nitem-07,9,\nitem-08,30,no\n咖啡 <b>,11,yes\n", "utf-8")
@@ -92,7 +99,9 @@ def test_a_wrong_filter_is_a_clear_message(arguments: list[str], status: int, me
 def test_filters_that_leave_nothing_say_why_once(recommend: Any) -> None:
     status, found, err = recommend("--where", "colour=red,blue", "brand=elsewhere", "--only", "item-07", "nowhere")
     assert (status, names(found)) == (0, [])
-    assert err.startswith("no item passes all filters; of 36 items pass each one alone: ")
+    assert err.startswith(
+        "--only: no such item: 'nowhere'\nno item passes all filters; of 36 items pass each one alone: "
+    )
     assert "brand=elsewhere: 0 (it has brand-0, brand-1" in err
     assert "the allow-list: 1\n" in err
 

@@ -318,7 +318,7 @@ def test_the_command_says_what_it_did(
     assert run([*call, "--resume", "--exclude", "plain"]) == 1
     assert "another job: exclude" in capfd.readouterr().err
     assert run(call) == 0
-    assert "sessions without a known event got the most popular items" in capfd.readouterr().out
+    assert "sessions of no known item, which got the most popular ones: " in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

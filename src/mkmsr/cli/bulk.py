@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import Terminal, WrongCall, output_folder
+from mkmsr.cli.console import Terminal, WrongCall, counted, output_folder
 from mkmsr.cli.progress import duration, progress_bars
 from mkmsr.errors import nearest
 
@@ -87,16 +87,16 @@ def recommend_file(
     with output_folder(bulk.out, JOB_FILE), progress_bars(screen.progress) as listener:
         result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, listener=listener)
     screen.document({"out": str(bulk.out), "k": k, **asdict(result)})
-    screen.say(f"{result.rows:,} items for {result.sessions:,} sessions: {bulk.out} ({result.shards} files)")
+    files = counted(result.shards, "file")
+    screen.say(f"{counted(result.rows, 'item')} for {counted(result.sessions, 'session')}: {bulk.out} ({files})")
     if result.done_before:
-        screen.say(f"{result.done_before} of the files were finished before")
+        screen.say(f"finished before: {counted(result.done_before, 'file')}")
     screen.say(
-        f"{result.skipped:,} of {result.events:,} events skipped because their item is unknown, "
-        f"{result.replaced:,} unknown operations replaced; {result.by_popularity:,} sessions without a known event got "
-        "the most popular items"
+        f"events of unknown items, skipped: {result.skipped:,} of {result.events:,}; unknown operations, replaced: "
+        f"{result.replaced:,}; sessions of no known item, which got the most popular ones: {result.by_popularity:,}"
     )
     memory = "" if result.peak_mib is None else f", {result.peak_mib:,.0f} MiB at most in one"
-    processes = "1 process" if result.workers == 1 else f"{result.workers} processes"
+    processes = counted(result.workers, "process", "processes")
     screen.say(f"{duration(result.seconds)} in {processes}: {result.sessions_per_second:,.0f} sessions/s{memory}")
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "LineConsole",
     "Terminal",
     "WrongCall",
+    "counted",
     "output_folder",
     "printable",
     "terminal",
@@ -88,6 +89,11 @@ COMMON = Common()
 
 class WrongCall(Exception):
     """The arguments do not fit together; the message says what would be right."""
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, such as "1 event" or "2,000 events"; many is the noun with an s if not given."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Terminal, counted, terminal, text_table
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.cli.results import show_statistics
@@ -147,7 +147,8 @@ def prepare(
         place = {"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds}
         screen.document({**place, **counts, **told})
         for key, note in log.notes.items():
-            screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
+            if key != "malformed_examples":  # the warning while reading has quoted them
+                screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
         _show_preparation(screen, dataset, options, has_time=log.has_time)
         show_statistics(screen, dataset.name, counts)
         screen.say(f"prepared in {duration(seconds)}: {out}")
@@ -216,9 +217,10 @@ def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareO
     screen.say(f"events: {events['read']:,} read, {kept:,} kept{'; left out: ' if lost else ''}{', '.join(lost)}")
     if attributes:
         items = len(dataset.items)
+        missing = "is not" if attributes["unknown_items"] == 1 else "are not"
         screen.say(
             f"attributes: {items - attributes['items_without_attributes']:,} of {items:,} items have some; "
-            f"{attributes['unknown_items']:,} items of the table are not in the catalogue, "
+            f"{counted(attributes['unknown_items'], 'item')} of the table {missing} in the catalogue, "
             f"{attributes['empty_values']:,} of {attributes['rows']:,} values are empty"
         )
 

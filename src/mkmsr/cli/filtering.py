@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,6 +62,12 @@ class Filtering:
             where=[parse_condition(each) for each in self.where],
             at_most=dict(_cap(each) for each in self.at_most),
         )
+
+    def unknown_ids(self, known: Container[str]) -> Iterator[str]:
+        """Say, for each flag, which of its ids the catalogue lacks."""
+        for flag, ids in (("--only", self.only), ("--exclude", self.exclude)):
+            if unknown := [each for each in ids if each not in known]:
+                yield f"{flag}: no such {'item' if len(unknown) == 1 else 'items'}: {', '.join(map(repr, unknown))}"
 
 
 FILTERING = Filtering()

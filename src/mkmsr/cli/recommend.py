@@ -19,8 +19,9 @@ from mkmsr.cli.results import show_recommendations
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
+    from mkmsr.cli.console import Terminal
     from mkmsr.data.storage import Display
-    from mkmsr.recommend import Explanation, Recommendations
+    from mkmsr.recommend import Explanation, Filters, Recommendations, Recommender
 
 __all__ = ["recommend"]
 
@@ -73,26 +74,42 @@ def recommend(
         recommender = Recommender.load(bundle, device=device)
         if explain:
             recommender.check_explains()
+        for remark in filtering.unknown_ids(recommender.bundle.items):
+            out.note(remark)
         if strangers := recommender.set_facts(facts or {}):
             lacking = "1 of its items is" if len(strangers) == 1 else f"{len(strangers):,} of its items are"
             out.note(f"{filtering.facts}: {lacking} not in the catalogue, the first is {strangers[0]!r}")
-        row, is_told = 0, False
-        for number, lines in enumerate(_batches(session)):
-            found = recommender.recommend_many(lines, k=k, filters=filters, operation=operation)
-            for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
-                known = explain and ranked.ranked_by == "model"
-                listed = [each.item for each in ranked.items]
-                reasons = recommender.explain(line, listed, operation=operation) if known else []
-                out.document(_as_json(ranked, reasons, recommender.bundle.display))
-                if not common.json:
-                    show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")
-                    for reason in reasons:
-                        out.say(reason.sentence)
-                if not ranked.items and not is_told:
-                    out.note(recommender.why_nothing(filters))
-                    is_told = True
-        if row == 0:
-            out.note(f"no session in {_name(session)}")
+        _recommend_lines(out, recommender, session, filters, k=k, operation=operation, explain=explain)
+
+
+def _recommend_lines(
+    out: Terminal,
+    recommender: Recommender,
+    session: str,
+    filters: Filters,
+    *,
+    k: int,
+    operation: str | None,
+    explain: bool,
+) -> None:
+    """Print the items for each line of a file of sessions; why there are none is said once."""
+    row, is_told = 0, False
+    for number, lines in enumerate(_batches(session)):
+        found = recommender.recommend_many(lines, k=k, filters=filters, operation=operation)
+        for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
+            known = explain and ranked.ranked_by == "model"
+            listed = [each.item for each in ranked.items]
+            reasons = recommender.explain(line, listed, operation=operation) if known else []
+            out.document(_as_json(ranked, reasons, recommender.bundle.display))
+            if not out.json_mode:
+                show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")
+                for reason in reasons:
+                    out.say(reason.sentence)
+            if not ranked.items and not is_told:
+                out.note(recommender.why_nothing(filters))
+                is_told = True
+    if row == 0:
+        out.note(f"no session in {_name(session)}")
 
 
 def _as_json(ranked: Recommendations, reasons: Sequence[Explanation], display: Display) -> dict[str, Any]:

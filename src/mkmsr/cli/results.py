@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mkmsr.cli.console import Terminal, text_table
+from mkmsr.cli.console import Terminal, counted, text_table
 
 if TYPE_CHECKING:
     from mkmsr.recommend import Recommendations, Recommender
@@ -28,7 +28,7 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
     rows.append(["all", f"{counts['sessions']:,}", f"{counts['events']:,}", ""])
     screen.show(text_table(name, ["split", "sessions", "events", "examples"], rows))
     sizes = ("items", "operations", "relations", "triples")
-    screen.say(", ".join(f"{counts[key]:,} {key.removesuffix('s') if counts[key] == 1 else key}" for key in sizes))
+    screen.say(", ".join(counted(counts[key], key.removesuffix("s")) for key in sizes))
     screen.say(
         f"{counts['mean_session_length']:.2f} events a session, {counts['mean_item_frequency']:.2f} events an item; "
         f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "
@@ -47,7 +47,8 @@ def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) ->
     first, runs = documents[0], read_runs(documents)
     names = list(first["metrics"])
     longest = max(int(name.partition("@")[2]) for name in names)
-    screen.say(f"{first['split']}: {first['examples']:,} examples, {first['candidates']:,} candidates each")
+    examples, candidates = (counted(first[f"{each}s"], each) for each in ("example", "candidate"))
+    screen.say(f"{first['split']}: {examples}, {candidates} each")
     if len(runs) == 1:
         rows = [
             [metric_title(name), percent(first["metrics"][name]), interval_text(first["intervals"].get(name))]
@@ -84,15 +85,13 @@ def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
     """What was done with events that the model does not know."""
     from mkmsr.recommend.sessions import default_operation
 
-    events = "1 event" if ranked.skipped == 1 else f"{ranked.skipped} events"
-    remarks = [f"{events} of unknown items skipped"] if ranked.skipped else []
+    remarks = [f"{counted(ranked.skipped, 'event')} of unknown items skipped"] if ranked.skipped else []
     if ranked.replaced:
         operations = recommender.bundle.operations
         usual = operations.id(default_operation(recommender.bundle))
-        counted = (
-            "1 unknown operation counts" if ranked.replaced == 1 else f"{ranked.replaced} unknown operations count"
-        )
-        remarks.append(f"{counted} as {usual!r}; known: {', '.join(operations.ids)}")
+        verb = "counts" if ranked.replaced == 1 else "count"
+        unknown = f"{counted(ranked.replaced, 'unknown operation')} {verb} as {usual!r}"
+        remarks.append(f"{unknown}; known: {', '.join(operations.ids)}")
     return remarks
 
 

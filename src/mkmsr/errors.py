@@ -6,6 +6,7 @@
     ├── ConfigError        an option is unknown, of the wrong type or out of bounds
     ├── TrainingError      training cannot go on: a non-finite loss, a checkpoint of another run
     ├── EvaluationError    scores cannot be ranked
+    ├── NotFittedError     a model was asked before `fit`
     ├── BundleError        a saved model is incomplete, altered or of another format
     └── ServiceError       the live service cannot answer
 
@@ -25,6 +26,7 @@ __all__ = [
     "DataError",
     "EvaluationError",
     "MkmsrError",
+    "NotFittedError",
     "ServiceError",
     "TrainingError",
     "UnknownIdError",
@@ -95,6 +97,10 @@ class BundleError(MkmsrError):
         if expected is not None or found is not None:
             text += f" (expected {expected}, found {found})"
         super().__init__(text)
+
+
+class NotFittedError(MkmsrError):
+    """A model was asked before `fit`."""
 
 
 class ServiceError(MkmsrError):

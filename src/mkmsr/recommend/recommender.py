@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from mkmsr.recommend.live_catalogue import Attributes, CatalogueChange, with_ite
 from mkmsr.recommend.ranker import Ranker, wanted_operation
 from mkmsr.recommend.sessions import Session, SessionEncoder
 from mkmsr.runtime.threads import torch_threads
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["Recommendations", "RecommendedItem", "Recommender"]
 
@@ -60,6 +63,13 @@ class Recommendations:
     skipped: int = 0
     replaced: int = 0
     ranked_by: Ranking = "model"
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return the list as a frame of `rank`, `item` and `score`."""
+        import polars as pl
+
+        rows = [(each.rank, each.item, each.score) for each in self.items]
+        return pl.DataFrame(rows, {"rank": pl.Int64(), "item": pl.String(), "score": pl.Float64()}, orient="row")
 
 
 class Recommender:

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mkmsr.errors import EvaluationError, nearest
 from mkmsr.evaluation.metrics import metric_names
 from mkmsr.evaluation.significance import PairedDifference, corrected_by_holm, paired_differences
 from mkmsr.reports.run_folder import EvaluatedRun, evaluation_of, read_evaluated_run
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = [
     "Comparison",
@@ -59,6 +62,30 @@ class Comparison:
     metrics: tuple[str, ...]
     split: str
     rows: tuple[ComparisonRow, ...]
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return a row a run and metric: its value and interval, and its paired difference from the reference."""
+        import polars as pl
+
+        rows = []
+        for row in self.rows:
+            for name in self.metrics:
+                found = row.differences.get(name)
+                low, high = row.run.document["intervals"][name]
+                rows.append(
+                    {
+                        "run": row.run.label,
+                        "metric": name,
+                        "value": row.run.document["metrics"][name],
+                        "low": low,
+                        "high": high,
+                        "difference": found and found.difference,
+                        "difference_low": found and found.low,
+                        "difference_high": found and found.high,
+                        "p_value": found and found.p_value,
+                    }
+                )
+        return pl.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain data; shares and differences are 0..1."""

@@ -19,6 +19,7 @@ from mkmsr.data.readers import (
     yoochoose,
 )
 from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.presplit import read_presplit
 from mkmsr.data.readers.public import PublicDataset
 from mkmsr.data.readers.sql import is_address, masked
 from mkmsr.data.readers.tabular import read_events
@@ -44,6 +45,9 @@ class Reader:
 READERS = {
     "events": Reader(
         "any event table: CSV, TSV, Parquet, JSON lines, a folder of them, or a table of a database", read_events
+    ),
+    "presplit": Reader(
+        "examples already split: RecBole's .inter files, or SR-GNN's pickled lists (a folder)", read_presplit
     ),
     **{name: Reader(each.title, each.read) for name, each in PUBLIC_DATASETS.items()},
 }

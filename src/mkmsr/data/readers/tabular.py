@@ -15,7 +15,7 @@ from mkmsr.data.readers.sources import RawSource, open_source
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError, nearest
 
-__all__ = ["read_events"]
+__all__ = ["read_events", "read_opened"]
 
 _ABSENT = {
     "operation": f"every event has the one operation {ONE_OPERATION!r}",
@@ -44,24 +44,34 @@ def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
         ConfigError: The column mapping names an unknown field, or an option is for public data sets.
     """
     options.refuse("events", allowed=tuple(type(options).model_fields.keys() - _PUBLIC_ONLY))
-    malformed, scratch = MalformedRows(options), Scratch(options.scratch)
+    scratch, known = Scratch(options.scratch), None
     opened = open_source(source, options, scratch)
+    if options.attributes is not None:
+        separator = options.attribute_separator or options.separator
+        known = open_source(options.attributes, options.model_copy(update={"separator": separator}), scratch)
+    name = Path(opened.label.partition("?")[0]).name.split(".")[0]
+    return read_opened(opened, known, options, scratch, name=name)
+
+
+def read_opened(
+    opened: RawSource, known: RawSource | None, options: ReadOptions, scratch: Scratch, *, name: str
+) -> InteractionLog:
+    """The log in opened tables: one of events, and perhaps one of item attributes; see `read_events`."""
+    malformed = MalformedRows(options)
     columns = _mapping(opened, options.columns)
     notes: dict[str, Any] = {"columns": columns, **_not_used(opened, columns)}
     events = canonical_events(opened, columns, options, malformed, notes, scratch)
     sources, attributes, display = opened.sources, None, None
-    if options.attributes is not None:
-        separator = options.attribute_separator or options.separator
-        known = open_source(options.attributes, options.model_copy(update={"separator": separator}), scratch)
+    if known is not None:
         found = read_attributes(known, events.rows, columns["item"], options, malformed, notes, scratch)
         attributes, display = found.rows, found.display
         sources += known.sources
-    elif unused := [name for name in _ATTRIBUTES_ONLY if getattr(options, name)]:
+    elif unused := [each for each in _ATTRIBUTES_ONLY if getattr(options, each)]:
         raise ConfigError("is about an attribute table, but none is given", key=unused[0])
     return InteractionLog(
         events.rows,
         attributes,
-        name=Path(opened.label.partition("?")[0]).name.split(".")[0],
+        name=name,
         sources=sources,
         column_names={FIELDS[field]: column for field, column in columns.items() if field != "order"},
         notes={**notes, **malformed.notes()},

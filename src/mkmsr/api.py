@@ -1,0 +1,355 @@
+"""In memory, as a notebook or a shop's program uses it: data from frames, models that fit, recommend and are compared.
+
+    data = Dataset.from_frame(events, item="sku", operation="type", time="ts", user="uid", items=products)
+    compass = Compass().fit(data)
+    compass.recommend([("sku-1", "click"), ("sku-1", "cart")], k=10).to_frame()
+    compare([compass, VSKNN().fit(data)], data).to_frame()
+
+Nothing is written to disk before `save`. The commands of the program do the same with folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from mkmsr.bundle.alignment import aligned_split
+from mkmsr.bundle.model_bundle import load_bundle, new_bundle
+from mkmsr.config import validate
+from mkmsr.data.dataset import PreparedDataset, SplitName
+from mkmsr.data.prepare import PrepareOptions, prepare
+from mkmsr.data.readers import read_log
+from mkmsr.data.readers.frames import read_frames
+from mkmsr.data.readers.options import ReadOptions
+from mkmsr.errors import ConfigError, NotFittedError, nearest
+from mkmsr.evaluation.document import evaluation_document
+from mkmsr.evaluation.evaluator import evaluate
+from mkmsr.evaluation.metrics import DEFAULT_KS
+from mkmsr.evaluation.ranks import RankTable
+from mkmsr.models.base import SessionModel
+from mkmsr.models.registry import model_entry
+from mkmsr.recommend import Recommendations, Recommender
+from mkmsr.reports.comparison import Comparison, compare_runs
+from mkmsr.reports.run_folder import EvaluatedRun
+from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import new_model, validator
+from mkmsr.runtime.events import Listener, ignore
+from mkmsr.runtime.threads import torch_threads
+from mkmsr.training import fitting_data
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.parts import fit_parts
+
+if TYPE_CHECKING:
+    import polars as pl
+    from narwhals.typing import IntoDataFrame
+
+__all__ = ["Dataset", "Evaluation", "Model", "compare"]
+
+
+@dataclass(frozen=True)
+class Dataset(PreparedDataset):
+    """Prepared data: sessions in three splits, vocabularies, item knowledge."""
+
+    @classmethod
+    def from_frame(
+        cls,
+        events: IntoDataFrame,
+        *,
+        item: str | None = None,
+        operation: str | None = None,
+        time: str | None = None,
+        user: str | None = None,
+        session: str | None = None,
+        split: str | None = None,
+        items: IntoDataFrame | None = None,
+        multi: str | None = None,
+        name: str = "frame",
+        **options: Any,
+    ) -> Self:
+        """Return the prepared data of a frame of events, one row an event, of pandas, polars or another eager library.
+
+        A column that is not named here is the one called `item`, `operation`, `time`, `user`, `session` or `split`, if
+        there is one. Only items and one of sessions and users are required.
+
+        Args:
+            events: The events.
+            item: Its column of item ids.
+            operation: Its column of operations.
+            time: Its column of times: datetimes, text, or numbers since 1970.
+            user: Its column of visitors.
+            session: Its column of sessions; without one, a visitor's pause ends a session.
+            split: Its column of train, validation and test.
+            items: What is known about the items: a column of item ids, called as in the events or `item`, and a column
+                a relation, which may hold lists.
+            multi: What separates several values in a cell of `items`.
+            name: For tables.
+            options: How to prepare, see `PrepareOptions`; for example `new_items="keep"`, `gap_seconds=1800`.
+
+        Raises:
+            DataError: A column is missing, or a value is not as it should be; names the row and the column.
+            ConfigError: There is no such option.
+        """
+        columns = {"item": item, "operation": operation, "time": time, "user": user, "session": session, "split": split}
+        reading = ReadOptions(columns={field: column for field, column in columns.items() if column}, multi=multi)
+        return cls._prepared(prepare(read_frames(events, items, reading, name=name), _prepare_options(options)))
+
+    @classmethod
+    def from_files(
+        cls, source: str | Path, *, kind: str = "events", reading: Mapping[str, Any] | None = None, **options: Any
+    ) -> Self:
+        """Return the prepared data of a file or folder, as `mkmsr prepare` reads it.
+
+        Args:
+            source: A file, a folder, or the address of a table in a database.
+            kind: What it is: `events`, or the name of a public data set.
+            reading: How to read it, see `ReadOptions`; for example {"columns": {"item": "sku"}}.
+            options: How to prepare, see `PrepareOptions`.
+
+        Raises:
+            DataError: The file is not as it should be; names the row and the column.
+            ConfigError: There is no such option.
+        """
+        log = read_log(kind, source, validate(ReadOptions, dict(reading or {}), prefix="reading"))
+        return cls._prepared(prepare(log, _prepare_options(options)))
+
+    @classmethod
+    def _prepared(cls, data: PreparedDataset) -> Self:
+        return cls(**{each.name: getattr(data, each.name) for each in fields(PreparedDataset)})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model ranked the examples of a split.
+
+    Args:
+        document: Metrics, intervals over sessions and slices, see `evaluation_document`.
+        ranks: One row an example; every metric is a function of it.
+    """
+
+    document: Mapping[str, Any]
+    ranks: RankTable
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Metrics by name, such as `hit@20`, 0..1."""
+        metrics: Mapping[str, float] = self.document["metrics"]
+        return metrics
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return a row a metric: `metric`, `value`, `low` and `high` of its interval, and its value in each slice."""
+        import polars as pl
+
+        slices, intervals = self.document["slices"], self.document["intervals"]
+        return pl.DataFrame(
+            [
+                {
+                    "metric": name,
+                    "value": value,
+                    "low": intervals[name][0],
+                    "high": intervals[name][1],
+                    **{part: found[name] for part, found in slices.items()},
+                }
+                for name, value in self.metrics.items()
+            ]
+        )
+
+
+class Model:
+    """A model by its registered name: it fits, recommends, is evaluated, saved and loaded.
+
+    `Compass()` is `Model("compass")`; a model of one's own is `Model("its-name")` once it is registered.
+
+    Args:
+        name: The registered name, see `mkmsr models`.
+        seed: Of first weights, order and dropout.
+        device: Where it computes.
+        settings: Settings of the model (`dim=64`) and of its training (`epochs=5`,
+            `optimiser={"learning_rate": 0.01}`); what is left out has the model's defaults.
+
+    Raises:
+        ConfigError: There is no such model, or no such setting; names the nearest one.
+    """
+
+    registered: ClassVar[str] = ""
+
+    def __init__(self, name: str | None = None, *, seed: int = 0, device: str = "cpu", **settings: Any):
+        self.config = _experiment_config(name or self.registered, settings)
+        self.seed, self.device = seed, device
+        self._recommender: Recommender | None = None
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return self.config.name
+
+    @property
+    def recommender(self) -> Recommender:
+        """The fitted model with its vocabularies: filters, live catalogue, explanations.
+
+        Raises:
+            NotFittedError: `fit` was not called yet.
+        """
+        if self._recommender is None:
+            raise NotFittedError(f"{type(self).__name__} is not fitted yet; call fit(data) first")
+        return self._recommender
+
+    def fit(self, data: PreparedDataset, *, refit: bool = True, listener: Listener = ignore) -> Self:
+        """Fit on the training sessions; validation chooses the epoch. The test is not read.
+
+        Args:
+            data: The data.
+            refit: Whether to fit once more, on training and validation sessions, for the chosen number of epochs.
+            listener: Told about epochs and batches.
+
+        Raises:
+            TrainingError: There is nothing to learn from, or the loss is not finite.
+            EvaluationError: Validation has no examples.
+        """
+        model, epochs = self._fitted(data, listener, epochs=None)
+        if refit:
+            model, _ = self._fitted(data, listener, epochs=epochs)
+        bundle = new_bundle(model, name=self.name, config=self.config.settings(), dataset=data, refit=refit)
+        self._recommender = Recommender(bundle, device=self.device)
+        return self
+
+    def recommend(self, session: Any, k: int = 20, **choices: Any) -> Recommendations:
+        """Return the items most likely to come next in one session, see `Recommender.recommend`.
+
+        Raises:
+            NotFittedError: `fit` was not called yet.
+        """
+        return self.recommender.recommend(session, k, **choices)
+
+    def recommend_many(self, sessions: Sequence[Any], k: int = 20, **choices: Any) -> list[Recommendations]:
+        """Return a list for each of many sessions, see `Recommender.recommend_many`.
+
+        Raises:
+            NotFittedError: `fit` was not called yet.
+        """
+        return self.recommender.recommend_many(sessions, k, **choices)
+
+    def evaluate(
+        self, data: PreparedDataset, split: SplitName = "test", *, ks: Sequence[int] = DEFAULT_KS
+    ) -> Evaluation:
+        """Rank the whole catalogue for every example of a split.
+
+        Args:
+            data: The data; its items and operations must be known to the model.
+            split: "test" or "validation".
+            ks: Lengths of the lists that metrics look at.
+
+        Raises:
+            NotFittedError: `fit` was not called yet.
+            EvaluationError: The split has no examples, or holds items that the model does not know.
+        """
+        bundle = self.recommender.bundle
+        ranks = evaluate(bundle.model, aligned_split(bundle, data, split))
+        return Evaluation(evaluation_document(self.name, split, ranks, len(bundle.items), ks), ranks)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fitted model as a bundle.
+
+        Raises:
+            NotFittedError: `fit` was not called yet.
+            BundleError: Something else is at that place, or the folder cannot be written.
+        """
+        return self.recommender.save(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "cpu") -> Model:
+        """Return the fitted model of a bundle.
+
+        Raises:
+            BundleError: The bundle is incomplete, altered or of another format.
+        """
+        bundle = load_bundle(path, device=device)
+        model = Model(bundle.name, device=device, **bundle.config.model_dump())
+        model._recommender = Recommender(bundle, device=device)
+        return model
+
+    def _fitted(self, data: PreparedDataset, listener: Listener, *, epochs: int | None) -> tuple[SessionModel, int]:
+        """A new model, fitted: on train while validation chooses the epochs, or on both for the given number."""
+        training = self.config.training
+        model = new_model(data, self.config, self.seed)
+        with torch_threads(training.threads):
+            result = fit_parts(
+                model,
+                fitting_data(data, refit=epochs is not None),
+                training,
+                validate=validator(data, training.select) if epochs is None else None,
+                seed=self.seed,
+                device=self.device,
+                folder=None,
+                listener=listener,
+                stop_after=epochs,
+            )
+        return model, result.best_epoch
+
+
+def compare(models: Sequence[Model], data: PreparedDataset, split: SplitName = "test") -> Comparison:
+    """Rank a split with every model and test their differences in pairs, see `Comparison.to_frame`.
+
+    Args:
+        models: Fitted models.
+        data: The data.
+        split: "test" or "validation".
+
+    Raises:
+        NotFittedError: A model is not fitted yet.
+        EvaluationError: There is no model, or they know other catalogues.
+    """
+    found = [model.evaluate(data, split) for model in models]
+    runs = [EvaluatedRun(model.name, each.document, each.ranks) for model, each in zip(models, found, strict=True)]
+    return compare_runs(runs)
+
+
+def _experiment_config(name: str, settings: Mapping[str, Any]) -> ExperimentConfig:
+    """The settings of a run, told apart into the model's and those of its training."""
+    of_model, of_training = model_entry(name).config.model_fields, TrainingConfig.model_fields
+    for key in settings:
+        if key not in of_model and key not in of_training:
+            raise ConfigError(f"no such setting{nearest(key, [*of_model, *of_training])}", key=key)
+    model = {key: value for key, value in settings.items() if key in of_model}
+    training = {key: value for key, value in settings.items() if key not in of_model}
+    return validate(ExperimentConfig, {"model": {**model, "name": name}, "training": training})
+
+
+def _prepare_options(options: Mapping[str, Any]) -> PrepareOptions:
+    return validate(PrepareOptions, dict(options))
+
+
+_CLASSES = {
+    "Compass": "compass",
+    "MKMSR": "mkm-sr",
+    "KMSR": "km-sr",
+    "MSR": "m-sr",
+    "FPMC": "fpmc",
+    "GRU4Rec": "gru4rec",
+    "NARM": "narm",
+    "STAMP": "stamp",
+    "SRGNN": "sr-gnn",
+    "RIB": "rib",
+    "SASRec": "sasrec",
+    "EMBSR": "embsr",
+    "Popularity": "pop",
+    "SessionPopularity": "s-pop",
+    "Recency": "recency",
+    "SequentialRules": "sr",
+    "ItemKNN": "item-knn",
+    "SKNN": "s-knn",
+    "VSKNN": "v-sknn",
+    "STAN": "stan",
+    "VSTAN": "vstan",
+}
+"""Classes of the models by name; the others are `Model("their-name")`."""
+
+
+def __getattr__(name: str) -> type[Model]:
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    registered = _CLASSES[name]
+    about = {"registered": registered, "__doc__": f"`Model({registered!r})`, see there.", "__module__": __name__}
+    globals()[name] = found = type(name, (Model,), about)
+    return found

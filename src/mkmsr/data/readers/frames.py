@@ -1,0 +1,82 @@
+"""Events and item attributes of frames in memory, read as the same table in a file would be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mkmsr.data.log import InteractionLog
+from mkmsr.data.readers.malformed import ROW
+from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.sources import RawSource
+from mkmsr.data.readers.table import RawTable
+from mkmsr.data.readers.tabular import read_opened
+from mkmsr.data.scratch import Scratch
+from mkmsr.errors import DataError
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame
+
+__all__ = ["read_frames"]
+
+
+def read_frames(
+    events: IntoDataFrame, items: IntoDataFrame | None, options: ReadOptions, *, name: str = "frame"
+) -> InteractionLog:
+    """Return the log in a frame of events, with what another frame says of the items.
+
+    Args:
+        events: One row an event, of pandas, polars or another library with eager frames that Narwhals knows.
+        items: One row an item, or one row a value of a relation; or None.
+        options: How to read them, as for files.
+        name: What the log is called.
+
+    Raises:
+        DataError: A frame is none, a column is missing, or a value is not as it should be; names row and column.
+        ConfigError: The mapping names an unknown field.
+    """
+    known = None if items is None else _source(items, "the frame of items")
+    return read_opened(_source(events, "the frame of events"), known, options, Scratch(options.scratch), name=name)
+
+
+def _source(frame: Any, label: str) -> RawSource:
+    table = _polars(frame, label)
+    if table.is_empty():
+        raise DataError("holds no rows", path=label)
+    numbered = table.lazy().with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
+    raw = RawTable(
+        label,
+        tuple(table.columns),
+        lambda columns: numbered.select(ROW, *dict.fromkeys(columns)),
+        bytes=0,
+        kind="Parquet",
+    )
+    return RawSource(label, (raw,), (), small=True)
+
+
+def _polars(frame: Any, label: str) -> pl.DataFrame:
+    """The frame as Polars; pandas' columns one by one, since its own way there needs another library."""
+    import narwhals as nw
+
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    if isinstance(frame, pl.DataFrame):
+        return frame
+    try:
+        known = nw.from_native(frame, eager_only=True)
+    except TypeError:
+        right = f"should be a frame of pandas, polars or the like, found {type(frame).__name__}"
+        raise DataError(right, path=label) from None
+    return pl.DataFrame([_column(column) for column in known.iter_columns()])
+
+
+def _column(column: Any) -> pl.Series:
+    """A column as Polars: numbers and times by way of NumPy, text value by value."""
+    name = str(column.name)
+    if column.dtype.is_numeric() or column.dtype.is_temporal():
+        return pl.Series(name, column.to_numpy())
+    missing = column.is_null().to_list()
+    return pl.Series(
+        name, [None if gone else each for each, gone in zip(column.to_list(), missing, strict=True)], strict=False
+    )

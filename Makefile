@@ -13,7 +13,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 # PyPI's torch for Linux on x86 processors brings CUDA's libraries, several gigabytes. For processors alone:
-#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   make setup TORCH_INDEX=URL, with the index of CPU builds that the installation page of PyTorch names
 TORCH_INDEX ?=
 TORCH := torch==$(shell sed -n 's/^torch==//p' requirements.txt)
 
@@ -25,7 +25,7 @@ $(STAMP): requirements.txt pyproject.toml
 ifeq ($(TORCH_INDEX),)
 ifeq ($(shell uname -sm),Linux x86_64)
 	@echo "Installing torch. PyPI's build for Linux brings CUDA's libraries, several gigabytes; without a GPU, stop this and"
-	@echo "type: make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu"
+	@echo "type: make setup TORCH_INDEX=URL, with the index of CPU builds that PyTorch's installation page names."
 endif
 	$(PIP) "$(TORCH)"
 else

@@ -1,20 +1,16 @@
-"""From a simulated shop log to recommendations, in a minute."""
+"""From a shop's events to recommendations, in a minute."""
 
-from pathlib import Path
+from mkmsr import VSKNN, Compass, Dataset, SimulateOptions, compare, simulate
 
-from mkmsr import ExperimentConfig, Recommender, SimulateOptions, prepare, run_experiment, simulate, statistics
+shop = simulate(SimulateOptions(sessions=1_000, items=300))  # frames of events and of item attributes; pandas works too
+data = Dataset.from_frame(
+    shop.events, item="item", operation="operation", time="time", user="user", session="session", items=shop.attributes
+)
 
-run = Path("runs/quickstart")
-log = simulate(SimulateOptions(sessions=2_000, items=300)).to_log()
-data = prepare(log)
-data.save(run / "data")
-print("test sessions:", statistics(data)["test"]["sessions"])
+compass = Compass(dim=32).fit(data)
+print(compass.recommend([("item-00042", "click"), ("item-00007", "cart")], k=5).to_frame())
 
-settings = {"model": {"name": "mkm-sr", "dim": 32}, "training": {"epochs": 3, "strategy": "alternating"}}
-result = run_experiment(data, ExperimentConfig.model_validate(settings), run / "mkm-sr", seed=0)
-print("MKM-SR:", result.metrics["test"]["metrics"])
+neighbours = VSKNN().fit(data)
+print(compare([compass, neighbours], data).to_frame())
 
-recommender = Recommender.load(run / "mkm-sr" / "bundle")
-found = recommender.recommend([("item-00042", "click"), ("item-00007", "cart")], k=5)
-for each in found.items:
-    print(each.rank, each.item, recommender.attributes(each.item))
+compass.save("runs/quickstart")  # `mkmsr recommend runs/quickstart --session FILE` takes it from here

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mkmsr.data.dataset import statistics
-from mkmsr.data.prepare import prepare
+from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.presplit import read_presplit
 from mkmsr.errors import DataError
@@ -83,6 +83,20 @@ def test_preparation_makes_exactly_the_examples_of_the_files(tmp_path: Path) -> 
     assert log.notes["examples"] == {"train": 6, "test": 3}
     assert counts["train"]["examples"] + counts["validation"]["examples"] == 6
     assert counts["test"]["examples"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "way_out"),
+    [({"max_session_events": 3}, "--max-session-events 4"), ({"new_items": "drop"}, "--new-items keep")],
+)
+def test_examples_that_preparation_would_lose_are_an_error_that_says_how_to_keep_them(
+    tmp_path: Path, options: dict[str, object], way_out: str
+) -> None:
+    pickled(tmp_path)
+    if "new_items" in options:
+        (tmp_path / "test.txt").write_bytes(pickle.dumps(examples([*TEST, [1, 2, 9]])))
+    with pytest.raises(DataError, match=rf"the files hold 6 training and .* examples.*{way_out}"):
+        prepare(read_presplit(tmp_path, ReadOptions()), PrepareOptions.model_validate(options))
 
 
 def test_a_session_without_one_of_its_prefixes_is_an_error_that_names_the_record(tmp_path: Path) -> None:

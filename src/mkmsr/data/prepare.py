@@ -124,6 +124,7 @@ def prepare(
         metadata=_metadata(log, options, {"events": counts, "attributes": attributes}),
     )
     _check_splits(dataset, options, log.path)
+    _check_examples(dataset, log)
     return dataset
 
 
@@ -181,6 +182,26 @@ def _check_splits(dataset: PreparedDataset, options: PrepareOptions, path: str |
                 f"share, 0 for no {split} (--{split}-share)",
                 path=path,
             )
+
+
+def _check_examples(dataset: PreparedDataset, log: InteractionLog) -> None:
+    """Make sure that data which came as examples still has them all, and no other."""
+    given: dict[str, int] = log.notes.get("examples", {})
+    if not given:
+        return
+    fitting, test = dataset.fitting_sessions(refit=True), dataset.test
+    wanted = (sum(count for split, count in given.items() if split != "test"), given["test"])
+    made = (dataset.num_examples(fitting), dataset.num_examples(test))
+    if made != wanted:
+        longest = max(int(sessions.lengths.max(initial=0)) for sessions in (fitting, test))
+        reason = f"sessions have up to {longest} events: --max-session-events {longest}"
+        if longest <= dataset.max_session_events:
+            reason = "test items that training lacks were dropped: --new-items keep"
+        raise DataError(
+            f"the files hold {wanted[0]} training and {wanted[1]} test examples, {made[0]} and {made[1]} are left; "
+            f"{reason} keeps them all",
+            path=log.path,
+        )
 
 
 def _gap(log: InteractionLog, options: PrepareOptions) -> int:

@@ -33,8 +33,8 @@ from mkmsr.models.registry import model_entry
 from mkmsr.recommend import Recommendations, Recommender
 from mkmsr.reports.comparison import Comparison, compare_runs
 from mkmsr.reports.run_folder import EvaluatedRun
-from mkmsr.runs.config import ExperimentConfig
-from mkmsr.runs.experiment import new_model, validator
+from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runs.experiment import validator
 from mkmsr.runtime.events import Listener, ignore
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import fitting_data

@@ -133,9 +133,10 @@ def _long_fields(path: Path, separator: str) -> tuple[bool, LongFields | None]:
         lines = np.flatnonzero(window == LINE_FEED)
         field = marks + np.searchsorted(place, lines)
         inside = field % 2 == 1
-        row = rows + np.cumsum(~inside)
-        numbers, at, counts = np.unique(field[inside], return_index=True, return_counts=True)
-        found += zip(numbers.tolist(), row[inside][at].tolist(), counts.tolist(), strict=True)
+        if inside.any():
+            row = rows + np.cumsum(~inside)
+            numbers, at, counts = np.unique(field[inside], return_index=True, return_counts=True)
+            found += zip(numbers.tolist(), row[inside][at].tolist(), counts.tolist(), strict=True)
         marks, rows = marks + len(place), rows + int(np.count_nonzero(~inside))
     if marks % 2:
         return False, None

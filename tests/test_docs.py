@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -68,6 +71,23 @@ def test_the_model_page_states_the_defaults_as_they_are() -> None:
     assert len(stated) > 15
     for key, value in stated:
         assert json.loads(value) == defaults[key], key
+
+
+def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    page = (ROOT / "docs/python.md").read_text("utf-8")
+    program = "\n".join(block for label, block in FENCE.findall(page) if label == "python")
+    path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""))))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("did you mean 'epochs'?")
+    assert (tmp_path / "runs/compass/bundle.json").is_file()
 
 
 SETTINGS = [

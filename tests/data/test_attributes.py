@@ -61,6 +61,12 @@ def test_a_column_that_is_not_there_is_named_with_its_file(tmp_path):
         log_of(tmp_path, "item,brand\na,x\n", attribute_columns={"show": "brand"})
 
 
+def test_a_name_that_stands_twice_is_refused_and_columns_without_a_name_are_left_out(tmp_path):
+    with pytest.raises(DataError, match=r"items.csv, row 1, column 'brand': this name stands twice"):
+        log_of(tmp_path, "item,brand,brand\na,x,y\n")
+    assert triples(tmp_path, "item,,brand,\na,1,x,2\n") == [("a", "brand", "x")]
+
+
 def test_a_relation_with_an_equals_sign_names_its_own_file(tmp_path):
     with pytest.raises(DataError, match=r"items.csv, column 'price=EUR': a relation's name must not hold '='"):
         log_of(tmp_path, "item,price=EUR\na,1\n")
@@ -150,6 +156,14 @@ class TestValuesInTime:
         log = log_of(tmp_path, table)
         assert triples_of(log) == [("a", "price", "10")]
         assert log.notes["unused_attribute_columns"] == ["valid_to"]
+
+    def test_the_form_of_the_times_of_events_need_not_be_that_of_the_values(self, tmp_path):
+        table = "item,relation,value,updated_at\na,price,10,15/11/2023\na,price,20,2023-11-17\n"
+        with pytest.raises(DataError, match=r"items.csv, row 2, column 'updated_at'.*time= does without"):
+            log_of(tmp_path, table)
+        write(tmp_path, {"days.csv": "session,item,time\ns,a,15/11/2023\n", "items.csv": self.LONG})
+        options = ReadOptions(attributes=tmp_path / "items.csv", time_format="%d/%m/%Y")
+        assert ("a", "price", "10") in triples_of(read_log("events", tmp_path / "days.csv", options))
 
     def test_a_date_of_a_table_with_one_row_an_item_is_a_relation(self, tmp_path):
         assert triples(tmp_path, "item,date\na,2023\nb,2024\n") == [("a", "date", "2023"), ("b", "date", "2024")]

@@ -17,7 +17,7 @@ from mkmsr.data.readers.knowledge import known_at, moment
 from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty, marks
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource
-from mkmsr.data.readers.table import RawTable
+from mkmsr.data.readers.table import NAMELESS, RawTable
 from mkmsr.data.readers.times import TimeColumn
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError, nearest
@@ -141,9 +141,7 @@ def _columns(
         time = None
     ends = [name for name in known if time is not None and name.lower() in ENDS and name not in use]
     rest = [name for name in known if name not in (item, time, *display, *ends)]
-    rest = [
-        name for name in rest if not all(name in table.unusable for table in source.tables if name in table.columns)
-    ]
+    rest = [name for name in rest if all(table.unusable.get(name) != NAMELESS for table in source.tables)]
     relations = use if "use" in named else tuple(rest)
     unused = [name for name in (*rest, *ends) if name not in relations]
     if unused:
@@ -172,7 +170,7 @@ class _Reading:
     ):
         self._columns, self._options, self._malformed = columns, options, malformed
         self._scratch, self._small, self._alone = scratch, source.small, len(source.tables) == 1
-        self._times = TimeColumn(options)
+        self._times = TimeColumn(options, or_any_form=True)
         names = ("",) if columns.long else (*columns.relations, *columns.display)
         self._counts = dict.fromkeys(names, 0)
         self._lists: Counter[tuple[str, str]] = Counter()
@@ -191,7 +189,7 @@ class _Reading:
             equals = pl.col(columns.relation).str.contains("=", literal=True)
             faults.append(Fault(equals, "found {value}; a relation's name must not hold '='", columns.relation))
         if columns.time is not None:
-            right = f"cannot read {{value}} as a time; {self._times.right}"
+            right = f"cannot read {{value}} as a time; {self._times.right}; --attribute-columns time= does without"
             faults.append(Fault(pl.col(TIME).is_null(), right, columns.time))
         check = self._malformed.check(table.path, faults, first_row=table.first_row)
         for piece in table.pieces(wanted, self._scratch, small=self._small):

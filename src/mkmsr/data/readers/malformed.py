@@ -87,11 +87,6 @@ class MalformedRows:
         self._examples: list[str] = []
         self._left_out: dict[str, int] = {}
 
-    @property
-    def count(self) -> int:
-        """How many were left out so far."""
-        return self._count
-
     def check(self, path: Path | str, faults: Sequence[Fault], *, first_row: int = 2) -> FileCheck:
         """The check of one file, which is read piece by piece.
 

@@ -21,7 +21,7 @@ from mkmsr.data.readers.raw_bytes import unpack
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError, nearest
 
-__all__ = ["RawTable", "check_names", "find_file", "header_names", "scan_parquet", "scan_text"]
+__all__ = ["NAMELESS", "RawTable", "check_names", "find_file", "header_names", "scan_parquet", "scan_text"]
 
 REPLACEMENT = "\ufffd"
 """What stands for a byte that is not UTF-8."""
@@ -34,6 +34,8 @@ PIECE_ROWS = 1_000_000
 
 BYTES_OF_ROW = 85
 """What a row of Parquet counts for, so that about three million rows are as much as a text that is read at once."""
+
+NAMELESS = "the header has no name of its own for this column"
 
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """How a folder is called whose column has no value."""
@@ -287,7 +289,7 @@ def _distinct(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         while unique in known:
             unique += f" ({place})"
         if unique != name:
-            unusable[unique] = "the header has no name of its own for this column"
+            unusable[unique] = NAMELESS
         known.append(unique)
     return known, unusable
 

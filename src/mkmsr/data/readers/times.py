@@ -70,16 +70,18 @@ class TimeColumn:
 
     Args:
         options: Unit, form and zone, as far as they are stated.
+        or_any_form: Whether times of which none is in the stated form may have another.
 
     Raises:
         ConfigError: There is no such zone, or the form fits numbers of a stated unit only.
     """
 
-    def __init__(self, options: ReadOptions):
+    def __init__(self, options: ReadOptions, *, or_any_form: bool = False):
         self.unit: str | None = None
         """What the pieces so far were, as in `ParsedTimes`; None before the first one."""
         self.right = RIGHT if options.time_format is None else f"should be written as {options.time_format!r}"
         self._asked, self._format = options.time_unit, options.time_format
+        self._or_any_form = or_any_form
         self._zone = _zone(options.time_zone)
         self._zoned: bool | None = None
         self._span = Span()
@@ -133,7 +135,9 @@ class TimeColumn:
             raise DataError(f"has type {values.dtype}; {self.right}", path=path, column=values.name)
         text = _whole_text(values)
         if self._format is not None:
-            return _from_micros(self._formatted(text.str.strip_chars(), self._format), "text")
+            micros = self._formatted(text.str.strip_chars(), self._format)
+            if not self._or_any_form or micros.null_count() < len(micros):
+                return _from_micros(micros, "text")
         numbers = values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
         if numbers.dtype.is_float():
             possible = (numbers.is_finite() & (numbers.abs() < BEYOND)).fill_null(False)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_shop import ITEMS, OPERATIONS, fitted, small_shop
 
-from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, new_bundle, save_bundle
 from mkmsr.data.sessions import MOST_EARLIER_ITEMS
 from mkmsr.recommend.sessions import SessionEncoder, default_operation
 
@@ -19,7 +19,7 @@ from mkmsr.recommend.sessions import SessionEncoder, default_operation
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     config, model = fitted("recency", small_shop())
     folder = tmp_path_factory.mktemp("bundles") / "b"
-    return load_bundle(save_bundle(folder, model, name="recency", config=config, dataset=small_shop(), metrics={}))
+    return load_bundle(save_bundle(folder, new_bundle(model, name="recency", config=config, dataset=small_shop())))
 
 
 EVENTS = st.lists(

@@ -441,6 +441,7 @@ def test_report_draws_the_page_again(call: Any, runs: Path) -> None:
     assert "recency" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_says_so_and_goes_on_with_resume(
     data: Path, call: Any, tmp_path: Path, stop: signal.Signals

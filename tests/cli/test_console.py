@@ -64,6 +64,16 @@ def test_the_ids_of_a_session_cannot_drive_the_terminal(
     assert all(printable(line) == line for line in shown.splitlines())
 
 
+def test_a_long_session_is_shown_by_its_last_events(
+    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"events": [f"item-{n:02d}" for n in (0, 1) * 16]}))
+    assert run(["recommend", str(bundle), "--session", str(path), "-k", "2"]) == 0
+    assert "the last 30 of 32 events" in capfd.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_session_of_a_million_events_is_shown_by_its_last_ones_within_a_gibibyte(
     bundle: Path, tmp_path: Path
 ) -> None:

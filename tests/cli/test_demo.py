@@ -46,6 +46,7 @@ def test_the_demo_leaves_folders_alone_that_are_none_of_its_own(
     assert [each.name for each in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_a_bar_with_loss_speed_and_time_left(tmp_path: Path) -> None:
     data = tmp_path / "shop"
     assert run(["simulate", "--out", str(data), "--sessions", "300", "--items", "60"]) == 0

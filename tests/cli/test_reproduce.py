@@ -124,6 +124,7 @@ def test_table_2_is_drawn_again_from_kept_results_without_training(folder: Path,
     assert "no results are kept" in json.loads(partly.out)["tables"][0]["missing"]["STAMP"]
 
 
+@pytest.mark.slow
 def test_a_killed_table_2_goes_on_where_it_stopped(folder: Path, call: Any, tmp_path: Path) -> None:
     settings = tmp_path / "settings"
     settings.mkdir()
@@ -189,6 +190,7 @@ def test_figure_3_draws_the_test_and_chooses_on_validation(folder: Path, call: A
     assert json.loads(again.out)["shop"] == curves
 
 
+@pytest.mark.slow
 def test_figure_4_measures_what_its_maps_show(folder: Path, call: Any) -> None:
     pytest.importorskip("gensim")
     pytest.importorskip("sklearn")
@@ -229,6 +231,7 @@ def test_a_call_without_data_or_with_two_data_of_one_name_is_refused(folder: Pat
     assert "two folders of prepared data are called 'shop'" in found.err
 
 
+@pytest.mark.slow
 def test_the_ablation_compares_every_variant_with_the_whole_and_leaves_out_those_that_change_nothing(
     folder: Path, tmp_path: Path, call: Any
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_files import events_of, write
 
@@ -104,6 +104,7 @@ def test_names_that_are_empty_or_doubled_matter_only_where_they_are_used(tmp_pat
 CELL = st.text(alphabet=st.sampled_from('ab",\n ;|'), max_size=6).filter(lambda cell: cell.strip() != "")
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=8))
 def test_what_a_csv_writer_wrote_is_read_as_it_was(tmp_path_factory, cells):
     import csv

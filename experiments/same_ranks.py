@@ -4,9 +4,9 @@
 
 Trains seed 0 of every registered model on train and validation, with its kept settings and for its kept number of
 epochs, ranks the test, and compares the ranks with those of `experiments/results/DATA`. Sums differ in the last bit
-between processors, so a count belongs to one: `--write` keeps a digest of each table beside the processor's
-name, and a later run on the same processor says which of those digests it repeats. A killed call goes on where it
-stopped; a changed program needs a new `--out`.
+between processors, so a count belongs to one: `--write` keeps a digest of each table beside the processor's name, and a
+later run on the same processor says which of those it repeats; `before_the_rebuild` holds those of the code of
+2026-11-29. A killed call goes on where it stopped; a changed program needs a new `--out`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
             results[key] = found
             before = known.get("digests", {}).get(key) if same_processor else None
             as_before = "" if before is None else f", {'as' if before == found['digest'] else 'NOT AS'} before here"
-            print(f"{key}: {found['equal']} of {found['examples']} ranks as kept{as_before}, {found['seconds']:.0f} s")
+            print(f"{key}: {found['equal']} of {found['examples']} ranks as kept{as_before}, {found['seconds']:.0f} s", flush=True)
     kept = sum(each["equal"] == each["examples"] for each in results.values())
     print(f"{kept} of {len(results)} kept rank tables come out bit for bit on {processor}")
     if same_processor:
@@ -59,8 +59,8 @@ def main() -> None:
         again = sum(digests.get(key) == each["digest"] for key, each in results.items())
         print(f"{again} of {len(results)} tables are those of {BASELINE.name}, made on the same processor")
     if given.write:
-        digests = {key: results[key]["digest"] for key in sorted(results)}
-        text = {"processor": processor, "kept_tables_repeated": kept, "tables": len(results), "digests": digests}
+        digests = {**known.get("digests", {}), **{key: each["digest"] for key, each in results.items()}}
+        text = {**known, "processor": processor, "digests": dict(sorted(digests.items()))}
         given.write.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
 

@@ -51,7 +51,8 @@ def main() -> None:
             results[key] = found
             before = known.get("digests", {}).get(key) if same_processor else None
             as_before = "" if before is None else f", {'as' if before == found['digest'] else 'NOT AS'} before here"
-            print(f"{key}: {found['equal']} of {found['examples']} ranks as kept{as_before}, {found['seconds']:.0f} s", flush=True)
+            kept_ranks = f"{found['equal']} of {found['examples']} ranks as kept"
+            print(f"{key}: {kept_ranks}{as_before}, {found['seconds']:.0f} s", flush=True)
     kept = sum(each["equal"] == each["examples"] for each in results.values())
     print(f"{kept} of {len(results)} kept rank tables come out bit for bit on {processor}")
     if same_processor:

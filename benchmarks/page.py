@@ -1,4 +1,4 @@
-"""Draws docs/benchmarks.md from benchmarks/results/*.json: `python benchmarks/page.py`. The page holds nothing else."""
+"""Write docs/benchmarks.md, the whole page, from benchmarks/results/*.json: `python benchmarks/page.py`."""
 
 from __future__ import annotations
 
@@ -16,90 +16,84 @@ Result = dict[str, Any]
 
 HEAD = """# Benchmarks
 
-Drawn by `python benchmarks/page.py` from `benchmarks/results/*.json`; measured by `python benchmarks/run.py --data
-data/demo`, which calls `mkmsr bench` and the scripts `large.py` and `growth.py` beside it. Times are medians, with
-smallest and largest in brackets. *Load* is the mean number of busy processes while measuring: above the benchmark's own
-threads, others were at work and times are too long. Ratios suffer less, because both sides are timed in turns, but they
-do: an encoder's small arrays are the first to leave a cache that others use.
+`python benchmarks/page.py` writes this page from `benchmarks/results/*.json`. `python benchmarks/run.py --data
+data/demo` measures: it calls `mkmsr bench` and the scripts `large.py` and `growth.py` beside it. Times are medians, with
+the smallest and largest in brackets. *Load* is the mean number of busy processes while measuring. If it is above the
+benchmark's own threads, other programs were running, and times are too long. Ratios suffer less, because both sides are
+timed in turns, but an encoder's small arrays are the first to leave a cache that others use.
 """
 
 TRAINING = """
 ## Training
 
-One epoch of the real trainer over the Demo training sessions, every step of the strategy included, beside its *floor*
-in the same run: the three products of a batch with the catalogue, the softmax and the optimiser's step over the item
-table, and no encoder. After every ten steps of the trainer as many of the floor are timed. Triples are the steps of the
-knowledge task, which the floor does not have. The floor is written in plain PyTorch operations. Vectors have 100
-components; the score is an inner product, exactly normalised over the whole catalogue, unless the case says otherwise.
+The table shows one epoch of the real trainer over the Demo training sessions, with every step of the strategy, and its
+*floor* in the same run: the three products of a batch with the catalogue, the softmax and the optimiser's step over the
+item table, without an encoder. After every ten steps of the trainer, ten steps of the floor are timed. The floor is
+written in plain PyTorch operations. *Triples* are the steps of the knowledge task, which the floor does not have.
+Vectors have 100 components. Unless the case says otherwise, the score is an inner product, and the softmax is exact over
+the whole catalogue.
 """
 
 THREADS = """
 ## Threads
 
 PyTorch takes one thread for training, ranking and recommending unless `training.threads` or `Recommender(threads=...)`
-says more. With other programs at work two threads wait for each other: on two cores with ten busy processes, an epoch
-over Demo took MKM-SR 7.6 s with one thread and 367 s with two (5.9 and 272 s of processor time), COMPASS 13.4 and 161 s
-(9.8 and 138). On two idle cores a second thread takes a quarter off a step of COMPASS over 134,548 items.
-"""
-
-THREADS = """
-## Threads
-
-PyTorch takes one thread for training, ranking and recommending unless `training.threads` or `Recommender(threads=...)`
-says more. With other programs at work two threads wait for each other: on two cores with ten busy processes, an epoch
-over Demo took MKM-SR 7.6 s with one thread and 367 s with two (5.9 and 272 s of processor time), COMPASS 13.4 and 161 s
-(9.8 and 138). On two idle cores a second thread takes a quarter off a step of COMPASS over 134,548 items.
+sets more. While other programs run, two threads wait for each other: on two cores with ten busy processes, an epoch
+of MKM-SR over Demo took 7.6 s with one thread and 367 s with two (5.9 and 272 s of processor time), and an epoch of
+COMPASS 13.4 and 161 s (9.8 and 138). On two idle cores a second thread saves a quarter of a step of COMPASS over 134,548
+items.
 """
 
 EVALUATION = """
 ## Evaluation
 
-Ranking the whole catalogue for every test example (of the large log, the first ones), after loading; untrained weights,
-which cost the same. Processor seconds are those of one repetition; with one thread on a core of its own the clock shows
-the same, and `--workers 2` puts a second core to work.
+The table shows the ranking of the whole catalogue for every test example (of the large log, for the first ones), after
+loading. Weights are untrained, which takes the same time. Processor seconds are those of one repetition. With one thread
+on an idle core, wall time is the same; `--workers 2` uses a second core.
 """
 
 LARGE = """
 ## A large catalogue
 
-One epoch over the train and validation sessions of a simulated log of JDATA's size: 455,000 sessions, 2.45 million
-events, 134,548 items, four relations; each case is a process of its own. *Sampled* is `sampled-cross-entropy` against
-shared negatives, with an optimiser that moves touched rows alone ([COMPASS](compass.md#large-catalogues)); the exact
-losses are scaled up from a few steps, and so is the sampled one where *steps* says so. What sampling costs in accuracy
-is in [COMPASS](compass.md#large-catalogues) too. On a GPU this was not measured: none was at hand.
+The table shows one epoch over the train and validation sessions of a simulated log of JDATA's size: 455,000 sessions,
+2.45 million events, 134,548 items, four relations. Each case is a process of its own. *Sampled* is
+`sampled-cross-entropy` with shared negatives and an optimiser that updates only touched rows
+([COMPASS](compass.md#large-catalogues)). The exact losses are extrapolated from a few steps, and so is the sampled loss
+where *steps* says so. [COMPASS](compass.md#large-catalogues) also shows how much accuracy sampling costs. We had no GPU
+to measure this on.
 """
 
 GROWTH = """
 ## Growth
 
-Simulated logs, every point in a process of its own: an epoch with the sampled loss (scaled up from {steps} steps, one
-thread) and the ranking of the test (scaled up from {examples} examples), in seconds of the processor: on a core of its
-own the clock shows the same. The curve over the log has 30,000 items; the curve over the catalogue has 25,000 sessions.
-Beside the names in the figures stand the fits a size^b, in the first table of each their exponents b. Memory
-starts at what Python, PyTorch and Polars take, about 300 MiB, which flattens its curves.
+Each point is a process of its own on a simulated log. It measures an epoch with the sampled loss (extrapolated from
+{steps} steps, one thread) and the ranking of the test (extrapolated from {examples} examples), in processor seconds; on
+an idle core, wall time is the same. The curve over the log has 30,000 items; the curve over the catalogue has 25,000
+sessions. The figures show the fits a size^b beside the names, and the first table of each figure has the exponents b.
+Python, PyTorch and Polars alone take about 300 MiB, which flattens the curves of memory.
 """
 
 PREPARATION = """
 ## Preparation
 
-From a raw Parquet log of a simulated shop to saved prepared data: doubles dropped, sessions cut by pauses, rare items
-and short sessions filtered again and again, splits, encoding, triples. Memory is that of all processes together, and an
-engine's start is in its time. Processor seconds are what others at work change least: on idle cores the clock shows
-between half of them and all of them. Equal data have equal fingerprints.
+The table shows the way from a raw Parquet log of a simulated shop to saved prepared data: duplicates dropped, sessions
+cut by pauses, rare items and short sessions filtered until nothing changes, splits, encoding, triples. Memory is that of
+all processes together, and times include the start of the engine. Other programs change processor seconds least; on idle
+cores the wall time is between half of them and all of them. Equal data have equal fingerprints.
 """
 
 PEERS = """
 ## Beside other libraries
 
-An epoch of training of the same model on the same Demo examples, the other library's and ours in turns in one process
-of one thread; what is alike on both sides stands in [benchmarks/peers](../benchmarks/peers/README.md). *Other* and
-*ours* are seconds of processor time, which others at work lengthen little; *faster* is the median over the turns of
-other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32. *Padded to*: hopwise fills
-up every prefix, by default to 50 events; the longest that there is has 28, and that is what it is given unless the case
-says otherwise. *Checks*: loading hopwise's models turns on PyTorch's anomaly detection for the whole process, which
-looks for numbers that are none in every gradient; so its users train, and so it is timed unless the case says
-otherwise. Ours is timed without. Measured by `python benchmarks/peers/compare.py speed PAIR --data data/demo
---out runs/peers [--default-padding] [--no-gradient-checks]`.
+The table compares an epoch of training of the same model on the same Demo examples. The other library and ours train in
+turns in one process with one thread; [benchmarks/peers](../benchmarks/peers/README.md) says what is equal on both sides.
+*Other* and *ours* are seconds of processor time, which other programs change little. *Faster* is the median over the
+turns of other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32. *Padded to*: hopwise
+pads every prefix, by default to 50 events. The longest prefix has 28 events, and hopwise is told so unless the case says
+otherwise. *Checks*: loading hopwise's models turns on PyTorch's anomaly detection for the whole process, which checks
+all gradients for NaN. Its users train with these checks, so it is timed with them unless the case says otherwise; ours
+is timed without. `python benchmarks/peers/compare.py speed PAIR --data data/demo --out runs/peers [--default-padding]
+[--no-gradient-checks]` measures.
 """
 
 

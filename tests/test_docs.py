@@ -115,6 +115,20 @@ def test_every_link_inside_the_project_leads_to_a_file(name: str) -> None:
     assert missing == []
 
 
+def anchors(path: Path) -> set[str]:
+    """What links may name in a document: its headings, in lower case, without marks, hyphens for blanks."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_to_a_heading_names_one_that_is_there(name: str) -> None:
+    path = ROOT / name
+    parts = [each.partition("#") for each in LINK.findall(path.read_text("utf-8")) if not each.startswith("http")]
+    wanted = [(path.parent / file if file else path, heading) for file, _, heading in parts if heading]
+    assert [(str(file), heading) for file, heading in wanted if heading not in anchors(file)] == []
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_document_holds_a_path_of_one_machine(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")

@@ -17,39 +17,39 @@ Result = dict[str, Any]
 HEAD = """# Benchmarks
 
 `python benchmarks/page.py` writes this page from `benchmarks/results/*.json`. `python benchmarks/run.py --data
-data/demo` measures: it calls `mkmsr bench` and the scripts `large.py` and `growth.py` beside it. Times are medians, with
-the smallest and largest in brackets. *Load* is the mean number of busy processes while measuring. If it is above the
-benchmark's own threads, other programs were running, and times are too long. Ratios suffer less, because both sides are
-timed in turns, but an encoder's small arrays are the first to leave a cache that others use.
+data/demo` measures: it calls `mkmsr bench` and the scripts `large.py` and `growth.py` beside it. Times are medians,
+with the smallest and largest in brackets. *Load* is the mean number of busy processes while measuring. If it is above
+the benchmark's own threads, other programs were running, and times are too long. Ratios suffer less, because both
+sides are timed in turns, but an encoder's small arrays are the first to leave a cache that others use.
 """
 
 TRAINING = """
 ## Training
 
-The table shows one epoch of the real trainer over the Demo training sessions, with every step of the strategy, and its
-*floor* in the same run: the three products of a batch with the catalogue, the softmax and the optimiser's step over the
-item table, without an encoder. After every ten steps of the trainer, ten steps of the floor are timed. The floor is
-written in plain PyTorch operations. *Triples* are the steps of the knowledge task, which the floor does not have.
-Vectors have 100 components. Unless the case says otherwise, the score is an inner product, and the softmax is exact over
-the whole catalogue.
+The table shows one epoch of the real trainer over the Demo training sessions, with every step of the strategy, and
+its *floor* in the same run: the three products of a batch with the catalogue, the softmax and the optimiser's step
+over the item table, without an encoder. After every ten steps of the trainer, ten steps of the floor are timed. The
+floor is written in plain PyTorch operations. *Triples* are the steps of the knowledge task, which the floor does not
+have. Vectors have 100 components. Unless the case says otherwise, the score is an inner product, and the softmax is
+exact over the whole catalogue.
 """
 
 THREADS = """
 ## Threads
 
-PyTorch takes one thread for training, ranking and recommending unless `training.threads` or `Recommender(threads=...)`
-sets more. While other programs run, two threads wait for each other: on two cores with ten busy processes, an epoch
-of MKM-SR over Demo took 7.6 s with one thread and 367 s with two (5.9 and 272 s of processor time), and an epoch of
-COMPASS 13.4 and 161 s (9.8 and 138). On two idle cores a second thread saves a quarter of a step of COMPASS over 134,548
-items.
+PyTorch takes one thread for training, ranking and recommending unless `training.threads` or
+`Recommender(threads=...)` sets more. While other programs run, two threads wait for each other: on two cores with ten
+busy processes, an epoch of MKM-SR over Demo took 7.6 s with one thread and 367 s with two (5.9 and 272 s of processor
+time), and an epoch of COMPASS 13.4 and 161 s (9.8 and 138). On two idle cores a second thread saves a quarter of a
+step of COMPASS over 134,548 items.
 """
 
 EVALUATION = """
 ## Evaluation
 
-The table shows the ranking of the whole catalogue for every test example (of the large log, for the first ones), after
-loading. Weights are untrained, which takes the same time. Processor seconds are those of one repetition. With one thread
-on an idle core, wall time is the same; `--workers 2` uses a second core.
+The table shows the ranking of the whole catalogue for every test example (of the large log, for the first ones),
+after loading. Weights are untrained, which takes the same time. Processor seconds are those of one repetition. With
+one thread on an idle core, wall time is the same; `--workers 2` uses a second core.
 """
 
 LARGE = """
@@ -58,42 +58,43 @@ LARGE = """
 The table shows one epoch over the train and validation sessions of a simulated log of JDATA's size: 455,000 sessions,
 2.45 million events, 134,548 items, four relations. Each case is a process of its own. *Sampled* is
 `sampled-cross-entropy` with shared negatives and an optimiser that updates only touched rows
-([COMPASS](compass.md#large-catalogues)). The exact losses are extrapolated from a few steps, and so is the sampled loss
-where *steps* says so. [COMPASS](compass.md#large-catalogues) also shows how much accuracy sampling costs. We had no GPU
-to measure this on.
+([COMPASS](compass.md#large-catalogues)). The exact losses are extrapolated from a few steps, and so is the sampled
+loss where *steps* says so. [COMPASS](compass.md#large-catalogues) also shows how much accuracy sampling costs. We had
+no GPU to measure this on.
 """
 
 GROWTH = """
 ## Growth
 
 Each point is a process of its own on a simulated log. It measures an epoch with the sampled loss (extrapolated from
-{steps} steps, one thread) and the ranking of the test (extrapolated from {examples} examples), in processor seconds; on
-an idle core, wall time is the same. The curve over the log has 30,000 items; the curve over the catalogue has 25,000
-sessions. The figures show the fits a size^b beside the names, and the first table of each figure has the exponents b.
-Python, PyTorch and Polars alone take about 300 MiB, which flattens the curves of memory.
+{steps} steps, one thread) and the ranking of the test (extrapolated from {examples} examples), in processor seconds;
+on an idle core, wall time is the same. The curve over the log has 30,000 items; the curve over the catalogue has
+25,000 sessions. The figures show the fits a size^b beside the names, and the first table of each figure has the
+exponents b. Python, PyTorch and Polars alone take about 300 MiB, which flattens the curves of memory.
 """
 
 PREPARATION = """
 ## Preparation
 
-The table shows the way from a raw Parquet log of a simulated shop to saved prepared data: duplicates dropped, sessions
-cut by pauses, rare items and short sessions filtered until nothing changes, splits, encoding, triples. Memory is that of
-all processes together, and times include the start of the engine. Other programs change processor seconds least; on idle
-cores the wall time is between half of them and all of them. Equal data have equal fingerprints.
+The table shows the way from a raw Parquet log of a simulated shop to saved prepared data: duplicates dropped,
+sessions cut by pauses, rare items and short sessions filtered until nothing changes, splits, encoding, triples.
+Memory is that of all processes together, and times include the start of the engine. Other programs change processor
+seconds least; on idle cores the wall time is between half of them and all of them. Equal data have equal
+fingerprints.
 """
 
 PEERS = """
 ## Beside other libraries
 
-The table compares an epoch of training of the same model on the same Demo examples. The other library and ours train in
-turns in one process with one thread; [benchmarks/peers](../benchmarks/peers/README.md) says what is equal on both sides.
-*Other* and *ours* are seconds of processor time, which other programs change little. *Faster* is the median over the
-turns of other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32. *Padded to*: hopwise
-pads every prefix, by default to 50 events. The longest prefix has 28 events, and hopwise is told so unless the case says
-otherwise. *Checks*: loading hopwise's models turns on PyTorch's anomaly detection for the whole process, which checks
-all gradients for NaN. Its users train with these checks, so it is timed with them unless the case says otherwise; ours
-is timed without. `python benchmarks/peers/compare.py speed PAIR --data data/demo --out runs/peers [--default-padding]
-[--no-gradient-checks]` measures.
+The table compares an epoch of training of the same model on the same Demo examples. The other library and ours train
+in turns in one process with one thread; [benchmarks/peers](../benchmarks/peers/README.md) says what is equal on both
+sides. *Other* and *ours* are seconds of processor time, which other programs change little. *Faster* is the median
+over the turns of other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32. *Padded
+to*: hopwise pads every prefix, by default to 50 events. The longest prefix has 28 events, and hopwise is told so
+unless the case says otherwise. *Checks*: loading hopwise's models turns on PyTorch's anomaly detection for the whole
+process, which checks all gradients for NaN. Its users train with these checks, so it is timed with them unless the
+case says otherwise; ours is timed without. `python benchmarks/peers/compare.py speed PAIR --data data/demo --out
+runs/peers [--default-padding] [--no-gradient-checks]` measures.
 """
 
 

@@ -24,15 +24,15 @@ import numpy as np
 from large import measure_steps
 from simulated import in_a_new_process, sampled_settings, simulated
 
-from mkmsr.bench.subject import build_model, training_data
 from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
 from mkmsr.data.simulate import SimulateOptions
 from mkmsr.evaluation.evaluator import evaluate
+from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import TrainingConfig
+from mkmsr.training import TrainingConfig, fitting_data
 
 __all__ = ["A_TRY", "CURVES", "exponent", "time_growth"]
 
@@ -123,7 +123,7 @@ def _measure_ranking(
     """Seconds of ranking the test, scaled up from some examples of it, and the peak of memory."""
     dataset = PreparedDataset.load(folder)
     network = build_model(model, settings, dataset, seed)
-    network.observe(training_data(dataset, 1.0, seed))
+    network.observe(fitting_data(dataset, refit=True))
     whole = dataset.evaluation_split("test")
     some = EvaluationSplit(whole.name, whole.examples.rows(slice(0, examples)), whole.seen)
     share = len(some.examples) / len(whole.examples)

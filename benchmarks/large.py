@@ -21,14 +21,14 @@ from typing import Any
 import torch
 from simulated import JDATA, in_a_new_process, sampled_settings, simulated
 
-from mkmsr.bench.subject import build_model, training_data
 from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import TrainingData
+from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import TrainingConfig, fit
+from mkmsr.training import TrainingConfig, fit, fitting_data
 from mkmsr.training.optimisation import build_optimiser, take_step
 from mkmsr.training.strategies import Plan, effective_strategy
 
@@ -110,7 +110,7 @@ def measure_steps(
     """Seconds of some steps, after three that warm up, scaled up to an epoch over sessions; and the peak of memory."""
     torch.set_num_threads(config.threads)
     dataset = PreparedDataset.load(folder)
-    training = training_data(dataset, 1.0, seed)
+    training = fitting_data(dataset, refit=True)
     network = build_model(model, settings, dataset, seed)
     network.observe(training)
     plan = Plan(effective_strategy(config, network, training), training, config, seed)
@@ -133,7 +133,7 @@ def _measure_epoch(
 ) -> dict[str, Any]:
     """Seconds of one whole epoch of the real trainer, and the peak of memory."""
     dataset = PreparedDataset.load(folder)
-    training = training_data(dataset, 1.0, seed)
+    training = fitting_data(dataset, refit=True)
     network = build_model(model, settings, dataset, seed)
     busy = time.process_time()
     done = fit(network, training, config.model_copy(update={"epochs": 1}), seed=seed)

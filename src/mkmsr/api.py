@@ -39,7 +39,7 @@ from mkmsr.runtime.events import Listener, ignore
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import fitting_data
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.parts import fit_parts
+from mkmsr.training.networks import fit_networks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -274,7 +274,7 @@ class Model:
         training = self.config.training
         model = new_model(data, self.config, self.seed)
         with torch_threads(training.threads):
-            result = fit_parts(
+            result = fit_networks(
                 model,
                 fitting_data(data, refit=epochs is not None),
                 training,

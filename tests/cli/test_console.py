@@ -36,7 +36,7 @@ def test_control_characters_are_written_out_and_other_letters_kept() -> None:
 def test_tables_lines_and_json_hold_no_control_characters() -> None:
     people, machine = io.StringIO(), io.StringIO()
     screen = Terminal(people, json_mode=False)
-    screen.say(HOSTILE)
+    screen.print(HOSTILE)
     screen.show(text_table(HOSTILE, ["id"], [[HOSTILE]]))
     Terminal(machine, json_mode=True).document(HOSTILE)
     assert people.getvalue().count(SHOWN) == 3

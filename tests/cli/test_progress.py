@@ -13,9 +13,9 @@ from mkmsr.runtime.events import (
     EpochRecord,
     Event,
     JobEnded,
+    JobProgress,
     JobsPlanned,
     JobStarted,
-    JobTold,
     PhaseStarted,
     RankingDone,
     TrainingEstimate,
@@ -53,9 +53,9 @@ def test_phases_of_a_small_matter_are_not_announced() -> None:
 def test_each_job_that_is_over_gets_a_line_with_its_result_or_why_it_failed() -> None:
     names = ["demo pop seed 0", "trial-000", "demo m-sr seed 0"]
     started: list[Event] = [JobStarted(name) for name in names]
-    told = [JobTold(names[2], PhaseStarted("fit")), JobTold(names[2], EPOCH), JobTold(names[2], RankingDone(7, 7))]
+    sent = [JobProgress(names[2], event) for event in (PhaseStarted("fit"), EPOCH, RankingDone(7, 7))]
     ended = [JobEnded(names[0], 2.0), JobEnded(names[1], 2.0, result="12.34 %"), JobEnded(names[2], 2.0, failure="no")]
-    assert drawn([JobsPlanned("runs", 5, 2, 2), *started, *told, *ended]).splitlines() == [
+    assert drawn([JobsPlanned("runs", 5, 2, 2), *started, *sent, *ended]).splitlines() == [
         "5 runs, 2 of them done already, 2 at a time",
         "[3/5] demo pop seed 0: done in 2.0 s",
         "[4/5] trial-000: 12.34 %",
@@ -65,7 +65,7 @@ def test_each_job_that_is_over_gets_a_line_with_its_result_or_why_it_failed() ->
 
 def test_on_a_terminal_there_are_bars_beside_the_lines() -> None:
     run = [BatchDone(10, 30, 2.5, 1, 2, 1000), RankingDone(3, 7)]
-    jobs = [JobsPlanned("runs", 2, 0, 1), JobStarted("demo pop seed 0"), JobTold("demo pop seed 0", EPOCH)]
+    jobs = [JobsPlanned("runs", 2, 0, 1), JobStarted("demo pop seed 0"), JobProgress("demo pop seed 0", EPOCH)]
     found = drawn([*run, *jobs], terminal=True)
     assert "demo pop seed 0" in found
     assert "epoch 1/2" in found

@@ -200,8 +200,8 @@ def test_cosine_scores_stay_within_the_scale() -> None:
 def test_the_readout_starts_near_the_newest_item_or_like_the_rest() -> None:
     near = build("mkm-sr").readout.combine.weight.detach()
     like_the_rest = build("mkm-sr", readout_start="uniform").readout.combine.weight.detach()
-    identity = torch.eye(DIM, near.shape[1], dtype=near.dtype)
-    torch.testing.assert_close(near, like_the_rest / 3 + identity)
+    depends_on = torch.eye(DIM, near.shape[1], dtype=near.dtype)
+    torch.testing.assert_close(near, like_the_rest / 3 + depends_on)
     assert like_the_rest.abs().max() <= DIM**-0.5
 
 

@@ -12,18 +12,18 @@ import pytest
 
 from mkmsr.errors import ConfigError, EvaluationError
 from mkmsr.paper.systems import SystemTable, compare_systems
-from mkmsr.paper.table2 import results_tables, slice_tables, summary_table, table_2, table_rows
+from mkmsr.paper.table2 import results_tables, rows_of_table_2, slice_tables, summary_table, table_2
 from tests.paper.conftest import system
 
 
 def test_the_rows_are_the_papers_thirteen_the_rivals_and_the_flagships() -> None:
-    rows = table_rows()
+    rows = rows_of_table_2()
     groups = [group for _, _, group in rows]
     assert groups.count("paper") == 13
     assert [name for _, name, group in rows if group == "flagship"] == ["compass", "compass-ensemble"]
     assert len({name for _, name, _ in rows}) == len(rows)
     with pytest.raises(ConfigError, match="no row for 'nram', did you mean 'narm'"):
-        table_rows(["nram"])
+        rows_of_table_2(["nram"])
 
 
 def test_a_system_without_runs_is_named_with_its_reason(table: SystemTable) -> None:

@@ -22,7 +22,7 @@ from mkmsr.reports.run_folder import read_evaluated_run
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runs.grid import depends_on_seed, plan_grid, run_grid
 from mkmsr.runs.jobs import JobOutcome
-from mkmsr.runtime.events import EpochRecord, Event, JobsPlanned, JobStarted, JobTold, PhaseStarted
+from mkmsr.runtime.events import EpochRecord, Event, JobProgress, JobsPlanned, JobStarted, PhaseStarted
 from tests.small_shop import small_shop
 
 
@@ -54,9 +54,9 @@ class Watcher:
                 self.plan = total, done
             case JobStarted(name):
                 self.begun.append(name)
-            case JobTold(_, PhaseStarted(name)):
+            case JobProgress(_, PhaseStarted(name)):
                 self.phases.append(name)
-            case JobTold(_, EpochRecord()):
+            case JobProgress(_, EpochRecord()):
                 self.epochs += 1
 
 

@@ -78,7 +78,7 @@ def study(folder: Path, *, seed: int = 0) -> Study:
         folder,
         {"model.dropout": Choice((0.0, 0.5)), "training.optimiser.learning_rate": Range(1e-3, 1e-1)},
         defaults={"model.dropout": 0.5, "training.optimiser.learning_rate": 0.01},
-        identity={"seed": seed},
+        depends_on={"seed": seed},
         seed=seed,
         warmup=1,
         parallel=False,
@@ -94,7 +94,7 @@ def test_a_trial_below_the_median_is_hopeless_once_there_are_others(tmp_path: Pa
     for quality in (0.1, 0.2, 0.3, 0.4, 0.5):
         proposal = searched.propose()
         assert not any(proposal.is_hopeless(epoch, quality) for epoch in (1, 2, 3))
-        searched.tell(proposal, TrialRecord(proposal.number, "complete", proposal.settings, quality))
+        searched.finish(proposal, TrialRecord(proposal.number, "complete", proposal.settings, quality))
     bad, good = searched.propose(), searched.propose()
     assert [bad.is_hopeless(epoch, 0.15) for epoch in (1, 2)] == [False, True]
     assert not any(good.is_hopeless(epoch, 0.45) for epoch in (1, 2, 3))
@@ -104,7 +104,7 @@ def test_an_interrupted_study_proposes_what_it_would_have_proposed(tmp_path: Pat
     def trial(searched: Study) -> Mapping[str, Value]:
         proposal = searched.propose()
         value = -abs(float(proposal.settings["training.optimiser.learning_rate"]) - 0.05)
-        searched.tell(proposal, TrialRecord(proposal.number, "complete", proposal.settings, value))
+        searched.finish(proposal, TrialRecord(proposal.number, "complete", proposal.settings, value))
         return proposal.settings
 
     whole = study(tmp_path / "whole", seed=4)
@@ -138,7 +138,7 @@ def test_the_promised_first_trial_is_not_lost_by_a_kill(tmp_path: Path, moment: 
 def test_the_first_trial_comes_again_although_one_beside_it_was_over_before_the_kill(tmp_path: Path) -> None:
     searched = study(tmp_path, seed=4)
     first, second = searched.propose(), searched.propose()
-    searched.tell(second, TrialRecord(second.number, "complete", second.settings, 0.5))
+    searched.finish(second, TrialRecord(second.number, "complete", second.settings, 0.5))
     again = study(tmp_path, seed=4)
     assert again.propose().settings == first.settings
     assert again.propose().number == 2

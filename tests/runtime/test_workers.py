@@ -20,7 +20,7 @@ from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
 def work(line: Line, what: str, value: Any = None) -> Any:
     """A task that does as it is told."""
     if what == "square":
-        line.say("squaring")
+        line.send("squaring")
         print("a word on standard output")  # noqa: T201
         return value**2
     if what == "ask":
@@ -58,7 +58,7 @@ def test_results_and_messages_come_back_and_output_goes_to_the_log(
     events = list(run_tasks([task("square", 7), task("square", 9), task("threads")], workers=2))
     assert [outcome(events, f"square {n}") for n in (7, 9)] == [("done", 49), ("done", 81)]
     assert outcome(events, "threads None") == ("done", 1)
-    assert [each.content for each in events if each.kind == "said"] == ["squaring"] * 2
+    assert [each.content for each in events if each.kind == "sent"] == ["squaring"] * 2
     assert (tmp_path / "logs" / "square.log").read_text(encoding="utf-8").count("a word on standard output") == 2
     assert capfd.readouterr().out == ""
 

@@ -197,9 +197,7 @@ def test_alone_every_exchange_gives_back_what_went_in() -> None:
     tensor = torch.arange(3.0)
     ALONE.add_up(tensor)
     assert tensor.tolist() == [0.0, 1.0, 2.0]
-    assert ALONE.of_first({"a": 1}) == {"a": 1}
-    assert ALONE.first_decides(True)
-    assert not ALONE.first_decides(False)
+    assert ALONE.from_first({"a": 1}) == {"a": 1}
     assert [each.tolist() for each in ALONE.gather(tensor)] == [[0.0, 1.0, 2.0]]
     with joined() as processes:
         assert processes is ALONE

@@ -104,7 +104,7 @@ def test_other_first_weights_or_other_callers_settings_are_refused(tmp_path: Pat
         fit(TinyModel(seed=1), tiny_training(), config(), seed=1, folder=tmp_path, resume=True)
     settings = {"model_settings": {"dim": 8}}
     with pytest.raises(TrainingError, match=r"model_settings\.dim is None there, 8 now"):
-        fit(TinyModel(), tiny_training(), config(), seed=1, folder=tmp_path, resume=True, identity=settings)
+        fit(TinyModel(), tiny_training(), config(), seed=1, folder=tmp_path, resume=True, depends_on=settings)
 
 
 def test_how_often_checkpoints_are_written_may_change(tmp_path: Path) -> None:

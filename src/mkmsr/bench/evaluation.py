@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from mkmsr.bench.subject import build_model, training_data
 from mkmsr.bench.timing import spread, timed
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
 from mkmsr.evaluation.evaluator import evaluate
+from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.training import fitting_data
 
 __all__ = ["time_evaluation"]
 
@@ -40,7 +41,7 @@ def time_evaluation(
     if examples is not None:
         ranked = EvaluationSplit(ranked.name, ranked.examples.rows(slice(0, examples)), ranked.seen)
     network = build_model(model, settings, dataset, seed)
-    network.observe(training_data(dataset, 1.0, seed))
+    network.observe(fitting_data(dataset, refit=True))
     network.to(device)
     evaluate(network, ranked, workers=workers, threads=threads)
     busy = time.process_time()

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from mkmsr.bench.floor import CatalogueFloor
-from mkmsr.bench.subject import build_model, training_data
 from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
+from mkmsr.models.base import TrainingData
+from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
 from mkmsr.runtime.events import BatchDone, EpochRecord, Event
-from mkmsr.training import TrainingConfig, fit
+from mkmsr.training import TrainingConfig, fit, fitting_data
 
-__all__ = ["time_training"]
+__all__ = ["time_training", "training_data"]
 
 
 def time_training(
@@ -93,6 +95,17 @@ def time_training(
         "spread": spread(epoch_seconds=epoch_seconds, floor_seconds=floor_seconds, ratio=ratios),
         "environment": environment(),
     }
+
+
+def training_data(dataset: PreparedDataset, share: float, seed: int) -> TrainingData:
+    """Train and validation together; of their examples and of the triples a random share."""
+    whole = fitting_data(dataset, refit=True)
+    if share >= 1:
+        return whole
+    examples, knowledge, rng = whole.examples, whole.knowledge, np.random.default_rng(seed)
+    examples = examples.rows(np.sort(rng.permutation(len(examples))[: max(1, round(share * len(examples)))]))
+    kept = np.sort(rng.permutation(len(knowledge))[: round(share * len(knowledge))])
+    return replace(whole, examples=examples, knowledge=replace(knowledge, triples=knowledge.triples[kept]))
 
 
 @dataclass

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
 from mkmsr.cli.experiment import ModelName, Settings, experiment_config
 from mkmsr.cli.help import command_group, examples
-from mkmsr.cli.measured import tell
 from mkmsr.cli.progress import waiting
 from mkmsr.cli.running import RUNNING, Running
-from mkmsr.runtime.files import locked
+from mkmsr.runtime.files import atomic_write, locked
 
 __all__ = ["BENCH"]
 
@@ -74,7 +74,7 @@ def training(
                 share=share,
                 device=device,
             )
-        tell(screen, result, out)
+        _show_measurement(screen, result, out)
 
 
 def evaluation(
@@ -123,7 +123,7 @@ def evaluation(
                 workers=workers,
                 device=device,
             )
-        tell(screen, result, out)
+        _show_measurement(screen, result, out)
 
 
 def prepare(
@@ -156,7 +156,7 @@ def prepare(
             result = time_preparation(
                 events, items=items, repetitions=repetitions, engine=running.options(scratch), log=log
             )
-        tell(screen, result, out)
+        _show_measurement(screen, result, out)
 
 
 CASES: tuple[tuple[str, Callable[..., None], str, str], ...] = (
@@ -209,6 +209,38 @@ def _usual(model: str) -> list[str]:
     entry = model_entry(model)
     fixed = dict(entry.preset)
     return [f"model.{key}={value}" for key, value in _USUAL.items() if key in entry.config.model_fields.keys() - fixed]
+
+
+def _show_measurement(screen: Terminal, result: Mapping[str, Any], out: Path | None) -> None:
+    """Print a measurement, and write it to a file if one is named."""
+    screen.document(result)
+    plain = {key: value for key, value in result.items() if key != "case" and not isinstance(value, Mapping | list)}
+    rows = [[_title(key), _shown(value)] for key, value in plain.items()]
+    rows += [
+        [f"{_title(key)}, smallest to largest", f"{_shown(each['min'])} to {_shown(each['max'])}"]
+        for key, each in result["spread"].items()
+    ]
+    screen.show(text_table(f"bench {result['case']}", ["", ""], rows))
+    for key, lines in result.items():
+        if isinstance(lines, list) and lines:
+            columns = [each for each in lines[0] if each != "spread"]
+            cells = [[_shown(line[each]) for each in columns] for line in lines]
+            screen.show(text_table(_title(key), [_title(each) for each in columns], cells, numbers_from=2))
+    place = result["environment"]
+    screen.print(f"{place['cpu']}, {place['cores']} cores, {place['load']} processes busy on average while measuring")
+    if out is not None:
+        atomic_write(out, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        screen.note(f"written: {out}")
+
+
+def _title(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 BENCH = _group()

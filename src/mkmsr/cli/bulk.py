@@ -88,16 +88,16 @@ def recommend_file(
         result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, listener=listener)
     screen.document({"out": str(bulk.out), "k": k, **asdict(result)})
     files = counted(result.shards, "file")
-    screen.say(f"{counted(result.rows, 'item')} for {counted(result.sessions, 'session')}: {bulk.out} ({files})")
+    screen.print(f"{counted(result.rows, 'item')} for {counted(result.sessions, 'session')}: {bulk.out} ({files})")
     if result.done_before:
-        screen.say(f"finished before: {counted(result.done_before, 'file')}")
-    screen.say(
+        screen.print(f"finished before: {counted(result.done_before, 'file')}")
+    screen.print(
         f"events of unknown items, skipped: {result.skipped:,} of {result.events:,}; unknown operations, replaced: "
         f"{result.replaced:,}; sessions of no known item, which got the most popular ones: {result.by_popularity:,}"
     )
     memory = "" if result.peak_mib is None else f", {result.peak_mib:,.0f} MiB at most in one"
     processes = counted(result.workers, "process", "processes")
-    screen.say(f"{duration(result.seconds)} in {processes}: {result.sessions_per_second:,.0f} sessions/s{memory}")
+    screen.print(f"{duration(result.seconds)} in {processes}: {result.sessions_per_second:,.0f} sessions/s{memory}")
 
 
 def _column_names(text: str) -> dict[str, str]:

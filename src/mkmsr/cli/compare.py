@@ -58,4 +58,4 @@ def report(
 
         path = write_run_report(run, baselines=list(beside))
         screen.document({"report": str(path)})
-        screen.say(f"report: {path}")
+        screen.print(f"report: {path}")

@@ -137,13 +137,13 @@ class Terminal:
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
             self._result.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
-    def say(self, text: str = "") -> None:
+    def print(self, text: str = "") -> None:
         """Print a line for people."""
         self._people.print(text)
 
     def next(self, *words: object) -> None:
         """Print the command that comes next, as a shell takes it."""
-        self.say(f"Next: mkmsr {shlex.join(map(str, words))}")
+        self.print(f"Next: mkmsr {shlex.join(map(str, words))}")
 
     def show(self, what: RenderableType) -> None:
         """Print a table for people, unless `--json` was given."""
@@ -156,7 +156,7 @@ class Terminal:
             self.show(text_table(piece.title, piece.header, piece.rows))
         if not self.json_mode:
             for note in table.notes:
-                self.say(note)
+                self.print(note)
 
     def note(self, text: str) -> None:
         """Print a line on standard error."""

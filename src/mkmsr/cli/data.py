@@ -61,8 +61,10 @@ def simulate(
         counts = {"sessions": sessions, "items": items, "events": log.events.height, "triples": log.attributes.height}
         seconds = time.perf_counter() - began
         screen.document({"out": str(out), "seed": seed, **counts, "seconds": seconds})
-        screen.say(f"{counts['events']:,} events of {sessions:,} sessions in {duration(seconds)}: {out}/events.parquet")
-        screen.say(f"{counts['triples']:,} attribute values of {items:,} items: {out}/attributes.parquet")
+        screen.print(
+            f"{counts['events']:,} events of {sessions:,} sessions in {duration(seconds)}: {out}/events.parquet"
+        )
+        screen.print(f"{counts['triples']:,} attribute values of {items:,} items: {out}/attributes.parquet")
         files = (f"{out}/events.parquet", "--attributes", f"{out}/attributes.parquet")
         screen.next("prepare", "events", *files, "--out", f"{out}/prepared")
 
@@ -143,15 +145,15 @@ def prepare(
             dataset.save(out)
         seconds = time.perf_counter() - began
         counts = statistics(dataset)
-        told = {"preparation": dataset.metadata["preparation"], "notes": dict(log.notes)}
+        notes = {"preparation": dataset.metadata["preparation"], "notes": dict(log.notes)}
         place = {"out": str(out), "name": dataset.name, "engine": engine.name, "seconds": seconds}
-        screen.document({**place, **counts, **told})
+        screen.document({**place, **counts, **notes})
         for key, note in log.notes.items():
             if key != "malformed_examples":  # the warning while reading has quoted them
-                screen.say(f"{key.replace('_', ' ')}: {_plain(note)}")
+                screen.print(f"{key.replace('_', ' ')}: {_plain(note)}")
         _show_preparation(screen, dataset, options, has_time=log.has_time)
         show_statistics(screen, dataset.name, counts)
-        screen.say(f"prepared in {duration(seconds)}: {out}")
+        screen.print(f"prepared in {duration(seconds)}: {out}")
         use_visitors = ["--set", "model.earlier_visits=true"] if visitors else []
         screen.next("train", out, "--model", "compass", *use_visitors, "--out", f"runs/{dataset.name}")
 
@@ -181,7 +183,7 @@ def _show_audit(screen: Terminal, found: Audit) -> None:
     rows = [[each.verdict, f"{each.count:,} of {each.of:,}", each.detail] for each in found.checks]
     screen.show(text_table("Leakage audit", ["verdict", "found", ""], rows, numbers_from=3))
     meaning = {"clean": "nothing found", "note": "no leak; read the notes", "leak": "do not trust results on this data"}
-    screen.say(f"verdict: {found.verdict} ({meaning[found.verdict]})")
+    screen.print(f"verdict: {found.verdict} ({meaning[found.verdict]})")
 
 
 def _show_preparation(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions, *, has_time: bool) -> None:
@@ -198,7 +200,7 @@ def _show_span(screen: Terminal, dataset: PreparedDataset) -> None:
 
     times = np.concatenate([table.times for table in (dataset.train, dataset.validation, dataset.test)])
     first, last = (str(each).replace("T", " ") for each in np.array([times.min(), times.max()], "datetime64[s]"))
-    screen.say(f"from {first} to {last} (UTC)")
+    screen.print(f"from {first} to {last} (UTC)")
 
 
 def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions) -> None:
@@ -214,11 +216,11 @@ def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareO
     }
     lost = [f"{count:,} {reason}" for reason, count in reasons.items() if count]
     kept = events["events_after_filters"] - events["events_of_new_items_dropped"]
-    screen.say(f"events: {events['read']:,} read, {kept:,} kept{'; left out: ' if lost else ''}{', '.join(lost)}")
+    screen.print(f"events: {events['read']:,} read, {kept:,} kept{'; left out: ' if lost else ''}{', '.join(lost)}")
     if attributes:
         items = len(dataset.items)
         missing = "is not" if attributes["unknown_items"] == 1 else "are not"
-        screen.say(
+        screen.print(
             f"attributes: {items - attributes['items_without_attributes']:,} of {items:,} items have some; "
             f"{counted(attributes['unknown_items'], 'item')} of the table {missing} in the catalogue, "
             f"{attributes['empty_values']:,} of {attributes['rows']:,} values are empty"
@@ -230,7 +232,7 @@ def _show_scattered_numbers(screen: Terminal, dataset: PreparedDataset) -> None:
     from mkmsr.data.buckets import scattered_numbers
 
     for relation, (values, items) in scattered_numbers(dataset.knowledge).items():
-        screen.say(
+        screen.print(
             f"{relation}: {values:,} different numbers for {items:,} items, of which little can be learnt; if they are "
             f"amounts, --buckets {relation}=20 makes about 20 ranges of them"
         )

@@ -75,7 +75,7 @@ def demo(
                 "test": {name: metrics["test"]["metrics"] for name, metrics in documents.items()},
             }
         )
-        screen.say()
+        screen.print()
         show_evaluation(screen, [documents[name]["test"] for name in (MODEL, *BASELINES)])
         _show_example(screen, out)
         _say_what_next(screen, out, report, seconds)
@@ -115,7 +115,7 @@ def _show_example(screen: Terminal, out: Path) -> None:
     target = example["target"]
     ranked = recommender.recommend({"events": example["events"]}, k=10)
     show_recommendations(screen, recommender, example["events"], ranked, title="A test session")
-    screen.say(f"What came next: {target['operation']} of {target['item']}, which the model ranks {target['rank']}.")
+    screen.print(f"What came next: {target['operation']} of {target['item']}, which the model ranks {target['rank']}.")
 
 
 def _say_what_next(screen: Terminal, out: Path, report: Path, seconds: float) -> None:
@@ -134,7 +134,7 @@ What to type next{_activation()}:
   mkmsr train {shop}/data --model m-sr --out {shop}/m-sr
   mkmsr prepare events YOUR_LOG.csv --columns item=sku,operation=type,time=ts,user=uid --out data/yours"""
     for row in text.splitlines():
-        screen.say(row)
+        screen.print(row)
 
 
 def _activation() -> str:

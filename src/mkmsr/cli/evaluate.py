@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 from cyclopts.validators import Number
@@ -13,13 +13,10 @@ from mkmsr.cli.console import COMMON, Common, Device, terminal
 from mkmsr.cli.progress import progress_bars
 from mkmsr.cli.results import show_evaluation
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["evaluate", "list_lengths"]
+__all__ = ["evaluate"]
 
 
-def list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
+def _list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
     """The list lengths in "5,10,20".
 
     Raises:
@@ -32,7 +29,7 @@ def list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
     return found
 
 
-ListLengths = Annotated[tuple[int, ...], Parameter(converter=list_lengths, n_tokens=1, negative=())]
+ListLengths = Annotated[tuple[int, ...], Parameter(converter=_list_lengths, n_tokens=1, negative=())]
 
 
 def evaluate(

@@ -59,13 +59,13 @@ def _list(screen: Terminal, datasets: list[PublicDataset]) -> None:
     screen.document([_description(dataset) for dataset in datasets])
     rows = [[each.name, each.title, "direct" if each.address else each.owner] for each in datasets]
     screen.show(text_table("Public data sets", ["name", "what", "from"], rows, numbers_from=9))
-    screen.say("Next: mkmsr fetch NAME")
+    screen.print("Next: mkmsr fetch NAME")
 
 
 def _describe(screen: Terminal, dataset: PublicDataset) -> None:
-    screen.say(f"{dataset.name}: {dataset.title}")
-    screen.say(f"offered by {dataset.owner}: {dataset.page}")
-    screen.say(f"terms: {dataset.terms} (as far as known; the owner's page decides)")
+    screen.print(f"{dataset.name}: {dataset.title}")
+    screen.print(f"offered by {dataset.owner}: {dataset.page}")
+    screen.print(f"terms: {dataset.terms} (as far as known; the owner's page decides)")
     rows = []
     for file in dataset.files:
         size = f"{file.bytes:,} bytes" if file.bytes is not None else ""
@@ -74,9 +74,9 @@ def _describe(screen: Terminal, dataset: PublicDataset) -> None:
     screen.show(text_table("Files", ["file", "needed", "size"], rows, numbers_from=9))
     folder = f"downloads/{dataset.name}"
     if dataset.address is not None:
-        screen.say(f"Next: mkmsr fetch {dataset.name} --out {folder}")
+        screen.print(f"Next: mkmsr fetch {dataset.name} --out {folder}")
     else:
-        screen.say(f"Next: download and unpack the files, then mkmsr fetch {dataset.name} --verify {folder}")
+        screen.print(f"Next: download and unpack the files, then mkmsr fetch {dataset.name} --verify {folder}")
 
 
 def _verify(screen: Terminal, dataset: PublicDataset, folder: Path) -> None:
@@ -131,7 +131,7 @@ def _download(screen: Terminal, dataset: PublicDataset, folder: Path, mirror: st
                 progress=lambda count, task=task: bar.advance(task, count),  # type: ignore[misc]
             )
     screen.document({"name": dataset.name, "folder": str(folder), "files": len(dataset.files), "fetched": fetched})
-    screen.say(f"{len(dataset.files)} files, {fetched} of them fetched now, all checked: {folder}")
+    screen.print(f"{len(dataset.files)} files, {fetched} of them fetched now, all checked: {folder}")
     screen.next("prepare", dataset.name, folder, "--out", f"data/{dataset.name}")
 
 

@@ -17,9 +17,9 @@ from mkmsr.runtime.events import (
     EpochRecord,
     Event,
     JobEnded,
+    JobProgress,
     JobsPlanned,
     JobStarted,
-    JobTold,
     Listener,
     PhaseStarted,
     RankingDone,
@@ -62,7 +62,7 @@ def progress_bars(console: Console, *, announce: bool = True) -> Iterator[Listen
         yield listener
 
 
-_OF_JOBS = (JobsPlanned, JobStarted, JobTold, JobEnded)
+_OF_JOBS = (JobsPlanned, JobStarted, JobProgress, JobEnded)
 
 
 class _OneRun:
@@ -82,7 +82,7 @@ class _OneRun:
                 self._epoch_seconds = []
                 self._epoch_began = time.monotonic()
                 if self._announce:
-                    _say(self._console, _PHASES.get(name, name))
+                    _print(self._console, _PHASES.get(name, name))
             case TrainingEstimate():
                 self._estimate(event)
             case BatchDone():
@@ -95,7 +95,7 @@ class _OneRun:
                     self._close()
 
     def _estimate(self, event: TrainingEstimate) -> None:
-        _say(
+        _print(
             self._console,
             f"about {event.total_mib:,.0f} MiB for weights, gradients, optimiser and scores; "
             f"{event.examples:,} examples and {event.triples:,} triples an epoch, "
@@ -120,7 +120,7 @@ class _OneRun:
         losses = [("loss", event.train_loss), ("knowledge", event.knowledge_loss)]
         parts = [f"{name} {value:.4f}" for name, value in losses if value is not None]
         parts += [*_shown(event.validation), f"{event.examples_per_second:,.0f} examples/s", duration(event.seconds)]
-        _say(self._console, f"epoch {event.epoch}/{self._epochs or '?'}: " + ", ".join(parts))
+        _print(self._console, f"epoch {event.epoch}/{self._epochs or '?'}: " + ", ".join(parts))
         self._epoch_began = time.monotonic()
 
     def _show(self, name: str, done: int, total: int, details: str = "") -> None:
@@ -151,9 +151,9 @@ class _ManyJobs:
                 self._plan(event)
             case JobStarted(name):
                 self._running[name] = self._bars.add_task(name, total=None, details="")
-            case JobTold(name, PhaseStarted(phase)):
+            case JobProgress(name, PhaseStarted(phase)):
                 self._bars.update(self._running[name], details=phase)
-            case JobTold(name, EpochRecord(epoch=epoch, validation=validation)):
+            case JobProgress(name, EpochRecord(epoch=epoch, validation=validation)):
                 details = ", ".join([f"epoch {epoch}", *_shown(validation)])
                 self._bars.update(self._running[name], details=details)
             case JobEnded():
@@ -162,7 +162,7 @@ class _ManyJobs:
     def _plan(self, event: JobsPlanned) -> None:
         self._total, self._done, self._workers = event.total, event.done, event.workers
         already = f", {event.done} of them done already" if event.done else ""
-        _say(self._console, f"{event.total} {event.what}{already}, {event.workers} at a time")
+        _print(self._console, f"{event.total} {event.what}{already}, {event.workers} at a time")
         if self._all is not None:
             self._bars.remove_task(self._all)
         self._all = self._bars.add_task(event.what, total=event.total, completed=event.done, details="")
@@ -172,7 +172,7 @@ class _ManyJobs:
         self._done += 1
         self._seconds.append(event.seconds)
         what = f"FAILED: {event.failure}" if event.failure else event.result or f"done in {duration(event.seconds)}"
-        _say(self._console, f"[{self._done}/{self._total}] {event.name}: {what}")
+        _print(self._console, f"[{self._done}/{self._total}] {event.name}: {what}")
         mean = sum(self._seconds) / len(self._seconds)
         left = f"about {duration(mean * (self._total - self._done) / self._workers)} left"
         if self._all is not None:
@@ -184,7 +184,7 @@ class _ManyJobs:
 def waiting(console: Console, what: str) -> Iterator[None]:
     """A spinner beside a line of text, for work of unknown length."""
     if not console.is_terminal:
-        _say(console, what)
+        _print(console, what)
         yield
         return
     with console.status(what):
@@ -208,5 +208,5 @@ def _shown(validation: Mapping[str, float]) -> list[str]:
     return [f"{name} {100 * value:.2f}%" for name, value in validation.items() if name.endswith("@20")]
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -93,7 +93,7 @@ def _recommend_lines(
     explain: bool,
 ) -> None:
     """Print the items for each line of a file of sessions; why there are none is said once."""
-    row, is_told = 0, False
+    row, is_explained = 0, False
     for number, lines in enumerate(_batches(session)):
         found = recommender.recommend_many(lines, k=k, filters=filters, operation=operation)
         for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
@@ -104,10 +104,10 @@ def _recommend_lines(
             if not out.json_mode:
                 show_recommendations(out, recommender, line["events"], ranked, title=f"Session {row}")
                 for reason in reasons:
-                    out.say(reason.sentence)
-            if not ranked.items and not is_told:
+                    out.print(reason.sentence)
+            if not ranked.items and not is_explained:
                 out.note(recommender.why_nothing(filters))
-                is_told = True
+                is_explained = True
     if row == 0:
         out.note(f"no session in {_name(session)}")
 

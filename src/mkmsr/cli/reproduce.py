@@ -277,8 +277,8 @@ def _finish(screen: Terminal, found: Reproduction, output: Output, readme: Path 
         screen.show_report(table)
     for section in write_up.sections:
         for paragraph in section.paragraphs:
-            screen.say(f"{section.heading}: {paragraph}")
-    screen.say(f"page: {page}; beside it Markdown, LaTeX and JSON")
+            screen.print(f"{section.heading}: {paragraph}")
+    screen.print(f"page: {page}; beside it Markdown, LaTeX and JSON")
     if found.failures:
         first = found.failures[0]
         raise TrainingError(f"{len(found.failures)} runs failed; the first was {first.job.name}: {first.reason}")

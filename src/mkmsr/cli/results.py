@@ -28,15 +28,15 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
     rows.append(["all", f"{counts['sessions']:,}", f"{counts['events']:,}", ""])
     screen.show(text_table(name, ["split", "sessions", "events", "examples"], rows))
     sizes = ("items", "operations", "relations", "triples")
-    screen.say(", ".join(counted(counts[key], key.removesuffix("s")) for key in sizes))
-    screen.say(
+    screen.print(", ".join(counted(counts[key], key.removesuffix("s")) for key in sizes))
+    screen.print(
         f"{counts['mean_session_length']:.2f} events a session, {counts['mean_item_frequency']:.2f} events an item; "
         f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "
         f"and {100 * counts['test']['new_item_target_share']:.2f} % of its targets"
     )
     if "returning_sessions" in counts["test"]:
         returning = (f"{counts[split]['returning_sessions']:,} of {split.replace('_', ' ')}" for split in splits[:3])
-        screen.say(f"sessions of visitors who came back: {', '.join(returning)}")
+        screen.print(f"sessions of visitors who came back: {', '.join(returning)}")
 
 
 def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) -> None:
@@ -48,7 +48,7 @@ def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) ->
     names = list(first["metrics"])
     longest = max(int(name.partition("@")[2]) for name in names)
     examples, candidates = (counted(first[f"{each}s"], each) for each in ("example", "candidate"))
-    screen.say(f"{first['split']}: {examples}, {candidates} each")
+    screen.print(f"{first['split']}: {examples}, {candidates} each")
     if len(runs) == 1:
         rows = [
             [metric_title(name), percent(first["metrics"][name]), interval_text(first["intervals"].get(name))]
@@ -78,7 +78,7 @@ def show_recommendations(
     by = "" if ranked.ranked_by == "model" else ", by popularity: no event of a known item"
     out.show(text_table(f"Recommended{by}", ["rank", "item", "score", "attributes"], rows, numbers_from=4))
     if remarks := _remarks(recommender, ranked):
-        out.say("; ".join(remarks))
+        out.print("; ".join(remarks))
 
 
 def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:

@@ -100,10 +100,10 @@ def train(
         select = settings.training.select
         epoch = result.metrics["best_epoch"]  # 0: nothing was trained epoch by epoch
         kept = f"epoch {epoch} is kept, the last; " if settings.training.keep == "last" else f"best epoch {epoch}, by "
-        screen.say(f"{kept if epoch else ''}{select} on validation: {chosen.get(select, '-')}")
+        screen.print(f"{kept if epoch else ''}{select} on validation: {chosen.get(select, '-')}")
         show_evaluation(screen, [result.metrics["test"]])
-        screen.say(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
-        screen.say(f"model: {out}/bundle; report: {out}/report.html")
+        screen.print(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
+        screen.print(f"model: {out}/bundle; report: {out}/report.html")
         screen.next("evaluate", f"{out}/bundle", data)
 
 

@@ -56,6 +56,7 @@ def tune(
     with terminal(common) as screen, output_folder(out, "study.sqlite3"):
         base = _base(model, config, set_, epochs)
         from mkmsr.config import read_toml
+        from mkmsr.reports.tables import percent
         from mkmsr.runs.search import tune as search
 
         with progress_bars(screen.progress) as listener:
@@ -85,16 +86,12 @@ def tune(
             }
         )
         start = result.trials[0]
-        rows = [[f"validation {select}, %", _percent(start.value), _percent(best.value)]]
+        rows = [[f"validation {select}, %", percent(start.value), percent(best.value)]]
         rows += [[key, _shown(start.settings[key]), _shown(value)] for key, value in best.settings.items()]
         title = f"{result.config.name}: the best of {len(result.trials)} trials"
         screen.show(text_table(title, ["", "first trial", "chosen"], rows))
-        screen.say(f"settings: {result.path}; all trials: {out}/trials.csv")
+        screen.print(f"settings: {result.path}; all trials: {out}/trials.csv")
         screen.next("train", data, "--config", result.path, "--out", f"runs/{result.config.name}", "--refit")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
 
 
 def _shown(value: object) -> str:

@@ -17,11 +17,11 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.sessions import SessionTable
 
-__all__ = ["Audit", "AuditCheck", "Verdict", "audit"]
+__all__ = ["Audit", "AuditCheck", "AuditVerdict", "audit"]
 
-Verdict = Literal["clean", "note", "leak"]
+AuditVerdict = Literal["clean", "note", "leak"]
 
-VERDICTS: tuple[Verdict, ...] = ("clean", "note", "leak")
+VERDICTS: tuple[AuditVerdict, ...] = ("clean", "note", "leak")
 """From harmless to fatal; an audit is as bad as its worst check."""
 
 LONG_SESSION_ITEMS = 4
@@ -47,7 +47,7 @@ class AuditCheck:
     """
 
     name: str
-    verdict: Verdict
+    verdict: AuditVerdict
     count: int
     of: int
     detail: str
@@ -60,7 +60,7 @@ class Audit:
     checks: tuple[AuditCheck, ...]
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         """The worst of all checks."""
         return max((check.verdict for check in self.checks), key=VERDICTS.index, default="clean")
 
@@ -109,7 +109,7 @@ def _late_sessions(earlier: SessionTable, later: SessionTable, split: str, *, sh
     is_boundary = shortened and late <= BOUNDARY_SHARE * len(earlier)
     if late and is_boundary:
         detail += "; test sessions that lost their last events, those of new items, seem to end early"
-    verdict: Verdict = "clean" if not late else "note" if is_boundary else "leak"
+    verdict: AuditVerdict = "clean" if not late else "note" if is_boundary else "leak"
     return AuditCheck(f"{split}_sessions_end_first", verdict, late, len(earlier), detail)
 
 
@@ -146,7 +146,7 @@ def _identical_sessions(earlier: SessionTable, later: SessionTable, split: str) 
         f"{split} sessions have the items and operations of an earlier one at another time; {of_long} of {all_long} "
         f"with at least {LONG_SESSION_ITEMS} distinct items"
     )
-    means: Verdict = "leak" if of_long > max(1.0, CHANCE_SHARE * all_long) else "note"
+    means: AuditVerdict = "leak" if of_long > max(1.0, CHANCE_SHARE * all_long) else "note"
     return _check(f"{split}_sessions_identical", identical.sum(), len(later), detail, means=means)
 
 
@@ -156,7 +156,7 @@ def _items_from_test(dataset: PreparedDataset) -> AuditCheck:
     detail = "items of the catalogue occur in no session before the test"
     if only_test.any() and dataset.new_items == "keep":
         detail += ', as "new items: keep" asks for'
-    means: Verdict = "leak" if dataset.new_items == "drop" else "note"
+    means: AuditVerdict = "leak" if dataset.new_items == "drop" else "note"
     return _check("catalogue_items_from_test", only_test.sum(), len(dataset.items), detail, means=means)
 
 
@@ -185,7 +185,7 @@ def _operations_from_test(dataset: PreparedDataset) -> AuditCheck:
     return _check("operations_from_test", len(only_test), len(dataset.operations), detail, means="note")
 
 
-def _check(name: str, count: int, of: int, detail: str, *, means: Verdict = "leak") -> AuditCheck:
+def _check(name: str, count: int, of: int, detail: str, *, means: AuditVerdict = "leak") -> AuditCheck:
     return AuditCheck(name, means if count else "clean", int(count), of, detail)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mkmsr.data.log import SPLITS
 from mkmsr.data.sessions import EarlierItems, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
@@ -37,7 +38,6 @@ UNSIGNED_VERSION = 1
 """Folders of this version are read too: they are the same, but `dataset.json` has no checksum of its own."""
 DESCRIPTION = "dataset.json"
 VOCABULARIES = {"items": "item", "operations": "operation", "relations": "relation", "attributes": "attribute"}
-SPLITS = ("train", "validation", "test")
 EARLIER = "earlier"
 """Table of what visitors touched in earlier sessions, where the data say so."""
 DISPLAY = "display"
@@ -201,7 +201,7 @@ def _events(split: str, table: SessionTable) -> pl.LazyFrame:
     """Return a row for each event, made part by part; the session's index counts from 0 inside its split."""
     schema = pl.Schema(COLUMNS["sessions"])
 
-    def parts(
+    def pieces(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, size: int | None
     ) -> Iterator[pl.DataFrame]:
         assert predicate is None
@@ -217,7 +217,7 @@ def _events(split: str, table: SessionTable) -> pl.LazyFrame:
             }
             yield pl.DataFrame(part).select(pl.lit(split).alias("split"), pl.all()).select(columns or schema.names())
 
-    return register_io_source(parts, schema=schema, is_pure=True)
+    return register_io_source(pieces, schema=schema, is_pure=True)
 
 
 def _description(folder: Path) -> Description:

@@ -53,7 +53,7 @@ def evaluate(
         return RankTable.of_split(rank_in_processes(model, examples, width, batch_size, workers, listener), split)
     with torch_threads(threads):
         if processes.size > 1:
-            ranks = _rank_together(model, examples, width, batch_size, listener, processes)
+            ranks = _rank_in_processes(model, examples, width, batch_size, listener, processes)
         else:
             ranks = rank_examples(model, examples, width, batch_size, listener)
     return RankTable.of_split(ranks, split)
@@ -73,7 +73,7 @@ def check_examples(split: EvaluationSplit) -> EvaluationSplit:
     return split
 
 
-def _rank_together(
+def _rank_in_processes(
     model: Ranked,
     examples: ExampleTable,
     width: int,

@@ -65,7 +65,7 @@ def rank_in_processes(
             start = start_of[event.task.name]
             if event.kind == "failed":
                 raise EvaluationError(f"a process that ranked {event.task.name} failed: {event.content}")
-            if event.kind == "said":
+            if event.kind == "sent":
                 done[start] = event.content.done
                 listener(RankingDone(sum(done.values()), len(examples)))
             elif event.kind == "done":
@@ -86,7 +86,7 @@ def _rank_stretch(
     with torch.no_grad():
         for name, tensor in _named_tensors(model).items():
             tensor.copy_(torch.from_numpy(values[name]))
-    return rank_examples(model, examples, width, batch_size, line.say)
+    return rank_examples(model, examples, width, batch_size, line.send)
 
 
 def _named_tensors(model: SessionModel) -> dict[str, Tensor]:

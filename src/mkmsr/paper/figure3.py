@@ -156,7 +156,7 @@ def _learn(listener: Listener, data: Path, config: ExperimentConfig, folder: Pat
         folder=folder,
         resume=True,
         listener=listener,
-        identity={"model_settings": config.model, "dataset": dataset.fingerprint},
+        depends_on={"model_settings": config.model, "dataset": dataset.fingerprint},
     )
     evaluate(model, test).save(folder / "ranks.parquet")
     document = {"config": config.model_dump(mode="json"), "seed": seed, "best_epoch": result.best_epoch}

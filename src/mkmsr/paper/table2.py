@@ -35,10 +35,10 @@ __all__ = [
     "long_csv",
     "reproduce_table_2",
     "results_tables",
+    "rows_of_table_2",
     "slice_tables",
     "summary_table",
     "table_2",
-    "table_rows",
 ]
 
 RIVALS: Mapping[str, str] = {
@@ -89,7 +89,7 @@ def reproduce_table_2(
         DataError: Kept results are damaged.
         EvaluationError: No run at all was finished on a dataset.
     """
-    rows = table_rows(models)
+    rows = rows_of_table_2(models)
 
     def experiments(data: Path) -> dict[str, ExperimentConfig]:
         return {name: options.experiment(data, name) for _, name, _ in rows}
@@ -106,7 +106,7 @@ def reproduce_table_2(
     return Reproduction(write_up, document, failures, summary_table(tables))
 
 
-def table_rows(models: Sequence[str] | None = None) -> list[tuple[str, str, Group]]:
+def rows_of_table_2(models: Sequence[str] | None = None) -> list[tuple[str, str, Group]]:
     """Label, model and group of each row: the paper's systems in its order, the rivals, the flagships.
 
     Args:

@@ -57,7 +57,7 @@ class BulkJob:
     shard_sessions: int = 20_000
     device: str = "cpu"
 
-    def identity(self) -> dict[str, Any]:
+    def depends_on(self) -> dict[str, Any]:
         """Return what the lists depend on, as JSON values."""
         filters = self.filters
         conditions = [
@@ -127,7 +127,7 @@ def recommend_in_bulk(
     with torch_threads(1):  # As in the other processes: sums are bit for bit the same only with as many threads.
         ranking = _Ranking(job)  # What is wrong with sessions, bundle or filters shows before older lists are replaced.
     with locked(job.out):
-        folder = ShardFolder(job.out, job.identity())
+        folder = ShardFolder(job.out, job.depends_on())
         done = folder.begin(resume=resume)
         source = job.sessions.grouped(folder.grouped_path)
         stretches = source.stretches(job.shard_sessions)
@@ -189,13 +189,13 @@ class _Ranking:
         self._item_ids = pl.Series(recommender.bundle.items.ids, dtype=pl.String)
         self._folder = ShardFolder(job.out, {})
 
-    def carry_out(self, source: SessionFile, stretch: Stretch, told: Callable[[int], None]) -> ShardCounts:
+    def carry_out(self, source: SessionFile, stretch: Stretch, listener: Callable[[int], None]) -> ShardCounts:
         """Write the lists of a stretch, and return what they hold."""
         events = source.read(stretch)
         ids = events.filter(pl.col("run").is_first_distinct())["session"]
         columns = EventColumns(events["run"].to_list(), events["item"].to_list(), events["operation"].to_list())
         sessions = self._encoder.encode_columns(len(ids), columns)
-        items_SK, scores_SK = self._ranker.rank(sessions, told)
+        items_SK, scores_SK = self._ranker.rank(sessions, listener)
         owner, place = np.nonzero(items_SK)
         lists = pl.DataFrame(
             {
@@ -253,9 +253,9 @@ def _in_processes(
                 event.answer(next(waiting, None))
             elif event.kind == "done":
                 peaks.append(event.content)
-            elif event.kind == "said" and isinstance(event.content, ShardCounts):
+            elif event.kind == "sent" and isinstance(event.content, ShardCounts):
                 yield event.content
-            elif event.kind == "said":
+            elif event.kind == "sent":
                 progress.add(event.content)
 
 
@@ -265,7 +265,7 @@ def _work(line: Line, job: BulkJob, bundle: str, source: SessionFile) -> float |
     if ranking.bundle != bundle:
         raise BundleError("replaced by another bundle since the job began; begin again", path=job.bundle)
     while (stretch := line.ask("the next shard")) is not None:
-        line.say(ranking.carry_out(source, stretch, line.say))
+        line.send(ranking.carry_out(source, stretch, line.send))
     return peak_mib()
 
 

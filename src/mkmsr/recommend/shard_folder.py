@@ -61,12 +61,12 @@ class ShardFolder:
 
     Args:
         path: The folder; made by `begin`.
-        identity: What the lists depend on, as JSON values.
+        depends_on: What the lists depend on, as JSON values.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]):
+    def __init__(self, path: Path, depends_on: Mapping[str, Any]):
         self.path = path
-        self._identity = json.loads(json.dumps(identity))
+        self._depends_on = json.loads(json.dumps(depends_on))
 
     def begin(self, *, resume: bool) -> dict[int, ShardCounts]:
         """Make the folder ready, and return the shards that an earlier call finished; none without `resume`.
@@ -83,7 +83,7 @@ class ShardFolder:
                     file.unlink()
         lines = "".join(json.dumps(asdict(each)) + "\n" for each in done.values())
         atomic_write(self.path / SHARDS_FILE, lines)  # Without half a line at the end, should a kill have left one.
-        atomic_write(self.path / JOB_FILE, json.dumps(self._identity, indent=1, ensure_ascii=False) + "\n")
+        atomic_write(self.path / JOB_FILE, json.dumps(self._depends_on, indent=1, ensure_ascii=False) + "\n")
         return done
 
     def shard_path(self, number: int) -> Path:
@@ -119,7 +119,7 @@ class ShardFolder:
     def _finished(self) -> dict[int, ShardCounts]:
         path = self.path / JOB_FILE
         try:
-            other = differences(json.loads(path.read_text(encoding="utf-8")), self._identity)
+            other = differences(json.loads(path.read_text(encoding="utf-8")), self._depends_on)
         except ValueError as error:
             raise DataError(f"not the notes of a job ({error}); start over without resume", path=path) from None
         if other:

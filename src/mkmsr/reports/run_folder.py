@@ -13,7 +13,7 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runtime.events import EpochRecord
 from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER
 from mkmsr.training.history import read_history
-from mkmsr.training.parts import fit_folders
+from mkmsr.training.networks import fit_folders
 
 __all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]
 

@@ -16,7 +16,7 @@ from mkmsr.models.entry import ModelEntry
 from mkmsr.models.registry import model_entry
 from mkmsr.training import TrainingConfig
 
-__all__ = ["ExperimentConfig", "new_model"]
+__all__ = ["ExperimentConfig", "build_model", "new_model"]
 
 
 class ExperimentConfig(StrictModel):
@@ -65,6 +65,11 @@ class ExperimentConfig(StrictModel):
 
 def new_model(dataset: PreparedDataset, config: ExperimentConfig, seed: int) -> SessionModel:
     """The configured model with first weights, drawn by the seed alone; the caller's random state is left as it is."""
+    return build_model(config.name, config.settings(), dataset, seed)
+
+
+def build_model(name: str, settings: StrictModel, dataset: PreparedDataset, seed: int) -> SessionModel:
+    """The same from a model's registered name and its own settings."""
     knowledge = dataset.knowledge
     sizes = ModelSizes(
         num_items=len(dataset.items),
@@ -74,4 +79,4 @@ def new_model(dataset: PreparedDataset, config: ExperimentConfig, seed: int) -> 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return config.entry.build(config.settings(), sizes)
+        return model_entry(name).build(settings, sizes)

@@ -43,7 +43,7 @@ from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import FitResult, fitting_data
 from mkmsr.training.checkpoint import remove_checkpoint
-from mkmsr.training.parts import fit_folders, fit_parts
+from mkmsr.training.networks import fit_folders, fit_networks
 from mkmsr.training.trainer import Validate
 
 __all__ = ["METRICS_FILE", "RunResult", "run_experiment", "validator"]
@@ -128,9 +128,9 @@ def run_experiment(
         processes,
     )
     with locked(run.folder if processes.is_first else None):
-        if processes.first_decides(resume and (run.folder / METRICS_FILE).is_file()):
+        if processes.from_first(resume and (run.folder / METRICS_FILE).is_file()):
             metrics = run.finished_before() if processes.is_first else {}
-            result = RunResult(run.folder, processes.of_first(metrics), skipped=True)
+            result = RunResult(run.folder, processes.from_first(metrics), skipped=True)
         else:
             result = RunResult(run.folder, run.carry_out())
         if report and processes.is_first and not (result.skipped and (run.folder / "report.html").is_file()):
@@ -164,7 +164,7 @@ class _Experiment:
     listener: Listener
     processes: Processes
 
-    def identity(self) -> dict[str, Any]:
+    def depends_on(self) -> dict[str, Any]:
         """What the run depends on, as JSON values."""
         found: dict[str, Any] = {
             "model": self.config.name,
@@ -187,7 +187,7 @@ class _Experiment:
         began, busy = time.perf_counter(), time.process_time()
         with torch_threads(self.config.training.threads):
             metrics = {
-                **self.identity(),
+                **self.depends_on(),
                 "data": self.dataset.name,
                 "fitted_on": "train and validation" if self.refit else "train",
                 "device": str(self.device),
@@ -248,7 +248,7 @@ class _Experiment:
         model = new_model(self.dataset, self.config, self.seed)
         if self.start_from is not None:
             _logger.info("%s", carry_over(model, self.config.settings(), self.dataset, self.start_from))
-        result = fit_parts(
+        result = fit_networks(
             model,
             training,
             self.config.training,
@@ -261,7 +261,7 @@ class _Experiment:
             resume=self.resume,
             listener=self.listener,
             stop_after=stop_after,
-            identity={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
+            depends_on={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
             processes=self.processes,
         )
         return model, result
@@ -302,7 +302,7 @@ class _Experiment:
         Raises:
             TrainingError: It is another experiment.
         """
-        wanted = self.identity()
+        wanted = self.depends_on()
         path = self.folder / METRICS_FILE
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))

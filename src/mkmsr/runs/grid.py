@@ -20,7 +20,7 @@ from mkmsr.runs.experiment import METRICS_FILE, run_experiment
 from mkmsr.runs.jobs import Job, JobOutcome, run_jobs
 from mkmsr.runtime.events import Listener, ignore
 from mkmsr.training.checkpoint import remove_checkpoint
-from mkmsr.training.parts import fit_folders
+from mkmsr.training.networks import fit_folders
 
 __all__ = ["ChooseEpochs", "GridRun", "depends_on_seed", "plan_grid", "run_grid", "settings_key"]
 

@@ -13,9 +13,9 @@ from mkmsr.runtime.events import (
     EpochRecord,
     Event,
     JobEnded,
+    JobProgress,
     JobsPlanned,
     JobStarted,
-    JobTold,
     Listener,
     PhaseStarted,
     ignore,
@@ -78,7 +78,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int = 1, listener: Listener = igno
     Args:
         jobs: In the order in which they begin; each with a folder of its own.
         workers: Processes, of one thread each.
-        listener: Told `JobsPlanned`, `JobStarted`, `JobTold` and `JobEnded`.
+        listener: Told `JobsPlanned`, `JobStarted`, `JobProgress` and `JobEnded`.
 
     Returns:
         An outcome for each job, in the order of `jobs`.
@@ -94,8 +94,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int = 1, listener: Listener = igno
         if event.kind == "started":
             began[job.folder] = time.monotonic()
             listener(JobStarted(job.name))
-        elif event.kind == "said":
-            listener(JobTold(job.name, event.content))
+        elif event.kind == "sent":
+            listener(JobProgress(job.name, event.content))
         else:
             seconds, reason = time.monotonic() - began[job.folder], str(event.content) if event.kind == "failed" else ""
             outcomes[job.folder] = JobOutcome(job, "failed" if reason else "finished", seconds, reason)
@@ -106,7 +106,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int = 1, listener: Listener = igno
 def _carry_out(line: Line, job: Job) -> None:
     def listener(event: Event) -> None:
         _log(event)
-        line.say(event)
+        line.send(event)
 
     with locked(job.folder):
         job.function(listener, *job.arguments)

@@ -31,9 +31,9 @@ from mkmsr.runtime.events import (
     EpochRecord,
     Event,
     JobEnded,
+    JobProgress,
     JobsPlanned,
     JobStarted,
-    JobTold,
     Listener,
     ignore,
 )
@@ -95,7 +95,7 @@ def tune(
             never ends below a plan that is known. They are searched; what the space leaves out keeps them.
         workers: Processes of one thread each.
         device: Where models compute.
-        listener: Told `JobsPlanned`, `JobStarted`, `JobTold` and `JobEnded`.
+        listener: Told `JobsPlanned`, `JobStarted`, `JobProgress` and `JobEnded`.
 
     Raises:
         ConfigError: Optuna is missing, a setting is wrong, the folder holds another search, or every trial failed.
@@ -109,7 +109,7 @@ def tune(
             folder,
             space,
             defaults={key: defaults[key] for key in space},
-            identity={
+            depends_on={
                 "base": start.model_dump(mode="json"),
                 "space": {key: repr(each) for key, each in space.items()},
                 "seed": seed,
@@ -179,15 +179,15 @@ class _Search:
             self._hear(event, *running[event.task.name])
 
     def _hear(self, event: TaskEvent, proposal: Proposal, began: float) -> None:
-        if event.kind == "said":
-            self.listener(JobTold(event.task.name, event.content))
+        if event.kind == "sent":
+            self.listener(JobProgress(event.task.name, event.content))
         elif event.kind == "asked":
             epoch, value = event.content
             event.answer(proposal.is_hopeless(epoch, value))
         elif event.kind in ("done", "failed"):
             found = event.content if event.kind == "done" else {"state": "failed", "reason": event.content}
             record = TrialRecord(number=proposal.number, settings=proposal.settings, **found)
-            self.study.tell(proposal, record)
+            self.study.finish(proposal, record)
             best = self.study.best()
             self.listener(
                 JobEnded(
@@ -213,7 +213,7 @@ class _Judge:
         self.seconds = 0.0
 
     def __call__(self, event: Event) -> None:
-        self.line.say(event)
+        self.line.send(event)
         if not isinstance(event, EpochRecord):
             return
         self.seconds += event.seconds

@@ -69,7 +69,7 @@ class Study:
         folder: Where it lies or will lie.
         space: What is searched.
         defaults: The first trial's settings.
-        identity: Plain data that a study taken up again must agree on.
+        depends_on: Plain data that a study taken up again must agree on.
         seed: Of the search.
         warmup: Epochs after which no trial is stopped yet.
         parallel: Whether trials run beside each other.
@@ -84,13 +84,13 @@ class Study:
         space: SearchSpace,
         *,
         defaults: Mapping[str, Value],
-        identity: Mapping[str, Any],
+        depends_on: Mapping[str, Any],
         seed: int,
         warmup: int,
         parallel: bool,
     ):
         self._space, self._seed, self._parallel = space, seed, parallel
-        self._study = _open(folder, identity, warmup)
+        self._study = _open(folder, depends_on, warmup)
         self._clean_up(defaults)
 
     def counted(self) -> int:
@@ -115,7 +115,7 @@ class Study:
         trial.set_user_attr("number", number)
         return Proposal(number, {key: _suggest(trial, key, each) for key, each in self._space.items()}, trial)
 
-    def tell(self, proposal: Proposal, record: TrialRecord) -> None:
+    def finish(self, proposal: Proposal, record: TrialRecord) -> None:
         """Enter the end of a trial."""
         from optuna.trial import TrialState
 
@@ -160,11 +160,11 @@ class Study:
             self._study.tell(trial.number, state=TrialState.FAIL)
 
 
-_SAID = {"base": "model or settings", "space": "search space"}
-"""What messages call an entry of a search's identity, where its name says too little."""
+_SHOWN_KEYS = {"base": "model or settings", "space": "search space"}
+"""What messages call an entry of what a search depends on, where its name says too little."""
 
 
-def _open(folder: Path, identity: Mapping[str, Any], warmup: int) -> optuna.Study:
+def _open(folder: Path, depends_on: Mapping[str, Any], warmup: int) -> optuna.Study:
     try:
         import optuna
     except ImportError:
@@ -178,12 +178,12 @@ def _open(folder: Path, identity: Mapping[str, Any], warmup: int) -> optuna.Stud
         pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=warmup + 1),
         load_if_exists=True,
     )
-    new = json.loads(json.dumps(identity))
+    new = json.loads(json.dumps(depends_on))
     old = study.user_attrs.get("identity")
     if old is None:
         study.set_user_attr("identity", new)
     elif old != new:
-        different = ", ".join(_SAID.get(key, key) for key in new if old.get(key) != new[key])
+        different = ", ".join(_SHOWN_KEYS.get(key, key) for key in new if old.get(key) != new[key])
         raise ConfigError(f"holds a search that differs in {different}; choose another folder", path=folder)
     return study
 

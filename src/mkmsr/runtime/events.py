@@ -1,4 +1,4 @@
-"""What long work tells whoever watches it: small values, given to one function as things happen.
+"""Events of long work: small values, each passed to one function when it happens.
 
 Libraries never print. Training, evaluation, experiments, jobs, searches and bulk lists all take a `listener`; a
 function that looks at the kinds of event it cares about and passes over the rest will do. Events can be sent to another
@@ -16,8 +16,8 @@ __all__ = [
     "EpochRecord",
     "Event",
     "JobEnded",
+    "JobProgress",
     "JobStarted",
-    "JobTold",
     "JobsPlanned",
     "Listener",
     "PhaseStarted",
@@ -53,7 +53,7 @@ class PhaseStarted(Event):
 
 @dataclass(frozen=True)
 class TrainingEstimate(Event):
-    """What a fit will need, told before its first epoch.
+    """What a fit will need, sent before its first epoch.
 
     Args:
         examples: Examples an epoch.
@@ -145,7 +145,7 @@ class RankingDone(Event):
 
 @dataclass(frozen=True)
 class JobsPlanned(Event):
-    """Jobs will be carried out; told again where more are planned later.
+    """Jobs will be carried out; sent again where more are planned later.
 
     Args:
         what: What they are called, in the plural: "runs" or "trials".
@@ -168,8 +168,8 @@ class JobStarted(Event):
 
 
 @dataclass(frozen=True)
-class JobTold(Event):
-    """A job told something: the event is as its process sent it."""
+class JobProgress(Event):
+    """An event of a job, as its process sent it."""
 
     name: str
     event: Event

@@ -70,18 +70,7 @@ class Processes:
             dist.all_gather(found, tensor)
             return found
 
-    def first_decides(self, value: bool) -> bool:
-        """What the first process says."""
-        if self.size == 1:
-            return value
-        import torch
-
-        decision = torch.tensor([value], dtype=torch.uint8)
-        with self._talking() as dist:
-            dist.broadcast(decision, src=0)
-        return bool(decision.item())
-
-    def of_first(self, value: Any) -> Any:
+    def from_first(self, value: Any) -> Any:
         """The first process's value, in JSON."""
         if self.size == 1:
             return value
@@ -96,13 +85,13 @@ class Processes:
             dist.broadcast(text, src=0)
         return json.loads(text.numpy().tobytes())
 
-    def tensors_of_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The first process's named tensors; of the others, only the devices of tensors of the same names matter."""
         if self.size == 1:
             return dict(tensors)
         import torch
 
-        shapes = self.of_first([[name, str(each.dtype)[6:], list(each.shape)] for name, each in tensors.items()])
+        shapes = self.from_first([[name, str(each.dtype)[6:], list(each.shape)] for name, each in tensors.items()])
         found = {}
         for name, dtype, shape in shapes:
             if self.is_first:
@@ -118,13 +107,13 @@ class Processes:
     def leave(self, reason: str) -> None:
         """Let the others know why this process ends before its time; the first reason stands."""
         if self._store is not None:
-            _say(self._store, self.rank, reason)
+            _leave_message(self._store, self.rank, reason)
 
     def lost(self) -> TrainingError:
         """What to raise when the others cannot be reached: who is gone, or why it ended."""
         assert self._store is not None
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun stops the rest meanwhile; this must be said first.
-        _say(self._store, self.rank, "")
+        _leave_message(self._store, self.rank, "")
         reasons: dict[int, str] = {}
         others = [rank for rank in range(self.size) if rank != self.rank]
         until = time.monotonic() + _SECONDS_TO_ANSWER
@@ -246,7 +235,7 @@ def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
-def _say(store: Store, rank: int, reason: str) -> None:
+def _leave_message(store: Store, rank: int, reason: str) -> None:
     """Leave a reason in the store, an empty one for a process that only follows; a store that is gone keeps nothing."""
     try:
         if not store.check([f"{rank}"]):

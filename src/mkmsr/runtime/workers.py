@@ -57,13 +57,13 @@ class TaskEvent:
 
     Args:
         task: Which.
-        kind: "started"; "said", with the content; "asked", with the content, and `answer` must be called; "done", with
+        kind: "started"; "sent", with the content; "asked", with the content, and `answer` must be called; "done", with
             the result; "failed", with the reason as text.
         content: As above.
     """
 
     task: Task
-    kind: Literal["started", "said", "asked", "done", "failed"]
+    kind: Literal["started", "sent", "asked", "done", "failed"]
     content: Any = None
     _connection: Connection | None = field(default=None, repr=False)
 
@@ -81,12 +81,12 @@ class Line:
     def __init__(self, connection: Connection):
         self._connection = connection
 
-    def say(self, content: Any) -> None:
-        """Let the starting process know something."""
-        self._connection.send(("said", content))
+    def send(self, content: Any) -> None:
+        """Send something to the starting process."""
+        self._connection.send(("sent", content))
 
     def ask(self, content: Any) -> Any:
-        """Let it know and wait for its answer."""
+        """Send something and wait for the answer."""
         self._connection.send(("asked", content))
         return self._connection.recv()
 

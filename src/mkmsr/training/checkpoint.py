@@ -38,8 +38,8 @@ __all__ = [
     "CHECKPOINT_FOLDER",
     "CheckpointFolder",
     "Progress",
+    "fit_depends_on",
     "remove_checkpoint",
-    "run_identity",
 ]
 
 FORMAT_VERSION = 1
@@ -89,13 +89,13 @@ class CheckpointFolder:
 
     Args:
         path: The folder; made when the first checkpoint is written.
-        identity: What the run is (settings, seed, data, first weights), as JSON values; a checkpoint of anything else
+        depends_on: What the run is (settings, seed, data, first weights), as JSON values; a checkpoint of anything else
             is refused.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]):
+    def __init__(self, path: Path, depends_on: Mapping[str, Any]):
         self.path = path
-        self._identity = json.loads(json.dumps(identity))
+        self._depends_on = json.loads(json.dumps(depends_on))
         self._best: dict[str, str] = {}
 
     def clear(self) -> None:
@@ -117,7 +117,7 @@ class CheckpointFolder:
             TrainingError: The disk is full or cannot be written; the checkpoint before is intact.
         """
         name = f"state-{progress.epoch:05d}-{progress.step:07d}.safetensors"
-        header = {"format_version": FORMAT_VERSION, "identity": self._identity, "progress": asdict(progress)}
+        header = {"format_version": FORMAT_VERSION, "identity": self._depends_on, "progress": asdict(progress)}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if best is not None:
@@ -140,13 +140,13 @@ class CheckpointFolder:
             return None
         try:
             header = json.loads(path.read_text(encoding="utf-8"))
-            found_version, found_identity = header["format_version"], header["identity"]
+            found_version, found_inputs = header["format_version"], header["identity"]
             fields, state, files = dict(header["progress"]), str(header["state"]), dict(header["files"])
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{path}: not a checkpoint: {error}") from None
         if found_version != FORMAT_VERSION:
             raise TrainingError(f"{path}: checkpoint format {found_version}, this version reads {FORMAT_VERSION}")
-        other = differences(found_identity, self._identity)
+        other = differences(found_inputs, self._depends_on)
         if other:
             shown = "; ".join(other[:_SHOWN_DIFFERENCES])
             more = f"; and {len(other) - _SHOWN_DIFFERENCES} more" if len(other) > _SHOWN_DIFFERENCES else ""
@@ -166,7 +166,7 @@ class CheckpointFolder:
                     file.unlink(missing_ok=True)
 
 
-def run_identity(
+def fit_depends_on(
     model: SessionModel,
     training: TrainingData,
     config: TrainingConfig,

@@ -14,7 +14,24 @@ from torch import Tensor, nn
 __all__ = ["RowAdagrad", "RowAdam", "clip_gradients"]
 
 
-class RowAdam(torch.optim.Adam):
+class _TouchedRows(torch.optim.Optimizer):
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move the weights with sparse gradients, and drop these gradients: the other optimiser moves the rest."""
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and weight.grad.is_sparse:
+                    self._move_rows(weight, group)
+                    weight.grad = None
+        super().step()
+        return None
+
+    def _move_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class RowAdam(_TouchedRows, torch.optim.Adam):
     """Adam whose step moves, of a weight with a sparse gradient, the touched rows alone; others as `torch.optim.Adam`.
 
     Over a table of 134,549 x 100, a step that touches 4,000 rows takes 3 ms instead of 19 (and its gradient 0.2 ms
@@ -23,14 +40,6 @@ class RowAdam(torch.optim.Adam):
     Differs from Adam over the whole table: moments of a row decay only at steps that touch it, and so does its weight;
     a row does not drift on after its last touch.
     """
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move the weights once."""
-        assert closure is None
-        _move_touched_rows(self.param_groups, self._move_rows)
-        super().step()
-        return None
 
     def _move_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
         assert weight.grad is not None
@@ -57,21 +66,13 @@ class RowAdam(torch.optim.Adam):
         weight.index_copy_(0, rows, weight_mD)
 
 
-class RowAdagrad(torch.optim.Adagrad):
+class RowAdagrad(_TouchedRows, torch.optim.Adagrad):
     """Adagrad whose step takes, of a weight with a sparse gradient, the touched rows alone.
 
     A row that has no gradient stays where it is anyway, so that this is Adagrad over the whole table, but for the order
     of sums (whose rounding Adagrad magnifies where gradients are nearly zero), and but for a weight decay, which here a
     row feels only at steps that touch it.
     """
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move the weights once."""
-        assert closure is None
-        _move_touched_rows(self.param_groups, self._move_rows)
-        super().step()
-        return None
 
     def _move_rows(self, weight: Tensor, group: dict[str, Any]) -> None:
         assert weight.grad is not None
@@ -102,12 +103,3 @@ def clip_gradients(weights: Iterable[nn.Parameter], norm: float) -> None:
     scale = (norm / (nn.utils.get_total_norm(parts) + 1e-6)).clamp(max=1.0)
     for part in parts:
         part.mul_(scale)
-
-
-def _move_touched_rows(groups: list[dict[str, Any]], move: Callable[[Tensor, dict[str, Any]], None]) -> None:
-    """Move the weights with sparse gradients, and take those from them: the rest of the step sees the others alone."""
-    for group in groups:
-        for weight in group["params"]:
-            if weight.grad is not None and weight.grad.is_sparse:
-                move(weight, group)
-                weight.grad = None

@@ -19,8 +19,9 @@ from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import BatchDone, EpochRecord, Listener, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.threads import torch_threads
-from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress, run_identity
+from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress, fit_depends_on
 from mkmsr.training.config import TrainingConfig
+from mkmsr.training.distributed import all_random_states, check_alike, own_part, share_checkpoint
 from mkmsr.training.epoch_losses import ADVICE, EpochLosses
 from mkmsr.training.estimate import estimate_training
 from mkmsr.training.history import append_record, write_history
@@ -34,7 +35,6 @@ from mkmsr.training.optimisation import (
 )
 from mkmsr.training.random_state import own_random_state, set_random_state
 from mkmsr.training.strategies import Plan, effective_strategy
-from mkmsr.training.together import all_random_states, check_alike, own_part, share_checkpoint
 
 __all__ = ["FitResult", "Validate", "fit", "fitting_data"]
 
@@ -78,7 +78,7 @@ def fit(
     resume: bool = False,
     listener: Listener = ignore,
     stop_after: int | None = None,
-    identity: Mapping[str, Any] | None = None,
+    depends_on: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
 ) -> FitResult:
     """Train a model in place; afterwards it holds the best epoch's weights.
@@ -100,7 +100,7 @@ def fit(
         listener: Told `TrainingEstimate`, `BatchDone` and `EpochRecord`.
         stop_after: Stop after this epoch, although the schedule of the learning rate is planned for `config.epochs`. A
             refit uses it: it repeats the schedule that validation saw up to the chosen epoch.
-        identity: What else a checkpoint must agree on, such as the model's settings.
+        depends_on: What else a checkpoint must agree on, such as the model's settings.
         processes: Who trains together. All of them call this with the same arguments; only the first writes files.
 
     Raises:
@@ -121,10 +121,10 @@ def fit(
         store = None
         if folder is not None or processes.size > 1:
             validated = validate is not None
-            known = run_identity(model, training, config, seed=seed, stop_after=stop_after, validated=validated)
-            check_alike(processes, {**(identity or {}), **known})
+            known = fit_depends_on(model, training, config, seed=seed, stop_after=stop_after, validated=validated)
+            check_alike(processes, {**(depends_on or {}), **known})
             if folder is not None:
-                store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(identity or {}), **known})
+                store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(depends_on or {}), **known})
         run = _Run(model, plan, config, validate, store, folder, listener, stop_after, processes)
         run.start(resume=resume)
         if listener is not ignore and not run.progress.finished:
@@ -217,7 +217,7 @@ class _Run:
         epoch, phase = self.progress.epoch, self.plan.phase(self.progress.epoch)
         self._check_weights(epoch)
         validation = _validation(self.model, self.validate) if phase == "sessions" else {}
-        validation = self.processes.of_first(validation)  # One judgement for all: they stop together.
+        validation = self.processes.from_first(validation)  # One judgement for all: they stop together.
         record = EpochRecord(
             epoch=epoch,
             phase=phase,
@@ -284,7 +284,7 @@ class _Run:
 
     def _is_checkpoint_due(self) -> bool:
         due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
-        return self.store is not None and self.processes.first_decides(due)
+        return self.store is not None and bool(self.processes.from_first(due))
 
     def _save(self, *, best: Mapping[str, Tensor] | None = None) -> None:
         if self.store is None:

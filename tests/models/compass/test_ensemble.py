@@ -63,12 +63,12 @@ def test_the_first_network_is_compass_of_that_seed_and_the_others_are_not(
 ) -> None:
     run_experiment(shop, experiment("compass"), tmp_path, seed=3, refit=True, report=False)
     alone, together = state(tmp_path), state(run)
-    of_first, of_second = (
+    from_first, of_second = (
         {name.removeprefix(f"networks.{k}."): each for name, each in together.items() if f"networks.{k}." in name}
         for k in (0, 1)
     )
-    assert of_first.keys() == of_second.keys() == alone.keys()
-    assert [name for name, each in of_first.items() if not torch.equal(each, alone[name])] == []
+    assert from_first.keys() == of_second.keys() == alone.keys()
+    assert [name for name, each in from_first.items() if not torch.equal(each, alone[name])] == []
     assert not torch.equal(of_second["vectors.ids.weight"], alone["vectors.ids.weight"])
     assert torch.equal(of_second["prior.popularity"], alone["prior.popularity"])
 

@@ -62,12 +62,12 @@ def literal_log_lifts(prefix: list[int], share_power: float, near_power: float) 
 def test_lifts_are_those_of_the_formula(prefix: list[int], powers: tuple[float, float]) -> None:
     found = layer(*powers)(SessionBatch.from_sequences([(prefix, [1] * len(prefix)), ([6], [1])])).log_lift
     assert found is not None
-    of_first = {
+    from_first = {
         int(item): float(value)
         for row, item, value in zip(found.rows, found.items, found.weights, strict=True)
         if row == 0
     }
-    assert of_first == pytest.approx(literal_log_lifts(prefix, *powers), rel=1e-5)
+    assert from_first == pytest.approx(literal_log_lifts(prefix, *powers), rel=1e-5)
 
 
 def test_sessions_that_share_nothing_but_similar_items_lift_nothing() -> None:

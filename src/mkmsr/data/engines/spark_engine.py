@@ -83,10 +83,10 @@ class SparkEngine(Engine):
         return nw.from_native(self._session.read.parquet(self._write(query)))
 
     def fetch(self, query: Query) -> pl.DataFrame:
-        return self._parts(query).collect()
+        return self._scan_written(query).collect()
 
     def ordered(self, query: Query, *, by: Sequence[str]) -> pl.LazyFrame:
-        return self._parts(query.sort(*by))
+        return self._scan_written(query.sort(*by))
 
     def count(self, query: Query) -> int:
         return int(_native(query).count())
@@ -94,7 +94,7 @@ class SparkEngine(Engine):
     def close(self) -> None:
         self._session.stop()
 
-    def _parts(self, query: Query) -> pl.LazyFrame:
+    def _scan_written(self, query: Query) -> pl.LazyFrame:
         """Rows in the order of the query: Spark numbers the parts of a sorted result by it."""
         return pl.scan_parquet(sorted(Path(self._write(query)).glob("part-*.parquet")), glob=False)
 

@@ -301,8 +301,8 @@ def _levels(separator: str) -> pl.Expr:
 
 def _as_of(rows: pl.LazyFrame, at: int) -> pl.LazyFrame:
     """The values of each item and relation as they were known at a time: the latest by then, else the first after."""
-    told = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+    given = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
     key = ["item_id", "relation"]
     by_then = pl.col(TIME).filter(pl.col(TIME) <= at).max()
-    chosen = told.group_by(key).agg(pl.coalesce(by_then, pl.col(TIME).min()).alias(TIME))
-    return told.join(chosen, on=[*key, TIME], how="semi").sort("row")
+    chosen = given.group_by(key).agg(pl.coalesce(by_then, pl.col(TIME).min()).alias(TIME))
+    return given.join(chosen, on=[*key, TIME], how="semi").sort("row")

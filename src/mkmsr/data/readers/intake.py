@@ -127,8 +127,8 @@ class Intake:
         table = None
         if attributes:
             named = pl.concat(list(attributes)).select("item_id", "relation", "value")
-            told = named.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
-            numbered = told.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(list(ATTRIBUTE_COLUMNS))
+            given = named.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+            numbered = given.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(list(ATTRIBUTE_COLUMNS))
             table = self.store(numbered, size=self._bytes)
         return InteractionLog(
             events.select(known),

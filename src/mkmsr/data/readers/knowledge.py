@@ -66,8 +66,8 @@ def values_at(rows: pl.LazyFrame, time: int) -> pl.LazyFrame:
     Returns:
         `item_id` and `value`, one row an item, sorted by item.
     """
-    told = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
-    spans = told.group_by("item_id", "value").agg(
+    given = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+    spans = given.group_by("item_id", "value").agg(
         last=pl.col("time").filter(pl.col("time") <= time).max(), first=pl.col("time").min()
     )
     known = pl.col("last").is_not_null()

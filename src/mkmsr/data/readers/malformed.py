@@ -87,7 +87,7 @@ class MalformedRows:
         self._examples: list[str] = []
         self._left_out: dict[str, int] = {}
 
-    def check(self, path: Path | str, faults: Sequence[Fault], *, first_row: int = 2) -> FileCheck:
+    def check(self, path: Path | str, faults: Sequence[Fault], *, first_row: int = 2) -> RowCheck:
         """The check of one file, which is read piece by piece.
 
         Args:
@@ -95,7 +95,7 @@ class MalformedRows:
             faults: The rules behind the marks of its rows.
             first_row: Line of the file that holds ROW 0, from 1.
         """
-        return FileCheck(self, path, faults, first_row)
+        return RowCheck(self, path, faults, first_row)
 
     def drop(
         self,
@@ -167,7 +167,7 @@ class MalformedRows:
         return {**malformed, **self._left_out}
 
 
-class FileCheck:
+class RowCheck:
     """The rows of one file as they come: how many are malformed, and which are the first."""
 
     def __init__(self, malformed: MalformedRows, path: Path | str, faults: Sequence[Fault], first_row: int):

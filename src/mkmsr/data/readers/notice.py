@@ -61,8 +61,8 @@ def _count_fillers(events: pl.LazyFrame, names: list[str], label: str, notes: di
         words = odd.group_by(name).len().sort("len", name, descending=[True, False]).head(MOST_WORDS)
         if counts := dict(words.collect(engine="streaming").iter_rows()):
             found[name] = counts
-            told = ", ".join(f"{word!r} ({count:,})" for word, count in counts.items())
-            logger.warning("%s: %s holds %s; --missing WORDS takes words for missing values", label, name, told)
+            counted = ", ".join(f"{word!r} ({count:,})" for word, count in counts.items())
+            logger.warning("%s: %s holds %s; --missing WORDS takes words for missing values", label, name, counted)
     if found:
         notes["filler_words"] = found
 

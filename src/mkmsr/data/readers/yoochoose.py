@@ -60,8 +60,8 @@ def read_yoochoose(source: Path, options: ReadOptions) -> InteractionLog:
         time = moment(events, options)
         intake.notes["attributes_at"] = known_at(time)
         for name in relations:
-            told = (buys if name == "price" else clicks).select("item_id", "time", value=name)
-            attributes.append(relation(values_at(told, time).collect().lazy(), name, pl.col("value")))
+            given = (buys if name == "price" else clicks).select("item_id", "time", value=name)
+            attributes.append(relation(values_at(given, time).collect().lazy(), name, pl.col("value")))
     return intake.log(events, attributes)
 
 

@@ -18,10 +18,10 @@ from mkmsr.layers.ggnn import GGNN
 from mkmsr.layers.segments import segment_sum
 from mkmsr.models.compass.config import CompassConfig
 
-__all__ = ["RecentItems", "SessionEncoder"]
+__all__ = ["EventEncoder", "RecentItems"]
 
 
-class SessionEncoder(nn.Module):
+class EventEncoder(nn.Module):
     """A vector for each session, from the vectors of its items and, where they count, from its operations.
 
     Args:

@@ -81,7 +81,7 @@ class ScoredSession:
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else score(shorter)
 
-    def parts(self, item: int) -> ScoreParts:
+    def score_parts(self, item: int) -> ScoreParts:
         """Return all parts of one item's score."""
         mixture, gates, score = self.mixture, self.gates, float(self.log_p_V[item])
         explore = float(self.log_explore_V[item].exp()) * gates[0]

@@ -28,7 +28,7 @@ from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.transh import transh_distance
 from mkmsr.models.base import ModelSizes, Negatives, SessionModel, TrainingData
 from mkmsr.models.compass.config import CompassConfig
-from mkmsr.models.compass.encoder import SessionEncoder
+from mkmsr.models.compass.encoder import EventEncoder
 from mkmsr.models.compass.explanation import ScoredSession
 from mkmsr.models.compass.explore import AttributeMatch, ExploreQuery, Sample, candidates, fixed_masks
 from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
@@ -80,7 +80,7 @@ class Compass(SessionModel):
         if self.has_matching:
             self.matching = AttributeMatch(sizes.num_attributes, sizes.num_relations)
         self.prior = Prior(explore, sizes.num_items + 1)
-        self.encoder = SessionEncoder(config, sizes.num_operations)
+        self.encoder = EventEncoder(config, sizes.num_operations)
         self.register_buffer("masks", fixed_masks(explore.masks, dim, config.dropout))
         self.log_scale = nn.Parameter(torch.empty(()))
         if config.copy_past:
@@ -299,7 +299,7 @@ class Compass(SessionModel):
             score=self.scorer(),
             similar=self.similar if self.config.neighbours else None,
         )
-        return [scored.parts(item) for item in items]
+        return [scored.score_parts(item) for item in items]
 
     def take_over(self, earlier: SessionModel, items: Tensor) -> None:
         assert isinstance(earlier, Compass)

@@ -1,4 +1,4 @@
-"""`fit_parts`: trains a model whose networks are fitted one after the other, each by itself, such as an ensemble."""
+"""`fit_networks`: trains a model whose networks are fitted one after the other, each by itself, such as an ensemble."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import FitResult, Validate, fit
 
-__all__ = ["fit_folders", "fit_parts"]
+__all__ = ["fit_folders", "fit_networks"]
 
 _BETWEEN_SEEDS = 1000
 """Between the seeds of networks that are fitted one after the other."""
 
 
-def fit_parts(
+def fit_networks(
     model: SessionModel,
     training: TrainingData,
     config: TrainingConfig,
@@ -33,7 +33,7 @@ def fit_parts(
     resume: bool = False,
     listener: Listener = ignore,
     stop_after: int | None = None,
-    identity: Mapping[str, Any] | None = None,
+    depends_on: Mapping[str, Any] | None = None,
     processes: Processes = ALONE,
 ) -> FitResult:
     """`fit` for each network of the model; for most models that is the model, and this is `fit`.
@@ -60,7 +60,7 @@ def fit_parts(
             resume=resume,
             listener=listener,
             stop_after=stop_after if first is None else first.best_epoch,
-            identity=identity,
+            depends_on=depends_on,
             processes=processes,
         )
         first = first or result

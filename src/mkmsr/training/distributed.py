@@ -82,7 +82,7 @@ def _added_rows(processes: Processes, weight: nn.Parameter) -> Tensor:
     return torch.sparse_coo_tensor(torch.cat(sent_rows)[None], torch.cat(sent_values), weight.shape).coalesce()
 
 
-def check_alike(processes: Processes, identity: Mapping[str, Any]) -> None:
+def check_alike(processes: Processes, depends_on: Mapping[str, Any]) -> None:
     """Make sure that all processes are at the same run.
 
     Raises:
@@ -90,7 +90,7 @@ def check_alike(processes: Processes, identity: Mapping[str, Any]) -> None:
     """
     if processes.size == 1:
         return
-    other = differences(processes.of_first(identity), json.loads(json.dumps(identity)))
+    other = differences(processes.from_first(depends_on), json.loads(json.dumps(depends_on)))
     if other:
         raise TrainingError(f"rank {processes.rank} is not at the same run as rank 0: {'; '.join(other[:5])}")
 
@@ -99,11 +99,11 @@ def share_checkpoint(processes: Processes, found: Found | None) -> Found | None:
     """What the first process found, for all; one without a checkpoint of its own needs no access to the folder."""
     if processes.size == 1:
         return found
-    progress = processes.of_first(None if found is None else asdict(found[0]))
+    progress = processes.from_first(None if found is None else asdict(found[0]))
     if progress is None:
         return None
     _, state, best = found if found is not None else (None, {}, None)
-    shared_state, shared_best = processes.tensors_of_first(state), processes.tensors_of_first(best or {})
+    shared_state, shared_best = processes.tensors_from_first(state), processes.tensors_from_first(best or {})
     return Progress.from_json(progress), shared_state, shared_best or None
 
 

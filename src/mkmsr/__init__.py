@@ -122,33 +122,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": (
-        "Dataset",
-        "Evaluation",
-        "Model",
-        "compare",
-        "Compass",
-        "EMBSR",
-        "FPMC",
-        "GRU4Rec",
-        "ItemKNN",
-        "KMSR",
-        "MKMSR",
-        "MSR",
-        "NARM",
-        "Popularity",
-        "RIB",
-        "Recency",
-        "SASRec",
-        "SKNN",
-        "SRGNN",
-        "STAMP",
-        "STAN",
-        "SequentialRules",
-        "SessionPopularity",
-        "VSKNN",
-        "VSTAN",
-    ),
     "bundle.model_bundle": ("ModelBundle", "load_bundle", "save_bundle"),
     "data.dataset": ("PreparedDataset", "statistics"),
     "data.log": ("InteractionLog",),
@@ -165,7 +138,7 @@ _HOMES = {
     "recommend": ("Recommendations", "RecommendedItem", "Recommender"),
     "training.config": ("TrainingConfig",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = dict.fromkeys(__all__, "api") | {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

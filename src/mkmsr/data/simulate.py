@@ -112,12 +112,12 @@ class SimulatedLog:
     events: pl.DataFrame
     attributes: pl.DataFrame
 
-    def to_log(self, *, name: str = "simulated") -> InteractionLog:
+    def to_log(self) -> InteractionLog:
         """The log as readers return it."""
         row = pl.int_range(pl.len(), dtype=pl.Int64).alias("row")
         events = self.events.rename({"session": "session_id", "user": "user_id", "item": "item_id"})
         attributes = self.attributes.rename({"item": "item_id"})
-        return InteractionLog(events.with_columns(row).lazy(), attributes.with_columns(row).lazy(), name=name)
+        return InteractionLog(events.with_columns(row).lazy(), attributes.with_columns(row).lazy(), name="simulated")
 
     def save(self, folder: str | Path) -> None:
         """Write `events.parquet` and `attributes.parquet`.

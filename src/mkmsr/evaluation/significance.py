@@ -30,6 +30,8 @@ __all__ = [
     "pooled_difference",
 ]
 
+_INTERVAL = [(1 - 0.95) / 2, (1 + 0.95) / 2]
+"""The quantiles between which 95 % of the resamples are."""
 _CHUNK_DRAWS = 2**21
 """Sessions drawn at a time: a resample's counts are then made and used while they are in the cache."""
 
@@ -58,7 +60,7 @@ class PairedDifference:
 
 
 def bootstrap_intervals(
-    table: RankTable, ks: Sequence[int] = DEFAULT_KS, *, samples: int = 1000, seed: int = 0, level: float = 0.95
+    table: RankTable, ks: Sequence[int] = DEFAULT_KS, *, samples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """Percentile interval of each metric over resampled sessions: `{"hit@20": (low, high), ...}`, 0..1.
 
@@ -67,14 +69,13 @@ def bootstrap_intervals(
         ks: Lengths of the recommendation lists.
         samples: Resamples.
         seed: The same seed gives the same interval.
-        level: Share of resamples inside the interval.
 
     Raises:
         EvaluationError: The table is empty.
     """
     sums_Sm, counts_S = _session_sums(table, example_values(table.rank, ks))
     means = _resampled_means(sums_Sm, counts_S, samples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(means, _INTERVAL, axis=0)
     return {name: (float(low[column]), float(high[column])) for column, name in enumerate(metric_names(ks))}
 
 
@@ -85,13 +86,12 @@ def paired_differences(
     *,
     samples: int = 10_000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, PairedDifference]:
     """Difference of each metric between two runs over the same examples, first minus second.
 
     Both runs are resampled together: the same sessions, drawn once, so that what is hard for both cancels out. The
-    p-value inverts the interval: it is the smallest 1 - level whose interval would not hold zero, and never below
-    2 / (samples + 1).
+    p-value inverts the interval: it is the smallest share of resamples outside an interval that does not hold zero, and
+    never below 2 / (samples + 1).
 
     Raises:
         EvaluationError: The tables are empty or do not rank the same examples.
@@ -100,7 +100,7 @@ def paired_differences(
     values = example_values(first.rank, ks) - example_values(second.rank, ks)
     sums_Sm, counts_S = _session_sums(first, values)
     resampled = _resampled_means(sums_Sm, counts_S, samples, seed)
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(resampled, _INTERVAL, axis=0)
     below, above = (resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0)
     p_values = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (samples + 1))
     differences = values.mean(axis=0)

@@ -51,8 +51,6 @@ def reproduce_ablation(
     datasets: Sequence[Path],
     out: Path,
     options: RunOptions,
-    *,
-    samples: int = 10_000,
 ) -> Reproduction:
     """Train COMPASS whole and without each part, refitted on train and validation, and compare in pairs.
 
@@ -69,7 +67,7 @@ def reproduce_ablation(
         return _variants(options.experiment(data, "compass"))
 
     runs, failures = finish_runs(datasets, variants, out / "runs", options)
-    tables = [_table(data, found, samples) for data, found in runs.items()]
+    tables = [_table(data, found) for data, found in runs.items()]
     document = {"seeds": options.seeds, "tables": [table.to_json() for table in tables]}
     return Reproduction(_write_up(tables), document, failures)
 
@@ -106,15 +104,15 @@ def _variants(base: ExperimentConfig) -> dict[str, ExperimentConfig]:
     return experiments
 
 
-def _table(data: Path, runs: Runs, samples: int) -> _Table:
+def _table(data: Path, runs: Runs) -> _Table:
     title = data_title(data, PreparedDataset.load(data))
     found = {name: runs.found[folder_name(name)] for name in VARIANTS if folder_name(name) in runs.found}
     if WHOLE not in found:
         raise EvaluationError(f"the whole model has no finished run on {title}")
-    rows = [measure(System(name, "variant", each), samples=samples) for name, each in found.items()]
+    rows = [measure(System(name, "variant", each)) for name, each in found.items()]
     whole = dict.fromkeys(METRICS, rows[0])
     examples = len(rows[0].ranks) // len(rows[0].system.runs)
-    return _Table(title, examples, with_differences(rows, whole, samples=samples))
+    return _Table(title, examples, with_differences(rows, whole))
 
 
 def _write_up(tables: Sequence[_Table]) -> WriteUp:

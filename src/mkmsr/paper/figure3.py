@@ -223,7 +223,7 @@ def _draw(runs: Sequence[_Runs], metric: str) -> bytes:
             finish_curves(axes, "epoch over sessions")
         panels[0].set_ylabel("per cent")
         panels[0].legend(frameon=False, fontsize=8, loc="lower right")
-        return render(figure, "svg", f"figure3-{metric}")
+        return render(figure, f"figure3-{metric}")
 
 
 def _results(title: str, runs: Sequence[_Runs]) -> TextTable:

@@ -261,7 +261,7 @@ def _draw(maps: _Maps) -> bytes:
             for name, colour in zip(chosen.names, COLOURS, strict=False)
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-        return render(figure, "svg", "figure4")
+        return render(figure, "figure4")
 
 
 def _table(maps: _Maps) -> TextTable:

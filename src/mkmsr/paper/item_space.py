@@ -40,6 +40,7 @@ _CHUNK = 512
 _OTHERS = 100
 """Random items that each pair is compared with."""
 _SAMPLES = 5000
+_DRAWS = 200_000
 
 Vectors = NDArray[np.float32]
 
@@ -188,22 +189,22 @@ def neighbour_purity(vectors_mD: Vectors, has_mA: NDArray[np.bool_], *, neighbou
     return purity
 
 
-def chance_purity(has_mA: NDArray[np.bool_], *, draws: int = 200_000, seed: int = 0) -> float:
+def chance_purity(has_mA: NDArray[np.bool_]) -> float:
     """The purity that random neighbours have: how often two different items share a value, 0..1."""
-    rng = np.random.default_rng(seed)
-    first = rng.integers(0, len(has_mA), draws)
-    second = (first + rng.integers(1, len(has_mA), draws)) % len(has_mA)
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, len(has_mA), _DRAWS)
+    second = (first + rng.integers(1, len(has_mA), _DRAWS)) % len(has_mA)
     return float((has_mA[first] & has_mA[second]).any(axis=1).mean())
 
 
-def closeness(vectors_mD: Vectors, pairs_p2: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.float64]:
+def closeness(vectors_mD: Vectors, pairs_p2: NDArray[np.int64]) -> NDArray[np.float64]:
     """How close the items of given pairs are, for each item that occurs in one; NaN for the others. Shape [m], 0..1.
 
     For a pair (a, b): the share of random items c that are farther from a than b is, ties by half. 0.5 is chance, 1 is
     closer than all others. An item's value is the mean over its pairs, in both directions.
     """
     unit_mD = _unit(vectors_mD)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     both = np.concatenate([pairs_p2, pairs_p2[:, ::-1]])
     values = np.empty(len(both))
     for begin in range(0, len(both), _CHUNK):
@@ -221,12 +222,12 @@ def closeness(vectors_mD: Vectors, pairs_p2: NDArray[np.int64], *, seed: int = 0
     return means
 
 
-def item_difference(first_m: NDArray[np.float64], second_m: NDArray[np.float64], *, seed: int = 0) -> ItemDifference:
+def item_difference(first_m: NDArray[np.float64], second_m: NDArray[np.float64]) -> ItemDifference:
     """The mean difference of two values of the same items, with its interval over resampled items, without NaNs."""
     difference = (first_m - second_m)[~np.isnan(first_m) & ~np.isnan(second_m)]
     if len(difference) == 0:
         return ItemDifference(float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     means = [difference[rng.integers(0, len(difference), len(difference))].mean() for _ in range(_SAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])
     return ItemDifference(float(difference.mean()), float(low), float(high))

@@ -173,19 +173,18 @@ class SystemTable:
         }
 
 
-def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_000, seed: int = 0) -> SystemTable:
+def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_000) -> SystemTable:
     """Return the table of some systems on one dataset.
 
     Args:
         title: What tables call the data.
         systems: In the order of the table's rows; every run has ranks.
         samples: Resamples of every interval and test.
-        seed: Of the resampling.
 
     Raises:
         EvaluationError: No system has a finished run, or runs ranked different examples.
     """
-    rows = [measure(system, samples=samples, seed=seed) for system in systems if system.runs]
+    rows = [measure(system, samples=samples) for system in systems if system.runs]
     if not rows:
         raise EvaluationError(f"no system has a finished run on {title}")
     rivals = [row for row in rows if row.system.group != "flagship"]
@@ -195,20 +194,19 @@ def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_
         title=title,
         examples=int(first["examples"]),
         candidates=int(first["candidates"]),
-        rows=with_differences(rows, best, samples=samples, seed=seed),
+        rows=with_differences(rows, best, samples=samples),
         missing=tuple(system for system in systems if not system.runs),
         best_rivals={metric: row.label for metric, row in best.items()},
-        claims=_claims({row.label: row for row in rows}, samples, seed),
+        claims=_claims({row.label: row for row in rows}, samples),
     )
 
 
-def measure(system: System, *, samples: int = 10_000, seed: int = 0) -> SystemRow:
+def measure(system: System, *, samples: int = 10_000) -> SystemRow:
     """Return a system's row, not yet tested against another.
 
     Args:
         system: With at least one run.
         samples: Resamples of the intervals.
-        seed: Of the resampling.
 
     Raises:
         EvaluationError: Its runs ranked different examples, or kept no ranks.
@@ -216,7 +214,7 @@ def measure(system: System, *, samples: int = 10_000, seed: int = 0) -> SystemRo
     tables = [_ranks_of(each.run) for each in system.runs]
     ranks = pooled(tables)
     seeds = [_metrics(table) for table in tables]
-    intervals = bootstrap_intervals(ranks, _KS, samples=samples, seed=seed)
+    intervals = bootstrap_intervals(ranks, _KS, samples=samples)
     return SystemRow(
         system,
         ranks,
@@ -228,7 +226,7 @@ def measure(system: System, *, samples: int = 10_000, seed: int = 0) -> SystemRo
 
 
 def with_differences(
-    rows: Sequence[SystemRow], others: Mapping[str, SystemRow], *, samples: int = 10_000, seed: int = 0
+    rows: Sequence[SystemRow], others: Mapping[str, SystemRow], *, samples: int = 10_000
 ) -> tuple[SystemRow, ...]:
     """Return the rows with their differences from another row, corrected by Holm over all of them.
 
@@ -236,14 +234,13 @@ def with_differences(
         rows: All rows of a table.
         others: By metric, the row that the rest is tested against.
         samples: Resamples.
-        seed: Of the resampling.
 
     Raises:
         EvaluationError: Two rows ranked different examples.
     """
     found = [
         {
-            metric: pooled_difference(row.ranks, other.ranks, metric, samples=samples, seed=seed)
+            metric: pooled_difference(row.ranks, other.ranks, metric, samples=samples)
             for metric, other in others.items()
             if other is not row
         }
@@ -274,7 +271,7 @@ def _best(rows: Sequence[SystemRow], metric: str) -> SystemRow:
     return max(rows, key=lambda row: row.values[metric])
 
 
-def _claims(rows: Mapping[str, SystemRow], samples: int, seed: int) -> tuple[Claim, ...]:
+def _claims(rows: Mapping[str, SystemRow], samples: int) -> tuple[Claim, ...]:
     """The paper's answers to its research questions 1 to 3, as far as the rows are there; Figure 3 has the fourth."""
     asked = [
         ("2: are micro-behaviours useful?", "MKM-SR", "KM-SR", "with operations above without"),
@@ -291,7 +288,7 @@ def _claims(rows: Mapping[str, SystemRow], samples: int, seed: int) -> tuple[Cla
         asked.insert(0, ("1: does MKM-SR outperform the compared models?", "MKM-SR", best, f"MKM-SR above {best}"))
     asked = [each for each in asked if each[1] in rows and each[2] in rows]
     raw = [
-        {m: pooled_difference(rows[one].ranks, rows[other].ranks, m, samples=samples, seed=seed) for m in METRICS}
+        {m: pooled_difference(rows[one].ranks, rows[other].ranks, m, samples=samples) for m in METRICS}
         for _, one, other, _ in asked
     ]
     return tuple(

@@ -73,7 +73,6 @@ def reproduce_table_2(
     options: RunOptions,
     *,
     models: Sequence[str] | None = None,
-    samples: int = 10_000,
 ) -> Reproduction:
     """Run the grid of systems, data and seeds as far as it is not there yet, and compare.
 
@@ -82,7 +81,6 @@ def reproduce_table_2(
         out: Run folders go to `out/runs`.
         options: How runs are made.
         models: Names of the models to run; None for all rows.
-        samples: Resamples of every interval and test.
 
     Raises:
         ConfigError: A setting or a name is wrong.
@@ -95,7 +93,7 @@ def reproduce_table_2(
         return {name: options.experiment(data, name) for _, name, _ in rows}
 
     runs, failures = finish_runs(datasets, experiments, out / "runs", options)
-    tables = [_table(data, found, rows, samples) for data, found in runs.items()]
+    tables = [_table(data, found, rows) for data, found in runs.items()]
     document = {
         "refit": options.refit,
         "seeds": options.seeds,
@@ -267,7 +265,7 @@ def _fitted_on(options: RunOptions) -> str:
     return f"{data}, for the epochs that validation chose ({whose})"
 
 
-def _table(data: Path, runs: Runs, rows: Sequence[tuple[str, str, Group]], samples: int) -> SystemTable:
+def _table(data: Path, runs: Runs, rows: Sequence[tuple[str, str, Group]]) -> SystemTable:
     dataset = PreparedDataset.load(data)
     name = published_name(dataset)
     published = TABLE_2[name] if name is not None else {}
@@ -275,7 +273,7 @@ def _table(data: Path, runs: Runs, rows: Sequence[tuple[str, str, Group]], sampl
         System(label, group, runs.found.get(model, ()), published.get(label, {}), runs.missing.get(model, ""))
         for label, model, group in rows
     ]
-    return compare_systems(data_title(data, dataset), systems, samples=samples)
+    return compare_systems(data_title(data, dataset), systems)
 
 
 def _sentences(table: SystemTable) -> list[str]:

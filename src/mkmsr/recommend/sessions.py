@@ -234,13 +234,13 @@ def item_and_operation(event: Event, where: str) -> tuple[str, str | None]:
     return texts[0], texts[1]
 
 
-def check_session(session: Session, name: str = "the session") -> None:
+def check_session(session: Session) -> None:
     """Make sure that a session has one of the forms that a recommender takes.
 
     Raises:
         DataError: It has not.
     """
-    _read(session, name, 0, EventColumns(), EventColumns(), [])
+    _read(session, "the session", 0, EventColumns(), EventColumns(), [])
 
 
 def _read(

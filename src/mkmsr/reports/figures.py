@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mkmsr.errors import ConfigError
 from mkmsr.evaluation.ranks import SLICES
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INKS",
-    "FigureFormat",
     "FigureRow",
     "MissingMatplotlibError",
     "canvas",
@@ -39,7 +38,6 @@ __all__ = [
     "render",
 ]
 
-FigureFormat = Literal["svg", "png"]
 
 INKS: Mapping[str, str] = {
     "ink": "#1b2430",
@@ -78,34 +76,33 @@ class FigureRow:
     highlight: bool = False
 
 
-def draw_metrics(rows: Sequence[FigureRow], metrics: Sequence[str], format: FigureFormat = "svg") -> bytes:
+def draw_metrics(rows: Sequence[FigureRow], metrics: Sequence[str]) -> bytes:
     """Draw each metric in a panel: one dot a run, with its interval, per cent.
 
     Raises:
         MissingMatplotlibError: matplotlib is not installed.
     """
     panels = {name: (metric_title(name), "per cent") for name in metrics}
-    return _draw_panels_of_dots(rows, panels, format, "metrics")
+    return _draw_panels_of_dots(rows, panels, "metrics")
 
 
-def draw_slices(rows: Sequence[FigureRow], metric: str, format: FigureFormat = "svg") -> bytes:
+def draw_slices(rows: Sequence[FigureRow], metric: str) -> bytes:
     """Draw each slice of the examples in a panel: one dot a run, with its interval, per cent; no empty slices.
 
     Args:
         rows: Runs; `values` and `intervals` by name of the slice.
         metric: What the values are, for the axis.
-        format: Of the bytes returned.
 
     Raises:
         MissingMatplotlibError: matplotlib is not installed.
     """
     names = [name for name in SLICES if any(name in row.values for row in rows)]
     panels = {name: (slice_title(name), f"{metric_title(metric)}, per cent") for name in names}
-    return _draw_panels_of_dots(rows, panels, format, "slices")
+    return _draw_panels_of_dots(rows, panels, "slices")
 
 
 def draw_learning_curves(
-    history: Sequence[EpochRecord], metrics: Sequence[str], best_epoch: int | None = None, format: FigureFormat = "svg"
+    history: Sequence[EpochRecord], metrics: Sequence[str], best_epoch: int | None = None
 ) -> bytes:
     """Draw losses while training and metrics on validation, a panel each; a dotted line marks the chosen epoch.
 
@@ -113,7 +110,6 @@ def draw_learning_curves(
         history: One record an epoch.
         metrics: At most two names of metrics; one that the history lacks is left out.
         best_epoch: The epoch that validation chose.
-        format: Of the bytes returned.
 
     Raises:
         MissingMatplotlibError: matplotlib is not installed.
@@ -136,7 +132,7 @@ def draw_learning_curves(
         for axes, (title, lines) in zip(panels, shown, strict=False):
             panel_title(axes, title)
             _draw_curves(axes, lines, best_epoch)
-        return render(figure, format, "curves")
+        return render(figure, "curves")
 
 
 def inline_svg(svg: bytes, *, name: str, description: str) -> str:
@@ -205,13 +201,12 @@ def canvas(*, width: float, height: float, panels: int, shared: bool = True) -> 
         yield figure, list(figure.subplots(1, panels, sharey=shared, squeeze=False)[0])
 
 
-def render(figure: Figure, format: FigureFormat, salt: str) -> bytes:
-    """The drawn figure as bytes.
+def render(figure: Figure, salt: str) -> bytes:
+    """The drawn figure as an SVG.
 
     Args:
         figure: From `canvas`, while it is open.
-        format: Of the bytes.
-        salt: Makes the ids of an SVG; the same figure with the same salt gives the same bytes.
+        salt: Makes its ids; the same figure with the same salt gives the same bytes.
     """
     import matplotlib as mpl
 
@@ -219,8 +214,7 @@ def render(figure: Figure, format: FigureFormat, salt: str) -> bytes:
     with mpl.rc_context({"svg.hashsalt": salt}), warnings.catch_warnings():  # equal input, equal bytes
         # Text stays text in an SVG, so that whoever shows it needs the font, not we.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
-        figure.savefig(buffer, format=format, dpi=160, metadata=metadata)
+        figure.savefig(buffer, format="svg", dpi=160, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
@@ -239,9 +233,7 @@ def finish_curves(axes: Axes, name: str) -> None:
     axes.tick_params(length=0)
 
 
-def _draw_panels_of_dots(
-    rows: Sequence[FigureRow], panels: Mapping[str, tuple[str, str]], format: FigureFormat, salt: str
-) -> bytes:
+def _draw_panels_of_dots(rows: Sequence[FigureRow], panels: Mapping[str, tuple[str, str]], salt: str) -> bytes:
     """A panel a name of values, with its title and what its axis says."""
     count = max(len(panels), 1)
     with canvas(width=2.6 * count + 1.2, height=0.34 * len(rows) + 0.8, panels=count) as (figure, drawn):
@@ -249,7 +241,7 @@ def _draw_panels_of_dots(
             _draw_dots(axes, rows, name)
             panel_title(axes, title)
             axes.set_xlabel(label)
-        return render(figure, format, salt)
+        return render(figure, salt)
 
 
 def _draw_dots(axes: Axes, rows: Sequence[FigureRow], name: str) -> None:

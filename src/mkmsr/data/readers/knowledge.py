@@ -14,19 +14,16 @@ BEFORE_TEST = 0.9
 """Share of the events before the default moment: where preparation by default begins the test."""
 
 
-def relation(
-    rows: pl.LazyFrame, name: str, value: pl.Expr, *, item: str = "item_id", separator: str | None = None
-) -> pl.LazyFrame:
+def relation(rows: pl.LazyFrame, name: str, value: pl.Expr, *, separator: str | None = None) -> pl.LazyFrame:
     """One relation of a table with a row an item.
 
     Args:
         rows: The table.
         name: Name of the relation.
         value: Its value, as an expression that gives text.
-        item: The item's column.
         separator: Between several values of one cell.
     """
-    named = rows.select(pl.col(item).alias("item_id"), pl.lit(name).alias("relation"), value.alias("value"))
+    named = rows.select("item_id", pl.lit(name).alias("relation"), value.alias("value"))
     if separator is None:
         return named
     return (

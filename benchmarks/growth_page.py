@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from mkmsr.reports.figures import INKS, FigureFormat, canvas, render
+from mkmsr.reports.figures import INKS, canvas, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,6 @@ def draw_growth(
     points: Sequence[Mapping[str, Any]],
     exponents: Sequence[Mapping[str, Any]],
     curve: Literal["log", "catalogue"],
-    *,
-    format: FigureFormat = "svg",
 ) -> bytes:
     """Seconds on the left, memory on the right, both axes logarithmic, the fits beside the lines' names.
 
@@ -30,7 +28,6 @@ def draw_growth(
         points: Rows of a growth result; those of other curves are left out.
         exponents: Its fits.
         curve: Which sizes grow.
-        format: Of the bytes.
     """
     key, name = _SIZES[curve]
     mine = [point for point in points if point["curve"] == curve]
@@ -50,7 +47,7 @@ def draw_growth(
                         label=f"{model}, {work} ~ {key}^{fits[model][measure]:.2f}",
                     )
             _finish(axes, title, name)
-        return render(figure, format, f"growth-{curve}")
+        return render(figure, f"growth-{curve}")
 
 
 def _finish(axes: Axes, title: str, name: str) -> None:

@@ -35,8 +35,8 @@ from mkmsr.reports.comparison import Comparison, compare_runs
 from mkmsr.reports.run_folder import EvaluatedRun
 from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
+from mkmsr.runtime.compute import torch_threads
 from mkmsr.runtime.events import Listener, ignore
-from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import fitting_data
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.networks import fit_networks

@@ -157,7 +157,6 @@ def _nested(owner: Any, word: str) -> str | None:
 
 
 def _put(settings: dict[str, Any], key: str, value: Any) -> None:
-    """Set a value under a dotted key."""
     *tables, last = key.split(".")
     table = settings
     for name in tables:

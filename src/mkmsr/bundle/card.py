@@ -63,7 +63,6 @@ def model_card(header: Mapping[str, Any], entry: ModelEntry) -> str:
 
 
 def _metric_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """A table of the numbers of each split, in per cent; nothing where there are none."""
     splits = {name: _numbers(value) for name, value in metrics.items() if isinstance(value, Mapping)}
     splits = {name: numbers for name, numbers in splits.items() if numbers} or {"metrics": _numbers(metrics)}
     keys = sorted({key for numbers in splits.values() for key in numbers}, key=_metric_order)

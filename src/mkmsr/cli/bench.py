@@ -212,7 +212,6 @@ def _usual(model: str) -> list[str]:
 
 
 def _show_measurement(screen: Terminal, result: Mapping[str, Any], out: Path | None) -> None:
-    """Print a measurement, and write it to a file if one is named."""
     screen.document(result)
     plain = {key: value for key, value in result.items() if key != "case" and not isinstance(value, Mapping | list)}
     rows = [[_title(key), _shown(value)] for key, value in plain.items()]

@@ -101,11 +101,6 @@ def recommend_file(
 
 
 def _column_names(text: str) -> dict[str, str]:
-    """Return the mapping in "session=sid,item=sku".
-
-    Raises:
-        WrongCall: The text has another form, or names no field.
-    """
     from mkmsr.recommend.session_file import FIELDS
 
     names: dict[str, str] = {}

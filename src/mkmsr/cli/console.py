@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mkmsr.cli.wide_tables import pieces_that_fit
-from mkmsr.errors import DataError
+from mkmsr.errors import ConfigError, DataError
 from mkmsr.runtime.files import locked, may_replace
 
 if TYPE_CHECKING:
@@ -70,14 +70,12 @@ def known_device(_type: Any, name: str) -> None:
     Raises:
         ValueError: There is no such device.
     """
-    import torch
+    from mkmsr.runtime.compute import compute_device
 
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"no device {name!r}; for example cpu, cuda, cuda:1") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is at hand, or PyTorch was installed without CUDA; use cpu")
+        compute_device(name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 Device = Annotated[str, Parameter(validator=known_device)]

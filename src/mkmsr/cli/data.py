@@ -179,7 +179,6 @@ def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = 
 
 
 def _show_audit(screen: Terminal, found: Audit) -> None:
-    """Print the checks of a leakage audit."""
     rows = [[each.verdict, f"{each.count:,} of {each.of:,}", each.detail] for each in found.checks]
     screen.show(text_table("Leakage audit", ["verdict", "found", ""], rows, numbers_from=3))
     meaning = {"clean": "nothing found", "note": "no leak; read the notes", "leak": "do not trust results on this data"}
@@ -187,7 +186,6 @@ def _show_audit(screen: Terminal, found: Audit) -> None:
 
 
 def _show_preparation(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions, *, has_time: bool) -> None:
-    """Print from when the events are, what was left out, and what may be wrong with attributes."""
     if has_time:
         _show_span(screen, dataset)
     _show_left_out(screen, dataset, options)

@@ -17,11 +17,7 @@ __all__ = ["evaluate"]
 
 
 def _list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
-    """The list lengths in "5,10,20".
-
-    Raises:
-        ValueError: One is not a whole number above 0.
-    """
+    """The list lengths in "5,10,20"."""
     parts = [part.strip() for token in tokens for part in token.value.split(",")]
     found = tuple(int(part) for part in parts if part.isdecimal())
     if len(found) < len(parts) or not found or min(found) < 1:

@@ -172,7 +172,6 @@ def _named(flag: str, text: str, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def _by_relation(flag: str, text: str) -> tuple[str, str]:
-    """Relation and separator in "category=|"."""
     relation, sign, separator = text.rpartition("=")
     if not sign or not relation or not separator:
         raise WrongCall(f"{flag}: {text!r} should read relation=separator, for example 'category=|'")

@@ -139,11 +139,6 @@ def _batches(session: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def _lines(session: str) -> Iterator[dict[str, Any]]:
-    """The sessions of a file of JSON lines; empty lines are passed over.
-
-    Raises:
-        DataError: The file is missing or a line is not such a session.
-    """
     from mkmsr.recommend.sessions import check_session
 
     name = _name(session)

@@ -255,11 +255,6 @@ def _command(part: str, data: tuple[Path, ...], output: Output, asked: Training)
 
 
 def _finish(screen: Terminal, found: Reproduction, output: Output, readme: Path | None) -> None:
-    """Write and print a reproduction.
-
-    Raises:
-        TrainingError: Some runs failed; all that could be written is.
-    """
     from mkmsr.errors import TrainingError
     from mkmsr.reports.write_up import rewrite_between
     from mkmsr.runtime.files import atomic_write

@@ -108,11 +108,7 @@ def train(
 
 
 def _check_interrupted(folder: Path) -> None:
-    """Make sure that no interrupted run is lost because somebody forgot --resume.
-
-    Raises:
-        ConfigError: The folder holds a checkpoint of a run that is not finished.
-    """
+    """Make sure that no interrupted run is lost because somebody forgot --resume."""
     from mkmsr.reports.run_folder import has_checkpoint
     from mkmsr.runs.experiment import METRICS_FILE
 

@@ -99,11 +99,7 @@ def _shown(value: object) -> str:
 
 
 def _base(model: str | None, config: Path | None, overrides: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
-    """The settings that are given, and so not searched.
-
-    Raises:
-        WrongCall: No model is named.
-    """
+    """The settings that are given, and so not searched."""
     from mkmsr.config import apply_overrides, read_toml
 
     settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)

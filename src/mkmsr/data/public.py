@@ -133,7 +133,6 @@ def download(
 
 
 def _check(file: PublicFile, path: Path, progress: Callable[[int], None] | None) -> FileCheck:
-    """One pass over a file."""
     digest, size, lines, start, last = hashlib.sha256(), 0, 0, b"", b""
     try:
         for piece in pieces(path):
@@ -156,7 +155,6 @@ def _check(file: PublicFile, path: Path, progress: Callable[[int], None] | None)
 
 
 def _wrong_start(file: PublicFile, start: bytes, path: Path) -> list[str]:
-    """What is wrong with the first line."""
     if not start:
         return ["the file is empty"]
     line = start.partition(b"\n")[0]

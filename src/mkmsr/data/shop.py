@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACCESSORIES", "GroupSampler", "Shop", "stock_shop"]
+__all__ = ["ACCESSORIES", "DAY", "GroupSampler", "Shop", "stock_shop"]
 
 ACCESSORIES = 3
 """Companions of each item."""

@@ -28,7 +28,7 @@ from pydantic import Field
 
 from mkmsr.config import StrictModel
 from mkmsr.data.log import InteractionLog
-from mkmsr.data.shop import ACCESSORIES, GroupSampler, Shop, stock_shop
+from mkmsr.data.shop import ACCESSORIES, DAY, GroupSampler, Shop, stock_shop
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_file
 
@@ -69,7 +69,6 @@ NEXT_ON_REPEAT = np.array(
 NEXT_ON_NEW = np.array([0.84, 0.08, 0.05, 0.02, 0.01])
 """Operation of an event with a new item, and of the first event of a session."""
 
-DAY = 86_400
 SESSION_LIMIT = 6 * 3600
 """No session lasts longer, in seconds: with one session a day, those of a user lie hours apart."""
 LONGEST = 80
@@ -304,7 +303,6 @@ def _events(
 
 
 def _attributes(shop: Shop, options: SimulateOptions) -> pl.DataFrame:
-    """The attribute table, item by item."""
     count = options.items
     category, seller, brand = shop.groups
     relations = [

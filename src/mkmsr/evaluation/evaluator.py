@@ -12,9 +12,9 @@ from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.parallel import rank_in_processes
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.target_ranks import Ranked, largest_batch, rank_examples
+from mkmsr.runtime.compute import torch_threads
 from mkmsr.runtime.events import Event, Listener, RankingDone, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
-from mkmsr.runtime.threads import torch_threads
 
 __all__ = ["check_examples", "evaluate"]
 

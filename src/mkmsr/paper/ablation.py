@@ -95,7 +95,6 @@ class _Table:
 
 
 def _variants(base: ExperimentConfig) -> dict[str, ExperimentConfig]:
-    """The settings of each variant that differs from the whole, by its folder's name."""
     experiments = {}
     for name, changes in VARIANTS.items():
         variant = validate(ExperimentConfig, {**base.model_dump(), "model": laid_over(base.model, changes)})

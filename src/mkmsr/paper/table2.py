@@ -295,7 +295,6 @@ def _sentences(table: SystemTable) -> list[str]:
 
 
 def _cost(table: SystemTable) -> str:
-    """How long the runs took."""
     runs = sum(len(row.system.runs) for row in table.rows)
     wall, busy = (
         sum(row.system.mean_seconds(name) * len(row.system.runs) for row in table.rows) / 60

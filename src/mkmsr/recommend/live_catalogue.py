@@ -116,11 +116,7 @@ def without_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
 
 
 def _check_text(text: str, what: str) -> None:
-    """Make sure that a text can be written to a file.
-
-    Raises:
-        DataError: It holds half of a pair of surrogates.
-    """
+    """Make sure that a text can be written to a file."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -128,7 +124,6 @@ def _check_text(text: str, what: str) -> None:
 
 
 def _by_id(items: Mapping[Any, Attributes]) -> dict[str, Attributes]:
-    """Attributes by the text of each id."""
     if not isinstance(items, Mapping):
         raise DataError(f"items should be attributes by item id; found {items!r:.100}")
     named: dict[str, Attributes] = {}
@@ -189,7 +184,6 @@ class _AttributeReader:
 
     @cached_property
     def _values(self) -> dict[str, list[str]]:
-        """Attribute values by relation."""
         values: dict[str, list[str]] = {}
         for attribute in self.knowledge.attributes.ids:
             relation, _, value = attribute.partition("=")

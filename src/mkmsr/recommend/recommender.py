@@ -23,7 +23,7 @@ from mkmsr.recommend.filters import NO_FILTERS, Filters, item_ids, positive_inte
 from mkmsr.recommend.live_catalogue import Attributes, CatalogueChange, with_items, with_retired, without_retired
 from mkmsr.recommend.ranker import Ranker, wanted_operation
 from mkmsr.recommend.sessions import Session, SessionEncoder
-from mkmsr.runtime.threads import torch_threads
+from mkmsr.runtime.compute import torch_threads
 
 if TYPE_CHECKING:
     import polars as pl

@@ -125,11 +125,7 @@ def evaluation_of(content: Mapping[str, Any], path: Path | None = None) -> Mappi
 
 
 def _check_finished(path: Path) -> None:
-    """Make sure that a folder is not one of a run without results.
-
-    Raises:
-        DataError: It holds a run that has not come to its end, or the bundle of a run.
-    """
+    """Make sure that a folder is not one of a run without results."""
     if (path / "metrics.json").is_file():
         return
     if (path / "bundle.json").is_file():

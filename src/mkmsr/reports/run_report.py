@@ -133,7 +133,6 @@ def _remember(folder: Path, baselines: Sequence[EvaluatedRun]) -> None:
 
 
 def _figures(run: RunFolder, comparison: Comparison) -> dict[str, Markup]:
-    """Markup of each figure by name, none without matplotlib; also writes them as files."""
     metrics, main = comparison.metrics, _main_metric(comparison.metrics)
     runs = [row.run for row in comparison.rows]
     drawings: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -258,7 +257,6 @@ def _keeps_last(run: RunFolder) -> bool:
 
 
 def _sessions(sessions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The example sessions of `mkmsr.evaluation.showcase`, each operation with a colour of its own."""
     operations = sorted({event["operation"] for each in sessions for event in [*each["events"], each["target"]]})
     colours = {operation: index % 6 for index, operation in enumerate(operations)}
     return [_session(each, colours) for each in sessions]

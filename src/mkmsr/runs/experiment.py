@@ -26,7 +26,7 @@ from mkmsr.bundle.continuation import carry_over
 from mkmsr.bundle.model_bundle import ModelBundle, new_bundle, save_bundle
 from mkmsr.config import differences, to_toml
 from mkmsr.data.dataset import PreparedDataset, SplitName
-from mkmsr.errors import ConfigError, TrainingError
+from mkmsr.errors import TrainingError
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.evaluator import check_examples, evaluate
 from mkmsr.evaluation.metrics import list_lengths
@@ -36,11 +36,11 @@ from mkmsr.models.base import SessionModel
 from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.runs.config import ExperimentConfig, new_model
+from mkmsr.runtime.compute import compute_device, torch_threads
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, PhaseStarted, ignore
 from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.process_group import ALONE, Processes
-from mkmsr.runtime.threads import torch_threads
 from mkmsr.training import FitResult, fitting_data
 from mkmsr.training.checkpoint import remove_checkpoint
 from mkmsr.training.networks import fit_folders, fit_networks
@@ -119,7 +119,7 @@ def run_experiment(
         config,
         Path(folder),
         seed,
-        _device(device),
+        compute_device(device),
         refit,
         resume,
         start_from,
@@ -297,11 +297,7 @@ class _Experiment:
         )
 
     def finished_before(self) -> Mapping[str, Any]:
-        """The metrics of the finished run that the folder holds.
-
-        Raises:
-            TrainingError: It is another experiment.
-        """
+        """The metrics of the finished run that the folder holds."""
         wanted = self.depends_on()
         path = self.folder / METRICS_FILE
         try:
@@ -320,13 +316,3 @@ class _Experiment:
             )
         _logger.info("%s holds the finished run", self.folder)
         return dict(metrics)
-
-
-def _device(device: torch.device | str) -> torch.device:
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise ConfigError(f"no device {device!r}; for example cpu, cuda, cuda:1", key="device") from None
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is at hand, or PyTorch was installed without CUDA; use cpu", key="device")
-    return place

@@ -143,12 +143,10 @@ def _is_independent(run: GridRun) -> bool:
 
 
 def _has_leader(run: GridRun) -> bool:
-    """Whether the run that it needs is finished."""
     return run.leader is None or (run.leader / METRICS_FILE).is_file()
 
 
 def _may_run(run: GridRun, outcomes: Mapping[Path, JobOutcome]) -> bool:
-    """Whether the run did not fail before."""
     return run.folder not in outcomes or outcomes[run.folder].status != "failed"
 
 

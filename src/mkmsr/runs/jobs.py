@@ -114,7 +114,6 @@ def _carry_out(line: Line, job: Job) -> None:
 
 
 def _log(event: Event) -> None:
-    """Write phases and epochs to the log."""
     if isinstance(event, PhaseStarted):
         _logger.info("%s", event.name)
     elif isinstance(event, EpochRecord):

@@ -57,7 +57,6 @@ def _below(parent: str) -> list[str]:
 
 
 def _peak_of(status: Path) -> int:
-    """Largest resident memory of a process in KiB, from its status file."""
     lines = _read(status).splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 

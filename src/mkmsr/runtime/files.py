@@ -197,7 +197,6 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def _holder(place: Path) -> str:
-    """Who wrote its name into a lock file."""
     with suppress(OSError):
         return place.read_text(encoding="utf-8") or "another process"
     return "another process"
@@ -220,6 +219,5 @@ def _put_right(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file is on its disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

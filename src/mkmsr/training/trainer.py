@@ -16,9 +16,9 @@ from torch import Tensor
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.runtime.compute import torch_threads
 from mkmsr.runtime.events import BatchDone, EpochRecord, Listener, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
-from mkmsr.runtime.threads import torch_threads
 from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress, fit_depends_on
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.distributed import all_random_states, check_alike, own_part, share_checkpoint

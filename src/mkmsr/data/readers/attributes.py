@@ -209,11 +209,7 @@ class _Reading:
         check.close(may_be_empty=not self._alone)
 
     def finish(self, source: RawSource, notes: dict[str, Any]) -> None:
-        """Notes what is strange about the values.
-
-        Raises:
-            ConfigError: An option names a relation that the table lacks.
-        """
+        """Notes what is strange about the values."""
         for key, names in (("multi", self._options.multi), ("levels", self._options.levels)):
             for name in names if isinstance(names, Mapping) else ():
                 if name not in self._seen:

@@ -235,11 +235,7 @@ def _with_items_apart(piece: pl.DataFrame, item: str, separator: str) -> pl.Data
 
 
 def _refuse_several_items(items: pl.Series, rows: pl.Series, path: Path | str) -> None:
-    """Refuse a column of items that are lists.
-
-    Raises:
-        DataError: Most of the cells look like lists, or cells hold several of the items that stand alone in others.
-    """
+    """Refuse a column of items that are lists."""
     if not items.str.contains_any([*"[({|;,"]).any():
         return
     hint = "holds several items; --item-separator {separator!r} makes an event of each"

@@ -104,7 +104,6 @@ def _careful(batch: list[bytes], before: int) -> tuple[pl.DataFrame, list[BadRow
 
 
 def _fault(line: bytes) -> str | None:
-    """What is wrong with a line, or None."""
     try:
         session = json.loads(line)
     except UnicodeDecodeError:

@@ -73,7 +73,6 @@ class ListsOnly(pickle.Unpickler):
 
 
 def _files(source: Path) -> dict[str, Path]:
-    """The file of each split."""
     if not source.is_dir():
         found = "should be a folder with the data set's files" if source.exists() else "no such folder"
         raise DataError(found, path=source)
@@ -91,7 +90,6 @@ def _files(source: Path) -> dict[str, Path]:
 
 
 def _sessions(path: Path) -> Iterator[list[str]]:
-    """The sessions of a file, as lists of item ids."""
     if path.suffix != ".inter":
         yield from _joined(_pickled_examples(path), path, "record")
         return
@@ -152,7 +150,6 @@ def _time(row: list[str], clock: int | None, number: int, path: Path) -> float:
 
 
 def _pickled_examples(path: Path) -> Iterator[Example]:
-    """The examples of a pickle of (prefixes, targets)."""
     with path.open("rb") as file:
         try:
             content = ListsOnly(file).load()
@@ -178,11 +175,7 @@ def _pickled_examples(path: Path) -> Iterator[Example]:
 
 
 def _joined(examples: Iterable[Example], path: Path, unit: str) -> Iterator[list[str]]:
-    """The sessions behind examples.
-
-    Raises:
-        DataError: The examples of a session are not all of its prefixes.
-    """
+    """The sessions behind examples."""
     session: list[str] = []
     first = count = 0
     shortest: list[str] = []
@@ -212,7 +205,6 @@ def _whole(session: list[str], count: int, first: int, path: Path, unit: str) ->
 
 
 def _events(sessions: list[list[str]], split: str) -> pl.DataFrame:
-    """One row an event."""
     items = [item for session in sessions for item in session]
     numbers = [number for number, session in enumerate(sessions) for _ in session]
     return pl.DataFrame(

@@ -182,11 +182,7 @@ class TimeColumn:
         return _from_micros((numbers / scale * 1_000_000).floor().cast(pl.Int64, strict=False), unit)
 
     def _unit(self, numbers: pl.Series, path: Path | str, rows: pl.Series) -> str:
-        """The unit of the column, from the size of the numbers.
-
-        Raises:
-            DataError: A number is of another unit, or they are dates in digits.
-        """
+        """The unit of the column, from the size of the numbers."""
         refuse_written_dates(numbers, path, rows)
         sizes = numbers.abs()
         unit = self.unit

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from mkmsr.runtime.threads import torch_threads
+from mkmsr.runtime.compute import torch_threads
 
 
 def test_the_number_of_threads_is_as_before_even_after_an_error() -> None:

@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.console import Terminal, WrongCall, counted, output_folder
 from mkmsr.cli.progress import duration, progress_bars
-from mkmsr.errors import nearest
+from mkmsr.cli.reading import named_columns
 
 if TYPE_CHECKING:
     from mkmsr.recommend import Filters
@@ -70,12 +70,12 @@ def recommend_file(
     if bulk.sessions is None or bulk.out is None:
         raise WrongCall("lists for a file of sessions need a folder: --sessions FILE --out FOLDER")
     from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
-    from mkmsr.recommend.session_file import find_columns
+    from mkmsr.recommend.session_file import FIELDS, find_columns
     from mkmsr.recommend.shard_folder import JOB_FILE
 
     job = BulkJob(
         bundle=bundle,
-        sessions=find_columns(bulk.sessions, _column_names(bulk.columns)),
+        sessions=find_columns(bulk.sessions, named_columns("--columns", bulk.columns, tuple(FIELDS))),
         out=bulk.out,
         k=k,
         filters=filters,
@@ -98,17 +98,3 @@ def recommend_file(
     memory = "" if result.peak_mib is None else f", {result.peak_mib:,.0f} MiB at most in one"
     processes = counted(result.workers, "process", "processes")
     screen.print(f"{duration(result.seconds)} in {processes}: {result.sessions_per_second:,.0f} sessions/s{memory}")
-
-
-def _column_names(text: str) -> dict[str, str]:
-    from mkmsr.recommend.session_file import FIELDS
-
-    names: dict[str, str] = {}
-    for part in text.split(",") if text else ():
-        field, separator, column = (each.strip() for each in part.partition("="))
-        if not separator or not column:
-            raise WrongCall(f"--columns: {part!r} should read field=column, for example item=sku")
-        if field not in FIELDS:
-            raise WrongCall(f"--columns: no field {field!r}{nearest(field, FIELDS)} (fields: {', '.join(FIELDS)})")
-        names[field] = column
-    return names

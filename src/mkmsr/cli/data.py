@@ -193,7 +193,7 @@ def _show_preparation(screen: Terminal, dataset: PreparedDataset, options: Prepa
 
 
 def _show_span(screen: Terminal, dataset: PreparedDataset) -> None:
-    """Print from when to when the kept events are: a misread unit or zone shows here."""
+    """Print the date range of the kept events, which shows a misread unit or zone."""
     import numpy as np
 
     times = np.concatenate([table.times for table in (dataset.train, dataset.validation, dataset.test)])

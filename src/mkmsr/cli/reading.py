@@ -17,7 +17,7 @@ from mkmsr.errors import nearest
 if TYPE_CHECKING:
     from mkmsr.data.readers import ReadOptions
 
-__all__ = ["READING", "Reading", "bucket_count", "known_kind"]
+__all__ = ["READING", "Reading", "bucket_count", "known_kind", "named_columns"]
 
 _GENERIC = Group("Only for the kind 'events'", sort_key=10)
 _PUBLIC = Group("Only for public data sets", sort_key=11)
@@ -102,9 +102,9 @@ class Reading:
         from mkmsr.data.readers import ReadOptions
 
         return ReadOptions(
-            columns=_named("--columns", self.columns, _FIELDS),
+            columns=named_columns("--columns", self.columns, _FIELDS),
             attributes=self.attributes,
-            attribute_columns=_named("--attribute-columns", self.attribute_columns, _ATTRIBUTE_FIELDS),
+            attribute_columns=named_columns("--attribute-columns", self.attribute_columns, _ATTRIBUTE_FIELDS),
             attribute_separator=self.attribute_separator,
             multi=_multi(self.multi),
             levels=dict(_by_relation("--levels", each) for each in self.levels),
@@ -155,8 +155,8 @@ def bucket_count(text: str) -> tuple[str, int]:
     return relation, int(count)
 
 
-def _named(flag: str, text: str, fields: tuple[str, ...]) -> dict[str, str]:
-    """The mapping in "item=sku,time=ts"; a comma belongs to a name unless a field and a sign follow."""
+def named_columns(flag: str, text: str, fields: tuple[str, ...]) -> dict[str, str]:
+    """Return the mapping in "item=sku,time=ts"; a comma belongs to a name unless a field and a sign follow."""
     names: dict[str, str] = {}
     for part in re.split(rf",(?=\s*(?:{'|'.join(fields)})\s*=)|,(?=[^,=]*=)", text) if text else ():
         field, separator, column = part.partition("=")

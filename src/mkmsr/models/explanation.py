@@ -83,7 +83,8 @@ class ScoreParts:
         score: log p(j | s).
         explore: Part of p(j | s): explore + copy + neighbours + earlier = exp(score).
         copy: Part of it: the sum of `copied` over `events`.
-        neighbours: Part of it: the sum of `probability` over all voting sessions, if any voted in the first round.
+        neighbours: Part of it: the sum of `probability` over all voting sessions, unless only second-hop
+            neighbours have the item.
         earlier: Part of it: because the visitor touched the item in an earlier session.
         lift: Factor that the first three parts include; above 1 for an item that similar sessions hold more than
             others.
@@ -94,7 +95,7 @@ class ScoreParts:
         evidence: What it adds that similar sessions have the item beside the session's own.
         events: The session, oldest event first.
         attributes: The item's attributes, the most helpful first.
-        voters: How many training sessions voted for the item; none where only the second round did.
+        voters: How many training sessions voted for the item, second-hop neighbours not counted.
         sessions: The strongest of them, strongest first.
     """
 

@@ -76,8 +76,8 @@ class Recommender:
     """Recommendations from a model bundle.
 
     Policies: an event of an unknown item is skipped and counted. An unknown operation counts as the most common one of
-    training, and so does a missing one. Of the events left the newest `max_events` are used. A session of which none
-    is left gets the items that training saw most often. Equal scores keep the order of the catalogue.
+    training, and so does a missing one. Of the events left the newest `max_events` are used. A session with no
+    known items gets the items that training saw most often. Equal scores keep the order of the catalogue.
 
     Threads may share one: a call sees the catalogue before a change or after it, and changes follow one another.
 

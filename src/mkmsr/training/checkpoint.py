@@ -60,7 +60,7 @@ class Progress:
         epoch: The epoch in progress, from 1.
         step: Its steps that are done.
         seconds: Wall time spent on them.
-        best_epoch: The epoch that validation likes best so far; 0 before the first.
+        best_epoch: The best validation epoch so far; 0 before the first.
         best_metrics: Its validation metrics.
         history: The epochs that are over.
         finished: Whether nothing is left to do.

@@ -100,7 +100,7 @@ class TrainingConfig(StrictModel):
     patience: Annotated[int, Field(ge=1)] = 5
     """Training stops after so many epochs in a row without a better validation metric."""
     keep: Literal["best", "last"] = "best"
-    """Whether training keeps the epoch that validation likes best, or the last one: for a plan of a few epochs that is
+    """Whether training keeps the best validation epoch or the last one: for a plan of a few epochs that is
     only right at its end, such as one cycle, where the best of them is mostly luck."""
     select: str = "mrr@20"
     """The validation metric that chooses the epoch; higher is better."""

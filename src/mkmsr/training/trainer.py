@@ -1,4 +1,4 @@
-"""`fit`: trains a model, keeps the epoch that validation likes best, goes on after a kill as if nothing had been."""
+"""`fit`: trains a model, keeps the best validation epoch, and resumes after a kill with the same result."""
 
 from __future__ import annotations
 

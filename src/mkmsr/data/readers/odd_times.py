@@ -1,4 +1,4 @@
-"""What is strange about a column of times: numbers that are none, dates in digits, digits that were lost."""
+"""What is strange about a column of times: numbers that cannot be times, dates in digits, lost digits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ POWER = r"^\s*[-+]?\d(?:\.(\d+))?[eE]\+?(\d+)\s*$"
 
 
 class Span:
-    """From when to when the times of a column are, and how many lie outside 1990 to tomorrow."""
+    """The range of the times of a column, and how many of them lie outside 1990 to tomorrow."""
 
     def __init__(self) -> None:
         self._low, self._high = math.inf, -math.inf

@@ -70,7 +70,7 @@ class TimeColumn:
 
     Args:
         options: Unit, form and zone, as far as they are stated.
-        or_any_form: Whether times of which none is in the stated form may have another.
+        or_any_form: Whether the stated form may be ignored if no time has it.
 
     Raises:
         ConfigError: There is no such zone, or the form fits numbers of a stated unit only.

@@ -98,7 +98,7 @@ class CompassConfig(StrictModel):
     """Whether the mixture has copies of the session's own events."""
     copy_task: Annotated[float, Field(ge=0)] = 0.3
     """Weight, in training, of telling whether the next item is one of the past, and which; likewise for earlier visits.
-    Left to the mixture, the catalogue's softmax explains the repeats that it has learnt by heart, and the copies'
+    Left to the mixture, the catalogue's softmax explains the repeats that it has overfitted, and the copies'
     weight comes out too low."""
     neighbours: bool = True
     """Whether the mixture has neighbour sessions."""

@@ -98,8 +98,8 @@ class SimilarSessions(nn.Module):
     def log_lifts(self, neighbours: Neighbours, batch: SessionBatch) -> Votes:
         """Return log lift(j) of the session's own items and of those that its neighbours hold; 0 for others. [M] each.
 
-        The mixture has learnt its weights on sessions that it knows by heart, and takes in new ones what the neighbours
-        say for less than it is worth. So scoring multiplies the probability of every item by
+        The mixture learns its weights on sessions that it overfits, so that in new ones it gives neighbours too little
+        weight. Therefore scoring multiplies the probability of every item by
 
             lift(j) = (1 + share_j / 0.001)^a (1 + near_j)^b            for an item outside the session
             lift(j) = (1 + 1 / 0.001)^a                                 for one of its own, which it holds itself

@@ -318,7 +318,7 @@ def second_hop(first: Votes, settings: VoteSettings) -> tuple[Tensor, SessionBat
 
     Returns:
         For each new prefix the row of `first` that it stands for, the new prefixes, and how their neighbours vote:
-        those that share items, whatever groups did in the first round.
+        those that share items, never groups of similar items.
     """
     best = first.best(_BEST_ITEMS)
     rows, lengths = torch.unique_consecutive(best.rows, return_counts=True)

@@ -364,6 +364,14 @@ def test_training_says_when_it_leaves_known_visitors_unused(call: Any, shop: Pat
     assert "earlier_visits" not in used.err
 
 
+def test_train_ends_with_a_recommendation_that_can_be_typed(call: Any, data: Path, tmp_path: Path) -> None:
+    shown = call("train", data, "--model", "recency", "--out", tmp_path / "my run")
+    command = shown.out.rpartition("Next: ")[2].replace("| mkmsr", f"| {sys.executable} -m mkmsr")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "item-" in done.stdout
+
+
 def test_evaluate_gives_the_numbers_of_the_run(call: Any, data: Path, runs: Path, tmp_path: Path) -> None:
     shown = call("evaluate", runs / "mkm-sr" / "bundle", data, "--json", "--out", tmp_path / "ranks.parquet")
     document = shown.document

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
@@ -104,7 +106,10 @@ def train(
         show_evaluation(screen, [result.metrics["test"]])
         screen.print(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
         screen.print(f"model: {out}/bundle; report: {out}/report.html")
-        screen.next("evaluate", f"{out}/bundle", data)
+        event = {"item": dataset.items.id(1), "operation": dataset.operations.id(1)}
+        session = shlex.quote(json.dumps({"events": [event]}, ensure_ascii=False))
+        recommend = shlex.join(["mkmsr", "recommend", f"{out}/bundle", "--session", "-", "-k", "5"])
+        screen.print(f"Next: echo {session} | {recommend}")
 
 
 def _check_interrupted(folder: Path) -> None:

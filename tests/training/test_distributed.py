@@ -129,7 +129,7 @@ def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "two"
     status, output, errors = ended(train(data, out))
     assert status == 0, errors
-    assert output.count("Next: mkmsr evaluate") == 1, "one process speaks"
+    assert output.count("Next: echo") == 1, "one process speaks"
     assert errors.count("epoch 2/6") == 1
     return out
 

@@ -152,7 +152,9 @@ def prepare(
             if key != "malformed_examples":  # the warning while reading has quoted them
                 screen.print(f"{key.replace('_', ' ')}: {_plain(note)}")
         _show_preparation(screen, dataset, options, has_time=log.has_time)
-        show_statistics(screen, dataset.name, counts)
+        if kind == "events":
+            _show_unshared_texts(screen, dataset)
+        show_statistics(screen, dataset, counts)
         screen.print(f"prepared in {duration(seconds)}: {out}")
         use_visitors = ["--set", "model.earlier_visits=true"] if visitors else []
         screen.next("train", out, "--model", "compass", *use_visitors, "--out", f"runs/{dataset.name}")
@@ -173,7 +175,7 @@ def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = 
         counts = statistics(dataset)
         found = look_for_leaks(dataset) if audit else None
         screen.document(counts if found is None else {**counts, "audit": found.to_json()})
-        show_statistics(screen, dataset.name, counts)
+        show_statistics(screen, dataset, counts)
         if found is not None:
             _show_audit(screen, found)
 
@@ -233,6 +235,17 @@ def _show_scattered_numbers(screen: Terminal, dataset: PreparedDataset) -> None:
         screen.print(
             f"{relation}: {values:,} different numbers for {items:,} items, of which little can be learnt; if they are "
             f"amounts, --buckets {relation}=20 makes about 20 ranges of them"
+        )
+
+
+def _show_unshared_texts(screen: Terminal, dataset: PreparedDataset) -> None:
+    """Print which relations are texts that hardly two items share."""
+    from mkmsr.data.buckets import unshared_texts
+
+    if names := unshared_texts(dataset.knowledge):
+        screen.print(
+            f"{', '.join(names)}: nearly every item has a text of its own, of which little can be learnt; if it is "
+            f"only to be shown, --attribute-columns display={'+'.join(names)} says so"
         )
 
 

@@ -96,7 +96,7 @@ def _prepared_shop(screen: Terminal, out: Path, *, sessions: int, items: int, se
         )
         dataset = prepare(log, PrepareOptions(new_items="keep"), name="simulated shop")
         dataset.save(out / "data")
-    show_statistics(screen, dataset.name, statistics(dataset))
+    show_statistics(screen, dataset, statistics(dataset))
     return dataset
 
 

@@ -37,9 +37,9 @@ from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
 from mkmsr.runtime.compute import torch_threads
 from mkmsr.runtime.events import Listener, ignore
-from mkmsr.training import fitting_data
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.networks import fit_networks
+from mkmsr.training.trainer import fitting_data
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, counted, terminal, text_table
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Terminal, counted, terminal, text_table
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.cli.results import show_statistics
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "prepare", "simulate"]
 
-_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gte=0, lt=1))
 
 
@@ -76,9 +75,9 @@ def prepare(
     *,
     out: Path,
     reading: Reading = READING,
-    gap: Annotated[int | None, _AT_LEAST_ONE] = None,
-    min_session_events: Annotated[int | None, _AT_LEAST_ONE] = None,
-    min_item_events: Annotated[int, _AT_LEAST_ONE] = 1,
+    gap: Annotated[int | None, AT_LEAST_ONE] = None,
+    min_session_events: Annotated[int | None, AT_LEAST_ONE] = None,
+    min_item_events: Annotated[int, AT_LEAST_ONE] = 1,
     longest_session: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     drop_duplicates: Annotated[bool, Parameter(negative=())] = False,
     test_share: Annotated[float, _SHARE] = 0.1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import pytest
 from pydantic import Field, ValidationError, model_validator
@@ -16,6 +16,7 @@ from mkmsr.config import (
     laid_over,
     nested,
     read_toml,
+    table_of,
     to_toml,
     validate,
 )
@@ -187,3 +188,38 @@ def test_differences_name_the_dotted_key_and_both_values() -> None:
         "model.dim is 8 there, 9 now",
         "more is None there, 2 now",
     ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"[{'.'.join(['a'] * 500)}]",
+        f"{'.'.join(['a'] * 100_000)} = 1",
+        f"{'k' * 1_000_000} = 1",
+        f"x = {'[' * 300}{']' * 300}",
+        f"x = {'[' * 5000}{']' * 5000}",
+        f"x = {'{a = ' * 2000}1{'}' * 2000}",
+        f"x = {'9' * 5000}",
+    ],
+    ids=["tables", "dots", "key", "lists", "deeper lists", "inline tables", "digits"],
+)
+def test_a_file_of_another_size_or_depth_than_settings_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "odd.toml").write_text(content)
+    with pytest.raises(ConfigError, match=r"odd\.toml: (nested deeper|too large|not a TOML file)") as caught:
+        read_toml(tmp_path / "odd.toml")
+    assert len(str(caught.value)) < len(str(tmp_path)) + 250
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "0x" + "f" * 9999])
+@pytest.mark.parametrize("key", ["dim", "a." * 600 + "a"])
+def test_an_override_of_another_size_or_depth_is_one_line(key: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, apply_overrides({}, [f"{key}={value}"]))
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("value", ["mkm-sr", 5, ["mkm-sr"], [{"name": "mkm-sr"}]])
+def test_a_value_in_place_of_a_table_is_named(value: Any) -> None:
+    assert table_of({"training": {"epochs": 3}}, "model") == {}
+    with pytest.raises(ConfigError, match=r"model: should be a table, \[model\]; found "):
+        table_of({"model": value}, "model")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mkmsr.errors import ConfigError, nearest
+from mkmsr.errors import ConfigError, nearest, shown
 
 __all__ = [
     "StrictModel",
@@ -25,11 +25,19 @@ __all__ = [
     "laid_over",
     "nested",
     "read_toml",
+    "table_of",
     "to_toml",
     "validate",
 ]
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+MOST_BYTES = 16 << 10
+"""Size of the largest settings file: a key of many dots takes memory by the square of their number."""
+
+DEEPEST = 8
+"""Tables and lists that may stand in each other."""
 
 
 class StrictModel(BaseModel):
@@ -44,15 +52,33 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-        ConfigError: The file is missing or is not TOML.
+        ConfigError: The file is missing, is not TOML, or is larger or nested deeper than settings are.
     """
     path = Path(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"too large for settings, which take {MOST_BYTES >> 10} KiB at most", path=path)
+        settings = tomllib.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError("no such file", path=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of thousands of digits.
         raise ConfigError(f"not a TOML file: {error}", path=path) from None
+    _check_depth(settings, path)
+    return settings
+
+
+def table_of(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a copy of the table under a key, empty where there is none.
+
+    Raises:
+        ConfigError: It is not a table.
+    """
+    table = settings.get(key, {})
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"should be a table, [{key}]; found {shown(table)}", key=key)
+    return dict(table)
 
 
 def to_toml(settings: BaseModel | Mapping[str, Any]) -> str:
@@ -72,6 +98,8 @@ def apply_overrides(settings: Mapping[str, Any], overrides: Iterable[str]) -> di
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"{override!r} should read key=value, for example model.dim=64")
+        if key.count(".") >= DEEPEST:
+            raise ConfigError(f"{shown(override)} goes through more than {DEEPEST} tables")
         _put(result, key.strip(), _toml_value(text.strip()))
     return result
 
@@ -138,7 +166,7 @@ def validate(
             hint = hint or f"; known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"unknown key{hint}", key=key, path=path) from None
         said = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{said}, found {first['input']!r}", key=key or None, path=path) from None
+        raise ConfigError(f"{said}, found {shown(first['input'])}", key=key or None, path=path) from None
 
 
 def _field_type(owner: Any, name: str) -> Any:
@@ -169,8 +197,20 @@ def _put(settings: dict[str, Any], key: str, value: Any) -> None:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
+
+
+def _check_depth(value: Any, path: Path, depth: int = 0) -> None:
+    """Make sure that tables and lists do not stand in each other so deep that no function gets to their end.
+
+    Raises:
+        ConfigError: They do.
+    """
+    if depth > DEEPEST:
+        raise ConfigError(f"nested deeper than settings are, {DEEPEST} levels", path=path)
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_depth(each, path, depth + 1)
 
 
 def _without_none(value: Any) -> Any:

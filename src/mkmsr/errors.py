@@ -31,6 +31,7 @@ __all__ = [
     "TrainingError",
     "UnknownIdError",
     "nearest",
+    "shown",
 ]
 
 
@@ -63,7 +64,7 @@ class UnknownIdError(MkmsrError):
 
     def __init__(self, kind: str, unknown: object, *, suggestion: str = ""):
         self.kind, self.unknown = kind, unknown
-        super().__init__(f"unknown {kind} {unknown!r}{suggestion}")
+        super().__init__(f"unknown {kind} {shown(unknown)}{suggestion}")
 
 
 class ConfigError(MkmsrError):
@@ -111,3 +112,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """The words ", did you mean 'x'?" for the known word closest to a misspelt one, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: object) -> str:
+    """Return the beginning of a wrong value as messages quote it."""
+    try:
+        return f"{value!r:.100}"
+    except ValueError:
+        return "an integer of thousands of digits"
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply"

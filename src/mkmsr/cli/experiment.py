@@ -29,11 +29,10 @@ def known_model(_type: Any, name: str | None) -> None:
     Raises:
         ValueError: There is no such model.
     """
-    from mkmsr.models.registry import MODELS, OWN_MODELS
+    from mkmsr.models.registry import MODELS
 
     if name is not None and name not in MODELS:
-        hint = nearest(name, MODELS)
-        raise ValueError(f"no model {name!r}{hint or ';'} `mkmsr models` lists them{'' if hint else f'; {OWN_MODELS}'}")
+        raise ValueError(f"no model {name!r}{nearest(name, MODELS) or ';'} `mkmsr models` lists them")
 
 
 ModelName = Annotated[str, Parameter(validator=known_model)]
@@ -95,11 +94,11 @@ def experiment_config(
         WrongCall: No model is named.
         ConfigError: A setting is unknown or wrong.
     """
-    from mkmsr.config import apply_overrides, laid_over, read_toml, validate
+    from mkmsr.config import apply_overrides, laid_over, read_toml, table_of, validate
     from mkmsr.runs.config import ExperimentConfig
 
     settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
-    table = dict(settings.get("model", {}))
+    table = table_of(settings, "model")
     if earlier is not None:
         if (model or table.get("name", earlier.name)) != earlier.name:
             raise WrongCall(f"the bundle holds {earlier.name}, and training goes on with the same model")
@@ -108,5 +107,5 @@ def experiment_config(
         table["name"] = model
     if "name" not in table:
         raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
-    training = {**settings.get("training", {}), **{key: value for key, value in flags.items() if value is not None}}
+    training = {**table_of(settings, "training"), **{key: value for key, value in flags.items() if value is not None}}
     return validate(ExperimentConfig, {**settings, "model": table, "training": training}, path=config)

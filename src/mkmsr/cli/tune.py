@@ -8,11 +8,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, WrongCall, output_folder, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Device, WrongCall, output_folder, terminal, text_table
 from mkmsr.cli.experiment import ModelName, Settings
 from mkmsr.cli.progress import progress_bars
 
 __all__ = ["tune"]
+
+_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 
 
 def tune(
@@ -21,14 +23,14 @@ def tune(
     *,
     out: Path,
     model: ModelName | None = None,
-    trials: Annotated[int, AT_LEAST_ONE] = 30,
+    trials: Annotated[int, _AT_LEAST_ONE] = 30,
     config: Path | None = None,
     set_: Settings = (),
     first: Path | None = None,
-    epochs: Annotated[int | None, AT_LEAST_ONE] = None,
+    epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    windows: Annotated[int, AT_LEAST_ONE] = 1,
-    workers: Annotated[int, AT_LEAST_ONE] = 1,
+    windows: Annotated[int, _AT_LEAST_ONE] = 1,
+    workers: Annotated[int, _AT_LEAST_ONE] = 1,
     device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:
@@ -98,11 +100,11 @@ def _shown(value: object) -> str:
 
 def _base(model: str | None, config: Path | None, overrides: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
     """The settings that are given, and so not searched."""
-    from mkmsr.config import apply_overrides, read_toml
+    from mkmsr.config import apply_overrides, read_toml, table_of
 
     settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
-    table = {**settings.get("model", {}), **({"name": model} if model is not None else {})}
+    table = {**table_of(settings, "model"), **({"name": model} if model is not None else {})}
     if "name" not in table:
         raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
-    training = {**settings.get("training", {}), **({"epochs": epochs} if epochs is not None else {})}
+    training = {**table_of(settings, "training"), **({"epochs": epochs} if epochs is not None else {})}
     return {**settings, "model": table, "training": training}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from mkmsr.config import StrictModel, validate
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, shown
 from mkmsr.models.base import ModelSizes, SessionModel
 
 __all__ = ["SAMPLED_LOSSES", "Choice", "ModelEntry", "Range", "SearchSpace", "Value", "one_cycle"]
@@ -78,7 +78,7 @@ class ModelEntry:
         for key, fixed in self.preset.items():
             if values.setdefault(key, fixed) != fixed:
                 raise ConfigError(
-                    f"this model is defined by {key} = {fixed!r}; found {values[key]!r}", key=f"model.{key}"
+                    f"this model is defined by {key} = {fixed!r}; found {shown(values[key])}", key=f"model.{key}"
                 )
         return validate(self.config, values, prefix="model")
 

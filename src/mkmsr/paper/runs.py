@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mkmsr.config import read_toml, validate
+from mkmsr.config import read_toml, table_of, validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.paper.kept import NOTHING_KEPT, KeptResults
@@ -121,11 +121,11 @@ def experiment_settings(
     path = next((path for path in paths if path.is_file()), None)
     if path is not None:
         values = read_toml(path)
-        found = values.get("model", {}).get("name", model)
+        found = table_of(values, "model").get("name", model)
         if found != model:
             raise ConfigError(f"is for {found!r}, but its name says {model!r}", key="model.name", path=path)
-    table = {**values.get("model", {}), "name": model}
-    merged = {**values, "model": table, "training": {**values.get("training", {}), **(training or {})}}
+    table = {**table_of(values, "model"), "name": model}
+    merged = {**values, "model": table, "training": {**table_of(values, "training"), **(training or {})}}
     return validate(ExperimentConfig, merged, path=path)
 
 

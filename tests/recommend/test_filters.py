@@ -292,3 +292,27 @@ def test_a_condition_is_written_as_it_is_read(text: str) -> None:
 def test_facts_of_another_form_are_refused(recommender: Recommender, facts: Any) -> None:
     with pytest.raises(DataError, match=r"facts should be values by name and item id, such as .* found "):
         recommender.set_facts(facts)
+
+
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"where": 5}, {"where": None}, {"where": [HUGE]}, {"at_most": 5}, {"at_most": {HUGE: 1}}, {"at_most": "brand"}],
+)
+def test_conditions_and_caps_of_another_form_are_one_clear_line(values: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^(where|at_most): "):
+        Filters(**values)
+
+
+@pytest.mark.parametrize("facts", [{HUGE: {"plain": 1}}, {"price": {HUGE: 1}}, {"price": {"plain": HUGE}}])
+def test_facts_of_thousands_of_digits_are_refused(recommender: Recommender, facts: Any) -> None:
+    with pytest.raises(DataError, match="facts should be numbers or texts; found an integer of thousands of digits"):
+        recommender.set_facts(facts)
+
+
+@pytest.mark.parametrize("k", [-HUGE, 0], ids=["huge", "zero"])
+def test_a_length_below_one_is_named_whatever_its_size(recommender: Recommender, k: int) -> None:
+    with pytest.raises(ConfigError, match="must be at least 1, found "):
+        recommender.recommend(SESSION, k=k)

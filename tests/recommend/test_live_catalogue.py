@@ -202,6 +202,8 @@ def test_one_id_in_place_of_several_is_an_error(recommender: Recommender) -> Non
 @pytest.mark.parametrize(
     ("items", "message"),
     [
+        ({"x": {"series": 10**5000}}, "should be text or a number; found an integer of thousands of digits"),
+        ({"x": {10**5000: "2"}}, "attribute an integer of thousands of digits of item .x. should be named by text"),
         ({"\ud83d": {"series": "2"}}, "holds half a character, which no file can keep"),
         ({None: {"series": "2"}}, "an item id should be text or a whole number; found None"),
         ({True: {"series": "2"}}, "an item id should be text or a whole number; found True"),

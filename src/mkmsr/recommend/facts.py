@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle
-from mkmsr.errors import ConfigError, DataError, nearest
+from mkmsr.errors import ConfigError, DataError, nearest, shown
 
 __all__ = ["Facts", "Value", "Values", "read_facts", "values_by_item", "values_of"]
 
@@ -33,10 +33,10 @@ def read_facts(given: Mapping[str, Mapping[str, Values]], earlier: Facts | None 
     """
     if not isinstance(given, Mapping) or not all(isinstance(of_item, Mapping) for of_item in given.values()):
         right = '{"price": {"sku-1": 12.5}}'
-        raise DataError(f"facts should be values by name and item id, such as {right}; found {given!r:.100}")
+        raise DataError(f"facts should be values by name and item id, such as {right}; found {shown(given)}")
     facts = {name: dict(of_item) for name, of_item in (earlier or {}).items()}
     for name, of_item in given.items():
-        named = facts.setdefault(str(name), {})
+        named = facts.setdefault(_text(name), {})
         for item, values in of_item.items():
             named[_text(item)] = tuple(_text(value) for value in values_of(values))
     return facts
@@ -91,5 +91,5 @@ def _numbered(
 def _text(value: object) -> str:
     try:
         return str(value)
-    except ValueError:
-        raise DataError("facts should be numbers or texts; found an integer of thousands of digits") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"facts should be numbers or texts; found {shown(value)}") from None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.buckets import bucket_bounds, number_in
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, shown
 from mkmsr.recommend.facts import Facts, values_by_item
 from mkmsr.recommend.sessions import id_text
 
@@ -76,7 +76,8 @@ def item_ids(ids: Iterable[str], key: str, *, what: str = "item id") -> tuple[st
         ConfigError: It is a single text, whose letters would be taken for ids, or holds what is no id.
     """
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise ConfigError(f"should be a list of {what}s, such as {[ids if isinstance(ids, str) else '..']}", key=key)
+        example = shown(ids if isinstance(ids, str) else "..")
+        raise ConfigError(f"should be a list of {what}s, such as [{example}]", key=key)
     texts = []
     for each in ids:
         text = id_text(each)
@@ -117,11 +118,18 @@ class Filters:
         operations = item_ids(self.exclude_operations, "exclude_operations", what="operation")
         object.__setattr__(self, "exclude_operations", operations)
         object.__setattr__(self, "only", None if self.only is None else item_ids(self.only, "only"))
+        if not isinstance(self.where, Iterable):
+            raise ConfigError(f"should be a list of conditions; found {shown(self.where)}", key="where")
         object.__setattr__(self, "where", tuple(self.where))
+        if not isinstance(self.at_most, Mapping) or not all(isinstance(name, str) for name in self.at_most):
+            right = '{"brand": 2}'
+            raise ConfigError(
+                f"should be caps by relation, such as {right}; found {shown(self.at_most)}", key="at_most"
+            )
         object.__setattr__(self, "at_most", dict(self.at_most))
         for each in self.where:
             if not isinstance(each, Condition):
-                raise ConfigError(f"{each!r} is no condition; parse_condition makes one of a text", key="where")
+                raise ConfigError(f"{shown(each)} is no condition; parse_condition makes one of a text", key="where")
 
 
 NO_FILTERS = Filters()
@@ -142,7 +150,7 @@ def parse_condition(text: str) -> Condition:
     relation, separator, wanted = text.partition("=")
     if not separator or not wanted or not relation.strip("! "):
         raise ConfigError(
-            f"{text!r} is no condition; write for example category=shoes,boots or brand!=acme or price=10..50",
+            f"{shown(text)} is no condition; write for example category=shoes,boots or brand!=acme or price=10..50",
             key="where",
         )
     if relation.endswith("!"):
@@ -160,9 +168,9 @@ def positive_integer(value: object, key: str, *, hint: str = "") -> int:
         ConfigError: It is no whole number, or below 1.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigError(f"should be a whole number, at least 1; found {value!r:.100}", key=key)
+        raise ConfigError(f"should be a whole number, at least 1; found {shown(value)}", key=key)
     if int(value) < 1:
-        raise ConfigError(f"must be at least 1, found {value}{hint}", key=key)
+        raise ConfigError(f"must be at least 1, found {shown(value)}{hint}", key=key)
     return int(value)
 
 
@@ -203,8 +211,8 @@ def why_nothing(bundle: ModelBundle, filters: Filters, facts: Facts) -> str:
     for condition in filters.where:
         passing = int(_passing(bundle, condition, facts)[1:].sum())
         _, _, names = values_by_item(bundle, facts, condition.relation)
-        shown = f" (it has {', '.join(names[:_SHOWN_VALUES])}{', ..' if len(names) > _SHOWN_VALUES else ''})"
-        parts.append(f"{condition}: {passing:,}{'' if passing or not names else shown}")
+        known = f" (it has {', '.join(names[:_SHOWN_VALUES])}{', ..' if len(names) > _SHOWN_VALUES else ''})"
+        parts.append(f"{condition}: {passing:,}{'' if passing or not names else known}")
     if filters.only is not None:
         named = bundle.items.indexes(filters.only, missing="zero")
         parts.append(f"the allow-list: {np.unique(named[named > 0]).size:,}")

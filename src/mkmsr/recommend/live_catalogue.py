@@ -20,7 +20,7 @@ from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.buckets import bucket_of, number_in
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.errors import ConfigError, DataError
+from mkmsr.errors import ConfigError, DataError, shown
 from mkmsr.models.capabilities import GrowsCatalogue, places_new_items
 from mkmsr.recommend.facts import Value, Values, values_of
 from mkmsr.recommend.filters import item_ids
@@ -125,12 +125,12 @@ def _check_text(text: str, what: str) -> None:
 
 def _by_id(items: Mapping[Any, Attributes]) -> dict[str, Attributes]:
     if not isinstance(items, Mapping):
-        raise DataError(f"items should be attributes by item id; found {items!r:.100}")
+        raise DataError(f"items should be attributes by item id; found {shown(items)}")
     named: dict[str, Attributes] = {}
     for item, attributes in items.items():
         text = id_text(item)
         if text is None:
-            raise DataError(f"an item id should be text or a whole number; found {item!r:.100}")
+            raise DataError(f"an item id should be text or a whole number; found {shown(item)}")
         _check_text(text, "item id")
         if text in named:
             raise DataError(f"item {text!r} is there twice: as text and as a number")
@@ -193,10 +193,13 @@ class _AttributeReader:
 
 def _pairs(item: str, attributes: Attributes) -> Iterator[tuple[str, Value]]:
     if not isinstance(attributes, Mapping):
-        raise DataError(f"attributes of item {item!r} should be values by relation; found {attributes!r:.100}")
+        raise DataError(f"attributes of item {item!r} should be values by relation; found {shown(attributes)}")
     for relation, values in attributes.items():
+        name = id_text(relation)
+        if name is None:
+            raise DataError(f"attribute {shown(relation)} of item {item!r} should be named by text")
         for value in [values] if isinstance(values, bytes) else values_of(values):
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise DataError(f"attribute {relation!r} of item {item!r} should be text or a number; found {value!r}")
-            _check_text(f"{relation}={value}", f"an attribute of item {item!r},")
-            yield str(relation), value
+            if not isinstance(value, str | int | float) or not (isinstance(value, float) or id_text(value) is not None):
+                raise DataError(f"attribute {name!r} of item {item!r} should be text or a number; found {shown(value)}")
+            _check_text(f"{name}={value}", f"an attribute of item {item!r},")
+            yield name, value

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
-from mkmsr.errors import DataError
+from mkmsr.errors import DataError, shown
 from mkmsr.models.base import Scorer
 from mkmsr.recommend.explanation import Explanation, check_explains, explain
 from mkmsr.recommend.facts import Facts, Values, read_facts
@@ -173,7 +173,7 @@ class Recommender:
             ConfigError: As in `recommend`; likewise the other errors.
         """
         if isinstance(sessions, str | bytes | Mapping) or not isinstance(sessions, Iterable):
-            raise DataError(f"recommend_many takes a list of sessions, and recommend one; found {sessions!r:.100}")
+            raise DataError(f"recommend_many takes a list of sessions, and recommend one; found {shown(sessions)}")
         named = {f"session {row}": each for row, each in enumerate(sessions, start=1)}
         return self._lists(named, k, _with_exclusions(filters, exclude, exclude_session), operation)
 

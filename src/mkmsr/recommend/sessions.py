@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.data.sessions import MOST_EARLIER_ITEMS, EarlierItems
-from mkmsr.errors import DataError
+from mkmsr.errors import DataError, shown
 
 __all__ = [
     "EncodedSessions",
@@ -228,7 +228,7 @@ def item_and_operation(event: Event, where: str) -> tuple[str, str | None]:
         is_session = isinstance(event, list) or (isinstance(event, Mapping) and "events" in event)
         raise DataError(
             f"{where} should be an item id, an (item, operation) pair or "
-            f'{{"item": ..., "operation": ...}}; found {_shown(event)}'
+            f'{{"item": ..., "operation": ...}}; found {shown(event)}'
             f"{' (recommend_many takes several sessions)' if is_session else ''}"
         )
     return texts[0], texts[1]
@@ -258,21 +258,14 @@ def _read(
     for each in _sequence(session.get("exclude", ()), f"{name} should have a list of item ids under 'exclude'"):
         text = id_text(each)
         if text is None:
-            raise DataError(f"{name}, 'exclude', should hold item ids; found {_shown(each)}")
+            raise DataError(f"{name}, 'exclude', should hold item ids; found {shown(each)}")
         excluded.append((row, text))
 
 
 def _sequence(value: Any, rule: str) -> Sequence[Any]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
-        raise DataError(f"{rule}; found {_shown(value)}")
+        raise DataError(f"{rule}; found {shown(value)}")
     return value
-
-
-def _shown(value: object) -> str:
-    try:
-        return f"{value!r:.100}"
-    except ValueError:
-        return "an integer of thousands of digits"
 
 
 def _newest_distinct(touched: NDArray[np.int64], count: int) -> EarlierItems:

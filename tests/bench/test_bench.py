@@ -23,7 +23,8 @@ from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.models.registry import model_entry
-from mkmsr.training.config import OptimiserConfig, TrainingConfig
+from mkmsr.training import TrainingConfig
+from mkmsr.training.config import OptimiserConfig
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,20 @@ GROUPS = {"reproduce": "reproduce:REPRODUCE", "bench": "bench:BENCH"}
 
 _HELP = ("--help", "-h")
 
+_PASSWORD = re.compile(r"(:/+[^\s:/@]*):\S*@|(password=)[^&\s]+", re.IGNORECASE)
+"""The password in an address of a database, which may stand where no database is expected."""
+
+_MEMORY = re.compile(r"allocate memory|out of memory|storage size calculation overflowed", re.IGNORECASE)
+_DISK = re.compile(r"no space left|quota exceeded|file too large|disk is full|disk i/o error", re.IGNORECASE)
+"""What libraries say in errors of their own when memory or disk is at its end."""
+
+_LESS_MEMORY = {
+    "prepare": "--engine duckdb --memory-limit 4GB works on disk",
+    "train": "a smaller training.batch_size or model.dim takes less",
+    "tune": "a smaller training.batch_size or model.dim takes less, and so do fewer --workers",
+}
+_LESS_DISK = {"prepare": "--scratch FOLDER is another place for temporary files"}
+
 _GOING_ON = {
     "train": "with --resume the same call goes on from its last checkpoint",
     "recommend": "with --resume the same call goes on after the last file of --sessions",
@@ -98,7 +113,7 @@ def run(arguments: Sequence[str]) -> int:
     handler.setFormatter(_PrintableLines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("mkmsr").setLevel(logging.INFO if own_rank() == 0 else logging.WARNING)
-    debug = "--debug" in arguments
+    command, debug = arguments[0] if arguments else "", "--debug" in arguments
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # What stops a service or a job of a cluster.
     try:
         if own_size() > 1 and list(arguments[:1]) != ["train"]:
@@ -115,16 +130,17 @@ def run(arguments: Sequence[str]) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        way_on = _GOING_ON.get(arguments[0] if arguments else "")
+        way_on = _GOING_ON.get(command)
         _complain(f"interrupted; {way_on}" if way_on else "interrupted")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (MkmsrError, OSError) as error:
-        if debug:
+    except Exception as error:
+        reason = _reason(error, command)
+        if debug or reason is None:
             raise
-        _complain(_one_line(error))
+        _complain(reason)
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -148,6 +164,7 @@ def _complain(text: str, *more: str) -> None:
     """Print an error in one line, and what to do about it in more."""
     speaker = f"mkmsr, rank {own_rank()}" if own_rank() else "mkmsr"
     console = LineConsole(stderr=True)
+    text = _PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else f"{found[2]}***", text)
     for line in (f"{speaker}: {text}", *more):
         console.print(line, style="red")
 
@@ -161,7 +178,19 @@ def _wrong_call(error: CycloptsError) -> str:
     return str(error)
 
 
-def _one_line(error: Exception) -> str:
+def _reason(error: Exception, command: str) -> str | None:
+    """What happened, in one line; None for what is a fault of ours, and no one of the caller, the data or the machine.
+
+    Memory and disk end in errors of whichever library asked last, so that these are told by their words.
+    """
+    text, is_ours, hint = str(error), isinstance(error, MkmsrError), ""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if _DISK.search(text):
+        hint = _LESS_DISK.get(command, "")
+    elif isinstance(error, MemoryError) or (_MEMORY.search(text) and not is_ours):
+        text, hint = f"not enough memory: {text}", _LESS_MEMORY.get(command, "")
+    elif not isinstance(error, MkmsrError | OSError):
+        return None
+    text = text if is_ours else text.partition("\n")[0]
+    return f"{text}; {hint}" if hint else text

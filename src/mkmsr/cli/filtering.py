@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,6 @@ def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
 
 def _cap(text: str) -> tuple[str, int]:
     relation, _, most = text.rpartition("=")
-    if not relation or not most.isdecimal():
+    if not relation or not re.fullmatch(r"\d{1,9}", most):
         raise WrongCall(f"--at-most: {text!r} should read relation=number, for example brand=2")
     return relation, int(most)

@@ -150,7 +150,7 @@ def bucket_count(text: str) -> tuple[str, int]:
         WrongCall: The text has another form.
     """
     relation, _, count = text.rpartition("=")
-    if not relation or not count.isdecimal() or int(count) < 2:
+    if not relation or not re.fullmatch(r"\d{1,9}", count) or int(count) < 2:
         raise WrongCall(f"--buckets: {text!r} should read relation=number, 2 or more, for example price=20")
     return relation, int(count)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
-from mkmsr.cli.console import AT_LEAST_ONE, WrongCall
+from mkmsr.cli.console import WrongCall
 
 if TYPE_CHECKING:
     from mkmsr.data.engines import EngineOptions
@@ -34,7 +35,7 @@ class Running:
 
     engine: Literal["polars", "duckdb", "spark"] = "polars"
     memory_limit: str | None = None
-    threads: Annotated[int | None, AT_LEAST_ONE] = None
+    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
     spark_master: str = "local[*]"
 
     def options(self, scratch: Path | None) -> EngineOptions:
@@ -72,7 +73,7 @@ def byte_count(text: str) -> int:
     Raises:
         WrongCall: The text has another form.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())
     if match is None:
         raise WrongCall(f"--memory-limit: {text!r} should read like 2GB or 512MiB")
     return int(float(match[1]) * _UNITS[match[2] or ""])

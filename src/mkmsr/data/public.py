@@ -161,7 +161,7 @@ def _wrong_start(file: PublicFile, start: bytes, path: Path) -> list[str]:
     if not file.separator:
         try:
             keys = dict(json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return ["the first line is no JSON object"]
         return [f"the first line lacks {key!r}" for key in file.columns.split(",") if key not in keys]
     if not file.header:

@@ -139,7 +139,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError("no such file; `mkmsr train ... --out RUN` writes a run folder", path=path) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot be read as JSON: {error}", path=path) from None
     if not isinstance(content, dict):
         raise DataError(f"expected one JSON object, found {type(content).__name__}", path=path)

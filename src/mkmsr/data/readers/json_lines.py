@@ -85,6 +85,8 @@ def _rows(path: Path, wanted: list[list[str]]) -> Iterator[tuple[Any, ...]]:
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
+        if b"\\ud" in line.lower():
+            json.dumps(found, ensure_ascii=False).encode()  # Half a character, which no table holds, is an error.
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -108,7 +108,7 @@ def _fault(line: bytes) -> str | None:
         session = json.loads(line)
     except UnicodeDecodeError:
         return "not UTF-8 text"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return f"not JSON: {error}"
     if not isinstance(session, dict) or not isinstance(session.get("events"), list):
         return 'should be like {"session": 0, "events": [...]}'

@@ -7,6 +7,7 @@ tell good rows from malformed ones.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -126,7 +127,10 @@ class RawTable:
 
     def unreadable(self, error: BaseException) -> DataError:
         """What to say of a file whose rows cannot be read."""
-        return DataError(f"not readable as {self.kind}: {str(error).strip().partition(chr(10))[0]}", path=self.path)
+        first = str(error).strip().partition("\n")[0]
+        is_disk = re.search("no space left|file too large|quota exceeded", first, re.IGNORECASE)  # Of the other files.
+        said = "temporary files cannot be written" if is_disk else f"not readable as {self.kind}"
+        return DataError(f"{said}: {first}", path=self.path)
 
 
 def scan_text(
@@ -238,7 +242,7 @@ def find_file(folder: Path, *names: str) -> Path:
     raise DataError(f"lacks {' or '.join(names)} (also with .gz)", path=folder)
 
 
-def check_names(known: Sequence[str], path: Path | str, *names: str, place: str = "the file") -> None:
+def check_names(known: Sequence[str], path: Path | str, *names: str) -> None:
     """Makes sure that a file's columns have all these names among them.
 
     Raises:
@@ -247,7 +251,7 @@ def check_names(known: Sequence[str], path: Path | str, *names: str, place: str 
     for name in names:
         if name not in known:
             raise DataError(
-                f"no such column{nearest(name, known)}; {place} has {', '.join(known)}", path=path, column=name
+                f"no such column{nearest(name, known)}; the file has {', '.join(known)}", path=path, column=name
             )
 
 

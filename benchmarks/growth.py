@@ -32,7 +32,8 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import TrainingConfig, fitting_data
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.trainer import fitting_data
 
 __all__ = ["A_TRY", "CURVES", "exponent", "time_growth"]
 

@@ -28,9 +28,10 @@ from mkmsr.models.base import TrainingData
 from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import TrainingConfig, fit, fitting_data
+from mkmsr.training.config import TrainingConfig
 from mkmsr.training.optimisation import build_optimiser, take_step
 from mkmsr.training.strategies import Plan, effective_strategy
+from mkmsr.training.trainer import fit, fitting_data
 
 __all__ = ["exact", "measure_steps", "time_large"]
 

@@ -102,14 +102,40 @@ def test_whole_floats_of_a_pandas_column_with_gaps_stay_ids() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"item": "skq"}, "the frame of events, column 'skq': no such column, did you mean 'sku'"),
-        ({"user": None}, "no column 'session' or 'user'"),
+        ({"item": "skq"}, "the frame of events, column 'skq': no such column, did you mean 'sku'.*; the frame has uid"),
+        ({"user": None}, "no column 'session' or 'user'; say which one it is with user=NAME, one of uid, sku"),
     ],
 )
 def test_a_wrong_column_is_named(change: dict[str, str | None], message: str) -> None:
     events = pl.DataFrame(EVENTS, schema=COLUMNS, orient="row")
     with pytest.raises(DataError, match=message):
         Dataset.from_frame(events, **{**NAMES, **change})
+
+
+def test_a_frame_of_items_says_which_columns_are_ids_or_only_shown() -> None:
+    events = pl.DataFrame(EVENTS, schema=COLUMNS, orient="row")
+    products = pl.DataFrame(PRODUCTS, schema=["code", "brand", "price"], orient="row")
+    with pytest.raises(DataError, match=r'has code, brand, price; attribute_columns=\{"item": NAME\} says which one'):
+        Dataset.from_frame(events, items=products, **NAMES)
+    columns = {"item": "code", "display": "price"}
+    data = Dataset.from_frame(events, items=products, attribute_columns=columns, **NAMES)
+    assert data.knowledge.relations.ids == ["brand"]
+    assert data.display["sku-3"] == {"price": "12.5"}
+
+
+def test_a_dataset_and_a_model_are_shown_in_a_line(shop: Dataset, neighbours: VSKNN) -> None:
+    sessions = f"train {len(shop.train)}, validation {len(shop.validation)}, test {len(shop.test)}"
+    expected = f"<Dataset 'shop': sessions {sessions}; 9 items, 2 operations; relations brand, price>"
+    assert repr(shop) == expected
+    assert repr(neighbours) == "<VSKNN 'v-sknn', fitted>"
+    assert repr(Model("pop")) == "<Model 'pop', not fitted>"
+
+
+def test_a_frame_in_place_of_prepared_data_is_refused(neighbours: VSKNN) -> None:
+    events = pl.DataFrame(EVENTS, schema=COLUMNS, orient="row")
+    for call in (Recency().fit, neighbours.evaluate):
+        with pytest.raises(DataError, match=r"should be a Dataset, found DataFrame; Dataset\.from_frame"):
+            call(events)  # type: ignore[arg-type]
 
 
 def test_an_unknown_option_of_preparation_names_the_nearest() -> None:
@@ -222,3 +248,4 @@ def test_a_module_of_models_that_cannot_be_imported_is_named(tmp_path: Path) -> 
     )
     assert done.returncode == 1
     assert "MKMSR_MODELS names 'no_such_module'" in done.stderr
+    assert "PYTHONPATH should name its folder" in done.stderr

@@ -20,7 +20,8 @@ from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
 from mkmsr.runtime.events import EpochRecord, Event
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import TrainingConfig, fit, fitting_data
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.trainer import fit, fitting_data
 
 __all__ = [
     "Peer",

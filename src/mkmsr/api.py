@@ -23,7 +23,7 @@ from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import read_log
 from mkmsr.data.readers.frames import read_frames
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.errors import ConfigError, NotFittedError, nearest
+from mkmsr.errors import ConfigError, DataError, NotFittedError, nearest
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.metrics import DEFAULT_KS
@@ -37,9 +37,9 @@ from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
 from mkmsr.runtime.compute import torch_threads
 from mkmsr.runtime.events import Listener, ignore
-from mkmsr.training import fitting_data
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.networks import fit_networks
+from mkmsr.training.trainer import fitting_data
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "Evaluation", "Model", "compare"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset(PreparedDataset):
     """Prepared data: sessions in three splits, vocabularies, item knowledge."""
 
@@ -64,6 +64,7 @@ class Dataset(PreparedDataset):
         session: str | None = None,
         split: str | None = None,
         items: IntoDataFrame | None = None,
+        attribute_columns: Mapping[str, str] | None = None,
         multi: str | None = None,
         name: str = "frame",
         **options: Any,
@@ -83,6 +84,8 @@ class Dataset(PreparedDataset):
             split: Its column of train, validation and test.
             items: What is known about the items: a column of item ids, called as in the events or `item`, and a column
                 a relation, which may hold lists.
+            attribute_columns: What `items` calls its columns, as in `ReadOptions`; for example
+                {"item": "sku", "use": "brand+price", "display": "name+image"}.
             multi: What separates several values in a cell of `items`.
             name: For tables.
             options: How to prepare, see `PrepareOptions`; for example `new_items="keep"`, `gap_seconds=1800`.
@@ -92,7 +95,11 @@ class Dataset(PreparedDataset):
             ConfigError: There is no such option.
         """
         columns = {"item": item, "operation": operation, "time": time, "user": user, "session": session, "split": split}
-        reading = ReadOptions(columns={field: column for field, column in columns.items() if column}, multi=multi)
+        reading = ReadOptions(
+            columns={field: column for field, column in columns.items() if column},
+            attribute_columns=dict(attribute_columns or {}),
+            multi=multi,
+        )
         return cls._prepared(prepare(read_frames(events, items, reading, name=name), _prepare_options(options)))
 
     @classmethod
@@ -179,6 +186,9 @@ class Model:
         self.seed, self.device = seed, device
         self._recommender: Recommender | None = None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}, {'not ' if self._recommender is None else ''}fitted>"
+
     @property
     def name(self) -> str:
         """The registered name."""
@@ -204,9 +214,11 @@ class Model:
             listener: Told about epochs and batches.
 
         Raises:
+            DataError: The data are not prepared.
             TrainingError: There is nothing to learn from, or the loss is not finite.
             EvaluationError: Validation has no examples.
         """
+        _check_prepared(data)
         model, epochs = self._fitted(data, listener, epochs=None)
         if refit:
             model, _ = self._fitted(data, listener, epochs=epochs)
@@ -242,8 +254,10 @@ class Model:
 
         Raises:
             NotFittedError: `fit` was not called yet.
+            DataError: The data are not prepared.
             EvaluationError: The split has no examples, or holds items that the model does not know.
         """
+        _check_prepared(data)
         bundle = self.recommender.bundle
         ranks = evaluate(bundle.model, aligned_split(bundle, data, split))
         return Evaluation(evaluation_document(self.name, split, ranks, len(bundle.items), ks), ranks)
@@ -303,6 +317,12 @@ def compare(models: Sequence[Model], data: PreparedDataset, split: SplitName = "
     found = [model.evaluate(data, split) for model in models]
     runs = [EvaluatedRun(model.name, each.document, each.ranks) for model, each in zip(models, found, strict=True)]
     return compare_runs(runs)
+
+
+def _check_prepared(data: object) -> None:
+    if not isinstance(data, PreparedDataset):
+        right = "Dataset.from_frame and Dataset.from_files make one, PreparedDataset.load reads one"
+        raise DataError(f"data should be a Dataset, found {type(data).__name__}; {right}")
 
 
 def _experiment_config(name: str, settings: Mapping[str, Any]) -> ExperimentConfig:

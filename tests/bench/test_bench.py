@@ -23,8 +23,7 @@ from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.models.registry import model_entry
-from mkmsr.training import TrainingConfig
-from mkmsr.training.config import OptimiserConfig
+from mkmsr.training.config import OptimiserConfig, TrainingConfig
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

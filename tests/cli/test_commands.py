@@ -97,7 +97,10 @@ def test_help_starts_in_half_a_second_of_processor_time() -> None:
         (["train", "x"], "--out is missing"),
         (["train", "x", "--out"], "--out needs a value"),
         (["describe", "my", "data", "folder"], "no use for 'data' 'folder'; a path with spaces needs quotation marks"),
-        (["train", "x", "--out", "y", "--model", "zzzz"], "no model 'zzzz'; `mkmsr models` lists them"),
+        (
+            ["train", "x", "--out", "y", "--model", "zzzz"],
+            "no model 'zzzz'; `mkmsr models` lists them; for a model of your own, MKMSR_MODELS names",
+        ),
         (["describe", "x", "--jsn"], "--jsn"),
         (["evaluate", "a", "b", "--split", "train"], 'Choose from: "test", "validation"'),
         (["evaluate", "a", "b", "--k", "5,x"], "--k"),
@@ -244,6 +247,29 @@ def test_prepare_says_where_prices_would_do_better_as_ranges(call: Any, shop: Pa
     shown = call(*arguments, tmp_path / "data")
     assert "items, of which little can be learnt; if they are amounts, --buckets price=20 makes" in shown.out
     assert "amounts" not in call(*arguments, tmp_path / "data", "--buckets", "price=5").out
+
+
+def test_prepare_says_which_columns_are_names_to_be_shown(call: Any, shop: Path, tmp_path: Path) -> None:
+    rows = [f"item-{number:05d},Phone {number},p/{number}.jpg,b{number % 3}" for number in range(60)]
+    (tmp_path / "products.csv").write_text("\n".join(["item,title,image,brand", *rows]))
+    arguments = ["prepare", "events", shop / "events.parquet", "--attributes", tmp_path / "products.csv", "--out"]
+    shown = call(*arguments, tmp_path / "data")
+    assert "\ntitle, image: nearly every item has a text of its own" in shown.out
+    assert "if it is only to be shown, --attribute-columns display=title+image says so\n" in shown.out
+    assert "\nrelations: title, image, brand\n" in shown.out
+    again = call(*arguments, tmp_path / "data", "--attribute-columns", "display=title+image")
+    assert "nearly every item" not in again.out
+    assert "\nrelations: brand\n" in again.out
+
+
+def test_describe_names_the_first_operations_of_many(call: Any, tmp_path: Path) -> None:
+    rows = [f"s{n // 3},i{n % 4},{n},act-{n % 15:02d}" for n in range(300)]
+    (tmp_path / "log.csv").write_text("\n".join(["session,item,time,operation", *rows]))
+    call("prepare", "events", tmp_path / "log.csv", "--out", tmp_path / "data")
+    shown = call("describe", tmp_path / "data")
+    assert "\noperations: act-00, act-01, act-02" in shown.out
+    assert " and 3 more\n" in shown.out
+    assert "relations:" not in shown.out
 
 
 def test_prepare_says_where_the_kind_stands(call: Any, shop: Path, tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def test_a_run_says_what_it_will_need_and_a_line_for_each_phase_and_epoch() -> N
     ]
 
 
+def test_a_model_without_the_knowledge_task_is_not_said_to_learn_from_no_triples() -> None:
+    estimate = TrainingEstimate(3000, 0, 30, 2, 1.5, 3.0, 1.0, 1.0, 1.0, 1.0)
+    assert "; 3,000 examples an epoch, about 1.5 s each;" in drawn([estimate])
+
+
 def test_phases_of_a_small_matter_are_not_announced() -> None:
     assert drawn([PhaseStarted("fit"), PhaseStarted("test")], announce=False) == ""
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mkmsr.cli.app import run
-from mkmsr.data.buckets import bucket_bounds, bucket_names, bucket_of, scattered_numbers
+from mkmsr.data.buckets import bucket_bounds, bucket_names, bucket_of, scattered_numbers, unshared_texts
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
@@ -73,6 +73,13 @@ def test_numbers_that_hardly_two_items_share_are_found() -> None:
     assert not scattered_numbers(shop(prices, buckets={"price": 5}).knowledge)
     assert not scattered_numbers(shop([*prices[:-1], "on request"]).knowledge)
     assert not scattered_numbers(shop(prices[:20] * 3).knowledge)
+
+
+def test_texts_that_hardly_two_items_share_are_found() -> None:
+    names = [f"phone {number}" for number in range(60)]
+    assert unshared_texts(shop(names).knowledge) == ["price"]
+    assert not unshared_texts(shop(names[:30] * 2).knowledge)
+    assert not unshared_texts(shop([str(number) for number in range(60)]).knowledge)
 
 
 def test_what_is_no_number_is_named() -> None:

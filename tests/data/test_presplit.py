@@ -168,6 +168,15 @@ def test_a_faulty_example_row_is_named(tmp_path: Path, line: str, message: str) 
         read_presplit(folder, ReadOptions())
 
 
+@pytest.mark.parametrize("time", ["soon", "nan", "inf", ""])
+def test_a_time_that_cannot_order_events_is_named(tmp_path: Path, time: str) -> None:
+    header = "session_id:token\titem_id:token\ttimestamp:float\n"
+    for split in ("train", "test"):
+        (tmp_path / f"d.{split}.inter").write_text(f"{header}a\t5\t1\na\t6\t{time}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"train\.inter.*row 3.*timestamp.*found '{time}', should be a number"):
+        read_presplit(tmp_path, ReadOptions())
+
+
 def test_a_folder_without_the_files_is_an_error_that_names_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no \*\.train\.inter and no train\.txt"):
         read_presplit(tmp_path, ReadOptions())

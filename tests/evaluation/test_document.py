@@ -33,6 +33,7 @@ def test_the_document_has_exactly_the_keys_that_scripts_rely_on(
     }  # fmt: skip
     assert (document["examples"], document["candidates"], document["ties"]) == (7, 8, "conservative")
     assert set(document["metrics"]) == {"hit@5", "mrr@5", "ndcg@5", "hit@20", "mrr@20", "ndcg@20"}
+    assert document["intervals"].keys() == document["metrics"].keys()
     assert all(low <= document["metrics"][name] <= high for name, (low, high) in document["intervals"].items())
     assert set(document["slices"]) == {"repeat", "new_item", "seen"}
     assert document["slices"]["new_item"]["examples"] == 3

@@ -19,6 +19,8 @@ def test_every_entry_of_a_file_with_several_is_registered() -> None:
 
 
 def test_an_unknown_name_is_compared_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"no model 'zzz'; there are: .*; for a model of your own, MKMSR_MODELS"):
+        model_entry("zzz")
     with pytest.raises(ConfigError, match="no model 'mkm-rs', did you mean 'mkm-sr'"):
         model_entry("mkm-rs")
 

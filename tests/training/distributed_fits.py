@@ -18,7 +18,8 @@ from mkmsr.data.batching import session_batches
 from mkmsr.data.examples import ExampleTable
 from mkmsr.models.base import SessionModel
 from mkmsr.runtime.process_group import ALONE, Processes, joined
-from mkmsr.training import TrainingConfig, fit
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.trainer import fit
 from tests.training.tiny import TinyModel, tiny_sessions, tiny_training
 
 CASES: dict[str, dict[str, Any]] = {

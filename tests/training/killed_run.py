@@ -23,7 +23,8 @@ import torch._dynamo  # Every optimiser loads it at its first step; once here in
 from mkmsr.data.batching import session_batches
 from mkmsr.data.examples import ExampleTable
 from mkmsr.models.base import SessionModel
-from mkmsr.training import TrainingConfig, fit
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.trainer import fit
 from tests.training.tiny import TinyModel, tiny_sessions, tiny_training
 
 MOST_KILLS = 8

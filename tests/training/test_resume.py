@@ -15,7 +15,9 @@ import torch
 
 from mkmsr.errors import TrainingError
 from mkmsr.runtime.events import EpochRecord, Event, Listener
-from mkmsr.training import TrainingConfig, fit, read_history
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.history import read_history
+from mkmsr.training.trainer import fit
 from tests.training.tiny import TinyModel, tiny_training
 
 ROOT = Path(__file__).parents[2]

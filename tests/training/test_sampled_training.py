@@ -11,8 +11,9 @@ import torch
 from mkmsr.config import validate
 from mkmsr.data.batching import collate
 from mkmsr.models.base import SessionModel
-from mkmsr.training import TrainingConfig, fit
+from mkmsr.training.config import TrainingConfig
 from mkmsr.training.strategies import Plan
+from mkmsr.training.trainer import fit
 from tests.training.tiny import TinyModel, tiny_training
 
 

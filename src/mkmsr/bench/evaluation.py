@@ -14,7 +14,7 @@ from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
-from mkmsr.training import fitting_data
+from mkmsr.training.trainer import fitting_data
 
 __all__ = ["time_evaluation"]
 

@@ -20,7 +20,8 @@ from mkmsr.models.base import TrainingData
 from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib
 from mkmsr.runtime.events import BatchDone, EpochRecord, Event
-from mkmsr.training import TrainingConfig, fit, fitting_data
+from mkmsr.training.config import TrainingConfig
+from mkmsr.training.trainer import fit, fitting_data
 
 __all__ = ["time_training", "training_data"]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, Terminal, terminal, text_table
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, Terminal, terminal, text_table
 from mkmsr.cli.experiment import ModelName, Settings, experiment_config
 from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.progress import waiting
@@ -19,7 +19,6 @@ from mkmsr.runtime.files import atomic_write, locked
 
 __all__ = ["BENCH"]
 
-_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gt=0, lte=1))
 
 _USUAL = {"dim": 100, "scorer": "dot"}
@@ -30,10 +29,10 @@ def training(
     *,
     model: ModelName = "mkm-sr",
     data: Path,
-    threads: Annotated[int, _AT_LEAST_ONE] = 1,
-    batch_size: Annotated[int, _AT_LEAST_ONE] = 128,
+    threads: Annotated[int, AT_LEAST_ONE] = 1,
+    batch_size: Annotated[int, AT_LEAST_ONE] = 128,
     set_: Settings = (),
-    repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
+    repetitions: Annotated[int, AT_LEAST_ONE] = 5,
     share: Annotated[float, _SHARE] = 1.0,
     device: Device = "cpu",
     out: Path | None = None,
@@ -82,11 +81,11 @@ def evaluation(
     model: ModelName = "mkm-sr",
     data: Path,
     split: Literal["test", "validation"] = "test",
-    threads: Annotated[int, _AT_LEAST_ONE] = 1,
-    workers: Annotated[int, _AT_LEAST_ONE] = 1,
-    examples: Annotated[int | None, _AT_LEAST_ONE] = None,
+    threads: Annotated[int, AT_LEAST_ONE] = 1,
+    workers: Annotated[int, AT_LEAST_ONE] = 1,
+    examples: Annotated[int | None, AT_LEAST_ONE] = None,
     set_: Settings = (),
-    repetitions: Annotated[int, _AT_LEAST_ONE] = 5,
+    repetitions: Annotated[int, AT_LEAST_ONE] = 5,
     device: Device = "cpu",
     out: Path | None = None,
     common: Common = COMMON,
@@ -130,7 +129,7 @@ def prepare(
     *,
     events: Annotated[int, Parameter(validator=Number(gte=1000))] = 1_000_000,
     items: Annotated[int | None, Parameter(validator=Number(gte=50))] = None,
-    repetitions: Annotated[int, _AT_LEAST_ONE] = 3,
+    repetitions: Annotated[int, AT_LEAST_ONE] = 3,
     running: Running = RUNNING,
     scratch: Path | None = None,
     log: Path | None = None,

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, terminal
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, terminal
 
 __all__ = ["compare", "report"]
 
@@ -19,7 +18,7 @@ def compare(
     *,
     metrics: str = "hit@20,mrr@20",
     reference: str | None = None,
-    samples: Annotated[int, Parameter(validator=Number(gte=1))] = 10_000,
+    samples: Annotated[int, AT_LEAST_ONE] = 10_000,
     common: Common = COMMON,
 ) -> None:
     """Set runs on the same examples side by side, with paired significance.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mkmsr.reports.tables import TextTable
 
 __all__ = [
+    "AT_LEAST_ONE",
     "COMMON",
     "Common",
     "Device",
@@ -42,6 +44,8 @@ __all__ = [
     "terminal",
     "text_table",
 ]
+
+AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 
 _PLAIN_WIDTH = 140
 """Columns of a table that no terminal shows, for example in a pipe."""

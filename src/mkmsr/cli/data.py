@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, counted, terminal, text_table
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Terminal, counted, terminal, text_table
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
 from mkmsr.cli.results import show_statistics
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "prepare", "simulate"]
 
-_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _SHARE = Parameter(validator=Number(gte=0, lt=1))
 
 
@@ -76,9 +75,9 @@ def prepare(
     *,
     out: Path,
     reading: Reading = READING,
-    gap: Annotated[int | None, _AT_LEAST_ONE] = None,
-    min_session_events: Annotated[int | None, _AT_LEAST_ONE] = None,
-    min_item_events: Annotated[int, _AT_LEAST_ONE] = 1,
+    gap: Annotated[int | None, AT_LEAST_ONE] = None,
+    min_session_events: Annotated[int | None, AT_LEAST_ONE] = None,
+    min_item_events: Annotated[int, AT_LEAST_ONE] = 1,
     longest_session: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
     drop_duplicates: Annotated[bool, Parameter(negative=())] = False,
     test_share: Annotated[float, _SHARE] = 0.1,
@@ -152,7 +151,9 @@ def prepare(
             if key != "malformed_examples":  # the warning while reading has quoted them
                 screen.print(f"{key.replace('_', ' ')}: {_plain(note)}")
         _show_preparation(screen, dataset, options, has_time=log.has_time)
-        show_statistics(screen, dataset.name, counts)
+        if kind == "events":
+            _show_unshared_texts(screen, dataset)
+        show_statistics(screen, dataset, counts)
         screen.print(f"prepared in {duration(seconds)}: {out}")
         use_visitors = ["--set", "model.earlier_visits=true"] if visitors else []
         screen.next("train", out, "--model", "compass", *use_visitors, "--out", f"runs/{dataset.name}")
@@ -173,7 +174,7 @@ def describe(data: Path, /, *, audit: Annotated[bool, Parameter(negative=())] = 
         counts = statistics(dataset)
         found = look_for_leaks(dataset) if audit else None
         screen.document(counts if found is None else {**counts, "audit": found.to_json()})
-        show_statistics(screen, dataset.name, counts)
+        show_statistics(screen, dataset, counts)
         if found is not None:
             _show_audit(screen, found)
 
@@ -233,6 +234,17 @@ def _show_scattered_numbers(screen: Terminal, dataset: PreparedDataset) -> None:
         screen.print(
             f"{relation}: {values:,} different numbers for {items:,} items, of which little can be learnt; if they are "
             f"amounts, --buckets {relation}=20 makes about 20 ranges of them"
+        )
+
+
+def _show_unshared_texts(screen: Terminal, dataset: PreparedDataset) -> None:
+    """Print which relations are texts that hardly two items share."""
+    from mkmsr.data.buckets import unshared_texts
+
+    if names := unshared_texts(dataset.knowledge):
+        screen.print(
+            f"{', '.join(names)}: nearly every item has a text of its own, of which little can be learnt; if it is "
+            f"only to be shown, --attribute-columns display={'+'.join(names)} says so"
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Terminal, output_folder, terminal
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Terminal, output_folder, terminal
 from mkmsr.cli.experiment import experiment_config, train_into
 from mkmsr.cli.progress import duration, waiting
 from mkmsr.cli.results import show_evaluation, show_recommendations, show_statistics
@@ -36,7 +36,7 @@ def demo(
     out: Path = Path("runs/demo"),
     sessions: Annotated[int, Parameter(validator=Number(gte=200))] = 21_000,
     items: Annotated[int, Parameter(validator=Number(gte=50))] = 5_000,
-    epochs: Annotated[int, Parameter(validator=Number(gte=1))] = 4,
+    epochs: Annotated[int, AT_LEAST_ONE] = 4,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     common: Common = COMMON,
 ) -> None:
@@ -96,7 +96,7 @@ def _prepared_shop(screen: Terminal, out: Path, *, sessions: int, items: int, se
         )
         dataset = prepare(log, PrepareOptions(new_items="keep"), name="simulated shop")
         dataset.save(out / "data")
-    show_statistics(screen, dataset.name, statistics(dataset))
+    show_statistics(screen, dataset, statistics(dataset))
     return dataset
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
-from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, terminal
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, terminal
 from mkmsr.cli.progress import progress_bars
 from mkmsr.cli.results import show_evaluation
 
@@ -36,7 +35,7 @@ def evaluate(
     split: Literal["test", "validation"] = "test",
     k: ListLengths = (5, 10, 20),
     out: Path | None = None,
-    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
+    workers: Annotated[int, AT_LEAST_ONE] = 1,
     device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:

@@ -29,10 +29,11 @@ def known_model(_type: Any, name: str | None) -> None:
     Raises:
         ValueError: There is no such model.
     """
-    from mkmsr.models.registry import MODELS
+    from mkmsr.models.registry import MODELS, OWN_MODELS
 
     if name is not None and name not in MODELS:
-        raise ValueError(f"no model {name!r}{nearest(name, MODELS) or ';'} `mkmsr models` lists them")
+        hint = nearest(name, MODELS)
+        raise ValueError(f"no model {name!r}{hint or ';'} `mkmsr models` lists them{'' if hint else f'; {OWN_MODELS}'}")
 
 
 ModelName = Annotated[str, Parameter(validator=known_model)]

@@ -98,7 +98,7 @@ class _OneRun:
         _print(
             self._console,
             f"about {event.total_mib:,.0f} MiB for weights, gradients, optimiser and scores; "
-            f"{event.examples:,} examples and {event.triples:,} triples an epoch, "
+            f"{event.examples:,} examples{f' and {event.triples:,} triples' if event.triples else ''} an epoch, "
             f"about {duration(event.seconds_per_epoch)} each; "
             f"at most {duration(event.total_seconds)} for {event.epochs} epochs, without validation",
         )

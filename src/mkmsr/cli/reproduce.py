@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, Terminal, WrongCall, terminal
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, Terminal, WrongCall, terminal
 from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.progress import progress_bars
 from mkmsr.runtime.files import locked
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["REPRODUCE"]
 
-_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 _ELSEWHERE = Parameter(group=Group("Where else it is written", sort_key=20))
 _SETTINGS = Path("experiments")
 
@@ -56,8 +55,8 @@ class Training:
     """
 
     settings: Path = _SETTINGS
-    epochs: Annotated[int | None, _AT_LEAST_ONE] = None
-    workers: Annotated[int, _AT_LEAST_ONE] = 2
+    epochs: Annotated[int | None, AT_LEAST_ONE] = None
+    workers: Annotated[int, AT_LEAST_ONE] = 2
     device: Device = "cpu"
 
 
@@ -70,7 +69,7 @@ class Seeded(Training):
         seeds: Runs of each model with weights.
     """
 
-    seeds: Annotated[int, _AT_LEAST_ONE] = 3
+    seeds: Annotated[int, AT_LEAST_ONE] = 3
 
 
 @Parameter(name="*")
@@ -119,7 +118,7 @@ class Maps(Training):
     """
 
     attribute: str | None = None
-    min_events: Annotated[int, _AT_LEAST_ONE] = 3
+    min_events: Annotated[int, AT_LEAST_ONE] = 3
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0
 
 

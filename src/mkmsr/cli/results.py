@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mkmsr.cli.console import Terminal, counted, text_table
 
 if TYPE_CHECKING:
+    from mkmsr.data.dataset import PreparedDataset
     from mkmsr.recommend import Recommendations, Recommender
 
 __all__ = ["show_evaluation", "show_recommendations", "show_statistics"]
@@ -16,9 +17,12 @@ __all__ = ["show_evaluation", "show_recommendations", "show_statistics"]
 _SHOWN_EVENTS = 30
 """Most events of a session that a table shows."""
 
+_SHOWN_NAMES = 12
+"""Most operations, and most relations, that prepared data are said to have."""
 
-def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None:
-    """Print the counts of prepared data."""
+
+def show_statistics(screen: Terminal, dataset: PreparedDataset, counts: dict[str, Any]) -> None:
+    """Print the counts of prepared data, and the names of operations and relations."""
     splits = ("train", "validation", "test", "train_and_validation")
     rows = [
         [split.replace("_", " "), *(f"{counts[split][key]:,}" for key in ("sessions", "events", "examples"))]
@@ -26,9 +30,13 @@ def show_statistics(screen: Terminal, name: str, counts: dict[str, Any]) -> None
         if split in counts
     ]
     rows.append(["all", f"{counts['sessions']:,}", f"{counts['events']:,}", ""])
-    screen.show(text_table(name, ["split", "sessions", "events", "examples"], rows))
+    screen.show(text_table(dataset.name, ["split", "sessions", "events", "examples"], rows))
     sizes = ("items", "operations", "relations", "triples")
     screen.print(", ".join(counted(counts[key], key.removesuffix("s")) for key in sizes))
+    for kind, names in (("operations", dataset.operations.ids), ("relations", dataset.knowledge.relations.ids)):
+        more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
+        if names:
+            screen.print(f"{kind}: {', '.join(names[:_SHOWN_NAMES])}{more}")
     screen.print(
         f"{counts['mean_session_length']:.2f} events a session, {counts['mean_item_frequency']:.2f} events an item; "
         f"new items are {100 * counts['test']['new_item_event_share']:.2f} % of the test's events "

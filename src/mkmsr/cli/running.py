@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
-from cyclopts.validators import Number
 
-from mkmsr.cli.console import WrongCall
+from mkmsr.cli.console import AT_LEAST_ONE, WrongCall
 
 if TYPE_CHECKING:
     from mkmsr.data.engines import EngineOptions
@@ -35,7 +34,7 @@ class Running:
 
     engine: Literal["polars", "duckdb", "spark"] = "polars"
     memory_limit: str | None = None
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+    threads: Annotated[int | None, AT_LEAST_ONE] = None
     spark_master: str = "local[*]"
 
     def options(self, scratch: Path | None) -> EngineOptions:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, output_folder, terminal
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, output_folder, terminal
 from mkmsr.cli.experiment import ModelName, Settings, experiment_config, train_into
 from mkmsr.cli.progress import duration
 from mkmsr.cli.results import show_evaluation
@@ -30,10 +30,10 @@ def train(
     config: Path | None = None,
     set_: Settings = (),
     strategy: Literal["alternating", "joint", "pretrain", "sessions"] | None = None,
-    epochs: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    epochs: Annotated[int | None, AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     device: Device = "cpu",
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    threads: Annotated[int | None, AT_LEAST_ONE] = None,
     refit: Annotated[bool, Parameter(negative=())] = False,
     resume: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Annotated[bool, Parameter(negative=())] = False,

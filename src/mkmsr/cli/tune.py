@@ -8,13 +8,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import COMMON, Common, Device, WrongCall, output_folder, terminal, text_table
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, WrongCall, output_folder, terminal, text_table
 from mkmsr.cli.experiment import ModelName, Settings
 from mkmsr.cli.progress import progress_bars
 
 __all__ = ["tune"]
-
-_AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 
 
 def tune(
@@ -23,14 +21,14 @@ def tune(
     *,
     out: Path,
     model: ModelName | None = None,
-    trials: Annotated[int, _AT_LEAST_ONE] = 30,
+    trials: Annotated[int, AT_LEAST_ONE] = 30,
     config: Path | None = None,
     set_: Settings = (),
     first: Path | None = None,
-    epochs: Annotated[int | None, _AT_LEAST_ONE] = None,
+    epochs: Annotated[int | None, AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    windows: Annotated[int, _AT_LEAST_ONE] = 1,
-    workers: Annotated[int, _AT_LEAST_ONE] = 1,
+    windows: Annotated[int, AT_LEAST_ONE] = 1,
+    workers: Annotated[int, AT_LEAST_ONE] = 1,
     device: Device = "cpu",
     common: Common = COMMON,
 ) -> None:

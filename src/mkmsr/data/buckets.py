@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.errors import ConfigError, DataError, nearest
 
-__all__ = ["bucket_bounds", "bucket_names", "bucket_of", "bucketed", "number_in", "scattered_numbers"]
+__all__ = [
+    "bucket_bounds",
+    "bucket_names",
+    "bucket_of",
+    "bucketed",
+    "number_in",
+    "scattered_numbers",
+    "unshared_texts",
+]
 
 SCATTERED = 20
-"""Up to so many different numbers of a relation are few, however few its items."""
+"""Up to so many different values of a relation are few, however few its items."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _BUCKET = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
@@ -65,7 +74,7 @@ def bucketed(attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequenc
     return attributes
 
 
-def _edges(values: np.typing.NDArray[np.float64], count: int) -> list[float]:
+def _edges(values: NDArray[np.float64], count: int) -> list[float]:
     """The inner bounds: quantiles as they are named, each once."""
     inner = np.quantile(values, np.arange(1, count) / count)
     edges = sorted({float(f"{edge:g}") for edge in inner.tolist()})
@@ -107,11 +116,29 @@ def number_in(text: str) -> float | None:
 def scattered_numbers(knowledge: KnowledgeGraph) -> dict[str, tuple[int, int]]:
     """Relations whose values are all numbers, more than one for two items: how many values, and of how many items."""
     found = {}
-    for relation, name in enumerate(knowledge.relations.ids, start=1):
-        rows = knowledge.triples[knowledge.triples[:, 1] == relation]
-        values, items = np.unique(rows[:, 2]) - knowledge.num_items, len(np.unique(rows[:, 0]))
-        if len(values) > max(SCATTERED, items / 2) and all(
-            number_in(knowledge.attributes.id(value).removeprefix(f"{name}=")) is not None for value in values.tolist()
-        ):
+    for name, rows, values in _values(knowledge):
+        items = len(np.unique(rows[:, 0]))
+        if len(values) > max(SCATTERED, items / 2) and _all_numbers(knowledge, name, values):
             found[name] = (len(values), items)
     return found
+
+
+def unshared_texts(knowledge: KnowledgeGraph) -> list[str]:
+    """Relations of texts that hardly two items share, such as names and addresses of images."""
+    return [
+        name
+        for name, rows, values in _values(knowledge)
+        if len(values) > max(SCATTERED, 0.9 * len(rows)) and not _all_numbers(knowledge, name, values)
+    ]
+
+
+def _values(knowledge: KnowledgeGraph) -> Iterator[tuple[str, NDArray[np.integer], NDArray[np.integer]]]:
+    """Each relation: its name, its triples, and the indexes of its different attributes."""
+    for relation, name in enumerate(knowledge.relations.ids, start=1):
+        rows = knowledge.triples[knowledge.triples[:, 1] == relation]
+        yield name, rows, np.unique(rows[:, 2]) - knowledge.num_items
+
+
+def _all_numbers(knowledge: KnowledgeGraph, relation: str, values: NDArray[np.integer]) -> bool:
+    texts = (knowledge.attributes.id(value).removeprefix(f"{relation}=") for value in values.tolist())
+    return all(number_in(text) is not None for text in texts)

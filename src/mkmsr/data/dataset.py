@@ -38,7 +38,7 @@ class EvaluationSplit:
     seen: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PreparedDataset:
     """One prepared log.
 
@@ -67,6 +67,13 @@ class PreparedDataset:
     max_session_events: int = MAX_SESSION_EVENTS
     display: Display = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        tables = {"train": self.train, "validation": self.validation, "test": self.test}
+        sessions = ", ".join(f"{split} {len(table):,}" for split, table in tables.items())
+        sizes = f"{len(self.items):,} items, {len(self.operations):,} operations"
+        relations = ", ".join(self.knowledge.relations.ids) or "none"
+        return f"<{type(self).__name__} {self.name!r}: sessions {sessions}; {sizes}; relations {relations}>"
 
     def fitting_sessions(self, *, refit: bool = False) -> SessionTable:
         """The sessions to fit on: train, or for a refit train followed by validation."""

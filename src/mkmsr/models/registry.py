@@ -52,6 +52,9 @@ PLUGINS = "mkmsr.models"
 PLUGIN_MODULES = "MKMSR_MODELS"
 """Environment variable: names of modules, separated by commas, that register models when they are imported."""
 
+OWN_MODELS = f"for a model of your own, {PLUGIN_MODULES} names its module"
+"""What to say where no model has a name."""
+
 _REGISTERED: dict[str, ModelEntry] = {}
 
 
@@ -102,7 +105,7 @@ def model_entry(name: str) -> ModelEntry:
         ConfigError: No such model; the message names the nearest one. Or another package's model cannot be loaded.
     """
     if name not in MODELS:
-        hint = nearest(name, MODELS) or f"; there are: {', '.join(sorted(MODELS))}"
+        hint = nearest(name, MODELS) or f"; there are: {', '.join(sorted(MODELS))}; {OWN_MODELS}"
         raise ConfigError(f"no model {name!r}{hint}", key="model")
     return MODELS[name]
 
@@ -113,7 +116,9 @@ def _load_plugins() -> None:
         try:
             import_module(module.strip())
         except ImportError as error:
-            raise ConfigError(f"{PLUGIN_MODULES} names {module.strip()!r}: {error}", key="model") from None
+            absent = isinstance(error, ModuleNotFoundError) and error.name == module.strip()
+            way_out = "; PYTHONPATH should name its folder" if absent else ""
+            raise ConfigError(f"{PLUGIN_MODULES} names {module.strip()!r}: {error}{way_out}", key="model") from None
     for point in entry_points(group=PLUGINS):
         try:
             entry = point.load()

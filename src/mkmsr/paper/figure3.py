@@ -29,8 +29,9 @@ from mkmsr.runs.grid import settings_key
 from mkmsr.runs.jobs import Job
 from mkmsr.runtime.events import EpochRecord, Listener, PhaseStarted
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import fit, fitting_data, read_history
 from mkmsr.training.checkpoint import remove_checkpoint
+from mkmsr.training.history import read_history
+from mkmsr.training.trainer import fit, fitting_data
 
 __all__ = ["reproduce_figure_3"]
 

@@ -38,8 +38,8 @@ from mkmsr.runs.grid import settings_key
 from mkmsr.runs.jobs import Job
 from mkmsr.runtime.events import Listener, PhaseStarted
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training import fit, fitting_data
 from mkmsr.training.checkpoint import remove_checkpoint
+from mkmsr.training.trainer import fit, fitting_data
 
 __all__ = ["reproduce_figure_4"]
 

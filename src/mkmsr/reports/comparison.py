@@ -71,7 +71,7 @@ class Comparison:
         for row in self.rows:
             for name in self.metrics:
                 found = row.differences.get(name)
-                low, high = row.run.document["intervals"][name]
+                low, high = row.run.document["intervals"].get(name, (None, None))
                 rows.append(
                     {
                         "run": row.run.label,

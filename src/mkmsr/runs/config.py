@@ -14,7 +14,7 @@ from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, SessionModel
 from mkmsr.models.entry import ModelEntry
 from mkmsr.models.registry import model_entry
-from mkmsr.training import TrainingConfig
+from mkmsr.training.config import TrainingConfig
 
 __all__ = ["ExperimentConfig", "build_model", "new_model"]
 

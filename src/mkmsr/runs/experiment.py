@@ -41,10 +41,9 @@ from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, PhaseStarted, ignore
 from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.process_group import ALONE, Processes
-from mkmsr.training import FitResult, fitting_data
 from mkmsr.training.checkpoint import remove_checkpoint
 from mkmsr.training.networks import fit_folders, fit_networks
-from mkmsr.training.trainer import Validate
+from mkmsr.training.trainer import FitResult, Validate, fitting_data
 
 __all__ = ["METRICS_FILE", "RunResult", "run_experiment", "validator"]
 

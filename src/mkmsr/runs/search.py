@@ -39,7 +39,7 @@ from mkmsr.runtime.events import (
 )
 from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
-from mkmsr.training import FitResult, fit, fitting_data
+from mkmsr.training.trainer import FitResult, fit, fitting_data
 
 __all__ = ["TuneResult", "search_space", "tune"]
 

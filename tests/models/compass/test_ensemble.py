@@ -16,7 +16,7 @@ from mkmsr.recommend import Recommender
 from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import run_experiment
 from mkmsr.runtime.events import EpochRecord, Event, PhaseStarted
-from mkmsr.training import read_history
+from mkmsr.training.history import read_history
 
 
 @pytest.fixture(scope="module")

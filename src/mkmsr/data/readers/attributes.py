@@ -121,9 +121,10 @@ def _columns(
     item = named.get("item") or ("item" if "item" in known and item_column not in known else item_column)
     if "item" not in named and item not in known:
         like_events = "" if item == "item" else f", or {item!r} as in the events"
+        option = 'attribute_columns={"item": NAME}' if source.frame else "--attribute-columns item=NAME"
         raise DataError(
-            f"no column of items, which should be called 'item'{like_events}; the file has {', '.join(known)}; "
-            f"--attribute-columns item=NAME says which one it is",
+            f"no column of items, which should be called 'item'{like_events}; "
+            f"{source.place} has {', '.join(known)}; {option} says which one it is",
             path=source.label,
         )
     relation, value = named.get("relation") or "relation", named.get("value") or "value"

@@ -52,7 +52,7 @@ def _source(frame: Any, label: str) -> RawSource:
         bytes=0,
         kind="Parquet",
     )
-    return RawSource(label, (raw,), (), small=True)
+    return RawSource(label, (raw,), (), small=True, frame=True)
 
 
 def _polars(frame: Any, label: str) -> pl.DataFrame:

@@ -13,8 +13,10 @@ other, the longest first or last. Their number is checked, so that preparation m
 from __future__ import annotations
 
 import csv
+import math
 import pickle
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +144,10 @@ def _check_width(row: list[str], fields: list[str], number: int, path: Path) -> 
 def _time(row: list[str], clock: int | None, number: int, path: Path) -> float:
     if clock is None:
         return 0.0
-    try:
-        return float(row[clock])
-    except ValueError:
-        found = f"found {row[clock]!r}, should be a number"
-        raise DataError(found, path=path, row=number, column="timestamp") from None
+    with suppress(ValueError):
+        if math.isfinite(found := float(row[clock])):
+            return found
+    raise DataError(f"found {row[clock]!r}, should be a number", path=path, row=number, column="timestamp")
 
 
 def _pickled_examples(path: Path) -> Iterator[Example]:

@@ -41,17 +41,24 @@ class RawSource:
         tables: In the order of their paths.
         sources: The files that they come from.
         small: Whether they are read at once, and what becomes of them stays in memory.
+        frame: Whether it is a frame of the caller's, whose messages name arguments and not options of the program.
     """
 
     label: str
     tables: tuple[RawTable, ...]
     sources: tuple[LogSource, ...]
     small: bool
+    frame: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns of all tables."""
         return tuple(dict.fromkeys(name for table in self.tables for name in table.columns if name != ROW))
+
+    @property
+    def place(self) -> str:
+        """What messages call that which has the columns."""
+        return "the frame" if self.frame else "the file"
 
     def check(self, *names: str) -> None:
         """Makes sure that all tables have some columns, and that they can be used.
@@ -59,7 +66,7 @@ class RawSource:
         Raises:
             DataError: A table lacks one.
         """
-        check_names(self.columns, self.label, *names)
+        check_names(self.columns, self.label, *names, place=self.place)
         for table in self.tables:
             table.check(*names)
 

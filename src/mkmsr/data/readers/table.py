@@ -242,7 +242,7 @@ def find_file(folder: Path, *names: str) -> Path:
     raise DataError(f"lacks {' or '.join(names)} (also with .gz)", path=folder)
 
 
-def check_names(known: Sequence[str], path: Path | str, *names: str) -> None:
+def check_names(known: Sequence[str], path: Path | str, *names: str, place: str = "the file") -> None:
     """Makes sure that a file's columns have all these names among them.
 
     Raises:
@@ -251,7 +251,7 @@ def check_names(known: Sequence[str], path: Path | str, *names: str) -> None:
     for name in names:
         if name not in known:
             raise DataError(
-                f"no such column{nearest(name, known)}; the file has {', '.join(known)}", path=path, column=name
+                f"no such column{nearest(name, known)}; {place} has {', '.join(known)}", path=path, column=name
             )
 
 

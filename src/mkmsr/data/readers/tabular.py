@@ -105,7 +105,8 @@ def _mapping(source: RawSource, wanted: Mapping[str, str]) -> dict[str, str]:
     for needed in (("item",), ("session", "user")):
         if not set(needed) & set(columns):
             lacking = " or ".join(map(repr, needed))
-            way_out = f"say which one it is with --columns {needed[-1]}=NAME, one of {', '.join(names)}"
+            option = "" if source.frame else "--columns "
+            way_out = f"say which one it is with {option}{needed[-1]}=NAME, one of {', '.join(names)}"
             raise DataError(f"no column {lacking}; {way_out}", path=source.label)
     return {field: columns[field] for field in FIELDS if field in columns}
 

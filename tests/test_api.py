@@ -222,6 +222,7 @@ def test_fitting_never_reads_the_test(shop: Dataset) -> None:
     assert VSKNN().fit(other).recommend(["sku-1"]).items == VSKNN().fit(shop).recommend(["sku-1"]).items
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_goes_through_the_command_line(tmp_path: Path, shop: Dataset) -> None:
     (tmp_path / "my_models.py").write_text(OWN_MODEL, encoding="utf-8")
     shop.save(tmp_path / "data")

@@ -73,6 +73,7 @@ def test_the_model_page_states_the_defaults_as_they_are() -> None:
         assert json.loads(value) == defaults[key], key
 
 
+@pytest.mark.slow
 def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
     page = (ROOT / "docs/python.md").read_text("utf-8")
     program = "\n".join(block for label, block in FENCE.findall(page) if label == "python")

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "examples" / "quickstart.py"
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs_and_recommends(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, QUICKSTART], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300

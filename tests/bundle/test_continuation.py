@@ -207,6 +207,7 @@ def window(log: SimulatedLog, begin: float, end: float) -> PreparedDataset:
     return prepare(replace(log, events=log.events.filter(pl.col("time").is_between(low, high))).to_log())
 
 
+@pytest.mark.slow
 def test_going_on_week_by_week_is_not_worse_than_training_from_scratch(tmp_path: Path) -> None:
     log = simulate(SimulateOptions(sessions=1_600, items=200, seed=4))
     settings: dict[str, Any] = {"model": {"name": "compass", "dim": 16}, "training": {"epochs": 2}}

@@ -14,6 +14,7 @@ import pytest
 from mkmsr.cli.app import run
 
 
+@pytest.mark.slow
 def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,7 @@ def test_table_1_counts_the_data(folder: Path, call: Any) -> None:
     assert "120" in (folder / "table1" / "table1.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_table_2_trains_what_is_missing_and_writes_what_the_runs_say(folder: Path, call: Any) -> None:
     readme, docs = folder / "README.md", folder / "docs" / "reproduction"
     readme.write_text("# x\n<!-- results:begin -->\n<!-- results:end -->\n", encoding="utf-8")
@@ -93,6 +94,7 @@ def test_table_2_trains_what_is_missing_and_writes_what_the_runs_say(folder: Pat
     assert json.loads(again.out)["tables"] == [table]
 
 
+@pytest.mark.slow
 def test_table_2_is_drawn_again_from_kept_results_without_training(folder: Path, call: Any, tmp_path: Path) -> None:
     kept, command = tmp_path / "kept", ["reproduce", "table2", folder / "shop", "--settings", folder / "settings"]
     options = [*command, "--models", "narm,v-sknn", "--seeds", 2, "--json"]
@@ -165,6 +167,7 @@ def test_a_failed_run_is_reported_after_the_table_of_the_others(folder: Path, ca
     assert "no metric 'mrr@x'" in table["missing"]["NARM"]
 
 
+@pytest.mark.slow
 def test_figure_3_draws_the_test_and_chooses_on_validation(folder: Path, call: Any) -> None:
     options = ["--seeds", 2, "--settings", folder / "settings", "--json"]
     found = call("reproduce", "figure3", folder / "shop", "--out", folder / "figure3", *options)

@@ -45,7 +45,7 @@ def spark() -> Iterator[Engine]:
 Other = Callable[[], Engine]
 
 
-@pytest.fixture(params=["duckdb", "spark"])
+@pytest.fixture(params=["duckdb", pytest.param("spark", marks=pytest.mark.slow)])
 def other(request: pytest.FixtureRequest) -> Engine:
     """Every engine but Polars."""
     engine: Engine = request.getfixturevalue(request.param)

@@ -135,6 +135,7 @@ def test_a_pickle_of_anything_else_is_one_clear_error(tmp_path: Path, content: b
         read_presplit(folder, ReadOptions())
 
 
+@pytest.mark.slow
 def test_no_damaged_pickle_raises_anything_but_a_data_error(tmp_path: Path) -> None:
     folder = pickled(tmp_path)
     whole = (folder / "train.txt").read_bytes()

@@ -87,6 +87,7 @@ def test_what_the_operation_decides_is_not_learnt_without_operations(operation_d
     assert table.metrics((4,))["hit@4"] > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scorer", ["cosine", "dot", "mlp"])
 def test_an_item_is_repeated_after_one_operation_and_not_after_the_other(scorer: str, repeats: PreparedDataset) -> None:
     training = {"epochs": 5, "optimiser": {"learning_rate": 1e-2, "schedule": "one-cycle"}}
@@ -115,6 +116,7 @@ def test_without_operations_every_repeat_is_as_likely_as_the_other(repeats: Prep
     assert of_last[~after_cart].mean() == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_knowledge_task_helps_where_only_attributes_link_items(
     attributes_link: PreparedDataset, without_knowledge: tuple[float, float]
 ) -> None:

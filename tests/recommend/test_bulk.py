@@ -176,6 +176,7 @@ def test_items_alone_are_enough_and_ids_keep_their_type(bundles: dict[str, Path]
     ]
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_whole_files_and_resume_makes_the_rest(
     bundles: dict[str, Path], file: Path, tmp_path: Path
 ) -> None:

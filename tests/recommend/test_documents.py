@@ -25,6 +25,7 @@ def printed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
     return out.getvalue().splitlines()
 
 
+@pytest.mark.slow
 def test_a_new_item_appears_in_the_right_sessions_within_one_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

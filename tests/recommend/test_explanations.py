@@ -184,6 +184,7 @@ def test_no_item_is_recommended_for_standing_beside_itself(rough: Recommender) -
     assert said > 10
 
 
+@pytest.mark.slow
 def test_a_sentence_names_attributes_that_the_named_item_has(rough: Recommender) -> None:
     bundle, named = rough.bundle, 0
     for first, second in pairwise(bundle.items.ids):

@@ -143,6 +143,7 @@ def long_runs(data: Path, folder: Path) -> list[Any]:
     return plan_grid([data], {"mkm-sr": config}, [3], folder)
 
 
+@pytest.mark.slow
 def test_a_killed_grid_goes_on_and_comes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
     (run,) = long_runs(data, tmp_path / "killed")
     grid = subprocess.Popen([sys.executable, "-c", GRID, data, tmp_path / "killed"], cwd=Path(__file__).parents[2])

@@ -100,6 +100,7 @@ def test_a_trial_below_the_median_is_hopeless_once_there_are_others(tmp_path: Pa
     assert not any(good.is_hopeless(epoch, 0.45) for epoch in (1, 2, 3))
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_proposes_what_it_would_have_proposed(tmp_path: Path) -> None:
     def trial(searched: Study) -> Mapping[str, Value]:
         proposal = searched.propose()

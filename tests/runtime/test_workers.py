@@ -129,6 +129,7 @@ for event in run_tasks([Task("beat", work, ("beat", str(folder / "beat")), folde
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while the server imports", "while a task runs"])
 def test_tasks_and_their_server_end_when_the_process_that_started_them_is_killed(tmp_path: Path, moment: str) -> None:
     beat = tmp_path / "beat"

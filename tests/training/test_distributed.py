@@ -81,6 +81,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     return [safetensors.torch.load_file(folder / f"rank{rank}.safetensors") for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_come_to_what_one_comes_to(fits: list[dict[str, Tensor]], case: str) -> None:
     for name, value in fitted(CASES[case]).items():
@@ -138,6 +139,7 @@ def losses(run: Path) -> list[float]:
     return [record.train_loss or 0.0 for record in read_history(run / "history.jsonl")]
 
 
+@pytest.mark.slow
 def test_the_curve_and_the_ranks_are_those_of_one_process(data: Path, two: Path, tmp_path: Path) -> None:
     values = {"name": "mkm-sr", "dim": 8, "dropout": 0}
     training = {"epochs": EPOCHS, "batch_size": 32, "checkpoint_seconds": 0}
@@ -152,6 +154,7 @@ def test_the_curve_and_the_ranks_are_those_of_one_process(data: Path, two: Path,
     assert json.loads((two / "metrics.json").read_text())["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_killed_worker_stops_all_with_a_message_and_resume_ends_as_if_nothing_had_been(
     data: Path, two: Path, tmp_path: Path
 ) -> None:
@@ -174,6 +177,7 @@ def test_a_killed_worker_stops_all_with_a_message_and_resume_ends_as_if_nothing_
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
+@pytest.mark.slow
 def test_a_run_that_torchrun_starts_again_goes_on_by_itself(data: Path, two: Path, tmp_path: Path) -> None:
     process = train(data, tmp_path, restarts=1)
     kill_after_an_epoch(process, tmp_path, 0)
@@ -184,6 +188,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(data: Path, two: Pat
     assert losses(tmp_path) == losses(two)
 
 
+@pytest.mark.slow
 def test_what_stops_one_process_is_told_by_the_others(data: Path, two: Path) -> None:
     """The first process alone looks at the run folder; the second must not wait for it."""
     status, _, errors = ended(train(data, two, "--seed", "9", "--resume"))

@@ -27,6 +27,7 @@ def config(**values: object) -> TrainingConfig:
     return TrainingConfig.model_validate({"epochs": 4, "batch_size": 16, "checkpoint_seconds": 0, **values})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "how"), [("alternating", "anytime"), ("pretrain", "writing")])
 def test_kills_at_random_moments_change_no_bit(tmp_path: Path, strategy: str, how: str) -> None:
     command = [sys.executable, "-m", "tests.training.killed_run", str(tmp_path), strategy, "11", how]

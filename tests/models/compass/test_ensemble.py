@@ -94,6 +94,7 @@ class _StopAt:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 3, 7])
 def test_an_interrupted_run_is_taken_up_in_whichever_network_it_was(
     shop: PreparedDataset, run: Path, tmp_path: Path, epochs: int

@@ -140,6 +140,7 @@ def trained(log: tuple[SessionTable, ExampleTable], *, known: bool, loss: str = 
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross-entropy", "sampled-cross-entropy"])
 def test_who_comes_back_is_understood_only_with_earlier_visits(loss: str) -> None:
     log, (_, others) = come_back(300, seed=0), come_back(100, seed=1)
@@ -147,6 +148,7 @@ def test_who_comes_back_is_understood_only_with_earlier_visits(loss: str) -> Non
     assert hit_at_1(trained(log, known=False, loss=loss), others, 1) < 0.1
 
 
+@pytest.mark.slow
 def test_who_goes_on_where_they_were_is_followed() -> None:
     log, (_, others) = go_on(300, seed=0), go_on(100, seed=1)
     assert hit_at_1(trained(log, known=True), others, 2) > 0.9

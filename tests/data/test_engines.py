@@ -191,6 +191,7 @@ def test_polars_reads_a_log_that_stands_in_files(tmp_path, duckdb):
     assert same(prepare(log), prepare(stored, engine=duckdb))
 
 
+@pytest.mark.slow
 def test_a_step_that_spark_cannot_finish_is_a_clear_error(spark):
     text = spark.table(pl.LazyFrame({"a": ["not a number"]}))
     with pytest.raises(DataError, match=r"Spark could not finish a step: .*CAST_INVALID_INPUT"):

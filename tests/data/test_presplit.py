@@ -135,13 +135,12 @@ def test_a_pickle_of_anything_else_is_one_clear_error(tmp_path: Path, content: b
         read_presplit(folder, ReadOptions())
 
 
-@pytest.mark.slow
 def test_no_damaged_pickle_raises_anything_but_a_data_error(tmp_path: Path) -> None:
     folder = pickled(tmp_path)
     whole = (folder / "train.txt").read_bytes()
     random.seed(0)
     refused = 0
-    for _ in range(3_000):
+    for _ in range(600):
         damaged = bytearray(whole)
         for _ in range(random.randint(1, 4)):
             damaged[random.randrange(len(damaged))] = random.randrange(256)
@@ -150,7 +149,7 @@ def test_no_damaged_pickle_raises_anything_but_a_data_error(tmp_path: Path) -> N
             read_presplit(folder, ReadOptions())
         except DataError:
             refused += 1
-    assert refused > 2_000
+    assert refused > 400
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ def test_an_unknown_name_is_compared_with_the_known_ones() -> None:
         model_entry("mkm-rs")
 
 
-@pytest.mark.slow
 def test_asking_for_one_model_reads_no_other() -> None:
     code = "import sys; from mkmsr.models.registry import MODELS; MODELS['pop']; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

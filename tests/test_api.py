@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import polars as pl
 import pytest
 
 import mkmsr
 from mkmsr import MKMSR, VSKNN, Compass, Dataset, Model, Popularity, Recency, compare
-from mkmsr.errors import BundleError, ConfigError, DataError, NotFittedError
+from mkmsr.errors import BundleError, ConfigError, DataError, MkmsrError, NotFittedError
 
 EVENTS = [
     (
@@ -250,3 +252,55 @@ def test_a_module_of_models_that_cannot_be_imported_is_named(tmp_path: Path) -> 
     assert done.returncode == 1
     assert "MKMSR_MODELS names 'no_such_module'" in done.stderr
     assert "PYTHONPATH should name its folder" in done.stderr
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_times_of_pandas_are_read_in_every_resolution(shop: Dataset, unit: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(EVENTS, columns=COLUMNS)
+    frame["ts"] = pandas.to_datetime(frame["ts"], unit="s").astype(f"datetime64[{unit}]")
+    assert Dataset.from_frame(frame, **NAMES).test.times.tolist() == shop.test.times.tolist()
+
+
+def test_ids_of_several_types_in_one_column_are_written_alike() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(EVENTS, columns=COLUMNS)
+    numbers = [int(sku[-1]) for sku in frame["sku"]]
+    frame["sku"] = [float(number) if row % 2 else str(number) for row, number in enumerate(numbers)]
+    assert set(Dataset.from_frame(frame, **NAMES).items.ids) == {str(number) for number in range(9)}
+    frame["sku"] = [UUID(int=number) for number in numbers]
+    assert str(UUID(int=0)) in Dataset.from_frame(frame, **NAMES).items.ids
+
+
+def test_a_column_of_values_and_lists_holds_values() -> None:
+    pandas = pytest.importorskip("pandas")
+    products = pandas.DataFrame({"sku": ["sku-1", "sku-2", "sku-3"], "tags": ["a", ["a", "b"], None]})
+    data = Dataset.from_frame(pandas.DataFrame(EVENTS, columns=COLUMNS), **NAMES, items=products)
+    assert set(data.knowledge.attributes.ids) == {"tags=a", "tags=b"}
+
+
+def test_names_of_columns_need_not_be_text_but_must_be_distinct() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(EVENTS)
+    assert len(Dataset.from_frame(frame, user=0, item=1, operation=2, time=3).items) == 9  # type: ignore[arg-type]
+    frame.columns = ["user", "item", "item", "time"]
+    with pytest.raises(DataError, match="the frame of events, column 'item': this name stands twice"):
+        Dataset.from_frame(frame)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda data: Popularity().fit(data).evaluate(data, "tests"), "there is no split 'tests' to evaluate on"),
+        (lambda data: Popularity().fit(data).evaluate(data, ks=[1.5]), "must be positive whole numbers"),
+        (lambda data: Popularity().fit(data).evaluate(data, ks=5), "must be positive whole numbers"),
+        (lambda data: compare(Popularity(), data), "models: should be a list of fitted models"),
+        (lambda data: Popularity(seed="a"), "seed: should be a whole number, found 'a'"),
+        (lambda data: Model(3), "no model '3'"),
+        (lambda data: Dataset.from_files("log.csv", reading=5), "reading: should be a mapping"),
+        (lambda data: Dataset.from_frame(pl.DataFrame({"item": ["a"]}), multi=3), "multi"),
+    ],
+)
+def test_a_wrong_argument_is_one_clear_error(shop: Dataset, call: Any, message: str) -> None:
+    with pytest.raises(MkmsrError, match=message):
+        call(shop)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -23,7 +24,7 @@ from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import read_log
 from mkmsr.data.readers.frames import read_frames
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.errors import ConfigError, DataError, NotFittedError, nearest
+from mkmsr.errors import ConfigError, DataError, EvaluationError, NotFittedError, nearest
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.metrics import DEFAULT_KS
@@ -95,11 +96,9 @@ class Dataset(PreparedDataset):
             ConfigError: There is no such option.
         """
         columns = {"item": item, "operation": operation, "time": time, "user": user, "session": session, "split": split}
-        reading = ReadOptions(
-            columns={field: column for field, column in columns.items() if column},
-            attribute_columns=dict(attribute_columns or {}),
-            multi=multi,
-        )
+        named = {field: str(column) for field, column in columns.items() if column is not None}
+        frames = {"columns": named, "attribute_columns": dict(attribute_columns or {}), "multi": multi}
+        reading = validate(ReadOptions, frames)
         return cls._prepared(prepare(read_frames(events, items, reading, name=name), _prepare_options(options)))
 
     @classmethod
@@ -118,7 +117,7 @@ class Dataset(PreparedDataset):
             DataError: The file is not as it should be; names the row and the column.
             ConfigError: There is no such option.
         """
-        log = read_log(kind, source, validate(ReadOptions, dict(reading or {}), prefix="reading"))
+        log = read_log(kind, source, _read_options(reading))
         return cls._prepared(prepare(log, _prepare_options(options)))
 
     @classmethod
@@ -176,14 +175,14 @@ class Model:
             `optimiser={"learning_rate": 0.01}`); what is left out has the model's defaults.
 
     Raises:
-        ConfigError: There is no such model, or no such setting; names the nearest one.
+        ConfigError: There is no such model, setting or device; names the nearest model or setting.
     """
 
     registered: ClassVar[str] = ""
 
     def __init__(self, name: str | None = None, *, seed: int = 0, device: str = "cpu", **settings: Any):
-        self.config = _experiment_config(name or self.registered, settings)
-        self.seed, self.device = seed, device
+        self.config = _experiment_config(str(name or self.registered), settings)
+        self.seed, self.device = _whole_number(seed, "seed"), device
         self._recommender: Recommender | None = None
 
     def __repr__(self) -> str:
@@ -259,6 +258,8 @@ class Model:
         """
         _check_prepared(data)
         bundle = self.recommender.bundle
+        if split not in ("test", "validation"):
+            raise EvaluationError(f"there is no split {split!r} to evaluate on; splits: test, validation")
         ranks = evaluate(bundle.model, aligned_split(bundle, data, split))
         return Evaluation(evaluation_document(self.name, split, ranks, len(bundle.items), ks), ranks)
 
@@ -312,8 +313,11 @@ def compare(models: Sequence[Model], data: PreparedDataset, split: SplitName = "
 
     Raises:
         NotFittedError: A model is not fitted yet.
+        ConfigError: Something else than models is given.
         EvaluationError: There is no model, or they know other catalogues.
     """
+    if isinstance(models, Model) or not all(isinstance(model, Model) for model in models):
+        raise ConfigError("should be a list of fitted models", key="models")
     found = [model.evaluate(data, split) for model in models]
     runs = [EvaluatedRun(model.name, each.document, each.ranks) for model, each in zip(models, found, strict=True)]
     return compare_runs(runs)
@@ -334,6 +338,20 @@ def _experiment_config(name: str, settings: Mapping[str, Any]) -> ExperimentConf
     model = {key: value for key, value in settings.items() if key in of_model}
     training = {key: value for key, value in settings.items() if key not in of_model}
     return validate(ExperimentConfig, {"model": {**model, "name": name}, "training": training})
+
+
+def _read_options(reading: Any) -> ReadOptions:
+    if not isinstance(reading, Mapping | None):
+        raise ConfigError(
+            f'should be a mapping such as {{"columns": {{"item": "sku"}}}}; found {reading!r}', key="reading"
+        )
+    return validate(ReadOptions, dict(reading or {}), prefix="reading")
+
+
+def _whole_number(value: Any, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(f"should be a whole number, found {value!r}", key=key)
+    return int(value)
 
 
 def _prepare_options(options: Mapping[str, Any]) -> PrepareOptions:

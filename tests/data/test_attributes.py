@@ -167,3 +167,43 @@ class TestValuesInTime:
 
     def test_a_date_of_a_table_with_one_row_an_item_is_a_relation(self, tmp_path):
         assert triples(tmp_path, "item,date\na,2023\nb,2024\n") == [("a", "date", "2023"), ("b", "date", "2024")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "values"),
+    [
+        (r'["a \"q\"", "caf\u00e9"]', ['a "q"', "café"]),
+        ("array(['a', 'b'], dtype=object)", ["a", "b"]),
+        ("[None, 'x', nan]", ["x"]),
+        (r"['kid\'s', 'b']", ["kid's", "b"]),
+    ],
+)
+def test_lists_as_programs_print_them_are_taken_apart(tmp_path, cell, values):
+    table = pl.DataFrame({"item": ["a"], "tags": [cell]}).write_csv()
+    assert [value for *_, value in triples(tmp_path, table, multi={"tags": "[]"})] == values
+
+
+def test_levels_without_a_name_are_left_out(tmp_path):
+    found = triples(tmp_path, "item,path\na,/men//shoes/\n", levels={"path": "/"})
+    assert [value for *_, value in found] == ["men", "men / shoes"]
+
+
+def test_cells_that_join_values_of_other_cells_get_a_hint(tmp_path, caplog):
+    log_of(tmp_path, "item,tags\na,x;y\nb,x\nc,y\n")
+    assert "1 values of 'tags' look like lists; --multi 'tags=;'" in caplog.text
+    caplog.clear()
+    log_of(tmp_path, 'item,title\na,"Shirt, red"\nb,Hat\n')
+    assert "look like lists" not in caplog.text
+
+
+def test_words_for_missing_values_are_named_with_their_counts(tmp_path, caplog):
+    log_of(tmp_path, "item,brand\na,null\nb,NaN\nc,null\n")
+    assert "the values hold 'null' (2), 'NaN' (1); --missing WORDS" in caplog.text
+
+
+def test_a_relation_that_a_long_table_lacks_is_named(tmp_path):
+    table = "item,relation,value\na,brand,acme\n"
+    with pytest.raises(DataError, match=r"column 'relation': no relation 'brnad', did you mean 'brand'"):
+        log_of(tmp_path, table, attribute_columns={"use": "brnad"})
+    with pytest.raises(ConfigError, match=r"'brand' stands under use and under display"):
+        log_of(tmp_path, table, attribute_columns={"use": "brand", "display": "brand"})

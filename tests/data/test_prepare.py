@@ -258,7 +258,7 @@ def test_a_session_in_two_splits_is_refused():
 
 
 def test_a_log_with_no_session_of_two_events_is_refused():
-    with pytest.raises(DataError, match=r"no session is left: none has 2 events of items that occur 1 times or more"):
+    with pytest.raises(DataError, match=r"no session is left: none has 2 events of items that occur once or more"):
         prepare(log_of([("a", "x", "o", 1), ("b", "y", "o", 2)]))
 
 

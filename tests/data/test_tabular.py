@@ -355,3 +355,42 @@ def test_the_retailrocket_slice_is_prepared_from_its_files(shared_data):
 
 def test_every_reader_has_a_summary():
     assert all(reader.summary for reader in READERS.values())
+
+
+def test_a_cell_of_blanks_is_empty(tmp_path):
+    log = read_log("events", written(tmp_path, "log.csv", CSV.replace(",b,", ",  ,")))
+    assert events_of(log)["item_id"].to_list() == ["a", "a"]
+    assert log.notes["events_without_item"] == 1
+
+
+def test_the_header_of_a_file_that_follows_another_is_no_event(tmp_path):
+    text = "\ufeffuser, item\n" + "".join(f"u{row},a\n" for row in range(3))
+    log = read_log("events", written(tmp_path, "log.csv", text + text))
+    assert log.notes["repeated_headers"] == 1
+    assert events_of(log)["item_id"].unique().to_list() == ["a"]
+
+
+def test_a_backslash_is_a_separator(tmp_path):
+    log = read_log("events", written(tmp_path, "log.csv", CSV.replace(",", "\\")), ReadOptions(separator="\\"))
+    assert events_of(log)["item_id"].to_list() == ["a", "b", "a"]
+
+
+def test_half_a_character_in_json_makes_its_line_malformed(tmp_path):
+    good = '{"user": "u", "item": "a"}\n'
+    log = read_log(
+        "events",
+        written(tmp_path, "log.jsonl", good + '{"user": "u", "item": "\\ud800"}\n'),
+        ReadOptions(malformed_limit=1),
+    )
+    assert log.notes["malformed_examples"] == ["log.jsonl, row 2: not a JSON object"]
+
+
+def test_ids_that_a_spreadsheet_has_shortened_are_no_missing_values(tmp_path, caplog):
+    read_log("events", written(tmp_path, "log.csv", CSV.replace("u1", "1.2E+12")))
+    assert "user_id holds '1.2E+12' (2); a spreadsheet has shortened them; export them as text" in caplog.text
+
+
+def test_a_few_cells_of_lists_are_refused_where_their_items_stand_alone_in_others(tmp_path):
+    text = CSV + 'u2,"[""a"", ""b""]",click,1519862409\n'
+    with pytest.raises(DataError, match=r"row 5, column 'item': .* holds several items; --item-separator '\[\]'"):
+        read_log("events", written(tmp_path, "log.csv", text))

@@ -227,3 +227,18 @@ def test_times_outside_1990_to_tomorrow_are_counted_in_a_warning(caplog):
 def test_a_log_that_lasts_only_seconds_is_warned_of(caplog):
     seconds(*[SECOND + n % 3 for n in range(100)])
     assert "all 100 times lie within 2 seconds; state the unit with --time-unit" in caplog.text
+
+
+def test_dates_in_digits_that_went_through_floats_are_known_and_read():
+    texts = ("20231115000403.0", "20231116000403.0")
+    with pytest.raises(DataError, match="looks like a date in digits"):
+        seconds(*texts)
+    assert seconds(*texts, time_format="%Y%m%d%H%M%S") == [1_700_006_643, 1_700_093_043]
+
+
+def test_date_types_with_and_without_a_zone_do_not_mix():
+    column = TimeColumn(ReadOptions())
+    moment, row = datetime(2018, 3, 1), pl.Series([2])
+    column.read(pl.Series("ts", [moment]), row, PATH)
+    with pytest.raises(DataError, match="others have none, here '2018-03-01 00:00:00\\+00:00'"):
+        column.read(pl.Series("ts", [moment.replace(tzinfo=UTC)]), row, PATH)

@@ -153,7 +153,9 @@ def _sessions(
     counts["events_after_filters"] = engine.count(events)
     if counts["events_after_filters"] == 0:
         raise DataError(
-            f"no session is left: none has {least} events of items that occur {options.min_item_events} times or more",
+            f"no session is left: none has {least} events of items that occur "
+            f"{'once' if options.min_item_events == 1 else f'{options.min_item_events} times'} or more"
+            + (f" (longer ones than {options.longest_session} events are dropped)" if options.longest_session else ""),
             path=log.path,
         )
     return events, counts

@@ -63,8 +63,8 @@ def metric_names(ks: Sequence[int] = DEFAULT_KS) -> list[str]:
     Raises:
         EvaluationError: A list length is not positive, or none is given.
     """
-    if not ks or min(ks) < 1:
-        raise EvaluationError(f"list lengths k must be positive whole numbers, for example 5, 10, 20; found {list(ks)}")
+    if not isinstance(ks, Sequence) or not ks or not all(type(k) is int and k > 0 for k in ks):
+        raise EvaluationError(f"list lengths k must be positive whole numbers, for example 5, 10, 20; found {ks!r}")
     return [f"{name}@{k}" for k in ks for name in ("hit", "mrr", "ndcg")]
 
 

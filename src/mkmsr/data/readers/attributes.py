@@ -12,9 +12,10 @@ import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS
 from mkmsr.data.readers.canonical import LIKE_A_LIST, stored, warn_of_long_fields
-from mkmsr.data.readers.cells import LISTS, as_text, split_cells, without_words
+from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
 from mkmsr.data.readers.knowledge import known_at, moment
 from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty, marks
+from mkmsr.data.readers.notice import MOST_WORDS
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource
 from mkmsr.data.readers.table import NAMELESS, RawTable
@@ -36,6 +37,7 @@ ENDS = ("valid_to", "valid_until", "expires_at")
 """Usual names of the column that says until when; the next value says the same."""
 
 TIME = " time"
+LEAVE_OUT = "; or name the columns that are wanted: --attribute-columns use=brand+category"
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,18 @@ def _columns(
         )
     relation, value = named.get("relation") or "relation", named.get("value") or "value"
     use, display = (tuple(filter(None, named.get(key, "").split("+"))) for key in ("use", "display"))
+    if both := [name for name in use if name in display]:
+        raise ConfigError(f"{both[0]!r} stands under use and under display", key="attribute_columns")
     long = {relation, value} <= set(known)
     usual = next((name for name in known if name.lower() in TIMES and name not in (item, relation, value)), None)
+    has_time = has_time or options.attributes_at is not None
     time = named["time"] or None if "time" in named else usual if has_time else None
+    if long and usual is not None and not has_time and "time" not in named:
+        logger.warning(
+            "%s: the events have no times, so values of all times in %r are taken; --attributes-at says as of when",
+            source.label,
+            usual,
+        )
     if long:
         rest = [name for name in known if name not in (item, relation, value, time)]
         if rest:
@@ -176,6 +187,7 @@ class _Reading:
         self._counts = dict.fromkeys(names, 0)
         self._lists: Counter[tuple[str, str]] = Counter()
         self._vectors: dict[str, None] = {}
+        self._fillers: Counter[str] = Counter()
         self._seen: set[str] = set(self._counts) - {""}
 
     def table(self, table: RawTable) -> Iterator[pl.DataFrame]:
@@ -190,6 +202,7 @@ class _Reading:
             equals = pl.col(columns.relation).str.contains("=", literal=True)
             faults.append(Fault(equals, "found {value}; a relation's name must not hold '='", columns.relation))
         if columns.time is not None:
+            faults.append(Fault(pl.col(columns.time).is_null(), "the time is missing", columns.time))
             right = f"cannot read {{value}} as a time; {self._times.right}; --attribute-columns time= does without"
             faults.append(Fault(pl.col(TIME).is_null(), right, columns.time))
         check = self._malformed.check(table.path, faults, first_row=table.first_row)
@@ -203,6 +216,8 @@ class _Reading:
                 rows = self._values(good, name or columns.value, table)
                 if name == "":
                     self._seen |= set(rows["relation"].unique().to_list())
+                words = rows.filter(pl.col("value").is_in(FILLERS))["value"].value_counts()
+                self._fillers.update(dict(words.iter_rows()))
                 rows = self._apart(rows, name)
                 first = (place << RELATION_BITS) + self._counts[name]
                 self._counts[name] += rows.height
@@ -210,7 +225,12 @@ class _Reading:
         check.close(may_be_empty=not self._alone)
 
     def finish(self, source: RawSource, notes: dict[str, Any]) -> None:
-        """Notes what is strange about the values."""
+        """Notes what is strange about the values.
+
+        Raises:
+            ConfigError: An option names a relation that the table lacks.
+            DataError: So does a column that is wanted.
+        """
         for key, names in (("multi", self._options.multi), ("levels", self._options.levels)):
             for name in names if isinstance(names, Mapping) else ():
                 if name not in self._seen:
@@ -219,18 +239,28 @@ class _Reading:
                         key=key,
                         path=source.label,
                     )
+        for name in (*self._columns.relations, *self._columns.display):
+            if name not in self._seen:
+                raise DataError(
+                    f"no relation {name!r}{nearest(name, self._seen)}; there are {', '.join(sorted(self._seen))}",
+                    path=source.label,
+                    column=self._columns.relation,
+                )
         found = [
             f"{count} values of {name!r} look like lists; --multi '{name}={separator}' takes them apart"
             for (name, separator), count in self._lists.items()
         ]
         found += [f"{name!r} holds vectors of fractions and is left out" for name in self._vectors]
+        if self._fillers:
+            told = ", ".join(f"{word!r} ({count:,})" for word, count in self._fillers.most_common(MOST_WORDS))
+            found.append(f"the values hold {told}; --missing WORDS takes words for missing values")
         for text in found:
             logger.warning("%s: %s", source.label, text)
         if found:
             notes["attribute_values"] = found
 
     def _text(self, values: pl.Series, table: RawTable) -> pl.Series:
-        return as_text(without_words(values, self._options.missing), table.path)
+        return as_text(without_words(values, self._options.missing), table.path, hint=LEAVE_OUT)
 
     def _values(self, good: pl.DataFrame, name: str, table: RawTable) -> pl.DataFrame:
         """`item_id`, `relation`, `value` of one column; a list of Parquet is several values."""
@@ -274,13 +304,17 @@ class _Reading:
         value = pl.col("value")
         for separator, found in (
             (LISTS, value.str.contains(LIKE_A_LIST)),
-            ("|", value.str.contains("|", literal=True)),
+            *((each, value.str.contains(each, literal=True)) for each in "|;,"),
         ):
-            looks = rows.filter(found)
-            if looks.height:
-                for relation, count in looks.group_by("relation").len().iter_rows():
-                    self._lists[relation, separator] += count
+            for (relation,), looks in rows.filter(found).group_by("relation"):
+                if separator in ";," and not self._joins(rows, str(relation), separator):
+                    continue
+                self._lists[str(relation), separator] += looks.height
         return rows
+
+    def _joins(self, rows: pl.DataFrame, relation: str, separator: str) -> bool:
+        values = rows.filter(pl.col("relation") == relation)["value"]
+        return joins_others(values, values.str.contains(separator, literal=True).fill_null(False), separator)
 
 
 def _exploded(rows: pl.DataFrame, values: pl.Expr) -> pl.DataFrame:
@@ -290,6 +324,7 @@ def _exploded(rows: pl.DataFrame, values: pl.Expr) -> pl.DataFrame:
 def _levels(separator: str) -> pl.Expr:
     """All levels of a path: "a > b > c" gives "a", "a > b" and "a > b > c"."""
     parts = pl.col("value").str.split(separator.strip() or separator).list.eval(pl.element().str.strip_chars())
+    parts = parts.list.eval(pl.element().filter(pl.element() != ""))
     joined = f" {separator.strip()} " if separator.strip() in (">", "/", "|", "»") else separator
     return parts.map_elements(
         lambda each: [joined.join(each[: depth + 1]) for depth in range(len(each))], return_dtype=pl.List(pl.String)

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mkmsr.data.readers.cells import LISTS, as_text, split_cells, without_words
+from mkmsr.data.readers.cells import LISTS, as_text, joins_others, split_cells, without_words
 from mkmsr.data.readers.malformed import FAULT, FOUND, ROW, Fault, MalformedRows, empty, marks
 from mkmsr.data.readers.notice import notice
 from mkmsr.data.readers.options import ReadOptions
@@ -47,6 +47,7 @@ ONE_OPERATION = "event"
 SECONDS, FRACTION, ORDER = " seconds", " fraction", " order"
 """Names of added columns."""
 
+LISTED = "; lists of items take --item-separator '[]'"
 LIKE_A_LIST = r"^\s*[\[({].*[\])}]\s*$"
 
 
@@ -176,7 +177,9 @@ class _Reading:
             piece = _with_items_apart(piece, columns["item"], options.item_separator)
         raw = {name: without_words(piece[name], options.missing) for name in dict.fromkeys(columns.values())}
         texts = {
-            name: as_text(raw[name], table.path) for field, name in columns.items() if field not in ("time", "order")
+            name: as_text(raw[name], table.path, hint=_list_hint(field, raw[name]))
+            for field, name in columns.items()
+            if field not in ("time", "order")
         }
         _refuse_several_items(texts[columns["item"]], piece[ROW] + table.first_row, table.path)
         checked = piece.with_columns(texts.values())
@@ -198,6 +201,10 @@ class _Reading:
             added.append(pl.lit(ONE_OPERATION).alias("operation"))
         ids = [_id(field, columns) for field in columns if field not in ("time", "order")]
         return checked.with_columns(marks(faults)).select(*ids, *added, ROW, FAULT, FOUND)
+
+
+def _list_hint(field: str, values: pl.Series) -> str:
+    return LISTED if field == "item" and isinstance(values.dtype, pl.List | pl.Array) else ""
 
 
 def _id(field: str, columns: Mapping[str, str]) -> pl.Expr:
@@ -241,16 +248,12 @@ def _refuse_several_items(items: pl.Series, rows: pl.Series, path: Path | str) -
     hint = "holds several items; --item-separator {separator!r} makes an event of each"
     listed = items.str.contains(LIKE_A_LIST).fill_null(False)
     suspects: list[tuple[pl.Series, str]] = []
-    if 2 * int(listed.sum()) > len(items) - items.null_count():
+    if 2 * int(listed.sum()) > len(items) - items.null_count() or joins_others(items, listed, LISTS):
         suspects.append((listed, LISTS))
     for separator in "|;,":
         joined = items.str.contains(separator, literal=True).fill_null(False)
-        if joined.any() and not joined.all():
-            alone = set(items.filter(~joined).unique().drop_nulls().to_list())
-            sample = items.filter(joined).head(100).to_list()
-            known = sum(all(part.strip() in alone for part in cell.split(separator)) for cell in sample)
-            if 2 * known > len(sample):
-                suspects.append((joined, separator))
+        if joins_others(items, joined, separator):
+            suspects.append((joined, separator))
     for cells, separator in suspects:
         index = int(cells.arg_max() or 0)
         raise DataError(

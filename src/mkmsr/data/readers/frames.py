@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+import numpy as np
 import polars as pl
 
 from mkmsr.data.log import InteractionLog
@@ -41,7 +43,7 @@ def read_frames(
 
 
 def _source(frame: Any, label: str) -> RawSource:
-    table = _polars(frame, label)
+    table = _polars(frame, label).drop(ROW, strict=False)
     if table.is_empty():
         raise DataError("holds no rows", path=label)
     numbered = table.lazy().with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
@@ -63,6 +65,10 @@ def _polars(frame: Any, label: str) -> pl.DataFrame:
         frame = frame.collect()
     if isinstance(frame, pl.DataFrame):
         return frame
+    if hasattr(frame, "columns"):
+        names = [str(name) for name in frame.columns]
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise DataError("this name stands twice; names must be distinct", path=label, column=doubled[0])
     try:
         known = nw.from_native(frame, eager_only=True)
     except TypeError:
@@ -75,8 +81,22 @@ def _column(column: Any) -> pl.Series:
     """A column as Polars: numbers and times by way of NumPy, text value by value."""
     name = str(column.name)
     if column.dtype.is_numeric() or column.dtype.is_temporal():
-        return pl.Series(name, column.to_numpy())
+        values = column.to_numpy()
+        if values.dtype.kind in "mM" and np.datetime_data(values.dtype)[0] not in ("ms", "us", "ns"):
+            values = values.astype(f"{values.dtype.kind}8[us]")
+        return pl.Series(name, values)
     missing = column.is_null().to_list()
-    return pl.Series(
-        name, [None if gone else each for each, gone in zip(column.to_list(), missing, strict=True)], strict=False
-    )
+    values = [None if gone else each for each, gone in zip(column.to_list(), missing, strict=True)]
+    kinds = {type(each) for each in values}
+    if len(kinds) > 1 and kinds & {list, tuple, np.ndarray}:
+        values = [each if isinstance(each, list | tuple | np.ndarray | None) else [each] for each in values]
+    elif UUID in kinds or (float in kinds and str in kinds):
+        values = [_text(each) for each in values]
+    return pl.Series(name, values, strict=False)
+
+
+def _text(value: Any) -> Any:
+    """A value of a column that holds several types, or UUIDs: whole floats are written without a fraction."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return None if value is None else str(value)

@@ -41,6 +41,10 @@ def moment(events: pl.LazyFrame, options: ReadOptions) -> int:
     if options.attributes_at is not None:
         asked = options.attributes_at
         return int((asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC)).timestamp())
+    if "split" in events.collect_schema().names():
+        begin = events.filter(pl.col("split") == "test").select(pl.col("time").min()).collect().item()
+        if begin is not None:
+            return int(begin)
     newest = events.select(pl.col("time").quantile(BEFORE_TEST, interpolation="lower")).collect().item()
     return int(newest or 0)
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from mkmsr.data.readers.cells import FILLERS
 
-__all__ = ["notice"]
+__all__ = ["MOST_WORDS", "notice"]
 
 logger = logging.getLogger(__name__)
 
 LONGEST_FILLER = max(map(len, FILLERS))
 MOST_WORDS = 5
 """So many of the words are named."""
-SHORTENED = r"^\d\.\d+[eE]\+\d+$"
+SHORTENED = r"^\d(?:\.\d+)?[eE]\+\d+$"
 """An id of which a spreadsheet kept only the first digits: 1.23457E+12."""
 
 
@@ -62,7 +62,11 @@ def _count_fillers(events: pl.LazyFrame, names: list[str], label: str, notes: di
         if counts := dict(words.collect(engine="streaming").iter_rows()):
             found[name] = counts
             counted = ", ".join(f"{word!r} ({count:,})" for word, count in counts.items())
-            logger.warning("%s: %s holds %s; --missing WORDS takes words for missing values", label, name, counted)
+            if any(word not in FILLERS for word in counts):
+                way_out = "a spreadsheet has shortened them; export them as text"
+            else:
+                way_out = "--missing WORDS takes words for missing values"
+            logger.warning("%s: %s holds %s; %s", label, name, counted, way_out)
     if found:
         notes["filler_words"] = found
 

@@ -146,7 +146,10 @@ def refuse_written_dates(numbers: pl.Series, path: Path | str, rows: pl.Series) 
         DataError: All the numbers are such dates of the years 1970 to 2100.
     """
     if not numbers.dtype.is_integer():
-        return
+        whole = numbers.cast(pl.Int64, strict=False)
+        if not bool((whole.cast(pl.Float64) == numbers.cast(pl.Float64)).all()):
+            return
+        numbers = whole
     low, high = int(numbers.min()), int(numbers.max())  # type: ignore[arg-type]
     for digits, form in DIGITS.items():
         scale = 10 ** (digits - 8)

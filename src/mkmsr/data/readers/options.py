@@ -20,7 +20,10 @@ def _separator(text: str | None) -> str | None:
     r"""A separator as it is meant: \t as people type it is a tab."""
     if text is None:
         return None
-    meant = text.encode("latin-1", "backslashreplace").decode("unicode_escape") if text.startswith("\\") else text
+    try:
+        meant = text.encode("latin-1", "backslashreplace").decode("unicode_escape") if text.startswith("\\") else text
+    except UnicodeDecodeError:  # a backslash alone
+        meant = text
     if not meant or set(meant) & set('"\n\r'):
         raise ValueError(f"no separator: {text!r}")
     return meant

@@ -57,6 +57,7 @@ class RawTable:
         wanted: Columns that the reader of a public data set asked for.
         long_fields: Fields of several lines, if there are any.
         several: Whether one line can give several rows, which then have the same ROW.
+        header: How the file writes the names of its columns, where it does so.
     """
 
     path: Path | str
@@ -69,6 +70,7 @@ class RawTable:
     wanted: tuple[str, ...] = ()
     long_fields: LongFields | None = None
     several: bool = False
+    header: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, *names: str) -> None:
         """Makes sure that the table has some columns, and that they can be used.
@@ -95,7 +97,12 @@ class RawTable:
             Fault(strange.fill_null(False), "not UTF-8 text; convert the file to UTF-8"),
         ]  # fmt: skip
         if self.first_row > 1 and len(columns) > 1:
-            header = pl.all_horizontal(text == name for text, name in zip(texts, columns, strict=True))
+            begin = next(iter(self.header), None)  # before it stands the byte order mark of a file put after another
+            written = {name: self.header.get(name, name) for name in columns}
+            header = pl.all_horizontal(
+                pl.col(name).str.ends_with(text) if name == begin else pl.col(name) == text
+                for name, text in written.items()
+            )
             faults.append(Fault(header.fill_null(False), "the header again", counted_as="repeated_headers"))
         return faults
 
@@ -200,6 +207,7 @@ def scan_text(
         unusable={**doubtful, **(unusable or {})},
         wanted=tuple(wanted),
         long_fields=text.long_fields,
+        header=dict(zip(known, found, strict=True)),
     )
     table.check(*wanted)
     return table

@@ -130,7 +130,8 @@ class TimeColumn:
 
     def _parsed(self, values: pl.Series, rows: pl.Series, path: Path | str) -> ParsedTimes:
         if values.dtype.is_temporal():
-            return _from_micros(self._temporal(values, path), "text")
+            named = values.dtype.time_zone is not None if isinstance(values.dtype, pl.Datetime) else None
+            return _from_micros(self._temporal(values, path), "text", zoned=named)
         if values.dtype.is_nested() or values.dtype in (pl.Binary, pl.Boolean, pl.Object):
             raise DataError(f"has type {values.dtype}; {self.right}", path=path, column=values.name)
         text = _whole_text(values)
@@ -161,7 +162,7 @@ class TimeColumn:
                 **where,
             )
         if None not in (self._zoned, parsed.zoned) and self._zoned != parsed.zoned:
-            raise DataError(MIXED_ZONES.format(value=repr(values[place])), **where)
+            raise DataError(MIXED_ZONES.format(value=repr(str(values[place]))), **where)
         self._zoned = parsed.zoned
 
     def _from_numbers(self, numbers: pl.Series, path: Path | str, rows: pl.Series) -> ParsedTimes:
@@ -227,6 +228,8 @@ class TimeColumn:
         ):
             text, form = text + " 00", f"{form} %M"
         try:
+            if set(form) <= set("%YymdHMS"):
+                text = text.str.strip_suffix(".0")  # digits that went through a column of floats
             if any(code in form for code in ("%z", "%:z", "%#z", "%Z", "%+")):
                 return text.str.to_datetime(form, strict=False, time_unit="us", time_zone="UTC").dt.epoch("us")
             return self._local(datetimes(text, form), None)

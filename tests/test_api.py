@@ -296,6 +296,7 @@ def test_names_of_columns_need_not_be_text_but_must_be_distinct() -> None:
         (lambda data: Popularity().fit(data).evaluate(data, ks=5), "must be positive whole numbers"),
         (lambda data: compare(Popularity(), data), "models: should be a list of fitted models"),
         (lambda data: Popularity(seed="a"), "seed: should be a whole number, found 'a'"),
+        (lambda data: Popularity(device="gpu"), "no device 'gpu'; for example cpu, cuda, cuda:1"),
         (lambda data: Model(3), "no model '3'"),
         (lambda data: Dataset.from_files("log.csv", reading=5), "reading: should be a mapping"),
         (lambda data: Dataset.from_frame(pl.DataFrame({"item": ["a"]}), multi=3), "multi"),

@@ -36,7 +36,7 @@ from mkmsr.reports.comparison import Comparison, compare_runs
 from mkmsr.reports.run_folder import EvaluatedRun
 from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
-from mkmsr.runtime.compute import torch_threads
+from mkmsr.runtime.compute import compute_device, torch_threads
 from mkmsr.runtime.events import Listener, ignore
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.networks import fit_networks
@@ -181,6 +181,7 @@ class Model:
     registered: ClassVar[str] = ""
 
     def __init__(self, name: str | None = None, *, seed: int = 0, device: str = "cpu", **settings: Any):
+        compute_device(device)
         self.config = _experiment_config(str(name or self.registered), settings)
         self.seed, self.device = _whole_number(seed, "seed"), device
         self._recommender: Recommender | None = None

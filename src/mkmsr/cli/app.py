@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
@@ -55,6 +56,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "mkmsr recommend runs/shop/bundle --session - --at-most brand=2 --explain\n"
         "mkmsr recommend runs/shop/bundle --sessions events.parquet --out lists",
     ),
+    ("doctor", "doctor:doctor", "mkmsr doctor --json"),
 )
 """Name, home below `mkmsr.cli`, and examples of each command."""
 
@@ -138,9 +140,9 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except Exception as error:
         reason = _reason(error, command)
-        if debug or reason is None:
+        if reason is None:
             raise
-        _complain(reason)
+        _complain(*(traceback.format_exc().splitlines() if debug else [reason]))
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -164,9 +166,9 @@ def _complain(text: str, *more: str) -> None:
     """Print an error in one line, and what to do about it in more."""
     speaker = f"mkmsr, rank {own_rank()}" if own_rank() else "mkmsr"
     console = LineConsole(stderr=True)
-    text = _PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else f"{found[2]}***", text)
     for line in (f"{speaker}: {text}", *more):
-        console.print(line, style="red")
+        masked = _PASSWORD.sub(lambda found: f"{found[1]}@" if found[1] else f"{found[2]}***", line)
+        console.print(masked, style="red")
 
 
 def _wrong_call(error: CycloptsError) -> str:

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
 from mkmsr.cli.console import Terminal, printable, text_table
+from mkmsr.cli.progress import waiting
 
 HOSTILE = "sku\x1b]0;title\x07\x1b[2J\x9b31m\u202eknab\nmkmsr: done"
 SHOWN = r"sku\x1b]0;title\x07\x1b[2J\x9b31m\u202eknab\nmkmsr: done"
@@ -50,6 +52,21 @@ def test_errors_and_warnings_hold_no_control_characters(capfd: pytest.CaptureFix
     logging.getLogger("mkmsr").warning("an item %s", HOSTILE)
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].startswith(f"mkmsr: nowhere/{SHOWN}: not a prepared dataset")
+    assert [printable(line) for line in lines] == lines
+
+
+def test_what_a_spinner_says_holds_no_control_characters() -> None:
+    shown = io.StringIO()
+    with waiting(Console(file=shown, force_terminal=True, width=200), f"preparing {HOSTILE}"):
+        pass
+    assert SHOWN in shown.getvalue()
+    assert "\x1b]0;title" not in shown.getvalue()
+
+
+def test_a_traceback_that_was_asked_for_holds_no_control_characters(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["describe", f"nowhere/{HOSTILE}", "--debug"]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert "Traceback" in lines[0]
     assert [printable(line) for line in lines] == lines
 
 

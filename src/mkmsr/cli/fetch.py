@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, terminal, text_table
+from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, printable, terminal, text_table
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _verify(screen: Terminal, dataset: PublicDataset, folder: Path) -> None:
 
     total = sum(file.bytes or 0 for file in dataset.files) or None
     with _bar(screen) as bar:
-        task = bar.add_task(f"reading {folder}", total=total)
+        task = bar.add_task(printable(f"reading {folder}"), total=total)
         checks = list(check_files(dataset, folder, progress=lambda count: bar.advance(task, count)))
     wrong = [check for check in checks if check.problems]
     screen.document(

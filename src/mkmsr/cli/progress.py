@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
+from mkmsr.cli.console import printable
 from mkmsr.runtime.events import (
     BatchDone,
     EpochRecord,
@@ -187,7 +189,7 @@ def waiting(console: Console, what: str) -> Iterator[None]:
         _print(console, what)
         yield
         return
-    with console.status(what):
+    with console.status(Text(printable(what))):
         yield
 
 

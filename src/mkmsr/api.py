@@ -29,18 +29,15 @@ from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.metrics import DEFAULT_KS
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.models.base import SessionModel
 from mkmsr.models.registry import model_entry
 from mkmsr.recommend import Recommendations, Recommender
 from mkmsr.reports.comparison import Comparison, compare_runs
 from mkmsr.reports.run_folder import EvaluatedRun
-from mkmsr.runs.config import ExperimentConfig, new_model
-from mkmsr.runs.experiment import validator
+from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import fit_new_model
 from mkmsr.runtime.compute import compute_device, torch_threads
 from mkmsr.runtime.events import Listener, ignore
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.networks import fit_networks
-from mkmsr.training.trainer import fitting_data
 
 if TYPE_CHECKING:
     import polars as pl
@@ -219,9 +216,11 @@ class Model:
             EvaluationError: Validation has no examples.
         """
         _check_prepared(data)
-        model, epochs = self._fitted(data, listener, epochs=None)
-        if refit:
-            model, _ = self._fitted(data, listener, epochs=epochs)
+        how: dict[str, Any] = {"seed": self.seed, "device": self.device, "listener": listener}
+        with torch_threads(self.config.training.threads):
+            model, chosen = fit_new_model(data, self.config, **how)
+            if refit:
+                model, _ = fit_new_model(data, self.config, refit=True, stop_after=chosen.best_epoch, **how)
         bundle = new_bundle(model, name=self.name, config=self.config.settings(), dataset=data, refit=refit)
         self._recommender = Recommender(bundle, device=self.device)
         return self
@@ -284,24 +283,6 @@ class Model:
         model = Model(bundle.name, device=device, **bundle.config.model_dump())
         model._recommender = Recommender(bundle, device=device)
         return model
-
-    def _fitted(self, data: PreparedDataset, listener: Listener, *, epochs: int | None) -> tuple[SessionModel, int]:
-        """A new model, fitted: on train while validation chooses the epochs, or on both for the given number."""
-        training = self.config.training
-        model = new_model(data, self.config, self.seed)
-        with torch_threads(training.threads):
-            result = fit_networks(
-                model,
-                fitting_data(data, refit=epochs is not None),
-                training,
-                validate=validator(data, training.select) if epochs is None else None,
-                seed=self.seed,
-                device=self.device,
-                folder=None,
-                listener=listener,
-                stop_after=epochs,
-            )
-        return model, result.best_epoch
 
 
 def compare(models: Sequence[Model], data: PreparedDataset, split: SplitName = "test") -> Comparison:

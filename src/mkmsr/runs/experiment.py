@@ -45,7 +45,7 @@ from mkmsr.training.checkpoint import remove_checkpoint
 from mkmsr.training.networks import fit_folders, fit_networks
 from mkmsr.training.trainer import FitResult, Validate, fitting_data
 
-__all__ = ["METRICS_FILE", "RunResult", "run_experiment", "validator"]
+__all__ = ["METRICS_FILE", "RunResult", "fit_new_model", "run_experiment", "validator"]
 
 METRICS_FILE = "metrics.json"
 
@@ -147,6 +147,51 @@ def validator(dataset: PreparedDataset, select: str, processes: Processes = ALON
     return lambda model: evaluate(model, split, threads=0, processes=processes).metrics(ks)
 
 
+def fit_new_model(
+    dataset: PreparedDataset,
+    config: ExperimentConfig,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    refit: bool = False,
+    stop_after: int | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    start_from: ModelBundle | None = None,
+    listener: Listener = ignore,
+    processes: Processes = ALONE,
+) -> tuple[SessionModel, FitResult]:
+    """Return a new model fitted on train, or with `refit` on train and validation, and what the fit came to.
+
+    Validation chooses the epoch, unless `stop_after` names it. The other arguments are those of `run_experiment` and
+    `fit`.
+
+    Raises:
+        TrainingError: Training cannot go on.
+        ConfigError: The selection metric does not exist.
+        EvaluationError: Validation has no examples.
+    """
+    training = fitting_data(dataset, refit=refit)
+    model = new_model(dataset, config, seed)
+    if start_from is not None:
+        _logger.info("%s", carry_over(model, config.settings(), dataset, start_from))
+    result = fit_networks(
+        model,
+        training,
+        config.training,
+        validate=validator(dataset, config.training.select, processes) if stop_after is None else None,
+        seed=seed,
+        device=device,
+        folder=folder,
+        resume=resume,
+        listener=listener,
+        stop_after=stop_after,
+        depends_on={"model_settings": config.model, "dataset": dataset.fingerprint},
+        processes=processes,
+    )
+    return model, result
+
+
 @dataclass(frozen=True)
 class _Experiment:
     """One experiment: its arguments, and what is done with them, in the order in which it happens."""
@@ -240,30 +285,21 @@ class _Experiment:
     def _fit(
         self, folder: Path, *, refit: bool = False, stop_after: int | None = None
     ) -> tuple[SessionModel, FitResult]:
-        """A new model fitted on train, or on train + validation; without a last epoch, validation chooses."""
-        training = fitting_data(self.dataset, refit=refit)
         if self.processes.is_first:
             folder.mkdir(parents=True, exist_ok=True)
-        model = new_model(self.dataset, self.config, self.seed)
-        if self.start_from is not None:
-            _logger.info("%s", carry_over(model, self.config.settings(), self.dataset, self.start_from))
-        result = fit_networks(
-            model,
-            training,
-            self.config.training,
-            validate=None
-            if stop_after is not None
-            else validator(self.dataset, self.config.training.select, self.processes),
+        return fit_new_model(
+            self.dataset,
+            self.config,
             seed=self.seed,
             device=self.device,
+            refit=refit,
+            stop_after=stop_after,
             folder=folder,
             resume=self.resume,
+            start_from=self.start_from,
             listener=self.listener,
-            stop_after=stop_after,
-            depends_on={"model_settings": self.config.model, "dataset": self.dataset.fingerprint},
             processes=self.processes,
         )
-        return model, result
 
     def _rank(self, model: SessionModel, split: SplitName) -> tuple[RankTable, dict[str, Any]]:
         began = time.perf_counter()

@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from mkmsr.data.readers.cells import EXACT
 from mkmsr.data.readers.malformed import EXTRA, ROW
 from mkmsr.data.readers.raw_bytes import unpack
 from mkmsr.data.readers.table import PIECE_ROWS, RawTable
@@ -27,8 +28,6 @@ __all__ = ["scan_json_lines"]
 
 FIRST_LINES = 1000
 """Lines from which the columns are told."""
-EXACT = 2**53
-"""Up to here a float holds every whole number."""
 
 
 def scan_json_lines(path: Path, scratch: Scratch, *, label: Path | str | None = None) -> RawTable:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
+from mkmsr.data.readers.cells import EXACT
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
 
@@ -36,9 +37,6 @@ ROWS = 10_000
 """Rows that are fetched at once."""
 BYTEA, NUMERIC = 17, 1700
 """Numbers of PostgreSQL's types. Source: pg_type.dat."""
-
-EXACT = 2**53
-"""Up to here a float holds every whole number."""
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL)
 _OWN_BEGINS = re.compile(rf"[?&](?:{'|'.join(OWN)})=")

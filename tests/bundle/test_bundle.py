@@ -293,7 +293,7 @@ def test_a_tensor_too_few_is_named(bundle: Path) -> None:
         load_bundle(bundle)
 
 
-@pytest.mark.parametrize("model", ["compass", "compass-ensemble", "v-sknn"])
+@pytest.mark.parametrize("model", ["compass", "v-sknn"])
 def test_a_bundle_with_the_tensor_names_of_an_earlier_release_loads(
     shop: PreparedDataset, tmp_path: Path, model: str
 ) -> None:

@@ -140,7 +140,7 @@ def test_a_model_without_explanations_says_so_before_any_list(
     assert run(["recommend", str(tmp_path / "b"), "--session", str(tmp_path / "one.jsonl"), "--explain"]) == 1
     out, err = capfd.readouterr()
     assert out == ""
-    assert "model: 'recency' cannot be explained; compass and compass-ensemble can" in err
+    assert "model: 'recency' cannot be explained; compass can" in err
 
 
 def test_what_is_only_shown_with_items_travels_with_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

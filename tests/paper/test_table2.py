@@ -20,7 +20,7 @@ def test_the_rows_are_the_papers_thirteen_the_rivals_and_the_flagships() -> None
     rows = rows_of_table_2()
     groups = [group for _, _, group in rows]
     assert groups.count("paper") == 13
-    assert [name for _, name, group in rows if group == "flagship"] == ["compass", "compass-ensemble"]
+    assert [name for _, name, group in rows if group == "flagship"] == ["compass"]
     assert len({name for _, name, _ in rows}) == len(rows)
     with pytest.raises(ConfigError, match="no row for 'nram', did you mean 'narm'"):
         rows_of_table_2(["nram"])

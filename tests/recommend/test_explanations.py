@@ -5,7 +5,6 @@ import math
 import re
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
 
 import planted
 import pytest
@@ -15,10 +14,8 @@ from small_shop import fitted, small_shop
 
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
-from mkmsr.models.compass.ensemble import CompassEnsemble
 from mkmsr.models.compass.explanation import MOST_SESSIONS
 from mkmsr.models.compass.model import Compass
-from mkmsr.models.registry import model_entry
 from mkmsr.recommend import Explanation, Recommender
 
 
@@ -46,18 +43,6 @@ def rough(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
 
 
 @pytest.fixture(scope="module")
-def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    return with_rough_weights(tmp_path_factory.mktemp("ensemble"), "compass-ensemble")
-
-
-@pytest.fixture(params=["rough", "ensemble"])
-def either(request: pytest.FixtureRequest) -> Recommender:
-    """One network, or three."""
-    recommender: Recommender = request.getfixturevalue(request.param)
-    return recommender
-
-
-@pytest.fixture(scope="module")
 def maskless(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     return with_rough_weights(tmp_path_factory.mktemp("maskless"), explore={"masks": 1})
 
@@ -70,9 +55,9 @@ SESSIONS = [
 
 
 @pytest.mark.parametrize("session", SESSIONS)
-def test_the_parts_sum_to_the_score(session: list[tuple[str, str]], either: Recommender) -> None:
-    ranked = either.recommend(session, k=36)
-    for found, each in zip(either.explain(session, [each.item for each in ranked.items]), ranked.items, strict=True):
+def test_the_parts_sum_to_the_score(session: list[tuple[str, str]], rough: Recommender) -> None:
+    ranked = rough.recommend(session, k=36)
+    for found, each in zip(rough.explain(session, [each.item for each in ranked.items]), ranked.items, strict=True):
         assert found.item == each.item
         assert found.score == pytest.approx(each.score, abs=1e-4)
         assert found.explore + found.copy + found.neighbours == pytest.approx(math.exp(each.score), rel=1e-3)
@@ -112,39 +97,18 @@ def test_under_masks_the_explore_score_is_the_mean_of_what_each_mask_gives(
     )
 
 
-def test_an_ensemble_gives_the_mean_of_what_its_networks_give(ensemble: Recommender, tmp_path: Path) -> None:
-    bundle, session, shop = ensemble.bundle, SESSIONS[0], small_shop()
-    assert isinstance(bundle.model, CompassEnsemble)
-    config = model_entry("compass").configure({"dim": 8})
-    alone = []
-    for number, network in enumerate(bundle.model.members):
-        place = save_bundle(
-            tmp_path / str(number), new_bundle(network, name="compass", config=config, dataset=shop, metrics={})
-        )
-        alone.append(Recommender.load(place).explain(session, bundle.items.ids))
-    for found, *parts in zip(ensemble.explain(session, bundle.items.ids), *alone, strict=True):
-        assert found.sentence
-        for name in ("explore", "copy", "neighbours", "explore_score", "own_vector", "evidence"):
-            assert getattr(found, name) == pytest.approx(fmean(getattr(each, name) for each in parts), rel=1e-5)
-        before = fmean((each.explore + each.copy + each.neighbours) / each.lift for each in parts)
-        assert found.lift * before == pytest.approx(found.explore + found.copy + found.neighbours, rel=1e-5)
-        assert sum(part.by_vector + part.by_match for part in found.attributes) == pytest.approx(
-            found.explore_score - found.own_vector - found.popularity - found.evidence, abs=1e-4
-        )
-
-
-def test_the_effect_of_an_event_is_what_its_absence_takes(either: Recommender) -> None:
+def test_the_effect_of_an_event_is_what_its_absence_takes(rough: Recommender) -> None:
     session = SESSIONS[0]
-    (found,) = either.explain(session, ["item-05"])
+    (found,) = rough.explain(session, ["item-05"])
     for place, part in enumerate(found.events):
-        without = either.explain(session[:place] + session[place + 1 :], ["item-05"])[0]
+        without = rough.explain(session[:place] + session[place + 1 :], ["item-05"])[0]
         assert part.effect == pytest.approx(found.score - without.score, abs=1e-4)
-    assert either.explain(SESSIONS[1], ["plain"])[0].events[0].effect is None
+    assert rough.explain(SESSIONS[1], ["plain"])[0].events[0].effect is None
 
 
-def test_votes_come_from_sessions_that_hold_the_item_and_share_one(either: Recommender) -> None:
+def test_votes_come_from_sessions_that_hold_the_item_and_share_one(rough: Recommender) -> None:
     shop, session = small_shop(), SESSIONS[0]
-    found = either.explain(session, ["item-05"])[0]
+    found = rough.explain(session, ["item-05"])[0]
     assert found.voters > 0
     for part in found.sessions:
         items = {shop.items.id(int(item)) for item in shop.train.session(part.session)[0]}
@@ -226,5 +190,5 @@ def test_what_cannot_be_explained_says_so(series: Recommender, tmp_path: Path) -
         series.explain(["item-0-0"], ["ghost"])
     config, model = fitted("s-pop", small_shop())
     save_bundle(tmp_path / "b", new_bundle(model, name="s-pop", config=config, dataset=small_shop(), metrics={}))
-    with pytest.raises(ConfigError, match="'s-pop' cannot be explained; compass and compass-ensemble can"):
+    with pytest.raises(ConfigError, match="'s-pop' cannot be explained; compass can"):
         Recommender.load(tmp_path / "b").explain(["plain"], ["plain"])

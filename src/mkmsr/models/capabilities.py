@@ -18,14 +18,12 @@ from mkmsr.models.explanation import Names, ScoreParts
 __all__ = [
     "AnswersWanted",
     "ChecksBuffers",
-    "Ensemble",
     "Explains",
     "GrowsCatalogue",
     "KnowledgeTask",
     "Likelihood",
     "TakesOver",
     "answers_wanted",
-    "fitted_apart",
     "has_knowledge_task",
     "is_factorised",
     "places_new_items",
@@ -98,15 +96,6 @@ class TakesOver(Protocol):
 
 
 @runtime_checkable
-class Ensemble(Protocol):
-    """A model of several models that are fitted one after the other, each by itself."""
-
-    @property
-    def members(self) -> Sequence[SessionModel]:
-        """The models."""
-
-
-@runtime_checkable
 class ChecksBuffers(Protocol):
     """A part of a model whose buffers say where others are read, so that those of a file are not to be trusted."""
 
@@ -132,8 +121,3 @@ def answers_wanted(model: object) -> bool:
 def places_new_items(model: object) -> bool:
     """Whether `append_items` can be called."""
     return isinstance(model, GrowsCatalogue) and model.places_new_items
-
-
-def fitted_apart(model: SessionModel) -> Sequence[SessionModel]:
-    """Return the models that are fitted one after the other: for all but an ensemble, the model itself."""
-    return model.members if isinstance(model, Ensemble) else [model]

@@ -18,7 +18,6 @@ __all__ = ["MODELS", "model_entry", "register"]
 
 _HOMES = {
     "compass": "compass.model:ENTRY",
-    "compass-ensemble": "compass.ensemble:ENTRY",
     "mkm-sr": "mkm_sr:ENTRIES",
     "km-sr": "mkm_sr:ENTRIES",
     "m-sr": "mkm_sr:ENTRIES",

@@ -13,7 +13,6 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runtime.events import EpochRecord
 from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER
 from mkmsr.training.history import read_history
-from mkmsr.training.networks import fit_folders
 
 __all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]
 
@@ -62,7 +61,7 @@ class RunFolder:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run left a checkpoint behind, of any of its fits."""
-    return any((fit / CHECKPOINT_FOLDER / CHECKPOINT_FILE).is_file() for fit in fit_folders(folder))
+    return any((fit / CHECKPOINT_FOLDER / CHECKPOINT_FILE).is_file() for fit in (folder, folder / "refit"))
 
 
 def read_run_folder(folder: str | Path) -> RunFolder:

@@ -3,7 +3,6 @@
 config.toml        every setting, as `mkmsr train --config` takes it
 history.jsonl      one line an epoch          checkpoint/     exact resume
 refit/             the same two of the refit, if there is one
-network-2/, ...    the same two of the further networks of an ensemble, here and in refit/
 bundle/            the model                  ranks.parquet   one row a test example
 examples.json      sessions for the report    report.html, figures/
 metrics.json       written after all but the report: a folder that has it is a finished run
@@ -42,8 +41,7 @@ from mkmsr.runtime.events import Listener, PhaseStarted, ignore
 from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.checkpoint import remove_checkpoint
-from mkmsr.training.networks import fit_folders, fit_networks
-from mkmsr.training.trainer import FitResult, Validate, fitting_data
+from mkmsr.training.trainer import FitResult, Validate, fit, fitting_data
 
 __all__ = ["METRICS_FILE", "RunResult", "fit_new_model", "run_experiment", "validator"]
 
@@ -175,7 +173,7 @@ def fit_new_model(
     model = new_model(dataset, config, seed)
     if start_from is not None:
         _logger.info("%s", carry_over(model, config.settings(), dataset, start_from))
-    result = fit_networks(
+    result = fit(
         model,
         training,
         config.training,
@@ -251,7 +249,7 @@ class _Experiment:
         if not self.resume:
             for name in (METRICS_FILE, "history.jsonl", "ranks.parquet", "examples.json", "report.html"):
                 (self.folder / name).unlink(missing_ok=True)
-            for place in (*fit_folders(self.folder)[1:], self.folder / "figures"):
+            for place in (self.folder / "refit", self.folder / "figures"):
                 shutil.rmtree(place, ignore_errors=True)
             remove_checkpoint(self.folder)  # The old bundle stays usable until the new one is ready.
         if not (self.resume and has_checkpoint(self.folder)):  # One of another run is an error further on.

@@ -20,7 +20,6 @@ from mkmsr.runs.experiment import METRICS_FILE, run_experiment
 from mkmsr.runs.jobs import Job, JobOutcome, run_jobs
 from mkmsr.runtime.events import Listener, ignore
 from mkmsr.training.checkpoint import remove_checkpoint
-from mkmsr.training.networks import fit_folders
 
 __all__ = ["ChooseEpochs", "GridRun", "depends_on_seed", "plan_grid", "run_grid", "settings_key"]
 
@@ -167,5 +166,5 @@ def _run(listener: Listener, run: GridRun, device: str) -> None:
         chosen_epochs=epochs,
         listener=listener,
     )
-    for folder in fit_folders(run.folder):
+    for folder in (run.folder, run.folder / "refit"):
         remove_checkpoint(folder)

@@ -21,7 +21,6 @@ from typing import Any
 from mkmsr.config import dotted, laid_over, nested, to_toml, validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
-from mkmsr.models.capabilities import fitted_apart
 from mkmsr.models.entry import Choice, Range, SearchSpace, Value
 from mkmsr.models.registry import model_entry
 from mkmsr.runs.config import ExperimentConfig, new_model
@@ -258,7 +257,7 @@ def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: st
 def _fit(dataset: PreparedDataset, config: ExperimentConfig, seed: int, device: str, listener: Listener) -> FitResult:
     training = fitting_data(dataset)
     validation = validator(dataset, config.training.select)
-    model = fitted_apart(new_model(dataset, config, seed))[0]  # Of an ensemble one network stands for all.
+    model = new_model(dataset, config, seed)
     return fit(model, training, config.training, validate=validation, seed=seed, device=device, listener=listener)
 
 

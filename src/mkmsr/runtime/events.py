@@ -44,8 +44,7 @@ class PhaseStarted(Event):
     """A part of an experiment begins.
 
     Args:
-        name: "fit", "validation", "refit" or "test"; a network of an ensemble, such as "network 2 of 3"; or another
-            part of a job.
+        name: "fit", "validation", "refit" or "test"; or another part of a job.
     """
 
     name: str

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mkmsr.cli.app import COMMANDS, run
-from mkmsr.cli.running import byte_count
+from mkmsr.cli.reading import byte_count
 
 
 class Outcome(NamedTuple):

@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from small_shop import fitted, small_shop
 
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
-from mkmsr.cli.console import Terminal, printable, text_table
+from mkmsr.cli.console import LineConsole, Terminal, printable, text_table
 from mkmsr.cli.progress import waiting
 
 HOSTILE = "sku\x1b]0;title\x07\x1b[2J\x9b31m\u202eknab\nmkmsr: done"
@@ -57,7 +56,7 @@ def test_errors_and_warnings_hold_no_control_characters(capfd: pytest.CaptureFix
 
 def test_what_a_spinner_says_holds_no_control_characters() -> None:
     shown = io.StringIO()
-    with waiting(Console(file=shown, force_terminal=True, width=200), f"preparing {HOSTILE}"):
+    with waiting(LineConsole(file=shown, force_terminal=True, width=200), f"preparing {HOSTILE}"):
         pass
     assert SHOWN in shown.getvalue()
     assert "\x1b]0;title" not in shown.getvalue()

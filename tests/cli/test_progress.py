@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from rich.console import Console
-
+from mkmsr.cli.console import LineConsole
 from mkmsr.cli.progress import progress_bars
 from mkmsr.runtime.events import (
     BatchDone,
@@ -25,7 +24,7 @@ EPOCH = EpochRecord(1, "sessions", 2.5, 0.5, {"mrr@20": 0.25, "mrr@5": 0.2}, sec
 
 
 def drawn(events: Sequence[Event], *, announce: bool = True, terminal: bool = False) -> str:
-    console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
+    console = LineConsole(file=io.StringIO(), width=200, force_terminal=terminal)
     with progress_bars(console, announce=announce) as listener:
         for event in events:
             listener(event)

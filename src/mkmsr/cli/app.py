@@ -16,8 +16,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from mkmsr.cli.console import LineConsole, WrongCall, printable
-from mkmsr.cli.help import command_group, examples
+from mkmsr.cli.console import LineConsole, WrongCall, command_group, printable
 from mkmsr.errors import MkmsrError
 from mkmsr.runtime.process_group import own_rank, own_size
 
@@ -36,7 +35,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "mkmsr prepare kkbox downloads/kkbox --out data/kkbox",
     ),
     ("describe", "data:describe", "mkmsr describe data/shop"),
-    ("models", "models:models", "mkmsr models --json"),
+    ("models", "installation:models", "mkmsr models --json"),
     (
         "train",
         "train:train",
@@ -46,8 +45,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ),
     ("tune", "tune:tune", "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune"),
     ("evaluate", "evaluate:evaluate", "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
-    ("compare", "compare:compare", "mkmsr compare runs/shop runs/pop runs/recency"),
-    ("report", "compare:report", "mkmsr report runs/shop --beside runs/pop"),
+    ("compare", "evaluate:compare", "mkmsr compare runs/shop runs/pop runs/recency"),
+    ("report", "evaluate:report", "mkmsr report runs/shop --beside runs/pop"),
     (
         "recommend",
         "recommend:recommend",
@@ -56,12 +55,11 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "mkmsr recommend runs/shop/bundle --session - --at-most brand=2 --explain\n"
         "mkmsr recommend runs/shop/bundle --sessions events.parquet --out lists",
     ),
-    ("doctor", "doctor:doctor", "mkmsr doctor --json"),
+    ("doctor", "installation:doctor", "mkmsr doctor --json"),
 )
 """Name, home below `mkmsr.cli`, and examples of each command."""
 
 GROUPS = {"reproduce": "reproduce:REPRODUCE", "bench": "bench:BENCH"}
-"""Groups of commands, and their homes."""
 
 _HELP = ("--help", "-h")
 
@@ -96,11 +94,10 @@ def app() -> App:
         "Session-based recommendation from micro-behaviours and item knowledge: "
         "from a raw event log to ranked next items.",
         "mkmsr demo --out runs/demo",
+        [(name, f"mkmsr.cli.{home}", calls) for name, home, calls in COMMANDS],
         suppress_keyboard_interrupt=False,
         version=_version,
     )
-    for place, (name, home, calls) in enumerate(COMMANDS):
-        program.command(f"mkmsr.cli.{home}", name=name, help_epilogue=examples(calls), sort_key=place)
     for name, home in GROUPS.items():
         program.command(f"mkmsr.cli.{home}", name=name, sort_key=len(COMMANDS))
     return program

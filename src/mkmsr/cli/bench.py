@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, Terminal, terminal, text_table
+from mkmsr.cli.console import (
+    AT_LEAST_ONE,
+    COMMON,
+    CommandEntry,
+    Common,
+    Device,
+    Terminal,
+    command_group,
+    terminal,
+    text_table,
+)
 from mkmsr.cli.experiment import ModelName, Settings, experiment_config
-from mkmsr.cli.help import command_group, examples
 from mkmsr.cli.progress import waiting
-from mkmsr.cli.running import RUNNING, Running
+from mkmsr.cli.reading import Running
 from mkmsr.runtime.files import atomic_write, locked
 
 __all__ = ["BENCH"]
@@ -61,18 +70,10 @@ def training(
         from mkmsr.data.dataset import PreparedDataset
 
         dataset = PreparedDataset.load(data)
-        with waiting(
-            screen.progress, f"timing {repetitions} epochs of {model} on {dataset.name}, after one to warm up"
-        ):
-            result = time_training(
-                dataset,
-                model,
-                settings.settings(),
-                settings.training,
-                repetitions=repetitions,
-                share=share,
-                device=device,
-            )
+        what = f"timing {repetitions} epochs of {model} on {dataset.name}, after one to warm up"
+        options: dict[str, Any] = {"repetitions": repetitions, "share": share, "device": device}
+        with waiting(screen.progress, what):
+            result = time_training(dataset, model, settings.settings(), settings.training, **options)
         _show_measurement(screen, result, out)
 
 
@@ -110,18 +111,10 @@ def evaluation(
         from mkmsr.data.dataset import PreparedDataset
 
         dataset = PreparedDataset.load(data)
+        options: dict[str, Any] = {"split": split, "examples": examples, "repetitions": repetitions}
+        options |= {"threads": threads, "workers": workers, "device": device}
         with waiting(screen.progress, f"ranking the {split} sessions of {dataset.name} {repetitions} times"):
-            result = time_evaluation(
-                dataset,
-                model,
-                settings.settings(),
-                split=split,
-                examples=examples,
-                repetitions=repetitions,
-                threads=threads,
-                workers=workers,
-                device=device,
-            )
+            result = time_evaluation(dataset, model, settings.settings(), **options)
         _show_measurement(screen, result, out)
 
 
@@ -130,7 +123,7 @@ def prepare(
     events: Annotated[int, Parameter(validator=Number(gte=1000))] = 1_000_000,
     items: Annotated[int | None, Parameter(validator=Number(gte=50))] = None,
     repetitions: Annotated[int, AT_LEAST_ONE] = 3,
-    running: Running = RUNNING,
+    running: Running = Running(),
     scratch: Path | None = None,
     log: Path | None = None,
     out: Path | None = None,
@@ -152,53 +145,26 @@ def prepare(
         from mkmsr.bench.preparation import time_preparation
 
         with waiting(screen.progress, f"preparing a simulated log {repetitions} times"):
-            result = time_preparation(
-                events, items=items, repetitions=repetitions, engine=running.options(scratch), log=log
-            )
+            engine = running.options(scratch)
+            result = time_preparation(events, items=items, repetitions=repetitions, engine=engine, log=log)
         _show_measurement(screen, result, out)
-
-
-CASES: tuple[tuple[str, Callable[..., None], str, str], ...] = (
-    (
-        "training",
-        training,
-        "one epoch beside its floor, the bare catalogue products + softmax + optimiser",
-        "mkmsr bench training --model mkm-sr --data data/demo --json",
-    ),
-    (
-        "evaluation",
-        evaluation,
-        "the whole catalogue ranked for every test example",
-        "mkmsr bench evaluation --model mkm-sr --data data/demo --json",
-    ),
-    (
-        "prepare",
-        prepare,
-        "a raw Parquet log to saved prepared data",
-        "mkmsr bench prepare --events 1000000 --json",
-    ),
-)
-"""Name, function, what is timed, and an example of each benchmark."""
 
 
 def _list(*, common: Common = COMMON) -> None:
     """Time training, evaluation and preparation on this machine. Without a name, list the benchmarks."""
     with terminal(common) as screen:
-        screen.document([{"name": name, "summary": summary, "example": example} for name, _, summary, example in CASES])
-        rows = [[name, summary, example] for name, _, summary, example in CASES]
+        rows = [[name, (case.__doc__ or "").partition("\n")[0], example] for name, case, example in CASES]
+        screen.document([dict(zip(("name", "summary", "example"), row, strict=True)) for row in rows])
         screen.show(text_table("Benchmarks", ["name", "what is timed", "example"], rows, numbers_from=3))
 
 
-def _group() -> App:
-    group = command_group(
-        "bench",
-        "Time training, evaluation and preparation on this machine. Without a name, list the benchmarks.",
-        CASES[0][3],
-    )
-    group.default(_list)
-    for place, (name, case, _, example) in enumerate(CASES):
-        group.command(case, name=name, help_epilogue=examples(example), sort_key=place)
-    return group
+CASES: tuple[CommandEntry, ...] = (
+    ("training", training, "mkmsr bench training --model mkm-sr --data data/demo --json"),
+    ("evaluation", evaluation, "mkmsr bench evaluation --model mkm-sr --data data/demo --json"),
+    ("prepare", prepare, "mkmsr bench prepare --events 1000000 --json"),
+)
+BENCH = command_group("bench", str(_list.__doc__), CASES[0][2], CASES)
+BENCH.default(_list)
 
 
 def _usual(model: str) -> list[str]:
@@ -239,7 +205,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-BENCH = _group()
-"""The group of commands `mkmsr bench`."""

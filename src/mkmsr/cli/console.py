@@ -1,4 +1,4 @@
-"""What every command shares: its common flags, and where its output goes.
+"""What every command shares: its common flags, how its help looks, and where its output goes.
 
 People read tables on standard output. With `--json`, standard output carries the machine-readable result and nothing
 else: whatever a library prints meanwhile goes to standard error.
@@ -10,13 +10,13 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
 from cyclopts.validators import Number
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AT_LEAST_ONE",
     "COMMON",
+    "CommandEntry",
     "Common",
     "Device",
     "LineConsole",
     "Terminal",
     "WrongCall",
+    "command_group",
     "counted",
     "output_folder",
     "printable",
@@ -46,6 +48,9 @@ __all__ = [
 ]
 
 AT_LEAST_ONE = Parameter(validator=Number(gte=1))
+
+CommandEntry: TypeAlias = tuple[str, str | Callable[..., None], str]
+"""Name of a command, the function or where it is found, and examples, one a line."""
 
 _PLAIN_WIDTH = 140
 """Columns of a table that no terminal shows, for example in a pipe."""
@@ -69,11 +74,7 @@ class Common:
 
 
 def known_device(_type: Any, name: str) -> None:
-    """Accept a device of PyTorch that is at hand.
-
-    Raises:
-        ValueError: There is no such device.
-    """
+    """Accept a device of PyTorch that is at hand, or raise what Cyclopts shows as a wrong call."""
     from mkmsr.runtime.compute import compute_device
 
     try:
@@ -91,6 +92,29 @@ COMMON = Common()
 
 class WrongCall(Exception):
     """The arguments do not fit together; the message says what would be right."""
+
+
+def command_group(name: str, summary: str, example: str, commands: Iterable[CommandEntry], **options: Any) -> App:
+    """Return a program, or a group of its commands, whose help flows to the width of the terminal.
+
+    Args:
+        name: What one types.
+        summary: What it is for.
+        example: One of its calls.
+        commands: In the order in which the help lists them.
+        options: More settings of Cyclopts.
+    """
+    group = App(
+        name=name,
+        help=summary,
+        help_epilogue=_examples(example),
+        help_format="markdown",
+        default_parameter=Parameter(show_default=_default),
+        **options,
+    )
+    for place, (word, command, calls) in enumerate(commands):
+        group.command(command, name=word, help_epilogue=_examples(calls), sort_key=place)
+    return group
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -213,3 +237,14 @@ def text_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 def _console(file: IO[str]) -> LineConsole:
     console = LineConsole(file=file)
     return console if console.is_terminal else LineConsole(file=file, width=_PLAIN_WIDTH)
+
+
+def _examples(calls: str) -> str:
+    """Return what stands below a command's help: its examples, one a line, to be copied into a shell."""
+    return f"**Example:**\n\n```\n{calls}\n```"
+
+
+def _default(value: Any) -> str | None:
+    """Return a default as one types it; None for one that only says that the flag may be left out."""
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return None if value is False or text in (None, "") else str(text)

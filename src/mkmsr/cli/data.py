@@ -12,9 +12,8 @@ from cyclopts.validators import Number
 
 from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Terminal, counted, terminal, text_table
 from mkmsr.cli.progress import duration, waiting
-from mkmsr.cli.reading import READING, Reading, bucket_count, known_kind
+from mkmsr.cli.reading import Reading, Running, bucket_count, known_kind
 from mkmsr.cli.results import show_statistics
-from mkmsr.cli.running import RUNNING, Running
 from mkmsr.runtime.files import locked
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def prepare(
     /,
     *,
     out: Path,
-    reading: Reading = READING,
+    reading: Reading = Reading(),
     gap: Annotated[int | None, AT_LEAST_ONE] = None,
     min_session_events: Annotated[int | None, AT_LEAST_ONE] = None,
     min_item_events: Annotated[int, AT_LEAST_ONE] = 1,
@@ -88,7 +87,7 @@ def prepare(
     max_session_events: Annotated[int, Parameter(validator=Number(gte=2))] = 29,
     buckets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     name: str | None = None,
-    running: Running = RUNNING,
+    running: Running = Running(),
     common: Common = COMMON,
 ) -> None:
     """Turn a raw log into prepared data: sessions, filters, temporal split, indexes, item knowledge.
@@ -150,9 +149,10 @@ def prepare(
         for key, note in log.notes.items():
             if key != "malformed_examples":  # the warning while reading has quoted them
                 screen.print(f"{key.replace('_', ' ')}: {_plain(note)}")
-        _show_preparation(screen, dataset, options, has_time=log.has_time)
-        if kind == "events":
-            _show_unshared_texts(screen, dataset)
+        if log.has_time:
+            _show_span(screen, dataset)
+        _show_left_out(screen, dataset, options)
+        _show_doubtful_relations(screen, dataset, is_public=kind != "events")
         show_statistics(screen, dataset, counts)
         screen.print(f"prepared in {duration(seconds)}: {out}")
         use_visitors = ["--set", "model.earlier_visits=true"] if visitors else []
@@ -184,13 +184,6 @@ def _show_audit(screen: Terminal, found: Audit) -> None:
     screen.show(text_table("Leakage audit", ["verdict", "found", ""], rows, numbers_from=3))
     meaning = {"clean": "nothing found", "note": "no leak; read the notes", "leak": "do not trust results on this data"}
     screen.print(f"verdict: {found.verdict} ({meaning[found.verdict]})")
-
-
-def _show_preparation(screen: Terminal, dataset: PreparedDataset, options: PrepareOptions, *, has_time: bool) -> None:
-    if has_time:
-        _show_span(screen, dataset)
-    _show_left_out(screen, dataset, options)
-    _show_scattered_numbers(screen, dataset)
 
 
 def _show_span(screen: Terminal, dataset: PreparedDataset) -> None:
@@ -226,22 +219,16 @@ def _show_left_out(screen: Terminal, dataset: PreparedDataset, options: PrepareO
         )
 
 
-def _show_scattered_numbers(screen: Terminal, dataset: PreparedDataset) -> None:
-    """Print which relations are numbers that hardly two items share."""
-    from mkmsr.data.buckets import scattered_numbers
+def _show_doubtful_relations(screen: Terminal, dataset: PreparedDataset, *, is_public: bool) -> None:
+    """Print which relations are numbers, or texts of a log of one's own, that hardly two items share."""
+    from mkmsr.data.buckets import scattered_numbers, unshared_texts
 
     for relation, (values, items) in scattered_numbers(dataset.knowledge).items():
         screen.print(
             f"{relation}: {values:,} different numbers for {items:,} items, of which little can be learnt; if they are "
             f"amounts, --buckets {relation}=20 makes about 20 ranges of them"
         )
-
-
-def _show_unshared_texts(screen: Terminal, dataset: PreparedDataset) -> None:
-    """Print which relations are texts that hardly two items share."""
-    from mkmsr.data.buckets import unshared_texts
-
-    if names := unshared_texts(dataset.knowledge):
+    if not is_public and (names := unshared_texts(dataset.knowledge)):
         screen.print(
             f"{', '.join(names)}: nearly every item has a text of its own, of which little can be learnt; if it is "
             f"only to be shown, --attribute-columns display={'+'.join(names)} says so"

@@ -1,4 +1,7 @@
-"""`mkmsr evaluate`: full-catalogue ranking of a split with a saved model."""
+"""`mkmsr evaluate`, `mkmsr compare`, `mkmsr report`: a split ranked with a saved model, and runs beside each other.
+
+Only `evaluate` loads a model; the others read what runs left behind.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, terminal
 from mkmsr.cli.progress import progress_bars
 from mkmsr.cli.results import show_evaluation
 
-__all__ = ["evaluate"]
+__all__ = ["compare", "evaluate", "report"]
 
 
 def _list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
@@ -73,3 +76,51 @@ def evaluate(
         document = evaluation_document(loaded.name, split, ranks, len(loaded.items), k, seconds)
         screen.document(document)
         show_evaluation(screen, [document])
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], Parameter(negative=())],
+    /,
+    *,
+    metrics: str = "hit@20,mrr@20",
+    reference: str | None = None,
+    samples: Annotated[int, AT_LEAST_ONE] = 10_000,
+    common: Common = COMMON,
+) -> None:
+    """Set runs on the same examples side by side, with paired significance.
+
+    Args:
+        runs: Run folders, or metrics saved from `mkmsr evaluate --json`.
+        metrics: Metrics to compare, separated by commas; the first one orders the rows.
+        reference: Label of the run that the others are tested against; the best one by default.
+        samples: Resamples of the paired bootstrap over sessions.
+    """
+    with terminal(common) as screen:
+        from mkmsr.reports.comparison import compare_runs
+        from mkmsr.reports.tables import comparison_table
+
+        names = [name.strip() for name in metrics.split(",")]
+        comparison = compare_runs(runs, metrics=names, reference=reference, samples=samples)
+        screen.document(comparison.to_json())
+        screen.show_report(comparison_table(comparison))
+
+
+def report(
+    run: Path,
+    /,
+    *,
+    beside: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative=())] = (),
+    common: Common = COMMON,
+) -> None:
+    """Draw a run's report.html again from the files of its folder.
+
+    Args:
+        run: Run folder.
+        beside: Run folders or metrics of other models on the same data, to be shown beside it.
+    """
+    with terminal(common) as screen:
+        from mkmsr.reports.run_report import write_run_report
+
+        path = write_run_report(run, baselines=list(beside))
+        screen.document({"report": str(path)})
+        screen.print(f"report: {path}")

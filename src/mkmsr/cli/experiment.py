@@ -20,15 +20,11 @@ if TYPE_CHECKING:
     from mkmsr.runs.config import ExperimentConfig
     from mkmsr.runs.experiment import RunResult
 
-__all__ = ["ModelName", "Settings", "experiment_config", "train_into"]
+__all__ = ["ModelName", "Settings", "chosen_settings", "experiment_config", "train_into"]
 
 
 def known_model(_type: Any, name: str | None) -> None:
-    """Accept a registered model.
-
-    Raises:
-        ValueError: There is no such model.
-    """
+    """Accept a registered model, or raise what Cyclopts shows as a wrong call."""
     from mkmsr.models.registry import MODELS, OWN_MODELS
 
     if name is not None and name not in MODELS:
@@ -49,30 +45,26 @@ def train_into(
     settings: ExperimentConfig,
     folder: Path,
     *,
-    seed: int = 0,
-    device: str = "cpu",
-    refit: bool = False,
-    resume: bool = False,
-    start_from: ModelBundle | None = None,
     announce: bool = True,
     processes: Processes = ALONE,
+    **options: Any,
 ) -> RunResult:
-    """Run one experiment with progress on standard error, and unless it is a small matter a line for each phase."""
+    """Run one experiment with the options of `run_experiment`, and with progress on standard error.
+
+    Args:
+        screen: Where progress goes; under torchrun the first process alone shows it.
+        dataset: Prepared data.
+        settings: Model and training.
+        folder: Run folder.
+        announce: Whether each phase gets a line.
+        processes: Who trains together.
+        options: The others.
+    """
     from mkmsr.runs.experiment import run_experiment
 
-    with progress_bars(screen.progress, announce=announce) as listener:
-        return run_experiment(
-            dataset,
-            settings,
-            folder,
-            seed=seed,
-            device=device,
-            refit=refit,
-            resume=resume,
-            start_from=start_from,
-            listener=listener if processes.is_first else ignore,
-            processes=processes,
-        )
+    with progress_bars(screen.progress, announce=announce) as bars:
+        listener = bars if processes.is_first else ignore
+        return run_experiment(dataset, settings, folder, listener=listener, processes=processes, **options)
 
 
 def experiment_config(
@@ -82,7 +74,21 @@ def experiment_config(
     flags: Mapping[str, Any],
     earlier: ModelBundle | None = None,
 ) -> ExperimentConfig:
-    """Settings from the file, then `--set`, then flags.
+    """Return the checked settings of a run, see `chosen_settings`."""
+    from mkmsr.config import validate
+    from mkmsr.runs.config import ExperimentConfig
+
+    return validate(ExperimentConfig, chosen_settings(model, config, overrides, flags, earlier), path=config)
+
+
+def chosen_settings(
+    model: str | None,
+    config: Path | None,
+    overrides: Sequence[str],
+    flags: Mapping[str, Any],
+    earlier: ModelBundle | None = None,
+) -> dict[str, Any]:
+    """Return what was set, as nested tables: by the file, then by `--set`, then by flags.
 
     Args:
         model: Name of the model, or None for the file's.
@@ -93,10 +99,8 @@ def experiment_config(
 
     Raises:
         WrongCall: No model is named.
-        ConfigError: A setting is unknown or wrong.
     """
-    from mkmsr.config import apply_overrides, laid_over, read_toml, table_of, validate
-    from mkmsr.runs.config import ExperimentConfig
+    from mkmsr.config import apply_overrides, laid_over, read_toml, table_of
 
     settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
     table = table_of(settings, "model")
@@ -109,4 +113,4 @@ def experiment_config(
     if "name" not in table:
         raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
     training = {**table_of(settings, "training"), **{key: value for key, value in flags.items() if value is not None}}
-    return validate(ExperimentConfig, {**settings, "model": table, "training": training}, path=config)
+    return {**settings, "model": table, "training": training}

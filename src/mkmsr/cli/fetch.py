@@ -68,9 +68,8 @@ def _describe(screen: Terminal, dataset: PublicDataset) -> None:
     screen.print(f"terms: {dataset.terms} (as far as known; the owner's page decides)")
     rows = []
     for file in dataset.files:
-        size = f"{file.bytes:,} bytes" if file.bytes is not None else ""
-        count = f"{file.rows:,} rows" if file.rows is not None else ""
-        rows.append([file.name, "yes" if file.needed else "no", ", ".join(part for part in (size, count) if part)])
+        sizes = [f"{count:,} {what}" for count, what in ((file.bytes, "bytes"), (file.rows, "rows")) if count]
+        rows.append([file.name, "yes" if file.needed else "no", ", ".join(sizes)])
     screen.show(text_table("Files", ["file", "needed", "size"], rows, numbers_from=9))
     folder = f"downloads/{dataset.name}"
     if dataset.address is not None:
@@ -87,9 +86,12 @@ def _verify(screen: Terminal, dataset: PublicDataset, folder: Path) -> None:
         task = bar.add_task(printable(f"reading {folder}"), total=total)
         checks = list(check_files(dataset, folder, progress=lambda count: bar.advance(task, count)))
     wrong = [check for check in checks if check.problems]
-    screen.document(
-        {"name": dataset.name, "folder": str(folder), "ok": not wrong, "files": [_result(check) for check in checks]}
-    )
+    files = [
+        {"name": each.file.name, "found": None if each.path is None else str(each.path), "bytes": each.bytes}
+        | {"rows": each.rows, "problems": list(each.problems)}
+        for each in checks
+    ]
+    screen.document({"name": dataset.name, "folder": str(folder), "ok": not wrong, "files": files})
     rows = [
         [check.file.name, f"{check.bytes:,}", f"{check.rows:,}", "; ".join(check.problems) or _verdict(check)]
         for check in checks
@@ -142,25 +144,11 @@ def _bar(screen: Terminal) -> Progress:
 
 def _description(dataset: PublicDataset) -> dict[str, Any]:
     return {
-        "name": dataset.name,
-        "title": dataset.title,
-        "owner": dataset.owner,
-        "page": dataset.page,
-        "terms": dataset.terms,
+        **{key: getattr(dataset, key) for key in ("name", "title", "owner", "page", "terms")},
         "direct": dataset.address is not None,
         "files": [
             {"name": file.name, "needed": file.needed, "columns": file.columns.split(","), "bytes": file.bytes}
             | {"rows": file.rows, "sha256": file.sha256}
             for file in dataset.files
         ],
-    }
-
-
-def _result(check: FileCheck) -> dict[str, Any]:
-    return {
-        "name": check.file.name,
-        "found": None if check.path is None else str(check.path),
-        "bytes": check.bytes,
-        "rows": check.rows,
-        "problems": list(check.problems),
     }

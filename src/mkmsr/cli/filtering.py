@@ -16,7 +16,7 @@ from mkmsr.errors import DataError
 if TYPE_CHECKING:
     from mkmsr.recommend import Filters
 
-__all__ = ["FILTERING", "Filtering", "read_facts"]
+__all__ = ["Filtering", "read_facts"]
 
 _GROUP = Group("Filters", sort_key=50)
 _MANY = Parameter(consume_multiple=True, negative=(), group=_GROUP)
@@ -47,12 +47,7 @@ class Filtering:
     facts: Annotated[Path | None, Parameter(group=_GROUP)] = None
 
     def filters(self) -> Filters:
-        """Return the same for the library.
-
-        Raises:
-            WrongCall: `--at-most` does not read relation=number.
-            ConfigError: A condition is of another form.
-        """
+        """Return the same for the library; a flag of another form is a `WrongCall` or a `ConfigError`."""
         from mkmsr.recommend import Filters, parse_condition
 
         return Filters(
@@ -69,10 +64,6 @@ class Filtering:
         for flag, ids in (("--only", self.only), ("--exclude", self.exclude)):
             if unknown := [each for each in ids if each not in known]:
                 yield f"{flag}: no such {'item' if len(unknown) == 1 else 'items'}: {', '.join(map(repr, unknown))}"
-
-
-FILTERING = Filtering()
-"""The flags as they are when none is given."""
 
 
 def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:

@@ -68,7 +68,7 @@ _OF_JOBS = (JobsPlanned, JobStarted, JobProgress, JobEnded)
 
 
 class _OneRun:
-    """A bar for the epoch with loss, examples/s and time left, and a line for each epoch done."""
+    """Show one run: a bar for the epoch with loss, examples/s and time left, and a line for each epoch done."""
 
     def __init__(self, console: Console, bars: Progress, *, announce: bool):
         self._console, self._bars, self._announce = console, bars, announce
@@ -84,7 +84,7 @@ class _OneRun:
                 self._epoch_seconds = []
                 self._epoch_began = time.monotonic()
                 if self._announce:
-                    _print(self._console, _PHASES.get(name, name))
+                    self._console.print(_PHASES.get(name, name))
             case TrainingEstimate():
                 self._estimate(event)
             case BatchDone():
@@ -97,12 +97,11 @@ class _OneRun:
                     self._close()
 
     def _estimate(self, event: TrainingEstimate) -> None:
-        _print(
-            self._console,
+        triples = f" and {event.triples:,} triples" if event.triples else ""
+        self._console.print(
             f"about {event.total_mib:,.0f} MiB for weights, gradients, optimiser and scores; "
-            f"{event.examples:,} examples{f' and {event.triples:,} triples' if event.triples else ''} an epoch, "
-            f"about {duration(event.seconds_per_epoch)} each; "
-            f"at most {duration(event.total_seconds)} for {event.epochs} epochs, without validation",
+            f"{event.examples:,} examples{triples} an epoch, about {duration(event.seconds_per_epoch)} each; "
+            f"at most {duration(event.total_seconds)} for {event.epochs} epochs, without validation"
         )
         self._epoch_began = time.monotonic()
 
@@ -122,7 +121,7 @@ class _OneRun:
         losses = [("loss", event.train_loss), ("knowledge", event.knowledge_loss)]
         parts = [f"{name} {value:.4f}" for name, value in losses if value is not None]
         parts += [*_shown(event.validation), f"{event.examples_per_second:,.0f} examples/s", duration(event.seconds)]
-        _print(self._console, f"epoch {event.epoch}/{self._epochs or '?'}: " + ", ".join(parts))
+        self._console.print(f"epoch {event.epoch}/{self._epochs or '?'}: {', '.join(parts)}")
         self._epoch_began = time.monotonic()
 
     def _show(self, name: str, done: int, total: int, details: str = "") -> None:
@@ -137,7 +136,7 @@ class _OneRun:
 
 
 class _ManyJobs:
-    """A bar for all jobs, one for each that runs, and a line for each that is over."""
+    """Show many jobs: a bar for all, one for each that runs, and a line for each that is over."""
 
     def __init__(self, console: Console, bars: Progress):
         self._console, self._bars = console, bars
@@ -164,7 +163,7 @@ class _ManyJobs:
     def _plan(self, event: JobsPlanned) -> None:
         self._total, self._done, self._workers = event.total, event.done, event.workers
         already = f", {event.done} of them done already" if event.done else ""
-        _print(self._console, f"{event.total} {event.what}{already}, {event.workers} at a time")
+        self._console.print(f"{event.total} {event.what}{already}, {event.workers} at a time")
         if self._all is not None:
             self._bars.remove_task(self._all)
         self._all = self._bars.add_task(event.what, total=event.total, completed=event.done, details="")
@@ -174,7 +173,7 @@ class _ManyJobs:
         self._done += 1
         self._seconds.append(event.seconds)
         what = f"FAILED: {event.failure}" if event.failure else event.result or f"done in {duration(event.seconds)}"
-        _print(self._console, f"[{self._done}/{self._total}] {event.name}: {what}")
+        self._console.print(f"[{self._done}/{self._total}] {event.name}: {what}")
         mean = sum(self._seconds) / len(self._seconds)
         left = f"about {duration(mean * (self._total - self._done) / self._workers)} left"
         if self._all is not None:
@@ -186,7 +185,7 @@ class _ManyJobs:
 def waiting(console: Console, what: str) -> Iterator[None]:
     """A spinner beside a line of text, for work of unknown length."""
     if not console.is_terminal:
-        _print(console, what)
+        console.print(what)
         yield
         return
     with console.status(Text(printable(what))):
@@ -208,7 +207,3 @@ def duration(seconds: float) -> str:
 def _shown(validation: Mapping[str, float]) -> list[str]:
     """The metrics of lists of 20, in per cent."""
     return [f"{name} {100 * value:.2f}%" for name, value in validation.items() if name.endswith("@20")]
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

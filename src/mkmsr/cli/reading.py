@@ -1,4 +1,4 @@
-"""The flags of `mkmsr prepare` that say how to read a raw log."""
+"""The flags of `mkmsr prepare` that say how to read a raw log, and what runs it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import WrongCall
+from mkmsr.cli.console import AT_LEAST_ONE, WrongCall
 from mkmsr.errors import nearest
 
 if TYPE_CHECKING:
+    from mkmsr.data.engines import EngineOptions
     from mkmsr.data.readers import ReadOptions
 
-__all__ = ["READING", "Reading", "bucket_count", "known_kind", "named_columns"]
+__all__ = ["Reading", "Running", "bucket_count", "byte_count", "known_kind", "named_columns"]
 
 _GENERIC = Group("Only for the kind 'events'", sort_key=10)
 _PUBLIC = Group("Only for public data sets", sort_key=11)
 _ROWS = Group("Malformed rows", sort_key=12)
-_FILES = Group("What runs it", sort_key=13)
+_ENGINE = Group("What runs it", sort_key=13)
 _ATTRIBUTES = Group("Item knowledge", sort_key=11)
 _SEVERAL = Parameter(group=_GENERIC, consume_multiple=True, negative=())
 _FIELDS = ("item", "operation", "time", "user", "session", "split", "order")
 _ATTRIBUTE_FIELDS = ("item", "relation", "value", "time", "use", "display")
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "min", "h", "d", "excel"]
 
@@ -79,26 +82,18 @@ class Reading:
     time_zone: Annotated[str | None, Parameter(group=_GENERIC)] = None
     relations: Annotated[str | None, Parameter(group=_PUBLIC)] = None
     attributes_at: Annotated[datetime | None, Parameter(group=_ATTRIBUTES)] = None
-    scratch: Annotated[Path | None, Parameter(group=_FILES)] = None
+    scratch: Annotated[Path | None, Parameter(group=_ENGINE)] = None
     strict: Annotated[bool, Parameter(group=_ROWS, negative=())] = False
     malformed_limit: Annotated[float, Parameter(group=_ROWS, validator=Number(gte=0, lte=1))] = 0.01
 
     def source(self, given: str | None) -> str:
-        """The raw log, which stands either as SOURCE or with `--events`.
-
-        Raises:
-            WrongCall: It is given twice, or not at all.
-        """
+        """Return the raw log, which must stand either as SOURCE or with `--events`."""
         if (given is None) == (self.events is None):
             raise WrongCall("give the raw log once: as SOURCE or with --events")
         return given or self.events or ""
 
     def options(self) -> ReadOptions:
-        """The same for the library.
-
-        Raises:
-            WrongCall: The column mapping does not read field=column.
-        """
+        """Return the same for the library; a mapping that does not read field=column is a `WrongCall`."""
         from mkmsr.data.readers import ReadOptions
 
         return ReadOptions(
@@ -123,16 +118,47 @@ class Reading:
         )
 
 
-READING = Reading()
-"""The flags as they are when none is given."""
+@Parameter(name="*", group=_ENGINE)
+@dataclass(frozen=True)
+class Running:
+    """What runs a preparation. The result does not depend on it.
+
+    Args:
+        engine: polars, in memory, the fastest; duckdb, within --memory-limit, the rest on disk; spark, on a cluster.
+        memory_limit: Memory that the process should stay below, like 2GB (duckdb), or of the driver's heap (spark).
+        threads: Threads of duckdb; by default one a core.
+        spark_master: Address of a Spark cluster, like spark://host:7077; by default this machine.
+    """
+
+    engine: Literal["polars", "duckdb", "spark"] = "polars"
+    memory_limit: str | None = None
+    threads: Annotated[int | None, AT_LEAST_ONE] = None
+    spark_master: str = "local[*]"
+
+    def options(self, scratch: Path | None) -> EngineOptions:
+        """Return the same for the library, with a folder for temporary files.
+
+        Raises:
+            WrongCall: The memory limit is no size, or too small for any preparation.
+        """
+        from mkmsr.data.engines import LEAST_MEMORY, EngineOptions
+
+        memory = None if self.memory_limit is None else byte_count(self.memory_limit)
+        if memory is not None and memory < LEAST_MEMORY:
+            raise WrongCall(
+                f"--memory-limit: {self.memory_limit!r} is too little, {LEAST_MEMORY >> 20}MiB is the least"
+            )
+        return EngineOptions(
+            engine=self.engine,
+            memory_limit=memory,
+            threads=self.threads,
+            spark_master=self.spark_master,
+            scratch=scratch,
+        )
 
 
 def known_kind(_type: Any, kind: str) -> None:
-    """Accept a registered kind of raw log.
-
-    Raises:
-        ValueError: There is no such kind.
-    """
+    """Accept a registered kind of raw log, or raise what Cyclopts shows as a wrong call."""
     from mkmsr.data.readers import READERS
     from mkmsr.data.readers.sql import is_address, masked
 
@@ -143,12 +169,16 @@ def known_kind(_type: Any, kind: str) -> None:
         raise ValueError(f"no kind of log {kind!r}{nearest(kind, READERS) or '.'} Known: {known}")
 
 
-def bucket_count(text: str) -> tuple[str, int]:
-    """Relation and number in "price=20".
+def byte_count(text: str) -> int:
+    """Return the bytes in "2GB", "512MiB" or "1.5 GB"; another form is a `WrongCall`."""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMG]I?)?B?", text.strip().upper())
+    if match is None:
+        raise WrongCall(f"--memory-limit: {text!r} should read like 2GB or 512MiB")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
 
-    Raises:
-        WrongCall: The text has another form.
-    """
+
+def bucket_count(text: str) -> tuple[str, int]:
+    """Return relation and number in "price=20"; another form is a `WrongCall`."""
     relation, _, count = text.rpartition("=")
     if not relation or not re.fullmatch(r"\d{1,9}", count) or int(count) < 2:
         raise WrongCall(f"--buckets: {text!r} should read relation=number, 2 or more, for example price=20")

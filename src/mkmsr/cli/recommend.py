@@ -6,15 +6,17 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.bulk import BULK, Bulk, recommend_file
-from mkmsr.cli.console import COMMON, Common, Device, WrongCall, terminal
-from mkmsr.cli.filtering import FILTERING, Filtering, read_facts
+from mkmsr.cli.console import COMMON, Common, Device, WrongCall, counted, output_folder, terminal
+from mkmsr.cli.filtering import Filtering, read_facts
+from mkmsr.cli.progress import duration, progress_bars
+from mkmsr.cli.reading import named_columns
 from mkmsr.cli.results import show_recommendations
 from mkmsr.errors import DataError
 
@@ -27,6 +29,31 @@ __all__ = ["recommend"]
 
 _LINES_AT_ONCE = 256
 _RIGHT = 'should be {"events": [{"item": .., "operation": ..}, ...]} in one line, perhaps with "earlier" of that form'
+_GROUP = Group("Many sessions", sort_key=40)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Bulk:
+    """Lists for all sessions of a file.
+
+    Args:
+        sessions: Parquet file, or folder of them, one row an event: columns session, item, and perhaps operation and
+            time (also session_id, item_id, as in events.parquet). Each stands by itself: visitors' earlier sessions are
+            not looked for.
+        out: Folder for the lists: Parquet files with the columns session, rank, item, score.
+        columns: What the file calls its fields: session=sid,item=sku,operation=type,time=ts
+        workers: Processes of one thread that share the work.
+        shard_sessions: Sessions a file of the output.
+        resume: Keep the files that an earlier call finished, and go on.
+    """
+
+    sessions: Annotated[Path | None, Parameter(group=_GROUP)] = None
+    out: Annotated[Path | None, Parameter(group=_GROUP)] = None
+    columns: Annotated[str, Parameter(group=_GROUP)] = ""
+    workers: Annotated[int, Parameter(group=_GROUP, validator=Number(gte=1))] = 1
+    shard_sessions: Annotated[int, Parameter(group=_GROUP, validator=Number(gte=1))] = 20_000
+    resume: Annotated[bool, Parameter(group=_GROUP, negative=())] = False
 
 
 def recommend(
@@ -35,8 +62,8 @@ def recommend(
     *,
     session: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     k: Annotated[int, Parameter(name=["-k", "--k"], validator=Number(gte=1))] = 20,
-    filtering: Filtering = FILTERING,
-    bulk: Bulk = BULK,
+    filtering: Filtering = Filtering(),
+    bulk: Bulk = Bulk(),
     operation: str | None = None,
     explain: Annotated[bool, Parameter(negative=())] = False,
     device: Device = "cpu",
@@ -65,9 +92,10 @@ def recommend(
         if session is None:
             if explain:
                 raise WrongCall("--explain explains sessions given with --session; ask for some of them there")
-            recommend_file(out, bundle, bulk, k=k, filters=filters, facts=facts, operation=operation, device=device)
+            asked = {"k": k, "filters": filters, "facts": facts, "operation": operation, "device": device}
+            _recommend_file(out, bundle, bulk, **asked)
             return
-        if bulk != BULK:
+        if bulk != Bulk():
             raise WrongCall("--out, --columns, --workers, --shard-sessions and --resume belong to --sessions")
         from mkmsr.recommend import Recommender
 
@@ -80,6 +108,32 @@ def recommend(
             lacking = "1 of its items is" if len(strangers) == 1 else f"{len(strangers):,} of its items are"
             out.note(f"{filtering.facts}: {lacking} not in the catalogue, the first is {strangers[0]!r}")
         _recommend_lines(out, recommender, session, filters, k=k, operation=operation, explain=explain)
+
+
+def _recommend_file(screen: Terminal, bundle: Path, bulk: Bulk, **asked: Any) -> None:
+    """Make the lists, with progress on standard error, and say what they hold."""
+    if bulk.sessions is None or bulk.out is None:
+        raise WrongCall("lists for a file of sessions need a folder: --sessions FILE --out FOLDER")
+    from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
+    from mkmsr.recommend.session_file import FIELDS, find_columns
+    from mkmsr.recommend.shard_folder import JOB_FILE
+
+    sessions = find_columns(bulk.sessions, named_columns("--columns", bulk.columns, tuple(FIELDS)))
+    job = BulkJob(bundle=bundle, sessions=sessions, out=bulk.out, shard_sessions=bulk.shard_sessions, **asked)
+    with output_folder(bulk.out, JOB_FILE), progress_bars(screen.progress) as listener:
+        result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, listener=listener)
+    screen.document({"out": str(bulk.out), "k": job.k, **asdict(result)})
+    files = counted(result.shards, "file")
+    screen.print(f"{counted(result.rows, 'item')} for {counted(result.sessions, 'session')}: {bulk.out} ({files})")
+    if result.done_before:
+        screen.print(f"finished before: {counted(result.done_before, 'file')}")
+    screen.print(
+        f"events of unknown items, skipped: {result.skipped:,} of {result.events:,}; unknown operations, replaced: "
+        f"{result.replaced:,}; sessions of no known item, which got the most popular ones: {result.by_popularity:,}"
+    )
+    memory = "" if result.peak_mib is None else f", {result.peak_mib:,.0f} MiB at most in one"
+    processes = counted(result.workers, "process", "processes")
+    screen.print(f"{duration(result.seconds)} in {processes}: {result.sessions_per_second:,.0f} sessions/s{memory}")
 
 
 def _recommend_lines(

@@ -9,11 +9,20 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, Terminal, WrongCall, terminal
-from mkmsr.cli.help import command_group, examples
+from mkmsr.cli.console import (
+    AT_LEAST_ONE,
+    COMMON,
+    CommandEntry,
+    Common,
+    Device,
+    Terminal,
+    WrongCall,
+    command_group,
+    terminal,
+)
 from mkmsr.cli.progress import progress_bars
 from mkmsr.runtime.files import locked
 
@@ -188,29 +197,19 @@ def figure4(data: _Data, /, *, output: Output, asked: Maps = Maps(), common: Com
     _reproduce("figure4", data, output, asked, common, reproduce)
 
 
-CASES: tuple[tuple[str, Callable[..., None], str], ...] = (
+CASES: tuple[CommandEntry, ...] = (
     ("table1", table1, "mkmsr reproduce table1 data/demo data/demo-n --out runs/table1"),
     ("table2", table2, "mkmsr reproduce table2 data/demo data/demo-n --out runs/table2 --seeds 3"),
     ("ablation", ablation, "mkmsr reproduce ablation data/demo data/demo-n --out runs/ablation"),
     ("figure3", figure3, "mkmsr reproduce figure3 data/demo --out runs/figure3 --seeds 3"),
     ("figure4", figure4, "mkmsr reproduce figure4 data/demo --out runs/figure4 --attribute item-cate"),
 )
-"""Name, function and an example of each table or figure."""
-
-
-def _group() -> App:
-    group = command_group(
-        "reproduce",
-        "The paper's tables and figures from our own runs: trains what is missing, then writes what the runs say.",
-        CASES[1][2],
-    )
-    for place, (name, case, example) in enumerate(CASES):
-        group.command(case, name=name, help_epilogue=examples(example), sort_key=place)
-    return group
-
-
-REPRODUCE = _group()
-"""The group of commands `mkmsr reproduce`."""
+REPRODUCE = command_group(
+    "reproduce",
+    "The paper's tables and figures from our own runs: trains what is missing, then writes what the runs say.",
+    CASES[1][2],
+    CASES,
+)
 
 
 def _reproduce(

@@ -6,7 +6,7 @@ import json
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -85,18 +85,13 @@ def train(
         dataset = PreparedDataset.load(data)
         if dataset.train.earlier is not None and settings.model.get("earlier_visits") is False:
             screen.note("the data know visitors; --set model.earlier_visits=true makes use of it")
-        result = train_into(
-            screen,
-            dataset,
-            settings,
-            out,
-            seed=seed,
-            device=str(own_device(device)),
-            refit=refit,
-            resume=resume or is_restarted(),
-            start_from=earlier,
-            processes=processes,
-        )
+        options: dict[str, Any] = {
+            "seed": seed,
+            "device": own_device(device),
+            "refit": refit,
+            "resume": resume or is_restarted(),
+        }
+        result = train_into(screen, dataset, settings, out, processes=processes, **options)
         screen.document(result.metrics)
         chosen = {name: f"{100 * value:.2f} %" for name, value in result.metrics["validation"]["metrics"].items()}
         select = settings.training.select

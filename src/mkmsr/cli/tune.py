@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, WrongCall, output_folder, terminal, text_table
-from mkmsr.cli.experiment import ModelName, Settings
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, output_folder, terminal, text_table
+from mkmsr.cli.experiment import ModelName, Settings, chosen_settings
 from mkmsr.cli.progress import progress_bars
 
 __all__ = ["tune"]
@@ -52,7 +52,7 @@ def tune(
         device: Where models compute: cpu, cuda.
     """
     with terminal(common) as screen, output_folder(out, "study.sqlite3"):
-        base = _base(model, config, set_, epochs)
+        base = chosen_settings(model, config, set_, {"epochs": epochs})
         from mkmsr.config import read_toml
         from mkmsr.reports.tables import percent
         from mkmsr.runs.search import tune as search
@@ -94,15 +94,3 @@ def tune(
 
 def _shown(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _base(model: str | None, config: Path | None, overrides: tuple[str, ...], epochs: int | None) -> dict[str, Any]:
-    """The settings that are given, and so not searched."""
-    from mkmsr.config import apply_overrides, read_toml, table_of
-
-    settings = apply_overrides(read_toml(config) if config is not None else {}, overrides)
-    table = {**table_of(settings, "model"), **({"name": model} if model is not None else {})}
-    if "name" not in table:
-        raise WrongCall("which model? give --model NAME, or --config FILE with a name in its table [model]")
-    training = {**table_of(settings, "training"), **({"epochs": epochs} if epochs is not None else {})}
-    return {**settings, "model": table, "training": training}

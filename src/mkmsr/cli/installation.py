@@ -1,4 +1,4 @@
-"""`mkmsr doctor`: what the machine and the installation offer, and what is known to go wrong with them."""
+"""`mkmsr models`, `mkmsr doctor`: what this installation offers, and what is known to go wrong with it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from typing import Any
 
 from mkmsr.cli.console import COMMON, Common, terminal, text_table
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "models"]
 
 _OPTIONAL = ("duckdb", "pyspark", "psycopg", "optuna", "matplotlib", "gensim", "scikit-learn")
 """Libraries that only some commands need."""
 
 _LEAST_GIB = 2.0
 """Memory, and room for temporary files, below which a log of some million events may not fit."""
+
+
+def models(*, common: Common = COMMON) -> None:
+    """List every model: name, one line, source."""
+    from mkmsr.models.registry import MODELS
+
+    with terminal(common) as out:
+        keys = ("summary", "source", "flagship")
+        out.document([{"name": name, **{key: getattr(entry, key) for key in keys}} for name, entry in MODELS.items()])
+        rows = [[f"{name} (flagship)" if e.flagship else name, e.summary, e.source] for name, e in MODELS.items()]
+        out.show(text_table("Models", ["name", "summary", "source"], rows, numbers_from=3))
 
 
 def doctor(*, common: Common = COMMON) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mkmsr.cli.app import run
-from mkmsr.cli.doctor import _problems
+from mkmsr.cli.installation import _problems
 
 HEALTHY = {
     "usable_cores": 4,

@@ -13,7 +13,7 @@ import pytest
 from mkmsr.data.dataset import PreparedDataset, statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
-from mkmsr.data.readers.jdata_demo import OPERATIONS
+from mkmsr.data.readers.jdata import OPERATIONS
 from mkmsr.errors import ConfigError, DataError
 
 FACTS = {

@@ -11,8 +11,9 @@ import pytest
 from raw_files import events_of, triples_of, write
 
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.readers import ReadOptions, read_log
-from mkmsr.data.readers.intake import Intake
+from mkmsr.data.readers import PUBLIC_DATASETS, ReadOptions, read_log
+from mkmsr.data.readers.public import Intake
+from mkmsr.data.readers.values import needed
 from mkmsr.errors import ConfigError, DataError
 
 GOOD = [f"u{n % 40},i{n % 7},click,{1519862406 + n}" for n in range(400)]
@@ -179,11 +180,12 @@ class TestLargeFiles:
         gc.collect()
         assert not any(scratch.iterdir())
 
-    def test_a_size_decides_which_files_stream(self, tmp_path):
+    def test_a_size_decides_which_files_stream(self, tmp_path, monkeypatch):
         path = write(tmp_path, {"table.csv": self.ACTIONS}) / "table.csv"
         for spill, streams in ((0, True), (1 << 20, False)):
-            intake = Intake("test", ReadOptions(), spill_bytes=spill)
-            rows = intake.rows(intake.table(path, "sku_id"), {"item_id": pl.col("sku_id")}, [])
+            monkeypatch.setattr("mkmsr.data.readers.public.SPILL_BYTES", spill)
+            intake = Intake(PUBLIC_DATASETS["jdata"], path, ReadOptions())
+            rows = intake.rows(path, {"item_id": needed("sku_id")})
             assert rows.collect().height == 600
             assert any(intake.scratch.folder.glob("*.parquet")) == streams
 

@@ -92,11 +92,11 @@ class TestOTTO:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ('{"session": 7, "events": [{"aid": 5, "ts": 1', "not JSON: "),
-            ('{"session": "x", "events": []}', "the session is 'x', should be a whole number"),
-            ('{"session": 7, "events": [{"aid": 5, "ts": 1, "type": "wishes"}]}', "the event .* should be like"),
-            ('{"session": 7, "events": [{"aid": "5", "ts": 1, "type": "clicks"}]}', "the event .* should be like"),
-            ('{"session": 7, "events": [{"aid": 5, "type": "clicks"}]}', "the event .* should be like"),
+            ('{"session": 7, "events": [{"aid": 5, "ts": 1', 'should be like .*, found b\'{"session": 7'),
+            ('{"session": "x", "events": []}', "should be like"),
+            ('{"session": 7, "events": [{"aid": 5, "ts": 1, "type": "wishes"}]}', "should be like"),
+            ('{"session": 7, "events": [{"aid": "5", "ts": 1, "type": "clicks"}]}', "should be like"),
+            ('{"session": 7, "events": [{"aid": 5, "type": "clicks"}]}', "should be like"),
             ('{"session": 7}', "should be like"),
             ("[1, 2]", "should be like"),
         ],
@@ -111,7 +111,7 @@ class TestOTTO:
 
     def test_bytes_that_are_no_text_are_a_malformed_line(self, tmp_path):
         path = write(tmp_path, {"train.jsonl": b'{"session": 1, "events": "\xff"}\n'}) / "train.jsonl"
-        with pytest.raises(DataError, match=r"row 1: not UTF-8 text"):
+        with pytest.raises(DataError, match=r"row 1: should be like"):
             read_log("otto", path)
 
     def test_large_files_stream_through_a_folder_of_temporary_files(self, tmp_path):

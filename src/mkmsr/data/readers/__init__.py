@@ -7,17 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mkmsr.data.log import InteractionLog
-from mkmsr.data.readers import (
-    diginetica,
-    jdata,
-    jdata_demo,
-    kkbox,
-    otto,
-    rees46,
-    retailrocket,
-    trivago,
-    yoochoose,
-)
+from mkmsr.data.readers import diginetica, jdata, kkbox, otto, rees46, retailrocket, trivago, yoochoose
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.presplit import read_presplit
 from mkmsr.data.readers.public import PublicDataset
@@ -27,10 +17,11 @@ from mkmsr.errors import ConfigError, nearest
 
 __all__ = ["PUBLIC_DATASETS", "READERS", "ReadOptions", "Reader", "read_log"]
 
+_MODULES = (jdata, kkbox, retailrocket, trivago, rees46, yoochoose, diginetica, otto)
 
-_MODULES = (jdata_demo, jdata, kkbox, retailrocket, trivago, rees46, yoochoose, diginetica, otto)
-
-PUBLIC_DATASETS: dict[str, PublicDataset] = {each.DATASET.name: each.DATASET for each in _MODULES}
+PUBLIC_DATASETS: dict[str, PublicDataset] = {
+    each.name: each for each in (jdata.DEMO, *(module.DATASET for module in _MODULES))
+}
 """The public data sets that have a reader, by name."""
 
 

@@ -14,23 +14,20 @@ BEFORE_TEST = 0.9
 """Share of the events before the default moment: where preparation by default begins the test."""
 
 
-def relation(rows: pl.LazyFrame, name: str, value: pl.Expr, *, separator: str | None = None) -> pl.LazyFrame:
-    """One relation of a table with a row an item.
+def relation(rows: pl.LazyFrame, name: str, column: str | None = None, *, separator: str | None = None) -> pl.LazyFrame:
+    """Return one relation of a table with a row an item: its values stand in `column`, None is that of its own name.
 
     Args:
         rows: The table.
         name: Name of the relation.
-        value: Its value, as an expression that gives text.
+        column: Text.
         separator: Between several values of one cell.
     """
-    named = rows.select("item_id", pl.lit(name).alias("relation"), value.alias("value"))
+    named = rows.select("item_id", pl.lit(name).alias("relation"), pl.col(column or name).alias("value"))
     if separator is None:
         return named
-    return (
-        named.with_columns(pl.col("value").str.split(separator))
-        .explode("value")
-        .with_columns(pl.col("value").str.strip_chars())
-    )
+    apart = named.with_columns(pl.col("value").str.split(separator)).explode("value")
+    return apart.with_columns(pl.col("value").str.strip_chars())
 
 
 def moment(events: pl.LazyFrame, options: ReadOptions) -> int:
@@ -55,7 +52,7 @@ def known_at(time: int) -> str:
 
 
 def values_at(rows: pl.LazyFrame, time: int) -> pl.LazyFrame:
-    """The value of each item as it was known at a time: the latest one by then, else the first one after.
+    """Compute the value of each item as it was known at a time: the latest one by then, else the first one after.
 
     An item that appears later brings what its first day says, as a new item of a shop does. Of several values of the
     same second the last in alphabetical order counts, so that the answer does not depend on the order of the rows.
@@ -74,4 +71,5 @@ def values_at(rows: pl.LazyFrame, time: int) -> pl.LazyFrame:
     known = pl.col("last").is_not_null()
     order = pl.when(known).then(pl.col("last")).otherwise(-pl.col("first"))
     ranked = spans.select("item_id", "value", known=known, order=order).sort("item_id", "known", "order", "value")
-    return ranked.unique("item_id", keep="last", maintain_order=True).select("item_id", "value")
+    chosen = ranked.unique("item_id", keep="last", maintain_order=True).select("item_id", "value")
+    return chosen.collect().lazy()

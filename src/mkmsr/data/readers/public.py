@@ -1,19 +1,34 @@
-"""What is said of a public data set beside its reader: who offers it, under which terms, and how its files should look.
+"""Public data sets: who offers each one, how its files look, and the one way in which they all become a log.
 
-Nothing here is part of this project. Sizes and row counts are those of copies in circulation; where a file has neither,
-only its name and columns can be checked.
+A data set is one file with a `DATASET` that says what the columns of its files mean, as `Value`s; `Intake` reads them.
+Nothing of the data is part of this project. Sizes and row counts are those of copies in circulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mkmsr.data.log import InteractionLog
+import polars as pl
+
+from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, LogSource
+from mkmsr.data.readers.knowledge import known_at, moment
+from mkmsr.data.readers.malformed import ROW, MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.table import find_file, scan_text
+from mkmsr.data.readers.values import SECOND, Value, event_row
+from mkmsr.data.scratch import Scratch
+from mkmsr.errors import DataError
 
-__all__ = ["PublicDataset", "PublicFile"]
+__all__ = ["Intake", "PublicDataset", "PublicFile"]
+
+SPILL_BYTES = 256 << 20
+"""Raw files above this size stream through a temporary file, which lives as long as the log."""
+
+COMMON = ("strict", "malformed_limit", "scratch")
+"""Options that every public data set takes."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +62,173 @@ class PublicDataset:
 
     Args:
         name: What `mkmsr prepare` and `mkmsr fetch` call it.
-        read: Its reader.
         title: What it is.
         owner: Who offers it.
         page: Where.
         terms: Under which terms, as far as known; the owner's page decides.
-        files: What the reader reads.
+        files: What is read.
+        events: Reads its events, as canonical columns and perhaps others, which are left out.
+        attributes: Reads `item_id`, `relation`, `value` of each relation in `Intake.relations`.
+        relations: Relations that are read where nobody asks for others.
+        more_relations: Relations that are read on request.
+        numbered_relations: Whether there are also relations that have only a number.
+        is_dated: Whether attributes are known as of several times.
+        gap: Pause that ends a session, in seconds, or in rows where it has no times.
+        spellings: Names of columns in other copies, and the one that is used here.
         address: The address below which each file can be had directly, or None where the owner asks for an account.
     """
 
     name: str
-    read: Callable[[Path, ReadOptions], InteractionLog]
     title: str
     owner: str
     page: str
     terms: str
     files: tuple[PublicFile, ...]
+    events: Callable[[Intake], pl.LazyFrame]
+    attributes: Callable[[Intake, pl.LazyFrame], Sequence[pl.LazyFrame]] | None = None
+    relations: tuple[str, ...] = ()
+    more_relations: tuple[str, ...] = ()
+    numbered_relations: bool = False
+    is_dated: bool = False
+    gap: int | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)
     address: str | None = None
+
+    def read(self, source: Path, options: ReadOptions) -> InteractionLog:
+        """Return the log in a folder of the unpacked files, each plain or .gz.
+
+        Raises:
+            DataError: A file or column is missing, or too many rows are malformed.
+            ConfigError: An option or relation is none of this data set's.
+        """
+        intake = Intake(self, source, options)
+        events = self.events(intake)
+        wants_attributes = intake.relations or not self.relations
+        return intake.log(events, self.attributes(intake, events) if self.attributes and wants_attributes else ())
+
+
+class Intake:
+    """The files of one log on their way in.
+
+    Args:
+        dataset: What they should be.
+        source: Their folder, or a file.
+        options: What the caller asked for; with `scratch`, files of any size stream through temporary ones.
+
+    Raises:
+        ConfigError: An option is set that the data set has no use for.
+    """
+
+    def __init__(self, dataset: PublicDataset, source: Path, options: ReadOptions):
+        takes = {"relations": bool(dataset.relations), "attributes_at": dataset.is_dated}
+        options.refuse(dataset.name, allowed=(*COMMON, *(name for name, is_taken in takes.items() if is_taken)))
+        numbers = [name for name in options.relations or () if name.isdigit() and dataset.numbered_relations]
+        self.relations = options.choose_relations(
+            dataset.name, default=dataset.relations, more=(*dataset.more_relations, *numbers)
+        )
+        self.source = source
+        self.notes: dict[str, Any] = {}
+        self.malformed = MalformedRows(options)
+        self.scratch = Scratch(options.scratch)
+        self._dataset, self._options = dataset, options
+        self._files: list[LogSource] = []
+        self._bytes = 0
+
+    def find(self, *names: str) -> Path:
+        """Return the first of some files that is in the folder, plain or with .gz.
+
+        Raises:
+            DataError: There is no such folder, or it has none of them.
+        """
+        if not self.source.is_dir():
+            found = "should be a folder with the data set's files" if self.source.exists() else "no such folder"
+            raise DataError(found, path=self.source)
+        return find_file(self.source, *names)
+
+    def take_note(self, path: Path) -> None:
+        """Count a file among those that the log is read from."""
+        self._files.append(LogSource.of(path))
+
+    def rows(
+        self, file: str | Path | Sequence[str], values: Mapping[str, Value], *, only: pl.Expr | None = None
+    ) -> pl.LazyFrame:
+        """Return the good rows of a file, read once.
+
+        Args:
+            file: Its name in `PublicDataset.files`, perhaps followed by other names, or a path.
+            values: Columns of the result.
+            only: Rows to take; the others are neither taken nor checked.
+
+        Raises:
+            DataError: The file is missing or cannot be read, or too many rows are malformed.
+        """
+        names = [str(file)] if isinstance(file, str | Path) else file
+        path = file if isinstance(file, Path) else self.find(*names)
+        form = next((each for each in self._dataset.files if each.name == names[0]), PublicFile("", ""))
+        table = scan_text(
+            path,
+            self.scratch,
+            separator=form.separator,
+            names=None if form.header else form.columns.split(","),
+            rename=self._dataset.spellings,
+        )
+        wanted = list(dict.fromkeys(name for value in values.values() for name in value.columns))
+        table.check(*wanted)
+        self.take_note(path)
+        self._bytes += table.bytes
+        faults = [*table.faults(wanted), *(fault for value in values.values() for fault in value.faults)]
+        raw = table.scan(wanted) if only is None else table.scan(wanted).filter(only.fill_null(False))
+        marked = raw.select(ROW, *(value.expr.alias(name) for name, value in values.items()), *marks(faults))
+        try:
+            stored = self.store(marked, size=table.bytes)
+        except pl.exceptions.PolarsError as error:
+            raise table.unreadable(error) from None
+        total = None if only is None else table.count_rows
+        return self.malformed.drop(stored, faults, table.path, first_row=table.first_row, total=total).drop(ROW)
+
+    def events(self, file: str | Path, values: Mapping[str, Value], *, number: int = 0) -> pl.LazyFrame:
+        """Return the good rows of a file of events, with `row`; `time`, given in microseconds, becomes seconds.
+
+        Args:
+            file: As in `rows`.
+            values: Columns of the result.
+            number: Of the file, among those of one log.
+        """
+        micros = values["time"].expr if "time" in values else None
+        own = dict(values)
+        if micros is not None:
+            own["time"] = Value(micros // SECOND, values["time"].faults)
+        return self.rows(file, {**own, "row": Value(event_row(file=number, micros=micros))})
+
+    def store(self, rows: pl.LazyFrame, *, size: int) -> pl.LazyFrame:
+        """Compute the rows now: in memory, or in a temporary file where the raw `size` in bytes is large."""
+        if size <= SPILL_BYTES and self._options.scratch is None:
+            return rows.collect(engine="streaming").lazy()
+        part = self.scratch.file(".parquet")
+        rows.sink_parquet(part, compression="lz4")
+        return pl.scan_parquet(part, glob=False)
+
+    def moment(self, events: pl.LazyFrame) -> int:
+        """Return the time as of which attributes are taken, and note it."""
+        time = moment(events, self._options)
+        self.notes["attributes_at"] = known_at(time)
+        return time
+
+    def log(self, events: pl.LazyFrame, attributes: Sequence[pl.LazyFrame]) -> InteractionLog:
+        """Return the log; attributes without a value are left out, and the others numbered."""
+        known = [name for name in EVENT_COLUMNS if name in events.collect_schema().names()]
+        table = None
+        if attributes:
+            named = pl.concat(list(attributes)).select("item_id", "relation", "value")
+            given = named.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+            numbered = given.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64)).select(list(ATTRIBUTE_COLUMNS))
+            table = self.store(numbered, size=self._bytes)
+        return InteractionLog(
+            events.select(known),
+            table,
+            name=self._dataset.name,
+            sources=tuple(self._files),
+            notes={**self.notes, **self.malformed.notes()},
+            gap=self._dataset.gap,
+            scratch=self.scratch,
+        )

@@ -82,7 +82,7 @@ def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> R
         address = str(source)
         content = extract(address, scratch)
         label = masked(address)
-        table = scan_text(content.path, (), scratch, label=label, unusable=content.unusable)
+        table = scan_text(content.path, scratch, label=label, unusable=content.unusable)
         return _source(label, [table], [LogSource(label, sha256(content.path))], options)
     files = _files(source)
     folder = Path(source) if Path(source).is_dir() else None
@@ -156,7 +156,7 @@ def _table(path: Path, label: Path | str, folder: Path | None, options: ReadOpti
     separator = options.separator or SEPARATORS.get(kind)
     if separator is None:
         raise DataError(f"unknown file type {kind!r}; known: {KNOWN}; --separator reads others as text", path=label)
-    return scan_text(path, (), scratch, separator=separator, label=label, quote=options.quote, folder=folder)
+    return scan_text(path, scratch, separator=separator, label=label, quote=options.quote, folder=folder)
 
 
 def read_texts(path: Path) -> pl.DataFrame:

@@ -54,7 +54,6 @@ class RawTable:
         first_row: Line of the file that holds ROW 0, from 1.
         kind: "text", "JSON lines" or "Parquet".
         unusable: Why some of the columns cannot be used.
-        wanted: Columns that the reader of a public data set asked for.
         long_fields: Fields of several lines, if there are any.
         several: Whether one line can give several rows, which then have the same ROW.
         header: How the file writes the names of its columns, where it does so.
@@ -67,7 +66,6 @@ class RawTable:
     first_row: int = 1
     kind: str = "text"
     unusable: Mapping[str, str] = field(default_factory=dict)
-    wanted: tuple[str, ...] = ()
     long_fields: LongFields | None = None
     several: bool = False
     header: Mapping[str, str] = field(default_factory=dict)
@@ -142,7 +140,6 @@ class RawTable:
 
 def scan_text(
     path: Path,
-    wanted: Sequence[str],
     scratch: Scratch,
     *,
     separator: str = ",",
@@ -157,7 +154,6 @@ def scan_text(
 
     Args:
         path: The file.
-        wanted: Columns that it must have.
         scratch: Where a copy of the file goes that is unpacked or easier to read.
         separator: Between fields.
         names: The columns of a file without a header; None reads them from its first line that is not blank.
@@ -168,7 +164,7 @@ def scan_text(
         unusable: Why some columns cannot be used, if that is known.
 
     Raises:
-        DataError: The file is missing or empty, damaged as a packed file, or it lacks a wanted column.
+        DataError: The file is missing or empty, or damaged as a packed file.
     """
     label = path if label is None else label
     unpacked = unpack(path, scratch)
@@ -198,19 +194,16 @@ def scan_text(
         blank = pl.all_horizontal(pl.col(name).is_null() for name in (*known, EXTRA))
         return rows.filter(~blank).select(*_cells(columns, folders), pl.col(ROW).cast(pl.Int64), EXTRA)
 
-    table = RawTable(
+    return RawTable(
         label,
         (*(name for name in known if name not in folders), *folders),
         scan,
         text.path.stat().st_size,
         first_row=skipped + 1,
         unusable={**doubtful, **(unusable or {})},
-        wanted=tuple(wanted),
         long_fields=text.long_fields,
         header=dict(zip(known, found, strict=True)),
     )
-    table.check(*wanted)
-    return table
 
 
 def scan_parquet(path: Path, *, folder: Path | None = None) -> RawTable:

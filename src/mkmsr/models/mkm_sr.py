@@ -1,23 +1,22 @@
 """MKM-SR and its ablations: micro-behaviours by a graph network and a GRU, item knowledge by TransH beside them.
 
 Dimension letters: B sessions, P events, U distinct items of the batch, N graph nodes, D embedding size, V catalogue +
-1, O operations + 1, H hidden units.
+1, O operations + 1.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.fast.pair_scorer import PairScorer
 from mkmsr.layers.fast.shared_table import rows_and_table
 from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
@@ -27,7 +26,7 @@ from mkmsr.models.base import ModelSizes, Scorer, mask_padding
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
-__all__ = ["ENTRIES", "MKMSR", "MKMSRConfig", "PairScorer", "pair_scores"]
+__all__ = ["ENTRIES", "MKMSR", "MKMSRConfig"]
 
 
 class MKMSRConfig(StrictModel):
@@ -196,48 +195,6 @@ def _ggnn(config: MKMSRConfig) -> GGNN:
 def _run(ggnn: GGNN, vectors: Tensor, graph: SessionGraph) -> Tensor:
     states: Tensor = ggnn(vectors, graph.node_value, graph.incoming, graph.outgoing)
     return states
-
-
-class PairScorer(nn.Module):
-    """MLP(s (+) i) with one hidden layer: w' relu(Ws s + Wi i + b).
-
-    A map of a concatenation is the sum of two maps, W [s ; i] = Ws s + Wi i, so the catalogue's half is computed once
-    a batch and the [B, V, 2D] concatenation never exists. The hidden layer is computed a block of items at a time and
-    once more in the backward pass, so memory stays at [B, V].
-
-    Args:
-        dim: D.
-        hidden: H.
-
-    Source: MKM-SR, "Compute the final score".
-    """
-
-    def __init__(self, dim: int, hidden: int):
-        super().__init__()
-        self.of_session = nn.Linear(dim, hidden)
-        self.of_item = nn.Linear(dim, hidden, bias=False)
-        self.weight = nn.Parameter(torch.empty(hidden))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw every weight from U(-1/sqrt(H), 1/sqrt(H))."""
-        bound = 1 / math.sqrt(len(self.weight))
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
-
-    def forward(self, sessions: Tensor, items: Tensor) -> Tensor:
-        """sessions [B, D], items [V, D] -> scores [B, V]."""
-        return pair_scores(self.of_session(sessions), self.of_item(items), self.weight)
-
-
-def pair_scores(sessions_BH: Tensor, items_VH: Tensor, weight_H: Tensor, *, block: int = 256) -> Tensor:
-    """Return sum_h weight[h] relu(sessions[b, h] + items[v, h]), `block` items at a time. Shape [B, V]."""
-
-    def scores_of(part_bH: Tensor) -> Tensor:
-        return (sessions_BH[:, None] + part_bH[None]).relu_() @ weight_H
-
-    parts = torch.split(items_VH, block)
-    return torch.cat([checkpoint(scores_of, part, use_reentrant=False, preserve_rng_state=False) for part in parts], 1)
 
 
 def _entry(summary: str, *, items: str, operations: str, pairs: str, knowledge: bool) -> ModelEntry:

@@ -17,7 +17,7 @@ from mkmsr.models.neighbours.rules import ItemKNN
 from mkmsr.models.registry import model_entry
 
 NUM_ITEMS = 7
-PLAIN = {"remind": 0.0, "own_votes": 1.0, "tie_break": "none", "prefix_scale": 0.0, "neighbours": 100}
+PLAIN = {"reminders": False, "own_votes": 1.0, "tie_break": "none", "prefix_scale": 0.0, "neighbours": 100}
 
 
 def fitted(sessions: list[list[int]], **values: object) -> ItemKNN:

@@ -17,7 +17,7 @@ from mkmsr.models.registry import model_entry
 
 NUM_ITEMS = 6
 PLAIN = {
-    "remind": 0.0,
+    "reminders": False,
     "own_votes": 1.0,
     "tie_break": "none",
     "prefix_scale": 0.0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +23,8 @@ from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbours.session_index import Exclude, SessionIndex, VoteSettings
 from mkmsr.models.neighbours.session_neighbours import SessionNeighbours
-from mkmsr.models.neighbours.voting import NO_DECAY, Decay, heaviest_first, return_shares
+from mkmsr.models.neighbours.voting import NO_DECAY, Decay, heaviest_first
 from mkmsr.models.registry import model_entry
-from tests.conftest import earlier_batch
 
 NUM_COLUMNS = 9
 DAY = 86_400
@@ -248,7 +246,8 @@ def fitted(name: str, table: SessionTable, **values: object) -> SessionNeighbour
     return model
 
 
-PLAIN = {"remind": 0.0, "own_votes": 1.0, "tie_break": "none", "neighbours": 5, "sample_size": 50, "second_hop": 0.0}
+PUBLISHED = {"reminders": False, "own_votes": 1.0, "tie_break": "none", "second_hop": 0.0}
+PLAIN = {**PUBLISHED, "neighbours": 5, "sample_size": 50}
 
 
 @pytest.mark.parametrize(
@@ -319,46 +318,11 @@ def test_second_hop_neighbours_reach_what_no_neighbour_has() -> None:
     assert not twice[1, 1:].any()
 
 
-def test_reminders_weigh_how_often_training_returned_from_there() -> None:
-    table = table_of([[1, 1, 2, 1]], [0])  # the last event's item comes again in 1 of 3 cases, the one before in 1 of 2
-    scores = fitted("s-knn", table, remind=0.6, tie_break="none", second_hop=0.0).score(
-        batch_of([[3, 4, 5], [3, 4, 3]])
-    )
-    np.testing.assert_allclose(scores[0, 3:6].numpy(), [0.6, 0.3, 0.2], rtol=1e-6)
-    np.testing.assert_allclose(scores[1, 3:6].numpy(), [0.8, 0.3, 0.0], rtol=1e-6)
-
-
-def test_where_nobody_returns_nothing_is_reminded_of() -> None:
-    scores = fitted("s-knn", table_of([[1, 2, 3], [2, 3]], [0, 1]), tie_break="none").score(batch_of([[4, 5]]))
-    assert not scores[0, 1:].any()
-
-
-def test_shares_of_returns_match_a_slow_count() -> None:
-    table = random_table(9, sessions=15)
-    pairs: dict[int, list[bool]] = {}
-    for row in range(len(table)):
-        items = table.session(row)[0]
-        for place in range(1, 5):
-            pairs.setdefault(place, []).extend(
-                items[event] == items[event - place] for event in range(place, len(items))
-            )
-    expected = [0.0, *(float(np.mean(pairs[place])) if pairs[place] else 0.0 for place in range(1, 5))]
-    np.testing.assert_allclose(return_shares(table, 4).numpy(), expected, rtol=1e-6)
-
-
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_votes_for_the_prefixs_own_items_count_less(share: float) -> None:
     weights = {**PLAIN, "own_votes": share}
     scores = fitted("s-knn", table_of([[1, 2]], [0]), **weights).score(batch_of([[1], [1, 1]]))
     np.testing.assert_allclose(scores[:, 1:3].numpy(), [[share, 1.0], [share, 1.0]], rtol=1e-6)
-
-
-def test_items_of_earlier_sessions_can_be_reminded_of_too() -> None:
-    batch = replace(batch_of([[3], [4]]), earlier=earlier_batch([[(5, 1), (6, 1)], []]))
-    weights = {"remind": 0.0, "remind_earlier": 0.6, "tie_break": "none", "second_hop": 0.0}
-    scores = fitted("s-knn", table_of([[1, 2]], [0]), **weights).score(batch)
-    np.testing.assert_allclose(scores[0, 3:7].numpy(), [0.0, 0.0, 0.6, 0.3], rtol=1e-6)
-    assert not scores[1, 1:].any()
 
 
 @pytest.mark.parametrize(("tie_break", "order"), [("popularity", [2, 3, 4]), ("recency", [4, 2, 3])])
@@ -376,8 +340,8 @@ def test_neighbours_are_strong_rivals_on_the_demo_log(demo: PreparedDataset, nam
     model = entry.build(entry.configure(), ModelSizes(len(demo.items), len(demo.operations)))
     model.observe(TrainingData(sessions, demo.examples(sessions), demo.knowledge))
     found = evaluate(model, demo.evaluation_split("test")).metrics((20,))
-    assert found["hit@20"] >= 0.448
-    assert found["mrr@20"] >= 0.19
+    assert found["hit@20"] >= 0.44
+    assert found["mrr@20"] >= 0.187
 
 
 def test_items_are_similar_when_all_their_attributes_agree() -> None:

@@ -16,18 +16,10 @@ from torch import Tensor, nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
-from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry
-from mkmsr.models.neighbours.voting import (
-    VOTING_SPACE,
-    Decay,
-    DecayKind,
-    Votes,
-    VotingConfig,
-    VotingModel,
-    expand,
-    prefix_values,
-)
+from mkmsr.models.neighbours.voting import Decay, DecayKind, Votes, expand, prefix_values
+from mkmsr.models.neighbours.voting_model import VOTING_SPACE, VotingConfig, VotingModel
 
 __all__ = [
     "ENTRIES",
@@ -132,7 +124,7 @@ class RuleTable(nn.Module):
 
 
 class RuleModel(VotingModel):
-    """Base of both: the rules of the last item vote, and with a decay those of earlier ones; `observe` reads them."""
+    """Base of both: the rules of the last item vote, and with a decay those of earlier ones; `build` reads them."""
 
     def __init__(self, config: RulesConfig, sizes: ModelSizes):
         super().__init__(config, sizes)
@@ -158,11 +150,10 @@ class SequentialRules(RuleModel):
         super().__init__(config, sizes)
         self.config = config
 
-    def observe(self, training: TrainingData) -> None:
+    def build(self, sessions: SessionTable) -> None:
         config, num_columns = self.config, self.sizes.num_items + 1
-        self.remember(training.sessions)
         decay = Decay(config.gap_decay, float(config.max_gap))
-        keys, weights = sequential_pairs(training.sessions, num_columns, decay, config.max_gap)
+        keys, weights = sequential_pairs(sessions, num_columns, decay, config.max_gap)
         if not config.self_rules:
             other = keys // num_columns != keys % num_columns
             keys, weights = keys[other], weights[other]
@@ -185,12 +176,11 @@ class ItemKNN(RuleModel):
         super().__init__(config, sizes)
         self.config = config
 
-    def observe(self, training: TrainingData) -> None:
-        self.remember(training.sessions)
+    def build(self, sessions: SessionTable) -> None:
         config = self.config
         self.rules.build(
             *item_similarities(
-                training.sessions,
+                sessions,
                 self.sizes.num_items + 1,
                 regularisation=config.regularisation,
                 balance=config.balance,

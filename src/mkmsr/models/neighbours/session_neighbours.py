@@ -11,10 +11,12 @@ from dataclasses import replace
 from pydantic import Field
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.data.sessions import SessionTable
+from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry, SearchSpace
 from mkmsr.models.neighbours.session_index import RENAMED, SessionIndex, VoteSettings, second_hop
-from mkmsr.models.neighbours.voting import NO_DECAY, VOTING_SPACE, Decay, DecayKind, Votes, VotingConfig, VotingModel
+from mkmsr.models.neighbours.voting import NO_DECAY, Decay, DecayKind, Votes
+from mkmsr.models.neighbours.voting_model import VOTING_SPACE, VotingConfig, VotingModel
 
 __all__ = ["ENTRIES", "NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
 
@@ -139,9 +141,8 @@ class SessionNeighbours(VotingModel):
         self.settings = config.vote_settings()
         self.index = SessionIndex(sizes.num_items + 1)
 
-    def observe(self, training: TrainingData) -> None:
-        self.remember(training.sessions)
-        self.index.build(training.sessions)
+    def build(self, sessions: SessionTable) -> None:
+        self.index.build(sessions)
 
     def votes(self, batch: SessionBatch) -> Votes:
         first = self._round(batch, self.settings)

@@ -1,8 +1,6 @@
-"""What neighbours and rules share: votes for items, gathered over the catalogue, reminders and the order of ties.
+"""Votes for items, as neighbours and rules give them, and how weights fall with distance.
 
-A model that votes names a few items for a prefix, each with a weight; the rest of the catalogue gets nothing. What that
-leaves open is settled here for all of them in the same way, as documented settings. Dimension letters: B sessions,
-P events of all prefixes, M votes (or distinct prefix items), V catalogue + 1.
+Dimension letters: B sessions, P events of all prefixes, M votes (or distinct prefix items), V catalogue + 1.
 """
 
 from __future__ import annotations
@@ -11,61 +9,22 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
-from mkmsr.data.sessions import SessionTable
-from mkmsr.models.base import ModelSizes, SessionModel
-from mkmsr.models.entry import Choice, SearchSpace
 
 __all__ = [
     "NO_DECAY",
-    "VOTING_SPACE",
     "Decay",
     "DecayKind",
     "PrefixItems",
-    "TieBreak",
     "Votes",
-    "VotingConfig",
-    "VotingModel",
     "expand",
     "heaviest_first",
     "prefix_values",
-    "return_shares",
-    "tie_order",
 ]
 
 DecayKind = Literal["none", "linear", "reciprocal", "exponential"]
-TieBreak = Literal["none", "popularity", "recency"]
-
-_PLACES = 10
-"""How many of the newest events have a share of their own in the reminders."""
-
-
-class VotingConfig(StrictModel):
-    """What happens around the votes, which `remind = 0`, `own_votes = 1` and `tie_break = "none"` leave as published.
-
-    The defaults of all voting models are one setting for every log, chosen on sessions before the test: the validation
-    sessions of the Demo logs and the RetailRocket slice, and the three spans of equal size before them.
-    """
-
-    remind: float = Field(default=20.0, ge=0)
-    """Weight of the prefix's own items, in units of the prefix's highest vote; 0 leaves them to the votes. The m-th
-    newest event of the prefix adds remind * share(m) to its item, where share(m) says how often the next event was on
-    the item of the m-th newest one in training: where nobody returns, nothing is reminded of."""
-    own_votes: float = Field(default=0.1, ge=0, le=1)
-    """What counts of the votes for the prefix's own items, for whose return the reminders stand: neighbours are found
-    by these items, so that all of them would vote for one or another."""
-    remind_earlier: float = Field(default=1.0, ge=0)
-    """The same for items of the visitor's earlier sessions, where the data know them (`mkmsr prepare --visitors`): the
-    m-th newest adds remind_earlier / m."""
-    tie_break: TieBreak = "recency"
-    """Order of items with equal votes (also of those with none): by training events, by how lately training saw them,
-    or left tied. Ranks count a tie against the model."""
-    tie_weight: float = Field(default=1e-3, ge=0, le=1)
-    """The most that `tie_break` adds, in units of the prefix's highest vote."""
 
 
 @dataclass(frozen=True)
@@ -190,77 +149,6 @@ class Votes:
         return scores.index_add_(0, self.rows * num_columns + self.items, self.weights).view(num_rows, num_columns)
 
 
-class VotingModel(SessionModel):
-    """Base of the models that vote; a subclass gives `votes` and, in `observe`, calls `remember`.
-
-    score = votes / highest vote of the prefix + reminders + order of ties.
-
-    Buffers:
-        order: Of ties, see `tie_order`. Shape [V].
-        returns: share(m) of `VotingConfig.remind`, 0 at m = 0; the last one serves older events too.
-    """
-
-    order: Tensor
-    returns: Tensor
-
-    def __init__(self, config: VotingConfig, sizes: ModelSizes):
-        super().__init__(sizes)
-        self.voting = config
-        self.register_buffer("order", torch.zeros(sizes.num_items + 1))
-        self.register_buffer("returns", torch.zeros(_PLACES + 1))
-
-    def votes(self, batch: SessionBatch) -> Votes:
-        """Who gets which weight; pairs may recur."""
-        raise NotImplementedError
-
-    def remember(self, sessions: SessionTable) -> None:
-        """Take the order of ties, and how often items return, off the training sessions."""
-        self.order = tie_order(sessions, self.voting.tie_break, len(self.order)).to(self.order)
-        self.returns = return_shares(sessions, _PLACES).to(self.returns)
-
-    def score(self, batch: SessionBatch) -> Tensor:
-        scores_BV = self.votes(batch).dense(len(batch), len(self.order))
-        own = (batch.rows, batch.items)
-        scores_BV[own] *= self.voting.own_votes
-        highest_B1 = scores_BV.amax(dim=1, keepdim=True)
-        scores_BV /= torch.where(highest_B1 > 0, highest_B1, 1)
-        places = (batch.ages + 1).clamp(max=_PLACES)
-        scores_BV.index_put_(own, self.voting.remind * self.returns[places], accumulate=True)
-        if self.voting.remind_earlier > 0 and batch.earlier is not None:
-            weights = self.voting.remind_earlier / (1 + batch.earlier.ranks)
-            place = (batch.earlier.rows, batch.earlier.items)
-            scores_BV.index_put_(place, weights.to(scores_BV), accumulate=True)
-        scores_BV += self.voting.tie_weight * self.order
-        scores_BV[:, 0] = -torch.inf
-        return scores_BV
-
-
-def return_shares(sessions: SessionTable, places: int) -> Tensor:
-    """How often an event is on the item of the m-th event before it, m = 1..places; 0 at m = 0. Shape [places + 1]."""
-    items, owner = torch.from_numpy(sessions.items), torch.from_numpy(sessions.session_of_event)
-    shares = torch.zeros(places + 1)
-    for place in range(1, places + 1):
-        pairs = owner[place:] == owner[:-place]
-        returned = pairs & (items[place:] == items[:-place])
-        shares[place] = returned.sum() / pairs.sum().clamp(min=1)
-    return shares
-
-
-def tie_order(sessions: SessionTable, kind: TieBreak, num_columns: int) -> Tensor:
-    """A number in [0, 1) for each item, higher first among equals; 0 where training lacks the item. Shape [V]."""
-    order = torch.zeros(num_columns)
-    items = torch.from_numpy(sessions.items).long()
-    if kind == "none" or len(items) == 0:
-        return order
-    if kind == "popularity":
-        counts = torch.bincount(items, minlength=num_columns)
-        return counts / (counts.max() + 1)
-    times = torch.from_numpy(sessions.times)
-    newest = torch.full((num_columns,), int(times.min()) - 1).scatter_reduce(0, items, times, "amax")
-    ages: Tensor = torch.unique(newest, return_inverse=True)[1]
-    return ages / (ages.max() + 1)
-
-
 def prefix_values(batch: SessionBatch, values: Tensor, num_columns: int, decay: Decay) -> PrefixItems:
     """The distinct values of each prefix, each at its newest place; `values` [P] stand for the events, below V."""
     keys = (batch.rows * num_columns + values).flip(0)
@@ -295,11 +183,3 @@ def expand(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
     shift = begin - (counts.cumsum(0) - counts)
     return owner, torch.arange(total, device=counts.device) + shift[owner]
-
-
-VOTING_SPACE: SearchSpace = {
-    "model.remind": Choice((0.0, 10.0, 20.0, 30.0, 40.0)),
-    "model.own_votes": Choice((0.0, 0.1, 0.25, 0.5, 1.0)),
-    "model.tie_break": Choice(("popularity", "recency")),
-}
-"""What `mkmsr tune` tries for every voting model."""

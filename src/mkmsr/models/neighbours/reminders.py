@@ -127,4 +127,5 @@ def return_shares(sessions: SessionTable, places: int, times: int) -> Tensor:
             there, back = (gap.minimum(left) - place + 1).clamp(min=0), (gap >= place) & (gap <= left)
         chances[place].index_add_(0, seen, there.float())
         returns[place].index_add_(0, seen, back.float())
-    return returns / chances.clamp(min=1)
+    shares: Tensor = returns / chances.clamp(min=1)
+    return shares

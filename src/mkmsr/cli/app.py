@@ -55,6 +55,12 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "mkmsr recommend runs/shop/bundle --session - --at-most brand=2 --explain\n"
         "mkmsr recommend runs/shop/bundle --sessions events.parquet --out lists",
     ),
+    (
+        "serve",
+        "serve:serve",
+        "mkmsr serve runs/shop/bundle\n"
+        "mkmsr serve runs/shop/bundle --workers 2 --state state --host 0.0.0.0 --keys keys.txt",
+    ),
     ("doctor", "installation:doctor", "mkmsr doctor --json"),
 )
 """Name, home below `mkmsr.cli`, and examples of each command."""

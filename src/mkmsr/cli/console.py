@@ -163,6 +163,10 @@ class Terminal:
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
             self._result.write(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
+    def flush(self) -> None:
+        """Hand over what was printed, to whoever reads it while the command goes on."""
+        self._result.flush()
+
     def print(self, text: str = "") -> None:
         """Print a line for people."""
         self._people.print(text)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
 from mkmsr.errors import DataError, shown
 from mkmsr.models.base import Scorer
 from mkmsr.recommend.explanation import Explanation, check_explains, explain
 from mkmsr.recommend.facts import Facts, Values, read_facts
-from mkmsr.recommend.filters import NO_FILTERS, Filters, item_ids, positive_integer, why_nothing
+from mkmsr.recommend.filters import NO_FILTERS, Filters, allowed_items, item_ids, positive_integer, why_nothing
 from mkmsr.recommend.live_catalogue import Attributes, CatalogueChange, with_items, with_retired, without_retired
 from mkmsr.recommend.ranker import Ranker, wanted_operation
 from mkmsr.recommend.sessions import Session, SessionEncoder
@@ -259,6 +260,14 @@ class Recommender:
             ConfigError: A condition names what is not known.
         """
         return why_nothing(self.bundle, filters, self._facts)
+
+    def allowed(self, filters: Filters) -> NDArray[np.bool_]:
+        """Return whether each item may be in a list with these filters. Shape [V]; entry 0 is False.
+
+        Raises:
+            ConfigError: A condition names what is not known.
+        """
+        return allowed_items(self.bundle, filters, self._facts)
 
     def attributes(self, item: str) -> dict[str, list[str]]:
         """What is known about an item: its attribute values by relation name.

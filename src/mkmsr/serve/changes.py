@@ -1,0 +1,300 @@
+"""Changes while the service runs: items, facts and bundles, in one ordered log that every worker follows.
+
+A worker that is asked for a change appends it to the log of the store. Each worker applies the records in their order
+and reports how far it is; the change is acknowledged when all living workers have it. One that starts later applies
+what the log holds. Catalogue changes outlive the service where the store does, bundle swaps hold for this run of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from mkmsr.bundle.format import HEADER
+from mkmsr.errors import BundleError, ConfigError, MkmsrError
+from mkmsr.models.capabilities import places_new_items
+from mkmsr.recommend import Recommender
+from mkmsr.serve.engine import Engine, Pair, Serving, Slot, warm_up
+from mkmsr.serve.stores import SessionStore, StoreDown
+
+__all__ = ["Changes", "Record", "load"]
+
+_log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+_ALIVE_SECONDS = 5.0
+"""A worker that has not reported for so long is not waited for."""
+
+_PATIENCE = 120.0
+_KEPT_OUTCOMES = 1000
+
+AskStore: TypeAlias = "Callable[[Callable[[SessionStore], Any]], Awaitable[Any]]"
+"""Carries out something with the store, in the thread that may use it."""
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """A change: "add" `items` (attributes and display fields by id), "retire" or "restore" `ids`, "set" or "update"
+    `facts`, "bundle" (`path`, `slot`) or "rollback" (`slot`); the last two hold for one `run` of the service."""
+
+    kind: str
+    items: dict[str, dict[str, Any]] = {}
+    ids: list[str] = []
+    facts: dict[str, dict[str, Any]] = {}
+    path: str = ""
+    slot: str = ""
+    run: str = ""
+
+
+@dataclass
+class _Catalogue:
+    """What the log says about the catalogue, for bundles that come later.
+
+    Args:
+        added: Attributes and display fields of added items.
+        retired: By item, whether it is retired.
+        facts: By name and item, values.
+    """
+
+    added: dict[str, dict[str, Any]] = field(default_factory=dict)
+    retired: dict[str, bool] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def note(self, record: Record) -> None:
+        """Take note of a change."""
+        if not any(item in self.added for item in record.items):
+            self.added |= record.items
+        self.retired |= dict.fromkeys(record.ids, record.kind == "retire")
+        if record.kind == "set":
+            self.facts = {}
+        for name, of_item in record.facts.items():
+            self.facts.setdefault(name, {}).update(of_item)
+
+    def bring(self, recommender: Recommender) -> None:
+        """Let a recommender have all of it, as far as it knows the items."""
+        bundle = recommender.bundle
+        new = {item: each["attributes"] for item, each in self.added.items() if item not in bundle.items}
+        if new and places_new_items(bundle.model):
+            recommender.add_items(new)
+        known = [(item, is_retired) for item, is_retired in self.retired.items() if item in recommender.bundle.items]
+        recommender.retire_items([item for item, is_retired in known if is_retired])
+        recommender.restore_items([item for item, is_retired in known if not is_retired])
+        recommender.set_facts(self.facts)
+
+
+class Changes:
+    """A worker's view of the log.
+
+    Args:
+        engine: What the changes are applied to.
+        store: Carries out work with the store.
+        worker: Name of this worker, unlike those of all others.
+        run: Name of this run of the service.
+        sample: Gives some live sessions, for the warm-up of a bundle.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: AskStore,
+        *,
+        worker: str,
+        run: str,
+        sample: Callable[[], Awaitable[list[list[Pair]]]],
+    ):
+        self._engine, self._store, self._worker, self._run, self._sample = engine, store, worker, run, sample
+        self._catalogue = _Catalogue()
+        self._verified: dict[str, Serving] = {}
+        self._outcomes: dict[int, dict[str, Any] | MkmsrError] = {}
+        self._position = 0
+        self._new = asyncio.Event()
+
+    @property
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:
+        """The facts as they are now."""
+        return self._catalogue.facts
+
+    async def start(self) -> None:
+        """Apply what the log holds already, at once."""
+        records = await self._store(lambda store: store.changes(0))
+        await asyncio.to_thread(self._catch_up, [(number, _DECODER.decode(each)) for number, each in records])
+        await self._report()
+
+    async def follow(self) -> None:
+        """Apply records as they come, for ever."""
+        while True:
+            try:
+                for number, content in await self._store(lambda store: store.changes(self._position)):
+                    outcome = await asyncio.to_thread(self._apply, _DECODER.decode(content))
+                    self._outcomes[number] = outcome
+                    self._outcomes.pop(number - _KEPT_OUTCOMES, None)
+                    self._position = number
+                    self._engine.changed(number)
+                    await self._report()
+            except StoreDown as error:
+                _log.warning("catalogue changes wait: %s", error)
+                await asyncio.sleep(1)
+            self._new.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._new.wait(), _POLL_SECONDS)
+
+    async def report_often(self) -> None:
+        """Tell the other workers that this one lives, for ever."""
+        while True:
+            with suppress(StoreDown):
+                await self._report()
+            await asyncio.sleep(1)
+
+    async def make(self, record: Record) -> tuple[int, dict[str, Any]]:
+        """Append a change and wait until every living worker has it; return its number, and by model what it came to.
+
+        Raises:
+            MkmsrError: It cannot be applied; then nothing changes.
+            StoreDown: The store does not answer, or a worker does not follow.
+        """
+        self._check(record)
+        if record.kind == "bundle":
+            sessions = await self._sample()
+            self._verified[record.path] = await asyncio.to_thread(self._ready, record.path, sessions)
+        number = await self._store(lambda store: store.append_change(msgspec.json.encode(record)))
+        self._new.set()
+        until = time.monotonic() + _PATIENCE
+        while not all(each >= number for each in (await self._positions()).values()):
+            if time.monotonic() > until:
+                raise StoreDown(f"change {number} is in the log, but not every worker has it yet")
+            await asyncio.sleep(0.02)
+        outcome = self._outcomes[number]
+        if isinstance(outcome, MkmsrError):
+            raise outcome
+        return number, outcome
+
+    async def _positions(self) -> Mapping[str, int]:
+        found: dict[str, int] = await self._store(lambda store: store.positions(_ALIVE_SECONDS))
+        return found | {self._worker: self._position}
+
+    async def _report(self) -> None:
+        await self._store(lambda store: store.report(self._worker, self._position))
+
+    def _check(self, record: Record) -> None:
+        """Refuse what no worker could apply."""
+        bundle = self._engine.first.recommender.bundle
+        if record.items:
+            if not any(places_new_items(slot.recommender.bundle.model) for slot in self._engine.slots.values()):
+                raise ConfigError(
+                    f"{bundle.name!r} knows items by their ids alone and cannot place new ones", key="items"
+                )
+            if known := [item for item in record.items if item in bundle.items or item in self._catalogue.added]:
+                raise ConfigError(
+                    f"{known[0]!r} is in the catalogue already; restore brings retired items back", key="items"
+                )
+        if record.ids:
+            bundle.items.indexes(record.ids)
+        if record.kind == "rollback" and self._engine.slots[record.slot].previous is None:
+            raise ConfigError("there is no bundle before this one", key="rollback")
+
+    def _ready(self, path: str, sessions: list[list[Pair]]) -> Serving:
+        """A verified and warm bundle that knows the catalogue as it is now."""
+        serving = load(path)
+        self._catalogue.bring(serving.recommender)
+        warm_up(serving.recommender, sessions)
+        return serving
+
+    def _catch_up(self, records: list[tuple[int, Record]]) -> None:
+        paths: dict[str, list[str]] = {}
+        for number, record in records:
+            self._position = number
+            self._catalogue.note(record)
+            if record.run == self._run and record.kind == "bundle":
+                paths.setdefault(record.slot, []).append(record.path)
+            elif record.run == self._run and record.kind == "rollback" and paths.get(record.slot):
+                paths[record.slot].pop()
+        for slot in self._engine.slots.values():
+            if paths.get(slot.name):
+                self._swap(slot, load(paths[slot.name][-1]))
+            self._catalogue.bring(slot.recommender)
+            slot.display.update(_display(self._catalogue.added))
+        self._engine.changed(self._position)
+
+    def _apply(self, record: Record) -> dict[str, Any] | MkmsrError:
+        """Apply one record to every model: what it came to, or why it could not be."""
+        if record.run and record.run != self._run:
+            return {}
+        try:
+            if record.kind in ("bundle", "rollback"):
+                slot = self._engine.slots[record.slot]
+                if record.kind == "bundle":
+                    verified = self._verified.pop(record.path) if record.path in self._verified else None
+                    self._swap(slot, verified or self._ready(record.path, []))
+                else:
+                    self._roll_back(slot)
+                return {slot.name: {"bundle": slot.serving.digest}}
+            outcome = {slot.name: _change(slot, record) for slot in self._engine.slots.values()}
+            self._catalogue.note(record)
+        except MkmsrError as error:
+            _log.warning("a %s record of the log cannot be applied: %s", record.kind, type(error).__name__)
+            return error
+        return outcome
+
+    def _swap(self, slot: Slot, serving: Serving) -> None:
+        self._catalogue.bring(serving.recommender)
+        slot.previous, slot.serving = slot.serving, serving
+
+    def _roll_back(self, slot: Slot) -> None:
+        if slot.previous is None:
+            raise ConfigError("there is no bundle before this one", key="rollback")
+        self._catalogue.bring(slot.previous.recommender)
+        slot.previous, slot.serving = slot.serving, slot.previous
+
+
+_DECODER = msgspec.json.Decoder(Record)
+
+
+def load(path: str) -> Serving:
+    """Return a verified bundle, ready to serve.
+
+    Raises:
+        BundleError: It is incomplete, altered or of another format.
+    """
+    try:
+        recommender = Recommender.load(path)
+        written = datetime.fromtimestamp((Path(path) / HEADER).stat().st_mtime, UTC)
+    except OSError as error:
+        raise BundleError(f"cannot be read: {error.strerror}", path=path) from None
+    digest = str(recommender.bundle.metadata["sha256"])[:12]
+    return Serving(recommender, digest, written.isoformat(timespec="seconds"))
+
+
+def _display(items: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:
+    return {item: each["display"] for item, each in items.items() if each["display"]}
+
+
+def _change(slot: Slot, record: Record) -> dict[str, Any]:
+    """Apply a catalogue change to one model, as far as it can."""
+    recommender = slot.recommender
+    if record.kind == "add":
+        if not places_new_items(recommender.bundle.model):
+            return {"note": "this model knows items by their ids alone and places no new ones"}
+        attributes = {item: each["attributes"] for item, each in record.items.items()}
+        change = recommender.add_items(
+            {item: a for item, a in attributes.items() if item not in recommender.bundle.items}
+        )
+        slot.display.update(_display(record.items))
+        return {
+            "added": len(change.added),
+            "without_attributes": list(change.without_attributes),
+            "unknown": dict(change.unknown),
+        }
+    if record.kind in ("retire", "restore"):
+        known = [item for item in record.ids if item in recommender.bundle.items]
+        (recommender.retire_items if record.kind == "retire" else recommender.restore_items)(known)
+        return {"items": len(known)}
+    unknown = recommender.set_facts(record.facts, update=record.kind == "update")
+    return {"unknown_items": unknown[:100]}

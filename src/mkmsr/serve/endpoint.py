@@ -1,0 +1,296 @@
+"""One endpoint: what it takes and gives, and the limits that hold before a body is parsed; errors as documents.
+
+An endpoint is an ASGI application, so that the busiest ones are called without a router. The gate stands before all of
+them: it sets the headers that every answer has, and makes a problem document of every error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mkmsr.errors import MkmsrError
+from mkmsr.serve.types import ProblemDocument
+
+__all__ = ["Call", "Endpoint", "Gate", "Problem", "Raw", "Served"]
+
+_log = logging.getLogger(__name__)
+
+_BODY_SECONDS = 10.0
+"""A body must be here after so many seconds."""
+
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-opener-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+
+class Problem(Exception):
+    """An error that the caller gets as a problem document.
+
+    Args:
+        status: HTTP status.
+        detail: What is wrong, and what would be right.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None):
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+    def answer(self) -> Raw:
+        """The answer as it is sent."""
+        document = ProblemDocument(HTTPStatus(self.status).phrase, self.status, self.detail)
+        return Raw(msgspec.json.encode(document), "application/problem+json", self.status, self.headers)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """An answer as bytes."""
+
+    body: bytes
+    media: str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that has passed its checks: the body in its type, the names in the path, and the query."""
+
+    body: Any
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+
+    def whole_number(self, name: str, default: int, low: int, high: int) -> int:
+        """Return a number of the query.
+
+        Raises:
+            Problem: It is no whole number between the bounds.
+        """
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
+            raise Problem(422, f"{name} should be a whole number from {low} to {high}")
+        return int(text)
+
+
+class Checks(Protocol):
+    """What decides whether a request may pass, see `Access.check`."""
+
+    def check(self, headers: Mapping[bytes, bytes], client: str, scope: Any, *, is_admin: bool) -> None:
+        """Raise a `Problem` if it may not."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint of the service.
+
+    Args:
+        name: Method and path, with names in braces.
+        summary: One line for the description.
+        handle: Answers a call with a value of `gives`, or with bytes.
+        takes: Type of the body; None for none.
+        gives: Type of the answer; None for bytes.
+        scope: Who may call, see `Access`.
+        most_bytes: Longest body.
+        query: Parameters of the query and what they are.
+    """
+
+    name: str
+    summary: str
+    handle: Callable[[Call], Awaitable[Any]]
+    takes: type | None = None
+    gives: type | None = None
+    scope: str = "public"
+    most_bytes: int = 256 * 1024
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """HTTP method."""
+        return self.name.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """Path, with names in braces."""
+        return self.name.partition(" ")[2]
+
+
+class Served:
+    """An endpoint as an ASGI application.
+
+    Args:
+        endpoint: What it is.
+        access: Decides who may call.
+    """
+
+    def __init__(self, endpoint: Endpoint, access: Checks):
+        self._endpoint, self._access = endpoint, access
+        self._decoder: msgspec.json.Decoder[Any] | None = (
+            None if endpoint.takes is None else msgspec.json.Decoder(endpoint.takes)
+        )
+        self._path = endpoint.path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = dict(scope["headers"])
+        client = (scope.get("client") or ("",))[0]
+        self._access.check(headers, client, self._endpoint.scope, is_admin=scope["state"].get("admin", False))
+        scope["endpoint_path"] = self._path
+        body = None
+        if self._decoder is not None:
+            body = _decoded(self._decoder, await _read_body(headers, receive, self._endpoint.most_bytes))
+        known = self._endpoint.query
+        try:
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
+        except ValueError:
+            raise Problem(422, "the query has more than 20 parameters") from None
+        if unknown := [name for name in query if name not in known]:
+            raise Problem(422, f"no parameter {unknown[0]!r:.100}; there are {', '.join(known) or 'none'}")
+        answer = await self._endpoint.handle(Call(body, scope.get("path_params", {}), query))
+        if not isinstance(answer, Raw):
+            answer = Raw(_ENCODER.encode(answer), "application/json")
+        await _send(send, answer, is_head=scope["method"] == "HEAD")
+
+
+class Gate:
+    """Stands before the whole service.
+
+    Args:
+        app: What answers.
+        cors: Headers for the page that asks, see `Access.cors`.
+        observe: Told path, status and seconds of every answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        cors: Callable[[Mapping[bytes, bytes]], dict[str, str]],
+        observe: Callable[[str, int, float], None],
+    ):
+        self._app, self._cors, self._observe = app, cors, observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        if scope["type"] != "http":
+            return
+        began, status = time.perf_counter(), 0
+        headers = dict(scope["headers"])
+        more = _HEADERS | self._cors(headers)
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {name for name, _ in message["headers"]}
+                given = ((name.encode(), value.encode("latin-1")) for name, value in more.items())
+                message["headers"] = [*message["headers"], *(pair for pair in given if pair[0] not in own)]
+            await send(message)
+
+        try:
+            if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                await _send(send_with_headers, _preflight(more))
+            else:
+                await self._app(scope, receive, send_with_headers)
+        except (
+            Exception
+        ) as error:  # The boundary: every error becomes an answer, and none of its text a line of the log.
+            if not status:
+                await _send(send_with_headers, _problem(error).answer(), is_head=scope["method"] == "HEAD")
+        self._observe(scope.get("endpoint_path", "other"), status, time.perf_counter() - began)
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
+    try:
+        return decoder.decode(content)
+    except msgspec.ValidationError as error:
+        raise Problem(422, str(error)[:500]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(400, f"the body should be JSON: {str(error)[:200]}") from None
+
+
+def _problem(error: Exception) -> Problem:
+    """What the caller is told about an error."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, HTTPException):
+        words = {404: "there is nothing here; see /openapi.json", 405: "this path has other methods; see Allow"}
+        return Problem(error.status_code, words.get(error.status_code, error.detail), error.headers)
+    if isinstance(error, MkmsrError):
+        return Problem(422, str(error))
+    places = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("unexpected %s\n%s", type(error).__name__, places)
+    return Problem(500, "the service failed on this request; its log says where")
+
+
+async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:
+    """The body, which must be JSON by its header, short enough and in time."""
+    media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media != b"application/json":
+        raise Problem(415, "the content type should be application/json")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Problem(415, "the body should not be compressed")
+    too_long = Problem(413, f"the body is longer than {most:,} bytes", {"connection": "close"})
+    length = headers.get(b"content-length", b"0")
+    if len(length) > 12 or int(length) > most:
+        raise too_long
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem(400, "the connection closed before the body was there")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > most:
+                    raise too_long
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        slow = f"the body took longer than {_BODY_SECONDS:g} seconds"
+        raise Problem(408, slow, {"connection": "close"}) from None
+
+
+async def _send(send: Send, answer: Raw, *, is_head: bool = False) -> None:
+    headers = [
+        (b"content-type", answer.media.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+        *((name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
+
+
+def _preflight(headers: Mapping[str, str]) -> Raw:
+    """The answer to a browser that asks whether a page may call."""
+    if "access-control-allow-origin" not in headers:
+        raise Problem(403, "pages of this origin may not call; name it with --origins")
+    allowed = {
+        "access-control-allow-methods": "GET, POST, DELETE",
+        "access-control-allow-headers": "authorization, content-type",
+        "access-control-max-age": "600",
+    }
+    return Raw(b"", "text/plain", 204, allowed)

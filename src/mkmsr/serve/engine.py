@@ -1,0 +1,299 @@
+"""Ranked lists for requests that come at the same time: one thread computes them in batches.
+
+All lists come from `Recommender`: its rankers and `SessionEncoder` rank the sessions of a batch together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mkmsr.errors import BundleError, MkmsrError
+from mkmsr.recommend import Explanation, Filters, Ranker, Recommender, SessionEncoder, parse_condition
+from mkmsr.serve.batching import Batcher
+from mkmsr.serve.endpoint import Problem
+
+__all__ = ["Ask", "Engine", "FilterKey", "Pair", "Ranked", "Serving", "Slot", "filter_key", "warm_up"]
+
+Pair = tuple[str, str | None]
+FilterKey = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[tuple[str, int], ...], str | None]
+"""Conditions, allow-list, caps and wanted operation."""
+
+_MOST_AT_ONCE = 64
+_MOST_RANKERS = 64
+_MOST_SIMILAR = 20_000
+_LENGTHS = (20, 50, 100, 200, 500, 1000)
+"""Lists are made in these lengths and cut, so that sessions with the same filters share a batch."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A bundle that serves.
+
+    Args:
+        recommender: What answers.
+        digest: Beginning of the bundle's SHA-256.
+        made: When it was written, in ISO 8601.
+    """
+
+    recommender: Recommender
+    digest: str
+    made: str
+
+
+@dataclass
+class Slot:
+    """A place where bundles serve one after the other.
+
+    Args:
+        name: The name that requests use.
+        serving: What serves now; replaced by one assignment.
+        display: What is shown with items that were added since.
+        previous: What served before the last swap.
+    """
+
+    name: str
+    serving: Serving
+    display: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    previous: Serving | None = None
+
+    @property
+    def recommender(self) -> Recommender:
+        """What answers."""
+        return self.serving.recommender
+
+    def shown(self, item: str) -> Mapping[str, str]:
+        """What is shown with an item."""
+        return self.display.get(item) or self.recommender.bundle.display.get(item, {})
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A list that is asked for.
+
+    Args:
+        slot: Who ranks.
+        events: (item, operation) pairs, oldest first.
+        exclude: Items that the list must not hold.
+        k: Its length.
+        filters: What else it may hold, see `filter_key`.
+        until: When the model is not worth waiting for any more, on the monotonic clock.
+    """
+
+    slot: Slot
+    events: Sequence[Pair]
+    exclude: Sequence[str]
+    k: int
+    filters: FilterKey
+    until: float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A list: items and scores, best first.
+
+    `is_late` says that popularity ranked because the queue was too long. `why_nothing` is a sentence if it is empty.
+    """
+
+    items: Sequence[str]
+    scores: Sequence[float]
+    skipped: int
+    replaced: int
+    by_model: bool
+    digest: str
+    version: int
+    is_late: bool = False
+    why_nothing: str = ""
+
+
+class Engine:
+    """Ranks for all slots of a process.
+
+    Args:
+        slots: The slots by name, the first is the usual one.
+        patience: Seconds that a request waits in the queue before popularity answers instead of the model.
+        most_queued: Requests that wait at the same time; more are turned away.
+        observe_batch: Told the size of every batch.
+    """
+
+    def __init__(
+        self,
+        slots: Mapping[str, Slot],
+        *,
+        patience: float,
+        most_queued: int,
+        observe_batch: Callable[[int], None] = lambda size: None,
+    ):
+        self.slots = dict(slots)
+        self.version = 0
+        self._patience, self._most_queued, self._observe = patience, most_queued, observe_batch
+        self._rankers: OrderedDict[Any, tuple[Ranker, SessionEncoder]] = OrderedDict()
+        self._similar: OrderedDict[Any, Ranked] = OrderedDict()
+        self._batcher: Batcher[Ask | Callable[[], Any], Any] = Batcher(self._batch, most=_MOST_AT_ONCE, name="compute")
+
+    @property
+    def first(self) -> Slot:
+        """The usual slot."""
+        return next(iter(self.slots.values()))
+
+    async def rank(
+        self, slot: Slot, events: Sequence[Pair], *, exclude: Sequence[str], k: int, filters: FilterKey
+    ) -> Ranked:
+        """Return the list of one session.
+
+        Raises:
+            Problem: Too many requests wait already: 429.
+            MkmsrError: A filter or the wanted operation names what is not known.
+        """
+        self._check_queue()
+        ranked: Ranked = await self._batcher.submit(
+            Ask(slot, events, exclude, k, filters, time.monotonic() + self._patience)
+        )
+        return ranked
+
+    async def similar(self, slot: Slot, item: str, *, k: int, filters: FilterKey) -> Ranked:
+        """Return what the model ranks highest after an event of one item alone; such lists are kept.
+
+        Raises:
+            UnknownIdError: The item is not in the catalogue.
+            Problem: As in `rank`; likewise the other errors.
+        """
+        slot.recommender.bundle.items.index(item)
+        key = slot.name, slot.serving.digest, self.version, item, k, filters
+        ranked = self._similar.get(key)
+        if ranked is None:
+            ranked = await self.rank(slot, [(item, None)], exclude=[item], k=k, filters=filters)
+            if ranked.by_model:
+                self._similar[key] = ranked
+                if len(self._similar) > _MOST_SIMILAR:
+                    self._similar.popitem(last=False)
+        return ranked
+
+    async def explain(
+        self, slot: Slot, events: Sequence[Pair], items: Sequence[str], operation: str | None
+    ) -> list[Explanation]:
+        """Return why items got their scores, see `Recommender.explain`."""
+        self._check_queue()
+        recommender = slot.recommender
+        found: list[Explanation] = await self._batcher.submit(
+            lambda: recommender.explain(list(events), items, operation=operation)
+        )
+        return found
+
+    def changed(self, version: int) -> None:
+        """Take note that the catalogue, the facts or a bundle are others now."""
+        self.version = version
+        self._similar.clear()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._batcher.close()
+
+    def _check_queue(self) -> None:
+        if len(self._batcher) >= self._most_queued:
+            raise Problem(429, "too many requests wait already; try again in a second", {"retry-after": "1"})
+
+    def _batch(self, tasks: Sequence[Ask | Callable[[], Any]]) -> list[Any]:
+        """Results or errors of tasks, in their order; lists with the same filters are ranked together."""
+        results: list[Any] = [None] * len(tasks)
+        groups: dict[Any, list[int]] = {}
+        now = time.monotonic()
+        for place, task in enumerate(tasks):
+            if isinstance(task, Ask):
+                length = next(each for each in _LENGTHS if each >= task.k)
+                groups.setdefault((task.slot.name, length, task.filters, task.until < now), []).append(place)
+            else:
+                results[place] = _result(task)
+        for (_, length, filters, is_late), places in groups.items():
+            asks = [task for task in (tasks[place] for place in places) if isinstance(task, Ask)]
+            self._observe(len(asks))
+            try:
+                ranked: Sequence[Any] = self._group(asks, length, filters, is_late=is_late)
+            except MkmsrError as error:
+                ranked = [error] * len(asks)
+            for place, each in zip(places, ranked, strict=True):
+                results[place] = each
+        return results
+
+    def _group(self, asks: Sequence[Ask], length: int, filters: FilterKey, *, is_late: bool) -> list[Ranked]:
+        version, serving = self.version, asks[0].slot.serving
+        recommender, digest = serving.recommender, serving.digest
+        ranker, encoder = self._ranker(recommender, length, filters, version)
+        sessions = {
+            str(row): {"events": () if is_late else ask.events, "exclude": ask.exclude} for row, ask in enumerate(asks)
+        }
+        encoded = encoder.encode(sessions)
+        items_SK, scores_SK = ranker.rank(encoded)
+        ids, empty = ranker.bundle.items.ids, encoded.is_empty.tolist()
+        counts = np.count_nonzero(items_SK, axis=1).tolist()
+        rows = zip(
+            items_SK.tolist(), scores_SK.tolist(), encoded.skipped.tolist(), encoded.replaced.tolist(), strict=True
+        )
+        lists = []
+        for row, (items, scores, skipped, replaced) in enumerate(rows):
+            count = min(counts[row], asks[row].k)
+            why = "" if count else recommender.why_nothing(_filters(filters))
+            listed = [ids[item - 1] for item in items[:count]]
+            lists.append(
+                Ranked(listed, scores[:count], skipped, replaced, not empty[row], digest, version, is_late, why)
+            )
+        return lists
+
+    def _ranker(
+        self, recommender: Recommender, length: int, filters: FilterKey, version: int
+    ) -> tuple[Ranker, SessionEncoder]:
+        """The ranker of a bundle, its facts and these filters; the last ones are kept."""
+        key = version, recommender, length, filters
+        kept = self._rankers.pop(key, None)
+        if kept is None:
+            ranker = recommender.ranker(length, filters=_filters(filters), operation=filters[3])
+            kept = ranker, SessionEncoder(ranker.bundle)
+        self._rankers[key] = kept
+        while len(self._rankers) > _MOST_RANKERS or next(iter(self._rankers))[0] != version:
+            self._rankers.popitem(last=False)
+        return kept
+
+
+def filter_key(
+    where: Sequence[str], only: Sequence[str] | None, at_most: Mapping[str, int], operation: str | None
+) -> FilterKey:
+    """Return filters in a form that tells whether two requests have the same."""
+    allowed = None if only is None else tuple(sorted(set(only)))
+    return tuple(where), allowed, tuple(sorted(at_most.items())), operation
+
+
+def warm_up(recommender: Recommender, sessions: Sequence[Sequence[Pair]]) -> None:
+    """Make lists for sessions, and for the most popular items, so that the first visitor waits for nothing.
+
+    Raises:
+        BundleError: A list is empty or its scores are not numbers.
+    """
+    bundle = recommender.bundle
+    popular = bundle.item_counts[1:].argsort()[::-1][:32]
+    operations = bundle.operations.ids
+    made: list[list[Pair]] = [
+        [(bundle.items.ids[item], operations[row % len(operations)])] for row, item in enumerate(popular.tolist())
+    ]
+    replayed = [list(session) for session in sessions]
+    batches: list[list[list[Pair]]] = [made[:1], made, replayed, [[]]]
+    for batch in batches:
+        for session, found in zip(batch, recommender.recommend_many(batch) if batch else [], strict=True):
+            if not found.items or not all(np.isfinite(each.score) for each in found.items):
+                raise BundleError(f"makes no list for a session of {len(session)} events, so that it cannot serve")
+
+
+def _filters(key: FilterKey) -> Filters:
+    where, only, at_most, _ = key
+    return Filters(where=[parse_condition(each) for each in where], only=only, at_most=dict(at_most))
+
+
+def _result(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except MkmsrError as error:
+        return error

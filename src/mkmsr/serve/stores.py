@@ -1,0 +1,373 @@
+"""Where sessions live: in this process, in SQLite for several workers, in Redis or Valkey for several machines.
+
+A store knows nothing about sessions. It keeps short byte strings under keys for as long as they are in use, changes
+several of them as one transaction, and holds the ordered log of catalogue changes. Each is called from one thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from mkmsr.errors import ServiceError
+
+__all__ = ["Change", "MemoryStore", "RedisStore", "SessionStore", "SqliteStore", "StoreDown"]
+
+Change: TypeAlias = Callable[[Mapping[bytes, bytes]], Mapping[bytes, bytes | None]]
+"""Given what is stored under the keys, what is to be stored; None removes. It may be called again after a conflict."""
+
+_OVERHEAD = 250
+"""Bytes of memory that a stored session takes besides its own."""
+
+
+class StoreDown(ServiceError):
+    """The store does not answer."""
+
+
+class SessionStore(Protocol):
+    """What keeps sessions.
+
+    `idle` is after how many seconds without a change a value is gone. `capacity` is how many bytes all take together;
+    beyond it the ones longest unchanged go first; None where the server has a limit of its own.
+    """
+
+    name: str
+    is_local: bool
+    """Whether it answers at once, without leaving the process."""
+
+    def transact(self, keys: Sequence[bytes], change: Change) -> None:
+        """Read, change and write values as one transaction."""
+
+    def sample(self, count: int) -> list[bytes]:
+        """Return some values."""
+
+    def purge(self) -> None:
+        """Remove the bytes of what was removed or is out of date."""
+
+    def erased_when(self) -> str:
+        """Remove the bytes of what was removed, and say when they are gone."""
+
+    def append_change(self, record: bytes) -> int:
+        """Append to the log of catalogue changes and return the record's number, from 1."""
+
+    def changes(self, after: int) -> list[tuple[int, bytes]]:
+        """Return the records behind a number, in order."""
+
+    def report(self, worker: str, position: int) -> None:
+        """Note that a worker lives and which record it applied last."""
+
+    def positions(self, seconds: float) -> dict[str, int]:
+        """Return the last applied record of each worker that reported within so many seconds."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class MemoryStore:
+    """Sessions of a single process; they end with it."""
+
+    name = "memory"
+    is_local = True
+
+    def __init__(self, *, idle: float, capacity: int):
+        self._idle, self._capacity = idle, capacity
+        self._values: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._bytes = 0
+        self._log: list[bytes] = []
+        self._positions: dict[str, int] = {}
+
+    def transact(self, keys: Sequence[bytes], change: Change) -> None:
+        """Read, change and write values."""
+        self.purge()
+        found = {key: self._values[key][1] for key in keys if key in self._values}
+        for key, value in change(found).items():
+            self._drop(key)
+            if value is not None:
+                self._values[key] = time.monotonic() + self._idle, value
+                self._bytes += len(value) + _OVERHEAD
+        while self._bytes > self._capacity:
+            self._drop(next(iter(self._values)))
+
+    def sample(self, count: int) -> list[bytes]:
+        """Return the values that changed longest ago."""
+        return [value for _, (_, value) in zip(range(count), self._values.values(), strict=False)]
+
+    def purge(self) -> None:
+        """Remove what is out of date; the order is that of the last change."""
+        now = time.monotonic()
+        while self._values and next(iter(self._values.values()))[0] < now:
+            self._drop(next(iter(self._values)))
+
+    def erased_when(self) -> str:
+        """Say when removed bytes are gone."""
+        return "gone: they were in memory alone"
+
+    def append_change(self, record: bytes) -> int:
+        """Append to the log."""
+        self._log.append(record)
+        return len(self._log)
+
+    def changes(self, after: int) -> list[tuple[int, bytes]]:
+        """Return the records behind a number."""
+        return list(enumerate(self._log[after:], start=after + 1))
+
+    def report(self, worker: str, position: int) -> None:
+        """Note what a worker applied."""
+        self._positions[worker] = position
+
+    def positions(self, seconds: float) -> dict[str, int]:
+        """Return what each worker applied."""
+        return self._positions
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def _drop(self, key: bytes) -> None:
+        _, value = self._values.pop(key, (0.0, None))
+        if value is not None:
+            self._bytes -= len(value) + _OVERHEAD
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS sessions (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sessions_by_age ON sessions (expires);
+CREATE TABLE IF NOT EXISTS changes (number INTEGER PRIMARY KEY AUTOINCREMENT, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS workers (worker TEXT PRIMARY KEY, position INTEGER NOT NULL, seen REAL NOT NULL);
+"""
+
+
+class SqliteStore:
+    """Sessions of several processes of one machine, in one file.
+
+    The write-ahead log survives the end of every process; after a power failure the last moments may be missing.
+    Removed bytes are overwritten in the file at once (`secure_delete`), and in the log when it is rewritten.
+    """
+
+    name = "sqlite"
+    is_local = False
+
+    def __init__(self, path: Path, *, idle: float, capacity: int):
+        self._idle, self._capacity = idle, capacity
+        try:
+            path.touch(mode=0o600)
+            self._file = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
+            mode = self._file.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            self._file.execute("PRAGMA synchronous=NORMAL")
+            self._file.execute("PRAGMA secure_delete=ON")
+            self._file.executescript(_SCHEMA)
+            self._page = int(self._file.execute("PRAGMA page_size").fetchone()[0])
+        except (sqlite3.Error, OSError) as error:
+            raise ServiceError(f"{path}: cannot keep sessions here: {error}") from None
+        if mode != "wal":
+            raise ServiceError(f"{path}: this file system has no write-ahead log for SQLite; choose a local disk")
+        self._next_purge = 0.0
+
+    def transact(self, keys: Sequence[bytes], change: Change) -> None:
+        """Read, change and write values as one transaction."""
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                self._change(keys, change)
+            except BaseException:
+                self._file.execute("ROLLBACK")
+                raise
+            self._file.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreDown(f"SQLite: {error}") from None
+
+    def _change(self, keys: Sequence[bytes], change: Change) -> None:
+        now = time.time()
+        found: dict[bytes, bytes] = {}
+        for begin in range(0, len(keys), 500):
+            some = keys[begin : begin + 500]
+            marks = ",".join("?" * len(some))
+            rows = self._file.execute(
+                f"SELECT key, value FROM sessions WHERE key IN ({marks}) AND expires > ?", [*some, now]
+            )
+            found.update(rows)
+        changed = change(found)
+        kept = [(key, value, now + self._idle) for key, value in changed.items() if value is not None]
+        gone = [(key,) for key, value in changed.items() if value is None]
+        self._file.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", kept)
+        self._file.executemany("DELETE FROM sessions WHERE key = ?", gone)
+        if now > self._next_purge:
+            self._next_purge = now + 1
+            self._trim(now)
+
+    def _trim(self, now: float) -> None:
+        """Remove what is out of date, and beyond the capacity what changed longest ago; a bounded number at a time."""
+        oldest = "DELETE FROM sessions WHERE key IN (SELECT key FROM sessions {} ORDER BY expires LIMIT 2000)"
+        self._file.execute(oldest.format("WHERE expires < ?"), (now,))
+        pages = self._file.execute("PRAGMA page_count").fetchone()[0]
+        unused = self._file.execute("PRAGMA freelist_count").fetchone()[0]
+        if (pages - unused) * self._page > self._capacity:
+            self._file.execute(oldest.format(""))
+
+    def sample(self, count: int) -> list[bytes]:
+        """Return some values."""
+        rows = self._read("SELECT value FROM sessions WHERE expires > ? LIMIT ?", (time.time(), count))
+        return [value for (value,) in rows]
+
+    def purge(self) -> None:
+        """Remove what is out of date, and rewrite the log."""
+        self.transact([], lambda found: {})
+        self._checkpoint()
+
+    def erased_when(self) -> str:
+        """Rewrite the log of the file, and say whether that could be done at once."""
+        for _ in range(5):
+            if self._checkpoint():
+                return "gone: overwritten in the file, and its log was rewritten"
+            time.sleep(0.02)
+        return "overwritten in the file; its log is rewritten within 60 seconds"
+
+    def _checkpoint(self) -> bool:
+        return not self._read("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
+
+    def append_change(self, record: bytes) -> int:
+        """Append to the log."""
+        try:
+            return int(self._file.execute("INSERT INTO changes (record) VALUES (?)", (record,)).lastrowid or 0)
+        except sqlite3.Error as error:
+            raise StoreDown(f"SQLite: {error}") from None
+
+    def changes(self, after: int) -> list[tuple[int, bytes]]:
+        """Return the records behind a number."""
+        return self._read("SELECT number, record FROM changes WHERE number > ? ORDER BY number", (after,))
+
+    def report(self, worker: str, position: int) -> None:
+        """Note that a worker lives and what it applied."""
+        self._read("INSERT OR REPLACE INTO workers VALUES (?, ?, ?)", (worker, position, time.time()))
+
+    def positions(self, seconds: float) -> dict[str, int]:
+        """Return what each living worker applied."""
+        return dict(self._read("SELECT worker, position FROM workers WHERE seen > ?", (time.time() - seconds,)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._file.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreDown(f"SQLite: {error}") from None
+
+
+_ATTEMPTS = 20
+"""How often a transaction is tried when other workers change the same sessions meanwhile."""
+
+
+class RedisStore:
+    """Sessions of several machines, in Redis or Valkey.
+
+    Args:
+        address: Such as redis://host:6379/0, rediss://... or unix:///run/redis.sock.
+        idle: Seconds without a change after which a value is gone. Its memory is bounded by the server's maxmemory.
+    """
+
+    name = "redis"
+    is_local = False
+
+    def __init__(self, address: str, *, idle: float):
+        try:
+            import redis
+        except ImportError:
+            raise ServiceError("a Redis store needs the package redis: pip install 'mkmsr[serve]'") from None
+        try:
+            self._server = redis.Redis.from_url(address, socket_timeout=0.5, socket_connect_timeout=0.5)
+        except ValueError:
+            raise ServiceError("the store should read redis://.., rediss://.. or unix://..") from None
+        self._idle, self._errors, self._conflict = int(idle * 1000), (redis.RedisError, OSError), redis.WatchError
+
+    def transact(self, keys: Sequence[bytes], change: Change) -> None:
+        """Read, change and write values; begin again when another worker changes one meanwhile."""
+        names = [_session_name(key) for key in keys]
+        try:
+            for _ in range(_ATTEMPTS):
+                with self._server.pipeline() as pipe:
+                    if names:
+                        pipe.watch(*names)  # type: ignore[no-untyped-call]
+                    values: Any = pipe.mget(names) if names else []
+                    found = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+                    changed = change(found)
+                    if not changed:
+                        return
+                    pipe.multi()
+                    for key, value in changed.items():
+                        if value is None:
+                            pipe.delete(_session_name(key))
+                        else:
+                            pipe.set(_session_name(key), value, px=self._idle)
+                    try:
+                        pipe.execute()
+                    except self._conflict:
+                        continue
+                    return
+        except self._errors as error:
+            raise StoreDown(f"Redis: {type(error).__name__}") from None
+        raise StoreDown("Redis: other workers change the same sessions all the time")
+
+    def sample(self, count: int) -> list[bytes]:
+        """Return some values."""
+        names = self._ask("scan", 0, match="mkmsr:session:*", count=4 * count)[1][:count]
+        values = self._ask("mget", names) if names else []
+        return [value for value in values if value is not None]
+
+    def purge(self) -> None:
+        """Nothing: the server does it."""
+
+    def erased_when(self) -> str:
+        """Have the server rewrite what it keeps on disk, if it keeps any."""
+        try:
+            kept = self._server.info("persistence")
+            if kept.get("aof_enabled"):
+                self._server.bgrewriteaof()
+                return "gone from memory; the server rewrites its append-only file now"
+            if kept.get("rdb_last_save_time") and self._server.config_get("save").get("save"):
+                self._server.bgsave()
+                return "gone from memory; the server writes its snapshot anew now"
+        except self._errors:
+            return "gone from memory; what the server keeps on disk is gone when it writes that anew"
+        return "gone: the server keeps sessions in memory alone"
+
+    def append_change(self, record: bytes) -> int:
+        """Append to the log."""
+        return int(self._ask("rpush", "mkmsr:changes", record))
+
+    def changes(self, after: int) -> list[tuple[int, bytes]]:
+        """Return the records behind a number."""
+        return list(enumerate(self._ask("lrange", "mkmsr:changes", after, -1), start=after + 1))
+
+    def report(self, worker: str, position: int) -> None:
+        """Note that a worker lives and what it applied."""
+        self._ask("hset", "mkmsr:workers", worker, f"{position} {time.time()}")
+
+    def positions(self, seconds: float) -> dict[str, int]:
+        """Return what each living worker applied."""
+        living = {}
+        for worker, entry in self._ask("hgetall", "mkmsr:workers").items():
+            position, seen = entry.split()
+            if float(seen) > time.time() - seconds:
+                living[worker.decode()] = int(position)
+            elif float(seen) < time.time() - 3600:
+                self._ask("hdel", "mkmsr:workers", worker)
+        return living
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._server.close()
+
+    def _ask(self, command: str, *values: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._server, command)(*values, **options)
+        except self._errors as error:
+            raise StoreDown(f"Redis: {type(error).__name__}") from None
+
+
+def _session_name(key: bytes) -> bytes:
+    return b"mkmsr:session:" + key

@@ -1,0 +1,250 @@
+"""One worker: it loads the bundles, opens the store, listens, and drains when it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import torch
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mkmsr.errors import ServiceError
+from mkmsr.serve.access import Access, read_keys
+from mkmsr.serve.app import Application, Site
+from mkmsr.serve.changes import Changes, load
+from mkmsr.serve.engine import Engine, Pair, Slot, warm_up
+from mkmsr.serve.feedback import Feedback
+from mkmsr.serve.service import Cards, Keeper, Visitors
+from mkmsr.serve.sessions import MOST_KEPT, Sessions
+from mkmsr.serve.settings import Settings, open_store
+from mkmsr.serve.stores import StoreDown
+
+__all__ = ["listening_socket", "run_worker"]
+
+_log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 4
+_PURGE_SECONDS = 20.0
+_HEAD_SECONDS = 10.0
+_HEAD_BYTES = 32 * 1024
+_KEEP_ALIVE_SECONDS = 75
+_SWITCH_SECONDS = 0.001
+"""How long the computing thread may keep the interpreter from the event loop; Python's usual 5 ms would be felt."""
+
+
+def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
+    """Return a bound socket, on whose connections asyncio sets TCP_NODELAY: it must name its protocol for that.
+
+    Raises:
+        ServiceError: The address is taken, or none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise ServiceError(f"cannot listen at {host}:{port}: {error.strerror}") from None
+    return made
+
+
+async def run_worker(
+    settings: Settings,
+    *,
+    secret: bytes,
+    run: str,
+    public: socket.socket,
+    admin: socket.socket | None,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve until `stop` is set, then finish the requests that are under way.
+
+    Args:
+        settings: What the service was told.
+        secret: Key of the hash of session ids.
+        run: Name of this run of the service.
+        public: Where visitors call.
+        admin: Where the shop's own servers call; None where the other one serves them too.
+        ready: Called when requests are answered.
+        stop: Ends the worker.
+
+    Raises:
+        MkmsrError: A bundle, the store or the keys cannot be used.
+    """
+    torch.set_num_threads(1)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    slots = _slots(settings)
+    longest = max(slot.recommender.max_events for slot in slots.values())
+    sessions = Sessions(open_store(settings), secret, settings.idle, max(MOST_KEPT, longest))
+    keeper = Keeper(sessions)
+    first = next(iter(slots.values())).recommender.bundle
+    feedback = Feedback(first.operations.ids, {name: _offline(slot) for name, slot in slots.items()})
+    engine = Engine(
+        slots, patience=settings.patience, most_queued=settings.most_queued, observe_batch=feedback.batch.observe
+    )
+
+    async def sample() -> list[list[Pair]]:
+        found: list[list[Pair]] = await keeper.ask(lambda store: sessions.sample(64))
+        return found
+
+    changes = Changes(engine, keeper.ask, worker=secrets.token_hex(8), run=run, sample=sample)
+    cards = Cards(settings.image_hosts, lambda: changes.facts)
+    visitors = Visitors(engine, keeper, cards, feedback, settings.split)
+    keys = [] if settings.keys is None else read_keys(settings.keys)
+    site = Site(
+        access=Access(keys, settings.origins, 1 / settings.workers),
+        image_hosts=settings.image_hosts,
+        split=settings.split,
+        workers=settings.workers,
+        run=run,
+    )
+    application = Application(site, engine=engine, keeper=keeper, changes=changes, cards=cards, visitors=visitors)
+    await changes.start()
+    for slot in slots.values():
+        await asyncio.to_thread(warm_up, slot.recommender, [])
+    servers = [_Server(_marked(application.gate, is_admin=False)).using(public)]
+    if admin is not None:
+        servers.append(_Server(_marked(application.gate, is_admin=True)).using(admin))
+    background = [asyncio.create_task(each) for each in (changes.follow(), changes.report_often(), _purge(keeper))]
+    serving = [asyncio.create_task(each.serve_socket()) for each in servers]
+    while not all(each.started for each in servers):
+        await asyncio.sleep(0.005)
+    application.is_ready = True
+    ready()
+    await stop.wait()
+    application.is_ready = False
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*serving)
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    engine.close()
+    keeper.close()
+
+
+def _slots(settings: Settings) -> dict[str, Slot]:
+    """The places where bundles serve, by name: the model's, with a number for a second one of the same."""
+    slots: dict[str, Slot] = {}
+    for path in (settings.bundle, settings.beside):
+        if path is not None:
+            serving = load(str(path))
+            name = serving.recommender.bundle.name
+            name = f"{name}-2" if name in slots else name
+            slots[name] = Slot(name, serving)
+    return slots
+
+
+def _offline(slot: Slot) -> dict[str, float]:
+    """The metrics of a bundle's evaluation; on the test split if there are any."""
+    metrics = slot.recommender.bundle.metadata.get("metrics", {})
+    for split in ("test", "validation"):
+        found = metrics.get(split, {})
+        found = found.get("metrics", found) if isinstance(found, dict) else {}
+        if found:
+            return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+    return {}
+
+
+async def _purge(keeper: Keeper) -> None:
+    """Remove the bytes of sessions that are out of date, for ever."""
+    while True:
+        await asyncio.sleep(_PURGE_SECONDS)
+        with suppress(StoreDown):
+            await keeper.ask(lambda store: store.purge())
+
+
+def _marked(app: ASGIApp, *, is_admin: bool) -> ASGIApp:
+    """The application of one listener."""
+
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = {"admin": is_admin}
+        await app(scope, receive, send)
+
+    return marked
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's protocol, which alone would wait for ever for the head of a request, and read one of any length."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _is_head, _head_bytes = True, 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(_HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._is_head and self._head_bytes > _HEAD_BYTES:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._timer is None:
+            self._timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def on_headers_complete(self) -> None:
+        self._cancel()
+        self._is_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._is_head, self._head_bytes = True, 0
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn on a socket that was made here; signals are the worker's."""
+
+    def __init__(self, app: ASGIApp):
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_DRAIN_SECONDS,
+            )
+        )
+        self._sockets: list[socket.socket] = []
+
+    def using(self, listener: socket.socket) -> _Server:
+        """Serve at this socket."""
+        self._sockets = [listener]
+        return self
+
+    async def serve_socket(self) -> None:
+        """Serve until `should_exit`."""
+        await self.serve(self._sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

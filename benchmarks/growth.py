@@ -24,13 +24,12 @@ import numpy as np
 from large import measure_steps
 from simulated import in_a_new_process, sampled_settings, simulated
 
-from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
 from mkmsr.data.simulate import SimulateOptions
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.runs.config import build_model
-from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.runtime.environment import environment, peak_mib, spread
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fitting_data

@@ -21,12 +21,11 @@ from typing import Any
 import torch
 from simulated import JDATA, in_a_new_process, sampled_settings, simulated
 
-from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import TrainingData
 from mkmsr.runs.config import build_model
-from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.runtime.environment import environment, peak_mib, spread
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.optimisation import build_optimiser, take_step

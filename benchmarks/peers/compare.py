@@ -18,10 +18,9 @@ from typing import Any
 from pairs import PAIRS, Habits, Pair
 from sides import Run, new_peer, our_config, our_epoch_time, peer_epoch_time, run_ours, run_peer
 
-from mkmsr.bench.timing import spread
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.evaluation.significance import paired_differences, pooled
-from mkmsr.runtime.environment import environment
+from mkmsr.runtime.environment import environment, spread
 from mkmsr.runtime.files import atomic_write
 
 RESULTS = Path(__file__).parents[1] / "results"

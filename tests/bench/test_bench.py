@@ -16,9 +16,8 @@ from small_shop import small_shop
 from torch.nn import functional as F
 
 from mkmsr.bench.evaluation import time_evaluation
-from mkmsr.bench.floor import CatalogueFloor
 from mkmsr.bench.preparation import time_preparation
-from mkmsr.bench.training import time_training
+from mkmsr.bench.training import CatalogueFloor, time_training
 from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError

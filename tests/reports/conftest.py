@@ -15,7 +15,7 @@ from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.runtime.events import EpochRecord
-from mkmsr.training.history import write_history
+from mkmsr.training.checkpoint import write_history
 
 HOSTILE = '<script>alert("1")</script>'
 CJK = "物品 & 其他"

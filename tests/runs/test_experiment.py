@@ -25,8 +25,8 @@ from mkmsr.reports.run_folder import read_run_folder
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runs.experiment import run_experiment
 from mkmsr.runtime.events import EpochRecord, Event, PhaseStarted, TrainingEstimate
+from mkmsr.training.checkpoint import read_history
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.history import read_history
 from tests.small_shop import small_shop
 
 

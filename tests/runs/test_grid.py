@@ -20,8 +20,7 @@ from mkmsr.config import validate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.reports.run_folder import read_evaluated_run
 from mkmsr.runs.config import ExperimentConfig
-from mkmsr.runs.grid import depends_on_seed, plan_grid, run_grid
-from mkmsr.runs.jobs import JobOutcome
+from mkmsr.runs.grid import JobOutcome, depends_on_seed, plan_grid, run_grid
 from mkmsr.runtime.events import EpochRecord, Event, JobProgress, JobsPlanned, JobStarted, PhaseStarted
 from tests.small_shop import small_shop
 
@@ -80,7 +79,7 @@ def test_a_model_without_chance_needs_one_seed() -> None:
 
 def test_every_run_keeps_its_ranks_and_a_second_call_does_nothing(data: Path, tmp_path: Path) -> None:
     runs = plan_grid([data], EXPERIMENTS, [0, 1], tmp_path)
-    assert [run.name for run in runs] == ["shop recency seed 0", "shop m-sr seed 0", "shop m-sr seed 1"]
+    assert [run.job().name for run in runs] == ["shop recency seed 0", "shop m-sr seed 0", "shop m-sr seed 1"]
     watcher = Watcher()
     outcomes = run_grid(runs, workers=2, listener=watcher)
     assert set(statuses(outcomes).values()) == {"finished"}

@@ -24,7 +24,7 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runs.experiment import run_experiment
 from mkmsr.runtime.process_group import ALONE, Processes, is_restarted, joined, own_rank
-from mkmsr.training.history import read_history
+from mkmsr.training.checkpoint import read_history
 from tests.small_shop import small_shop
 from tests.training.distributed_fits import CASES, fitted
 

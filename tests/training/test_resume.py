@@ -15,8 +15,8 @@ import torch
 
 from mkmsr.errors import TrainingError
 from mkmsr.runtime.events import EpochRecord, Event, Listener
+from mkmsr.training.checkpoint import read_history
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.history import read_history
 from mkmsr.training.trainer import fit
 from tests.training.tiny import TinyModel, tiny_training
 

@@ -17,8 +17,8 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import BatchDone, Event, TrainingEstimate
+from mkmsr.training.checkpoint import read_history
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.history import read_history
 from mkmsr.training.optimisation import learning_rate_factor
 from mkmsr.training.trainer import fit
 from tests.training.tiny import TinyModel, tiny_knowledge, tiny_sessions, tiny_training

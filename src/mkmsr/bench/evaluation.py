@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from mkmsr.bench.timing import spread, timed
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.runs.config import build_model
-from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.runtime.environment import environment, peak_mib, spread, timed
 from mkmsr.training.trainer import fitting_data
 
 __all__ = ["time_evaluation"]

@@ -9,12 +9,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mkmsr.bench.timing import spread, timed
 from mkmsr.data.engines import EngineOptions, open_engine
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.simulate import SimulateOptions, simulate
-from mkmsr.runtime.environment import environment, tree_cpu_seconds, tree_peak_mib
+from mkmsr.runtime.environment import environment, spread, timed, tree_cpu_seconds, tree_peak_mib
 from mkmsr.runtime.files import scratch_folder
 
 __all__ = ["time_preparation"]
@@ -84,8 +83,8 @@ def time_preparation(
 
 @dataclass(frozen=True)
 class _Run:
-    """What one preparation gave: sizes, the fingerprint of the data, the peak of memory so far in MiB, and seconds of
-    processor time, which others at work on the machine change less than those of the clock."""
+    """Sizes and fingerprint of the data, peak of memory so far in MiB, and seconds of processor time, which others at
+    work on the machine change less than those of the clock."""
 
     events: int
     sessions: int

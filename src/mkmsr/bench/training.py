@@ -1,4 +1,7 @@
-"""What an epoch of training costs, in turns with the floor under it."""
+"""What an epoch of training costs, in turns with the floor under it: the work of a step that no encoder can save.
+
+Dimension letters: B sessions, D embedding size, V catalogue + 1.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from mkmsr.bench.floor import CatalogueFloor
-from mkmsr.bench.timing import spread
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import TrainingData
 from mkmsr.runs.config import build_model
-from mkmsr.runtime.environment import environment, peak_mib
+from mkmsr.runtime.environment import environment, peak_mib, spread
 from mkmsr.runtime.events import BatchDone, EpochRecord, Event
-from mkmsr.training.config import TrainingConfig
+from mkmsr.training.config import OptimiserConfig, TrainingConfig
+from mkmsr.training.optimisation import build_optimiser
 from mkmsr.training.trainer import fit, fitting_data
 
-__all__ = ["time_training", "training_data"]
+__all__ = ["CatalogueFloor", "time_training", "training_data"]
 
 
 def time_training(
@@ -45,16 +48,13 @@ def time_training(
 
     Args:
         dataset: Prepared data.
-        model: The model's registered name.
+        model: The registered name of a model with weights.
         settings: Its settings.
-        config: How it is trained; the number of epochs is set here.
+        config: How it is trained, apart from the number of epochs.
         repetitions: Timed epochs.
         share: Times this share of an epoch's examples and triples, drawn at random, and scales up: for large logs.
         device: Where to train.
         seed: Of everything.
-
-    Raises:
-        ConfigError: The model has no weights to train.
     """
     training = training_data(dataset, share, seed)
     network = build_model(model, settings, dataset, seed)
@@ -109,14 +109,53 @@ def training_data(dataset: PreparedDataset, share: float, seed: int) -> Training
     return replace(whole, examples=examples, knowledge=replace(knowledge, triples=knowledge.triples[kept]))
 
 
+class CatalogueFloor:
+    """What a step of exact training cannot do without: B x V scores, softmax, both gradients, the item table's step.
+
+    Written out without automatic differentiation, in plain PyTorch operations, into memory that is there already.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        dim: int,
+        batch_size: int,
+        config: OptimiserConfig,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        generator = torch.Generator().manual_seed(seed)
+        self.table = nn.Embedding(num_items + 1, dim)
+        with torch.no_grad():
+            self.table.weight.normal_(std=dim**-0.5, generator=generator)
+        self.table.to(device)
+        self.table.weight.grad = torch.zeros_like(self.table.weight)
+        self.optimiser = build_optimiser(self.table, config)
+        self.queries = torch.randn(batch_size, dim, generator=generator).to(device)
+        self.targets = torch.randint(1, num_items + 1, (batch_size, 1), generator=generator).to(device)
+        self.scores = torch.empty(batch_size, num_items + 1, device=device)
+        self.query_gradient = torch.empty_like(self.queries)
+        self.minus_one = torch.full((batch_size, 1), -1.0, device=device)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step."""
+        items, gradient = self.table.weight, self.table.weight.grad
+        assert gradient is not None
+        torch.mm(self.queries, items.T, out=self.scores)
+        torch.softmax(self.scores, 1, out=self.scores)
+        self.scores.scatter_add_(1, self.targets, self.minus_one)
+        torch.mm(self.scores, items, out=self.query_gradient)
+        torch.mm(self.scores.T, self.queries, out=gradient)
+        self.optimiser.step()
+
+
 @dataclass
 class _Turns:
-    """Listens to the trainer, and at each word takes as many steps of the floor as the trainer took.
+    """Listens to the trainer, and at each event takes as many steps of the floor as the trainer took.
 
-    Args:
-        session_steps: Steps of an epoch that see sessions; those with triples alone come after them.
-        make_floor: Makes the floor, after the first epoch.
-        device: Where the trainer computes.
+    The floor is made after the first epoch. Steps with triples alone follow the `session_steps` of an epoch.
     """
 
     session_steps: int

@@ -21,10 +21,7 @@ def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitNam
     With equal vocabularies it is the split itself. Otherwise events are mapped by external id, and candidates are the
     bundle's catalogue, so that a run on other data with the same items stays comparable to itself, not to runs whose
     catalogue differs. Of visitors' earlier items those that the bundle does not know are passed over, as a recommender
-    does.
-
-    Raises:
-        EvaluationError: The split's sessions hold items, or it holds operations, that the bundle does not know.
+    does; any other id that the bundle does not know is an `EvaluationError`.
     """
     own = dataset.evaluation_split(split)
     sessions, earlier = own.examples.sessions, own.examples.sessions.earlier

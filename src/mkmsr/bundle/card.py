@@ -12,12 +12,7 @@ __all__ = ["model_card"]
 
 
 def model_card(header: Mapping[str, Any], entry: ModelEntry) -> str:
-    """The text of a bundle's README.md.
-
-    Args:
-        header: The entries of `bundle.json`.
-        entry: The registered model.
-    """
+    """Return the text of a bundle's README.md from the entries of its `bundle.json`."""
     data, sizes, libraries = header["data"], header["sizes"], header["libraries"]
     lines = [
         f"# {header['model']} on {data['name']}",

@@ -33,9 +33,7 @@ class Continuation:
     """What a model took over.
 
     Args:
-        items: Items of the new log that the older model has, of all of the new log; likewise the others.
-        operations: Operations.
-        attributes: Attributes.
+        items: Items of the new log that the older model has, and all of the new log; likewise the others.
         fresh_parameters: Parameters that the older model lacks, and that begin from fresh weights.
     """
 
@@ -61,11 +59,7 @@ def carry_over(
         model: The new model with fresh weights, changed in place.
         config: Its settings.
         dataset: What it will learn from.
-        earlier: The older model.
-
-    Raises:
-        ConfigError: The older one is another model, or has other settings, so that the tensors do not fit; or it knows
-            nothing of the new log.
+        earlier: The older one: the same model with the same settings, that knows something of the new log.
     """
     if type(model) is not type(earlier.model):
         raise ConfigError(

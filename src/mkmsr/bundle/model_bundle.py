@@ -97,9 +97,9 @@ def new_bundle(
         model: The fitted model.
         name: Its registered name.
         config: Its settings.
-        dataset: What it learnt from.
+        dataset: What it learnt from: train, or with `refit` train and validation together.
         metrics: Whatever is known about its quality, as JSON; stored and shown, never read back.
-        refit: Whether it learnt from train and validation together.
+        refit: See above.
         retired: Items that must not be recommended; those that the dataset lacks are passed over.
     """
     sessions = dataset.fitting_sessions(refit=refit)
@@ -173,9 +173,8 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
     _check_sizes(sizes, names, path)
     longest = entry(header["data"], "max_session_events", int, path / HEADER)
     if longest < 2:
-        raise BundleError(
-            "sessions too short for a next event", path=path / HEADER, expected="2 or more", found=longest
-        )
+        message = "sessions too short for a next event"
+        raise BundleError(message, path=path / HEADER, expected="2 or more", found=longest)
     config, model = _restore(header, sizes, read(WEIGHTS), path)
     return ModelBundle(
         **vars(names),

@@ -6,7 +6,7 @@ Where standard error is no terminal (a file, a pipe, CI) there is one line an ep
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -118,10 +118,7 @@ class _OneRun:
     def _epoch(self, event: EpochRecord) -> None:
         self._close()
         self._epoch_seconds.append(event.seconds)
-        losses = [("loss", event.train_loss), ("knowledge", event.knowledge_loss)]
-        parts = [f"{name} {value:.4f}" for name, value in losses if value is not None]
-        parts += [*_shown(event.validation), f"{event.examples_per_second:,.0f} examples/s", duration(event.seconds)]
-        self._console.print(f"epoch {event.epoch}/{self._epochs or '?'}: {', '.join(parts)}")
+        self._console.print(f"epoch {event.epoch}/{self._epochs or '?'}: {event}, {duration(event.seconds)}")
         self._epoch_began = time.monotonic()
 
     def _show(self, name: str, done: int, total: int, details: str = "") -> None:
@@ -154,8 +151,8 @@ class _ManyJobs:
                 self._running[name] = self._bars.add_task(name, total=None, details="")
             case JobProgress(name, PhaseStarted(phase)):
                 self._bars.update(self._running[name], details=phase)
-            case JobProgress(name, EpochRecord(epoch=epoch, validation=validation)):
-                details = ", ".join([f"epoch {epoch}", *_shown(validation)])
+            case JobProgress(name, EpochRecord() as record):
+                details = ", ".join([f"epoch {record.epoch}", *record.shown_metrics()])
                 self._bars.update(self._running[name], details=details)
             case JobEnded():
                 self._end(event)
@@ -202,8 +199,3 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _shown(validation: Mapping[str, float]) -> list[str]:
-    """The metrics of lists of 20, in per cent."""
-    return [f"{name} {100 * value:.2f}%" for name, value in validation.items() if name.endswith("@20")]

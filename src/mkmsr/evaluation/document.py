@@ -31,15 +31,12 @@ def evaluation_document(
     Args:
         model: The model's name.
         split: "validation" or "test".
-        table: Its ranks.
+        table: Its ranks; an empty table is an `EvaluationError`.
         candidates: Items that were ranked for every example: the whole catalogue without padding.
         ks: Lengths of the recommendation lists.
         seconds: How long ranking took.
         samples: Resamples of the intervals.
-        seed: Of the intervals.
-
-    Raises:
-        EvaluationError: The table is empty.
+        seed: Of the resampling.
     """
     intervals = bootstrap_intervals(table, ks, samples=samples, seed=seed)
     return {

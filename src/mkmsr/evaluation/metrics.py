@@ -58,22 +58,14 @@ def conservative_ranks(scores_BV: Tensor, targets_B: Tensor) -> Tensor:
 
 
 def metric_names(ks: Sequence[int] = DEFAULT_KS) -> list[str]:
-    """Names of all metrics in the order in which tables show them: `hit@5`, `mrr@5`, `ndcg@5`, `hit@10`, ...
-
-    Raises:
-        EvaluationError: A list length is not positive, or none is given.
-    """
+    """Return the names of all metrics in the order of tables, `hit@5`, `mrr@5`, `ndcg@5`, `hit@10`, ..., if k > 0."""
     if not isinstance(ks, Sequence) or not ks or not all(type(k) is int and k > 0 for k in ks):
         raise EvaluationError(f"list lengths k must be positive whole numbers, for example 5, 10, 20; found {ks!r}")
     return [f"{name}@{k}" for k in ks for name in ("hit", "mrr", "ndcg")]
 
 
 def list_lengths(select: str) -> tuple[int, ...]:
-    """The usual list lengths, and the one that the selection metric needs.
-
-    Raises:
-        ConfigError: There is no such metric.
-    """
+    """Return the usual list lengths, and the one that the selection metric needs, if there is such a metric."""
     length = select.rpartition("@")[2]
     ks = tuple(sorted({*DEFAULT_KS, int(length)})) if length.isdecimal() and int(length) > 0 else DEFAULT_KS
     if select not in metric_names(ks):
@@ -102,11 +94,7 @@ def example_values(ranks: NDArray[np.integer], ks: Sequence[int] = DEFAULT_KS) -
 
 
 def check_targets(targets_B: Tensor, num_columns: int) -> None:
-    """Make sure that every target is an item of a catalogue of V = `num_columns` columns.
-
-    Raises:
-        EvaluationError: One is padding or outside.
-    """
+    """Make sure that every target is an item of a catalogue of V = `num_columns` columns, no padding."""
     if len(targets_B) and not 1 <= int(targets_B.min()) <= int(targets_B.max()) < num_columns:
         raise EvaluationError(
             f"targets must be item indexes from 1 to {num_columns - 1}, the catalogue that was scored; "
@@ -115,11 +103,7 @@ def check_targets(targets_B: Tensor, num_columns: int) -> None:
 
 
 def check_finite(best_B: Tensor, target_B: Tensor) -> None:
-    """Make sure that the highest score of each row and the target's are finite.
-
-    Raises:
-        EvaluationError: One is not.
-    """
+    """Make sure that the highest score of each row and the target's are finite."""
     wrong = ~(best_B.isfinite() & target_B.isfinite())
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0, 0])

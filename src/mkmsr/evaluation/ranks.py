@@ -81,11 +81,7 @@ class RankTable:
         return RankTable(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
 
     def metrics(self, ks: Sequence[int] = DEFAULT_KS) -> dict[str, float]:
-        """Mean over examples of each metric, 0..1: `{"hit@5": .., "mrr@5": .., "ndcg@5": .., "hit@10": ..}`.
-
-        Raises:
-            EvaluationError: The table is empty: there is nothing to average over.
-        """
+        """Return the mean over examples, at least one, of each metric, 0..1: `{"hit@5": .., "mrr@5": .., ...}`."""
         if len(self) == 0:
             raise EvaluationError("no examples to average over: no session of this split has a prefix and a next item")
         means = example_values(self.rank, ks).mean(axis=0)
@@ -97,11 +93,7 @@ class RankTable:
         return {"repeat": self.rows(self.is_repeat), "new_item": self.rows(self.is_new_item), "seen": self.rows(seen)}
 
     def check_same_examples(self, other: RankTable) -> None:
-        """Make sure that two tables rank the same examples in the same order, so that they can be compared in pairs.
-
-        Raises:
-            EvaluationError: They do not; the message says where they part.
-        """
+        """Make sure that two tables rank the same examples in the same order, so that they can be compared in pairs."""
         if len(self) != len(other):
             raise EvaluationError(f"the runs ranked different examples: {len(self)} against {len(other)}")
         for name in ("session", "prefix_length", "target"):

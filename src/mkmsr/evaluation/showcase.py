@@ -65,11 +65,7 @@ def showcase(
 
 def _choose(split: EvaluationSplit, table: RankTable, k: int, generator: np.random.Generator) -> dict[str, int]:
     found = table.rank <= k
-    kinds = {
-        "found": found & ~table.is_repeat,
-        "repeat": found & table.is_repeat,
-        "missed": ~found,
-    }
+    kinds = {"found": found & ~table.is_repeat, "repeat": found & table.is_repeat, "missed": ~found}
     readable = _readable(split)
     chosen: dict[str, int] = {}
     for kind, rows in kinds.items():
@@ -100,6 +96,7 @@ def _example(
 ) -> dict[str, Any]:
     examples = split.examples
     best = torch.topk(scores_V[1:], min(k, len(scores_V) - 1))
+    ranked = zip((best.indices + 1).tolist(), best.values.tolist(), strict=True)
     begin, end = int(examples.begin[row]), int(examples.end[row])
     prefix = set(examples.sessions.items[begin:end].tolist())
     target = int(table.target[row])
@@ -120,9 +117,7 @@ def _example(
                 "is_target": item == target,
                 "in_prefix": item in prefix,
             }
-            for rank, (item, score) in enumerate(
-                zip((best.indices + 1).tolist(), best.values.tolist(), strict=True), start=1
-            )
+            for rank, (item, score) in enumerate(ranked, start=1)
         ],
     }
 

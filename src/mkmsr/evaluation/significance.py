@@ -38,14 +38,9 @@ _CHUNK_DRAWS = 2**21
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much better one run is than another on the same examples.
+    """How much better one run is than another on the same examples: first minus second, -1..1, from `low` to `high`.
 
-    Args:
-        metric: Its name, such as `mrr@20`.
-        difference: First minus second, -1..1.
-        low: Lower end of the interval of the difference.
-        high: Upper end.
-        p_value: Two-sided: the smallest share outside of an interval that does not hold zero.
+    The two-sided p-value is the smallest share outside of an interval that does not hold zero.
     """
 
     metric: str
@@ -62,13 +57,7 @@ class PairedDifference:
 def bootstrap_intervals(
     table: RankTable, ks: Sequence[int] = DEFAULT_KS, *, samples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile interval of each metric over resampled sessions: `{"hit@20": (low, high), ...}`, 0..1.
-
-    Args:
-        table: The ranks.
-        ks: Lengths of the recommendation lists.
-        samples: Resamples.
-        seed: The same seed gives the same interval.
+    """Return each metric's percentile interval over `samples` resamples of sessions: `{"hit@20": (low, high)}`, 0..1.
 
     Raises:
         EvaluationError: The table is empty.
@@ -90,8 +79,7 @@ def paired_differences(
     """Difference of each metric between two runs over the same examples, first minus second.
 
     Both runs are resampled together: the same sessions, drawn once, so that what is hard for both cancels out. The
-    p-value inverts the interval: it is the smallest share of resamples outside an interval that does not hold zero, and
-    never below 2 / (samples + 1).
+    p-value inverts the interval, and is never below 2 / (samples + 1).
 
     Raises:
         EvaluationError: The tables are empty or do not rank the same examples.
@@ -136,9 +124,6 @@ def pooled(tables: Sequence[RankTable]) -> RankTable:
 
     Means are then means over seeds, and resampling draws a session with all its seeds: intervals hold what other
     sessions would change, and nothing of what other seeds would.
-
-    Raises:
-        EvaluationError: The runs ranked different examples.
     """
     for table in tables[1:]:
         tables[0].check_same_examples(table)

@@ -45,11 +45,7 @@ def largest_batch(model: Ranked, wanted: int, width: int) -> int:
 
 
 def rank_examples(
-    model: Ranked,
-    examples: ExampleTable,
-    width: int,
-    batch_size: int,
-    listener: Listener,
+    model: Ranked, examples: ExampleTable, width: int, batch_size: int, listener: Listener
 ) -> NDArray[np.int32]:
     """Rank of each example's target, from scores with `width` columns; the listener is told after each batch."""
     ranks = np.empty(len(examples), dtype=np.int32)
@@ -128,11 +124,7 @@ class BlockRanker:
 
 
 def _ranker(model: Ranked, width: int, batch_size: int) -> Callable[[SessionBatch], Tensor]:
-    """What gives the ranks of a batch's targets, [B], among V = `width` columns.
-
-    Raises (when it is called):
-        EvaluationError: Scores have another shape, or cannot be ranked.
-    """
+    """Return what gives the ranks of a batch's targets, [B], among V = `width` columns."""
     if _ranks_in_blocks(model):
         blocks = BlockRanker(model, batch_size)
 

@@ -25,12 +25,10 @@ from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_val
 from mkmsr.reports.write_up import Drawing, Section, WriteUp, draw_if_possible, file_name
 from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
-from mkmsr.runs.grid import settings_key
-from mkmsr.runs.jobs import Job
+from mkmsr.runs.grid import Job, settings_key
 from mkmsr.runtime.events import EpochRecord, Listener, PhaseStarted
 from mkmsr.runtime.files import atomic_write
-from mkmsr.training.checkpoint import remove_checkpoint
-from mkmsr.training.history import read_history
+from mkmsr.training.checkpoint import read_history, remove_checkpoint
 from mkmsr.training.trainer import fit, fitting_data
 
 __all__ = ["reproduce_figure_3"]

@@ -34,8 +34,7 @@ from mkmsr.reports.tables import TextTable
 from mkmsr.reports.write_up import Drawing, Section, WriteUp, draw_if_possible, file_name
 from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
-from mkmsr.runs.grid import settings_key
-from mkmsr.runs.jobs import Job
+from mkmsr.runs.grid import Job, settings_key
 from mkmsr.runtime.events import Listener, PhaseStarted
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training.checkpoint import remove_checkpoint

@@ -17,8 +17,7 @@ from mkmsr.reports.run_folder import RunFolder, read_run_folder
 from mkmsr.reports.tables import TextTable
 from mkmsr.reports.write_up import WriteUp
 from mkmsr.runs.config import ExperimentConfig
-from mkmsr.runs.grid import ChooseEpochs, GridRun, plan_grid, run_grid
-from mkmsr.runs.jobs import Job, JobOutcome, run_jobs
+from mkmsr.runs.grid import ChooseEpochs, GridRun, Job, JobOutcome, plan_grid, run_grid, run_jobs
 from mkmsr.runtime.events import Listener, ignore
 
 __all__ = [

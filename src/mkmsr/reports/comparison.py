@@ -33,11 +33,9 @@ DEFAULT_METRICS = ("hit@20", "mrr@20")
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One run of a comparison.
+    """One run of a comparison, with a label of its own.
 
     Args:
-        run: The run; its label is unique within the comparison.
-        is_reference: Whether the others are compared with this one.
         differences: By metric: this run minus the reference, with the p-value corrected for all tests of the
             comparison. Empty for the reference itself and for a run whose ranks were not kept.
     """
@@ -49,14 +47,7 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs on the same examples, best first.
-
-    Args:
-        reference: Label of the run that the others are compared with.
-        metrics: Names of the metrics compared; the first one orders the rows.
-        split: The split that all were evaluated on.
-        rows: One a run.
-    """
+    """Runs on the same examples of a split, best first by the first metric; `reference` is a run's label."""
 
     reference: str
     metrics: tuple[str, ...]
@@ -99,12 +90,9 @@ class Comparison:
 
 
 def read_runs(sources: Sequence[Source]) -> list[EvaluatedRun]:
-    """Evaluations from folders, files, documents or runs, each with a label of its own.
+    """Return evaluations from folders, files, documents or runs, each with a label of its own.
 
     A label is the model's name; runs of the same model also show the name of their folder, or else a number.
-
-    Raises:
-        DataError: A source holds no evaluation.
     """
     runs = []
     for source in sources:
@@ -129,15 +117,11 @@ def compare_runs(
     Differences are bootstrapped over sessions; p-values are corrected by Holm over every run and metric of the table.
 
     Args:
-        sources: At least one, see `read_runs`.
+        sources: At least one, see `read_runs`; all over the same split, examples and catalogue.
         metrics: Names such as `mrr@20`; every document must hold them.
         reference: Label of the run to compare with; by default the best one by the first metric.
         samples: Resamples.
         seed: Of the resampling.
-
-    Raises:
-        DataError: A source holds no evaluation.
-        EvaluationError: No run, an unknown metric or label, or runs over different splits, examples or catalogues.
     """
     runs = read_runs(sources)
     if not runs:
@@ -155,11 +139,7 @@ def compare_runs(
 
 
 def check_same_examples(first: EvaluatedRun, other: EvaluatedRun) -> None:
-    """Make sure that two runs ranked the same catalogue for the same examples, as far as their files tell.
-
-    Raises:
-        EvaluationError: They did not; the message says where they part.
-    """
+    """Make sure that two runs ranked the same catalogue for the same examples, as far as their files tell."""
     parts = f"{first.label} and {other.label} cannot be compared"
     for key in ("split", "examples", "candidates"):
         if other.document[key] != first.document[key]:

@@ -61,13 +61,9 @@ class MissingMatplotlibError(ConfigError):
 
 @dataclass(frozen=True)
 class FigureRow:
-    """One run of a figure.
+    """One run of a figure: values 0..1 and intervals by name of a metric or slice, any of which may be missing.
 
-    Args:
-        label: What the figure calls it.
-        values: By name (of a metric, or of a slice), 0..1; a name may be missing.
-        intervals: By the same names; a name may be missing.
-        highlight: Whether it is the run that the figure is about.
+    Highlighted is the run that the figure is about.
     """
 
     label: str
@@ -77,24 +73,15 @@ class FigureRow:
 
 
 def draw_metrics(rows: Sequence[FigureRow], metrics: Sequence[str]) -> bytes:
-    """Draw each metric in a panel: one dot a run, with its interval, per cent.
-
-    Raises:
-        MissingMatplotlibError: matplotlib is not installed.
-    """
+    """Draw each metric in a panel: one dot a run, with its interval, per cent."""
     panels = {name: (metric_title(name), "per cent") for name in metrics}
     return _draw_panels_of_dots(rows, panels, "metrics")
 
 
 def draw_slices(rows: Sequence[FigureRow], metric: str) -> bytes:
-    """Draw each slice of the examples in a panel: one dot a run, with its interval, per cent; no empty slices.
+    """Draw each slice of the examples that is not empty in a panel: one dot a run, with its interval, per cent.
 
-    Args:
-        rows: Runs; `values` and `intervals` by name of the slice.
-        metric: What the values are, for the axis.
-
-    Raises:
-        MissingMatplotlibError: matplotlib is not installed.
+    Values and intervals of the rows are by name of the slice; the metric is what the axis says.
     """
     names = [name for name in SLICES if any(name in row.values for row in rows)]
     panels = {name: (slice_title(name), f"{metric_title(metric)}, per cent") for name in names}
@@ -106,13 +93,7 @@ def draw_learning_curves(
 ) -> bytes:
     """Draw losses while training and metrics on validation, a panel each; a dotted line marks the chosen epoch.
 
-    Args:
-        history: One record an epoch.
-        metrics: At most two names of metrics; one that the history lacks is left out.
-        best_epoch: The epoch that validation chose.
-
-    Raises:
-        MissingMatplotlibError: matplotlib is not installed.
+    At most two metrics are drawn; one that the history lacks is left out.
     """
 
     def validation(metric: str) -> Curve:
@@ -136,12 +117,9 @@ def draw_learning_curves(
 
 
 def inline_svg(svg: bytes, *, name: str, description: str) -> str:
-    """A drawn figure as markup for an HTML page: its inks become CSS variables, its ids unique, its text the page's.
+    """Return a drawn figure as markup for an HTML page: its inks become CSS variables, its text the page's.
 
-    Args:
-        svg: What a `draw_...` function returned.
-        name: Prefix of its ids, unique on the page.
-        description: What the figure shows, for those who cannot see it.
+    The name, unique on the page, goes before its ids; the description is for those who cannot see it.
     """
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
@@ -163,14 +141,7 @@ def inline_svg(svg: bytes, *, name: str, description: str) -> str:
 def canvas(*, width: float, height: float, panels: int, shared: bool = True) -> Iterator[tuple[Figure, list[Axes]]]:
     """Open a figure with panels side by side, and the style that holds while it is drawn and rendered.
 
-    Args:
-        width: Inches.
-        height: Inches.
-        panels: How many.
-        shared: Whether they share the vertical axis.
-
-    Raises:
-        MissingMatplotlibError: matplotlib is not installed.
+    Width and height are inches; the panels may share the vertical axis. Raises `MissingMatplotlibError`.
     """
     try:
         import matplotlib as mpl
@@ -202,12 +173,7 @@ def canvas(*, width: float, height: float, panels: int, shared: bool = True) -> 
 
 
 def render(figure: Figure, salt: str) -> bytes:
-    """The drawn figure as an SVG.
-
-    Args:
-        figure: From `canvas`, while it is open.
-        salt: Makes its ids; the same figure with the same salt gives the same bytes.
-    """
+    """Return a figure, while its `canvas` is open, as an SVG; with the same salt it has the same bytes."""
     import matplotlib as mpl
 
     buffer = io.BytesIO()

@@ -11,8 +11,7 @@ from typing import Any
 from mkmsr.errors import DataError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runtime.events import EpochRecord
-from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER
-from mkmsr.training.history import read_history
+from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER, read_history
 
 __all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]
 
@@ -40,15 +39,14 @@ class EvaluatedRun:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run that a report needs.
+    """The files of one run that a report needs; what is not there is empty.
 
     Args:
-        folder: Where they are.
         run: Its evaluation on the test split, or on validation where test was not evaluated.
         metrics: `metrics.json`.
-        config: Text of `config.toml`; empty where there is none.
-        history: Epochs of `history.jsonl`; empty for a model that is not trained.
-        examples: `examples.json`, see `mkmsr.evaluation.showcase`; empty where there is none.
+        config: Text of `config.toml`.
+        history: Epochs of `history.jsonl`.
+        examples: `examples.json`, see `mkmsr.evaluation.showcase`.
     """
 
     folder: Path
@@ -65,11 +63,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def read_run_folder(folder: str | Path) -> RunFolder:
-    """The run in a folder.
-
-    Raises:
-        DataError: The folder holds no run, or a file of it cannot be read.
-    """
+    """Read the run in a folder."""
     folder = Path(folder)
     run = read_evaluated_run(folder)
     config, history, examples = folder / "config.toml", folder / "history.jsonl", folder / "examples.json"
@@ -86,11 +80,8 @@ def read_run_folder(folder: str | Path) -> RunFolder:
 def read_evaluated_run(path: str | Path) -> EvaluatedRun:
     """The evaluation in a run folder, in its `metrics.json`, or in a file that `mkmsr evaluate --json` printed.
 
-    Ranks are read from `ranks.parquet` beside `metrics.json`, or from `NAME.parquet` beside `NAME.json`.
-
-    Raises:
-        DataError: There is no evaluation at that path.
-        EvaluationError: Its ranks cannot be read, or are not those of its document.
+    Ranks are read from `ranks.parquet` beside `metrics.json`, or from `NAME.parquet` beside `NAME.json`; they must be
+    those of the document.
     """
     path = Path(path)
     file = path / "metrics.json" if path.is_dir() else path
@@ -100,27 +91,18 @@ def read_evaluated_run(path: str | Path) -> EvaluatedRun:
     ranks = file.with_name("ranks.parquet") if file.name == "metrics.json" else file.with_suffix(".parquet")
     table = RankTable.load(ranks) if ranks.is_file() else None
     if table is not None and len(table) != document["examples"]:
-        raise DataError(
-            f"the ranks beside it are of another evaluation: {len(table)} examples, not {document['examples']}",
-            path=file,
-        )
+        what = f"{len(table)} examples, not {document['examples']}"
+        raise DataError(f"the ranks beside it are of another evaluation: {what}", path=file)
     return EvaluatedRun(str(document["model"]), document, table, path, content.get("fitted_on"))
 
 
 def evaluation_of(content: Mapping[str, Any], path: Path | None = None) -> Mapping[str, Any]:
-    """The evaluation document in a run's metrics (test before validation), or the content itself if it is one.
-
-    Raises:
-        DataError: The content is neither.
-    """
+    """Return the evaluation document in a run's metrics (test before validation), or the content if it is one."""
     for candidate in (content, content.get("test"), content.get("validation")):
         if isinstance(candidate, Mapping) and all(key in candidate for key in _DOCUMENT_KEYS):
             return candidate
-    raise DataError(
-        f"no evaluation in it; expected the metrics of a run or of `mkmsr evaluate --json` with the keys "
-        f"{', '.join(_DOCUMENT_KEYS)}",
-        path=path,
-    )
+    expected = f"the metrics of a run or of `mkmsr evaluate --json` with the keys {', '.join(_DOCUMENT_KEYS)}"
+    raise DataError(f"no evaluation in it; expected {expected}", path=path)
 
 
 def _check_finished(path: Path) -> None:

@@ -70,10 +70,6 @@ def write_run_report(
 
     Returns:
         The report's path.
-
-    Raises:
-        DataError: The folder holds no run, or a baseline no evaluation.
-        EvaluationError: A baseline was evaluated on other examples.
     """
     run = read_run_folder(folder)
     own, *others = read_runs([run.run, *(read_runs(baselines) if baselines else _remembered(run))])

@@ -31,11 +31,7 @@ __all__ = [
 class TextTable:
     """A table whose cells are ready to be shown; the first column is text, the others are numbers.
 
-    Args:
-        title: What it shows, with units.
-        header: One a column.
-        rows: Cells, row by row.
-        notes: What a reader must know, one sentence each.
+    The title says what it shows, with units; each note is a sentence that a reader must know.
     """
 
     title: str

@@ -20,14 +20,7 @@ __all__ = ["Drawing", "Section", "WriteUp", "draw_if_possible", "file_name", "re
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure.
-
-    Args:
-        name: Of its file, without the ending.
-        svg: What was drawn.
-        description: What it shows, for those who cannot see it.
-        caption: What a reader must know.
-    """
+    """A figure: the name of its file without the ending, and a description for those who cannot see it."""
 
     name: str
     svg: bytes
@@ -39,12 +32,7 @@ class Drawing:
 class Section:
     """A heading and what stands below it: paragraphs, then drawings, then tables.
 
-    Args:
-        heading: One line.
-        paragraphs: Plain sentences.
-        drawings: Figures.
-        tables: Tables.
-        own: First cell of the rows that tables stress.
+    Tables stress the rows whose first cell is `own`.
     """
 
     heading: str
@@ -60,10 +48,8 @@ class WriteUp:
 
     Args:
         name: Of its files: "table2".
-        title: One line.
         lead: What was done, in a few sentences.
-        sections: The content.
-        attachments: Further files: name, text.
+        attachments: Texts of further files, by name.
         command: What writes it; whoever calls for it fills it in.
     """
 
@@ -161,11 +147,7 @@ def table_view(table: TextTable, own: str) -> dict[str, Any]:
 
 
 def rewrite_between(path: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->` in a file.
-
-    Raises:
-        DataError: The file or a marker is missing, or a marker occurs twice.
-    """
+    """Replace what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`, each once in a file."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     try:
         old = path.read_text(encoding="utf-8")

@@ -52,13 +52,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
-
-    Args:
-        folder: The run folder.
-        metrics: Contents of `metrics.json`.
-        skipped: Whether the folder held the finished run already.
-    """
+    """A run's folder, the contents of its `metrics.json`, and whether the folder held the finished run already."""
 
     folder: Path
     metrics: Mapping[str, Any]
@@ -92,7 +86,7 @@ def run_experiment(
         folder: Run folder; files of an earlier run are replaced.
         seed: Of first weights, order and dropout.
         device: Where the model computes.
-        refit: Whether to fit again on train and validation.
+        refit: See above.
         resume: Go on from the folder's checkpoints; a finished run of the same experiment is returned as it is.
         report: Whether to draw `report.html` and `figures/`, which takes some seconds.
         start_from: An older model of the same kind to go on from: rows of known ids start from its weights, and its
@@ -111,18 +105,9 @@ def run_experiment(
     list_lengths(config.training.select)
     for split in ("validation", "test"):
         check_examples(dataset.evaluation_split(split))  # Before the fit, and before an older run is removed.
+    folder, device = Path(folder), compute_device(device)
     run = _Experiment(
-        dataset,
-        config,
-        Path(folder),
-        seed,
-        compute_device(device),
-        refit,
-        resume,
-        start_from,
-        chosen_epochs,
-        listener,
-        processes,
+        dataset, config, folder, seed, device, refit, resume, start_from, chosen_epochs, listener, processes
     )
     with locked(run.folder if processes.is_first else None):
         if processes.from_first(resume and (run.folder / METRICS_FILE).is_file()):
@@ -136,11 +121,7 @@ def run_experiment(
 
 
 def validator(dataset: PreparedDataset, select: str, processes: Processes = ALONE) -> Validate:
-    """What `fit` asks after each epoch: a model's metrics on the validation split, the selection metric among them.
-
-    Raises:
-        ConfigError: There is no such metric.
-    """
+    """Return what `fit` asks after each epoch: a model's metrics on validation, the selection metric among them."""
     split, ks = dataset.evaluation_split("validation"), list_lengths(select)
     return lambda model: evaluate(model, split, threads=0, processes=processes).metrics(ks)
 
@@ -161,13 +142,8 @@ def fit_new_model(
 ) -> tuple[SessionModel, FitResult]:
     """Return a new model fitted on train, or with `refit` on train and validation, and what the fit came to.
 
-    Validation chooses the epoch, unless `stop_after` names it. The other arguments are those of `run_experiment` and
-    `fit`.
-
-    Raises:
-        TrainingError: Training cannot go on.
-        ConfigError: The selection metric does not exist.
-        EvaluationError: Validation has no examples.
+    Validation chooses the epoch, unless `stop_after` names it. The other arguments, and the errors, are those of
+    `run_experiment` and `fit`.
     """
     training = fitting_data(dataset, refit=refit)
     model = new_model(dataset, config, seed)

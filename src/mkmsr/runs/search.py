@@ -26,16 +26,8 @@ from mkmsr.models.registry import model_entry
 from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runs.experiment import validator
 from mkmsr.runs.study import Proposal, Study, TrialRecord
-from mkmsr.runtime.events import (
-    EpochRecord,
-    Event,
-    JobEnded,
-    JobProgress,
-    JobsPlanned,
-    JobStarted,
-    Listener,
-    ignore,
-)
+from mkmsr.runtime import events
+from mkmsr.runtime.events import EpochRecord, Event, Listener, ignore
 from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
 from mkmsr.training.trainer import FitResult, fit, fitting_data
@@ -49,14 +41,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search came to.
-
-    Args:
-        trials: All trials, by number.
-        best: The best complete one.
-        config: Its settings, as written to `chosen.toml`.
-        path: `chosen.toml`.
-    """
+    """All trials of a search by number, the best complete one, and its settings, as written to `path`."""
 
     trials: tuple[TrialRecord, ...]
     best: TrialRecord
@@ -120,7 +105,7 @@ def tune(
             parallel=workers > 1,
         )
         trials = trials if space else 1
-        listener(JobsPlanned("trials", trials, min(study.counted(), trials), workers))
+        listener(events.JobsPlanned("trials", trials, min(study.counted(), trials), workers))
         _Search(study, data, whole, folder, seed, device, windows, listener).carry_out(trials, workers)
         best = study.best()
         if best is None:
@@ -131,7 +116,7 @@ def tune(
 
 
 def search_space(start: ExperimentConfig, base: Mapping[str, Any]) -> SearchSpace:
-    """What is searched for a model: its space without what is set already, and with the defaults among the values."""
+    """Return what is searched: the model's space without what is set, and with the defaults among the values."""
     entry = model_entry(start.name)
     fixed = {*dotted(base), *(f"model.{key}" for key in entry.preset)}
     defaults = dotted(start.model_dump(mode="json"))
@@ -168,7 +153,7 @@ class _Search:
             while self.study.counted() < trials:
                 proposal = self.study.propose()
                 name = f"trial-{proposal.number:03d}"
-                self.listener(JobStarted(name))
+                self.listener(events.JobStarted(name))
                 running[name] = proposal, time.monotonic()
                 config = validate(ExperimentConfig, laid_over(self.base, nested(proposal.settings)))
                 log = self.folder / "logs" / f"{name}.log"
@@ -179,7 +164,7 @@ class _Search:
 
     def _hear(self, event: TaskEvent, proposal: Proposal, began: float) -> None:
         if event.kind == "sent":
-            self.listener(JobProgress(event.task.name, event.content))
+            self.listener(events.JobProgress(event.task.name, event.content))
         elif event.kind == "asked":
             epoch, value = event.content
             event.answer(proposal.is_hopeless(epoch, value))
@@ -187,16 +172,9 @@ class _Search:
             found = event.content if event.kind == "done" else {"state": "failed", "reason": event.content}
             record = TrialRecord(number=proposal.number, settings=proposal.settings, **found)
             self.study.finish(proposal, record)
-            best = self.study.best()
-            self.listener(
-                JobEnded(
-                    event.task.name,
-                    time.monotonic() - began,
-                    failure=record.reason,
-                    result=_result(record),
-                    best=f"best {100 * (best.value or 0):.2f} %" if best else "",
-                )
-            )
+            best, seconds = self.study.best(), time.monotonic() - began
+            said = f"best {100 * (best.value or 0):.2f} %" if best else ""
+            self.listener(events.JobEnded(event.task.name, seconds, record.reason, _result(record), said))
 
 
 class _StoppedEarly(Exception):
@@ -219,7 +197,7 @@ class _Judge:
         if event.phase != "sessions":
             return
         value = self.values[event.epoch] = event.validation[self.select]
-        _logger.info("epoch %d: %s %.4f, %.1f s", event.epoch, self.select, value, event.seconds)
+        _logger.info("epoch %d: %s, %.1f s", event.epoch, event, event.seconds)
         if self.line.ask((event.epoch, value)):
             raise _StoppedEarly
 
@@ -236,13 +214,8 @@ def _try(line: Line, data: Path, config: ExperimentConfig, seed: int, device: st
         result = _fit(dataset, config, seed, device, judge)
     except _StoppedEarly:
         best = max(judge.values, key=lambda epoch: judge.values[epoch])
-        return {
-            "state": "pruned",
-            "value": judge.values[best],
-            "best_epoch": best,
-            "epochs": max(judge.values),
-            "seconds": judge.seconds,
-        }
+        found = {"state": "pruned", "value": judge.values[best], "best_epoch": best}
+        return {**found, "epochs": max(judge.values), "seconds": judge.seconds}
     earlier = [_fit(dataset.earlier(each), config, seed, device, ignore) for each in range(1, windows)]
     seconds = sum(record.seconds for each in earlier for record in each.history)
     return {

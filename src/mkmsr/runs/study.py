@@ -25,17 +25,16 @@ _SEEDS_PER_STUDY = 100_000
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial that is over.
+    """One trial that is over: what was tried, and what it came to.
 
     Args:
         number: From 0; 0 has the settings that the search begins with.
         state: "complete", "pruned" (stopped early, since it was below the median of the others), or "failed".
-        settings: What was tried, by dotted key.
+        settings: By dotted key.
         value: The selection metric on validation at its best epoch, 0..1; None for a failed trial.
         best_epoch: That epoch; 0 for a model without weights.
         epochs: Epochs that ran.
         seconds: Wall time of its epochs, without validation.
-        reason: Why it failed.
     """
 
     number: int
@@ -70,7 +69,6 @@ class Study:
         space: What is searched.
         defaults: The first trial's settings.
         depends_on: Plain data that a study taken up again must agree on.
-        seed: Of the search.
         warmup: Epochs after which no trial is stopped yet.
         parallel: Whether trials run beside each other.
 

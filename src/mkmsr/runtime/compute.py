@@ -29,11 +29,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def compute_device(device: torch.device | str) -> torch.device:
-    """Return a device of PyTorch that is at hand.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
+    """Return a device of PyTorch that is at hand; another name is a `ConfigError`."""
     try:
         place = torch.device(device)
     except RuntimeError:

@@ -1,20 +1,37 @@
-"""What measurements depend on besides the code: processor, threads, versions, load; and this process's memory."""
+"""Measuring: times, this process's memory, and what they depend on besides the code: processor, threads, load."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-__all__ = ["environment", "peak_mib", "tree_cpu_seconds", "tree_peak_mib"]
+__all__ = ["environment", "peak_mib", "spread", "timed", "tree_cpu_seconds", "tree_peak_mib"]
 
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "narwhals")
 _CPU_FILE = Path("/proc/cpuinfo")
 _PROCESSES = Path("/proc")
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds of wall time that an action takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def spread(**measured: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Smallest, median and largest of each kind of measurement."""
+    return {
+        name: {"min": min(values), "median": median(values), "max": max(values)} for name, values in measured.items()
+    }
 
 
 def peak_mib() -> float | None:

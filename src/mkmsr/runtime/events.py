@@ -41,26 +41,22 @@ def ignore(event: Event) -> None:
 
 @dataclass(frozen=True)
 class PhaseStarted(Event):
-    """A part of an experiment begins.
-
-    Args:
-        name: "fit", "validation", "refit" or "test"; or another part of a job.
-    """
+    """A part of an experiment begins: "fit", "validation", "refit" or "test"; or another part of a job."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class TrainingEstimate(Event):
-    """What a fit will need, sent before its first epoch.
+    """What a fit will need, sent before its first epoch; times are wall times without validation.
 
     Args:
         examples: Examples an epoch.
         triples: Distinct triples that the knowledge task learns from; 0 without one.
         steps: Steps an epoch over sessions.
         epochs: Most epochs, those over triples alone included.
-        seconds_per_epoch: Wall time of an epoch over sessions, without validation.
-        total_seconds: Wall time if training does not stop early, without validation.
+        seconds_per_epoch: Of an epoch over sessions.
+        total_seconds: If training does not stop early.
         weights_mib: Weights, and the copy of the best epoch's.
         gradients_mib: Their gradients.
         optimiser_mib: The optimiser's two moments.
@@ -133,6 +129,16 @@ class EpochRecord(Event):
         """Return the record as plain values."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        """Return losses, the metrics of lists of 20 in per cent, and the speed, for people."""
+        losses = {"loss": self.train_loss, "knowledge": self.knowledge_loss}
+        parts = [f"{name} {value:.4f}" for name, value in losses.items() if value is not None]
+        return ", ".join([*parts, *self.shown_metrics(), f"{self.examples_per_second:,.0f} examples/s"])
+
+    def shown_metrics(self) -> list[str]:
+        """Return the validation metrics of lists of 20, in per cent."""
+        return [f"{name} {100 * value:.2f}%" for name, value in self.validation.items() if name.endswith("@20")]
+
 
 @dataclass(frozen=True)
 class RankingDone(Event):
@@ -144,13 +150,9 @@ class RankingDone(Event):
 
 @dataclass(frozen=True)
 class JobsPlanned(Event):
-    """Jobs will be carried out; sent again where more are planned later.
+    """Jobs, "runs" or "trials", will be carried out; sent again where more are planned later.
 
-    Args:
-        what: What they are called, in the plural: "runs" or "trials".
-        total: How many there are.
-        done: How many of them an earlier call finished.
-        workers: How many run at a time.
+    An earlier call finished `done` of them; `workers` run at a time.
     """
 
     what: str
@@ -176,15 +178,7 @@ class JobProgress(Event):
 
 @dataclass(frozen=True)
 class JobEnded(Event):
-    """A job is over.
-
-    Args:
-        name: Which.
-        seconds: Wall time.
-        failure: Why it failed; empty where it did not.
-        result: What it came to, for people; may be empty.
-        best: The best result of all jobs so far, for people; may be empty.
-    """
+    """A job is over: why it failed, else what it came to, and the best result of all jobs so far; each may be empty."""
 
     name: str
     seconds: float

@@ -85,10 +85,8 @@ def locked(path: str | Path | None) -> Iterator[None]:
     """Keep every other process from writing to a folder (or file) while the block lasts; this one may lock it again.
 
     What a run left that was killed while it wrote there is put right: unfinished parts are removed, and an old folder
-    that had made room for a new one comes back if the new one did not arrive. None locks nothing.
-
-    Raises:
-        ConfigError: Another process holds the lock; the message says which.
+    that had made room for a new one comes back if the new one did not arrive. None locks nothing. Where another
+    process holds the lock, a `ConfigError` says which.
     """
     if path is None:
         yield
@@ -106,9 +104,8 @@ def locked(path: str | Path | None) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise ConfigError(
-            f"in use by {_holder(place)}; wait for it to end, or choose another place", path=path
-        ) from None
+        what = f"in use by {_holder(place)}; wait for it to end, or choose another place"
+        raise ConfigError(what, path=path) from None
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         place.write_text(f"process {os.getpid()} on {platform.node()} since {since}", encoding="utf-8")

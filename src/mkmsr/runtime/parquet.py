@@ -32,11 +32,7 @@ _NOT_THRIFT = (KeyError, IndexError, TypeError, ValueError, AttributeError, Over
 
 
 def read_table(content: bytes, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """Return the table in the bytes of a Parquet file.
-
-    Args:
-        content: The file.
-        columns: Names and types that it must have; no cell may be empty.
+    """Return the table in the bytes of a Parquet file, which must have these columns and no empty cell.
 
     Raises:
         DataError: It is no such file, or unpacks to far more than its size.

@@ -34,12 +34,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class Processes:
     """All processes of a run, seen from one of them; alone, every exchange gives back what went in.
 
-    Collectives must be called by all processes in the same order.
-
-    Args:
-        rank: This process, 0 for the one that writes files and speaks to people.
-        size: How many there are.
-        store: Where a process that ends leaves its reason; None alone.
+    Collectives must be called by all processes in the same order. A process that ends leaves its reason in the store.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None):
@@ -123,13 +118,12 @@ class Processes:
         parts = [f"rank {rank} of {self.size} stopped: {reason}" for rank, reason in sorted(reasons.items()) if reason]
         gone = [str(rank) for rank in others if rank not in reasons]
         if gone:
-            ranks = f"rank {gone[0]}" if len(gone) == 1 else f"ranks {', '.join(gone)}"
-            verb = "does" if len(gone) == 1 else "do"
-            parts.append(f"{ranks} of {self.size} {verb} not answer: killed, stuck, or on a machine that is gone")
+            ranks, verb = ("rank", "does") if len(gone) == 1 else ("ranks", "do")
+            named = f"{ranks} {', '.join(gone)} of {self.size}"
+            parts.append(f"{named} {verb} not answer: killed, stuck, or on a machine that is gone")
         what = "; ".join(parts) or "the processes were told to stop, or lost contact"
-        return TrainingError(
-            f"{what}. All processes stop; the same call with --resume goes on from the last checkpoint"
-        )
+        advice = "All processes stop; the same call with --resume goes on from the last checkpoint"
+        return TrainingError(f"{what}. {advice}")
 
     @contextmanager
     def _talking(self) -> Iterator[Any]:
@@ -164,14 +158,8 @@ def is_restarted() -> bool:
 def joined(*, timeout: float = 300.0) -> Iterator[Processes]:
     """The processes that `torchrun` started, while the block lasts; one alone without it.
 
-    On SIGTERM, which is how torchrun stops the rest after one has ended, the block ends with a `TrainingError`.
-
-    Args:
-        timeout: Seconds that a process waits for the others before it calls them gone.
-
-    Raises:
-        ConfigError: The environment names several processes but not how they meet.
-        TrainingError: They do not meet.
+    On SIGTERM, which is how torchrun stops the rest after one has ended, the block ends with a `TrainingError`, as it
+    does where the processes do not meet. One that waits for the others longer than `timeout` seconds calls them gone.
     """
     if own_size() == 1:
         yield ALONE
@@ -191,11 +179,7 @@ def joined(*, timeout: float = 300.0) -> Iterator[Processes]:
 
 
 def own_device(device: str) -> torch.device:
-    """The device of this process: of several CUDA devices of a machine, each process has its own.
-
-    Raises:
-        ConfigError: The machine has fewer than it has processes.
-    """
+    """Return the device of this process: of several CUDA devices of a machine, each process must have its own."""
     import torch
 
     if device != "cuda" or own_size() == 1:

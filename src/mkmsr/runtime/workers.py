@@ -41,7 +41,6 @@ class Task:
     Args:
         name: For people.
         function: A function of a module, called as `function(line, *arguments)`; what it returns is the task's result.
-        arguments: Values that can be sent to another process.
         log: File that takes everything the process logs or prints, appended.
     """
 
@@ -55,11 +54,8 @@ class Task:
 class TaskEvent:
     """What became known about a task.
 
-    Args:
-        task: Which.
-        kind: "started"; "sent", with the content; "asked", with the content, and `answer` must be called; "done", with
-            the result; "failed", with the reason as text.
-        content: As above.
+    Its kind is "started"; "sent", with the content; "asked", with the content, and `answer` must be called; "done",
+    with the result; "failed", with the reason as text.
     """
 
     task: Task

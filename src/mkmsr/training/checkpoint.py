@@ -1,8 +1,9 @@
 """Where a run stands, on disk: tensors in safetensors, the rest in JSON, nothing that executes when it is read.
 
-    checkpoint.json               what the run is, how far it is, its history, and the SHA-256 of the files below
-    state-<epoch>-<step>.safetensors   weights, optimiser, random number generators
-    best-<epoch>.safetensors      the best epoch's weights
+    history.jsonl                            one record an epoch
+    checkpoint/checkpoint.json               what the run is, how far it is, its history, the SHA-256 of the files below
+    checkpoint/state-EPOCH-STEP.safetensors  weights, optimiser, random number generators
+    checkpoint/best-EPOCH.safetensors        the best epoch's weights
 
 A kill at any moment leaves a whole checkpoint: tensors go into files of new names, `checkpoint.json` is replaced
 atomically to name them, and only then the old files are removed.
@@ -14,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ __all__ = [
     "CHECKPOINT_FOLDER",
     "CheckpointFolder",
     "Progress",
+    "append_record",
     "fit_depends_on",
+    "read_history",
     "remove_checkpoint",
+    "write_history",
 ]
 
 FORMAT_VERSION = 1
@@ -58,10 +62,8 @@ class Progress:
 
     Args:
         epoch: The epoch in progress, from 1.
-        step: Its steps that are done.
-        seconds: Wall time spent on them.
+        step: Its steps that are done, in so many `seconds` of wall time.
         best_epoch: The best validation epoch so far; 0 before the first.
-        best_metrics: Its validation metrics.
         history: The epochs that are over.
         finished: Whether nothing is left to do.
     """
@@ -76,11 +78,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Progress:
-        """The progress whose `asdict` went through JSON.
-
-        Raises:
-            TypeError: The values are of another form.
-        """
+        """Return the progress whose `asdict` went through JSON."""
         return cls(**{**values, "history": tuple(EpochRecord(**each) for each in values["history"])})
 
 
@@ -106,12 +104,7 @@ class CheckpointFolder:
     def save(
         self, progress: Progress, state: Mapping[str, Tensor], *, best: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Replace the checkpoint.
-
-        Args:
-            progress: How far the run is.
-            state: All tensors needed to go on.
-            best: The best epoch's weights, if they are not those of the checkpoint before.
+        """Replace the checkpoint by the tensors needed to go on, and the best epoch's weights if they are new.
 
         Raises:
             TrainingError: The disk is full or cannot be written; the checkpoint before is intact.
@@ -166,16 +159,33 @@ class CheckpointFolder:
                     file.unlink(missing_ok=True)
 
 
-def fit_depends_on(
-    model: SessionModel,
-    training: TrainingData,
-    config: TrainingConfig,
-    *,
-    seed: int,
-    stop_after: int | None,
-    validated: bool,
-) -> dict[str, Any]:
-    """Everything that a run's result depends on, as JSON values; data and first weights by their SHA-256."""
+def append_record(path: Path, record: EpochRecord) -> None:
+    """Add one line to a history file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record.to_json()) + "\n")
+
+
+def write_history(path: Path, records: Iterable[EpochRecord]) -> None:
+    """Write a whole history file, so that it holds exactly these records."""
+    atomic_write(path, "".join(json.dumps(each.to_json()) + "\n" for each in records))
+
+
+def read_history(path: str | Path) -> tuple[EpochRecord, ...]:
+    """Return the records of a history file."""
+    path = Path(path)
+    if not path.is_file():
+        raise TrainingError(f"{path}: no such history file")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(EpochRecord(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise TrainingError(f"{path}, line {number}: not an epoch's record: {error}") from None
+    return tuple(records)
+
+
+def fit_depends_on(model: SessionModel, training: TrainingData, config: TrainingConfig) -> dict[str, Any]:
+    """Return what a fit's result depends on as JSON values, but for its seed; data and weights by their SHA-256."""
     examples, sessions = training.examples, training.sessions
     arrays: list[NDArray[Any]] = [examples.session, examples.begin, examples.end]
     arrays += [sessions.items, sessions.operations, sessions.offsets, training.knowledge.triples]
@@ -183,9 +193,6 @@ def fit_depends_on(
     return {
         "model": type(model).__name__,
         "training": config.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
-        "seed": seed,
-        "stop_after": stop_after,
-        "validated": validated,
         "training_data": _digest(arrays),
         "shapes": {name: list(value.shape) for name, value in weights.items()},
         "first_weights": _digest([_as_bytes(value) for value in weights.values()]),
@@ -210,9 +217,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise TrainingError(
-            f"{path}: a file of the checkpoint is missing; start over without resume (mkmsr train --overwrite)"
-        )
+        raise TrainingError(f"{path}: missing; start over without resume (mkmsr train --overwrite)")
     found = sha256(path)
     if found != digest:
         raise TrainingError(f"{path}: the checkpoint is damaged: SHA-256 {found}, written as {digest}")

@@ -29,12 +29,7 @@ def add_up_gradients(processes: Processes, parameters: Iterable[nn.Parameter], l
     """Replace gradients by their sums over all processes; returns the sums of the losses.
 
     A weight is left without a gradient where no process has one: the optimiser does not touch it then, as it would not
-    in one process.
-
-    Args:
-        processes: Who takes part.
-        parameters: The weights, in the same order everywhere.
-        losses: A few numbers to be summed on the way. Shape [numbers].
+    in one process. The losses, of shape [numbers], are summed on the way.
     """
     trained = [each for each in parameters if each.requires_grad]
     kinds = [each.grad is not None and (2 if each.grad.is_sparse else 1) for each in trained]
@@ -83,11 +78,7 @@ def _added_rows(processes: Processes, weight: nn.Parameter) -> Tensor:
 
 
 def check_alike(processes: Processes, depends_on: Mapping[str, Any]) -> None:
-    """Make sure that all processes are at the same run.
-
-    Raises:
-        TrainingError: This one has other settings, data or first weights than the first.
-    """
+    """Make sure that all processes have the same settings, data and first weights."""
     if processes.size == 1:
         return
     other = differences(processes.from_first(depends_on), json.loads(json.dumps(depends_on)))

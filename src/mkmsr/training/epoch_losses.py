@@ -20,12 +20,7 @@ _SESSION, _KNOWLEDGE = 0, 1
 
 
 class EpochLosses:
-    """Session and knowledge loss of each step of one epoch.
-
-    Args:
-        steps: Steps of the epoch.
-        device: Where the losses are.
-    """
+    """Session and knowledge loss of each step of one epoch."""
 
     def __init__(self, steps: int, device: torch.device):
         self._losses = torch.zeros(steps, 2, device=device)
@@ -33,10 +28,8 @@ class EpochLosses:
 
     def add(self, index: int, step: Step, losses: StepLosses) -> None:
         """Note a step's mean losses, and over how many examples and triples they are means."""
-        for column, part, loss in (
-            (_SESSION, step.sessions, losses.session),
-            (_KNOWLEDGE, step.triples, losses.knowledge),
-        ):
+        parts = ((_SESSION, step.sessions, losses.session), (_KNOWLEDGE, step.triples, losses.knowledge))
+        for column, part, loss in parts:
             if part is not None and loss is not None:
                 self._losses[index, column] = loss
                 self._sizes[index, column] = len(part)
@@ -54,19 +47,14 @@ class EpochLosses:
         return int(self._sizes[:, _SESSION if phase == "sessions" else _KNOWLEDGE].sum())
 
     def check(self, epoch: int, done: int) -> None:
-        """Find the first loss among the steps done that is not finite.
-
-        Raises:
-            TrainingError: There is one; names epoch, step and loss.
-        """
+        """Make sure that the losses of the steps done are finite; the error names epoch, step and loss."""
         bad = (~self._losses[:done].isfinite()).nonzero()
         if len(bad):
             step, column = bad[0].tolist()
             name = "session" if column == _SESSION else "knowledge"
             value = self._losses[step, column].item()
-            raise TrainingError(
-                f"the {name} loss is {value}, not a finite number; {ADVICE}", epoch=epoch, step=step + 1
-            )
+            message = f"the {name} loss is {value}, not a finite number; {ADVICE}"
+            raise TrainingError(message, epoch=epoch, step=step + 1)
 
     def tensors(self) -> dict[str, Tensor]:
         """The losses as tensors, for a checkpoint."""

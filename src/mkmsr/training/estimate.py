@@ -30,11 +30,8 @@ def estimate_training(
 ) -> TrainingEstimate:
     """Count memory and time a few steps on a copy; weights and random state stay as they are.
 
-    Args:
-        model: A model with weights that has observed the training data and stands on its device.
-        training: What it will learn from.
-        config: How.
-        processes: Who shares every step; memory and time are those of one of them, without what they exchange.
+    The model has observed the training data and stands on its device. Of several processes that share every step,
+    memory and time are those of one, without what they exchange.
     """
     plan = Plan(effective_strategy(config, model, training), training, config, seed=0)
     first = plan.knowledge_epochs + 1

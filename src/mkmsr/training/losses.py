@@ -31,16 +31,8 @@ __all__ = [
 def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0) -> Tensor:
     """Return how surprising the batch's targets were, the mean over the batch. Shape [].
 
-    A model that defines its own `log_likelihood` is trained on the negative mean of that.
-
-    Args:
-        model: The model in training.
-        batch: Prefixes with their targets.
-        kind: "cross-entropy", or "bce", see `binary_cross_entropy`.
-        block: Items scored at a time, see `LossConfig.catalogue_block`; 0 for all.
-
-    Raises:
-        ConfigError: "bce" with a model that defines its own likelihood, or in blocks.
+    A model that defines its own `log_likelihood` is trained on the negative mean of that, and on no other kind of loss.
+    `block` items are scored at a time, see `LossConfig.catalogue_block`; 0 for all, which "bce" needs.
     """
     if isinstance(model, Likelihood):
         if kind != "cross-entropy":
@@ -71,9 +63,6 @@ def knowledge_loss(
 
     f is the model's `triple_distances`. Source: the MKM-SR talk sums f over true triples alone; with corrupted ones it
     is TransH (Wang et al., AAAI 2014).
-
-    Raises:
-        ConfigError: The model has no knowledge task.
     """
     if not has_knowledge_task(model):
         raise ConfigError(f"{type(model).__name__} has no knowledge task", key="training.strategy")
@@ -90,13 +79,7 @@ def binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
 
     At most one item of a row has p > 1/2, so log(1 - p) is safe through log1p for every other item; for the largest,
     1 - p is the others' share, taken as a difference of two logarithms of sums. Nothing overflows, forward or back.
-
-    Args:
-        scores: Column 0 is -inf. Shape [B, V].
-        targets: Shape [B], 1..V-1.
-
-    Returns:
-        Shape []. Source: the MKM-SR talk, "Main task".
+    Scores [B, V] are -inf in column 0, targets [B] are 1..V-1. Source: the MKM-SR talk, "Main task".
     """
     loss: Tensor = _BinaryCrossEntropy.apply(scores, targets)  # type: ignore[no-untyped-call]
     return loss

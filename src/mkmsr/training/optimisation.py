@@ -74,12 +74,8 @@ def learning_rate_factor(schedule: Schedule, progress: float) -> float:
     """What to multiply the highest learning rate with.
 
     "constant": 1. "cosine": from 1 down to 0 along half a cosine. "one-cycle": up from 1/25 to 1 over the first
-    quarter, then down to 4e-6, each along half a cosine.
-
-    Args:
-        schedule: Which.
-        progress: Share of the plan that lies behind, 0..1. The plan is the `epochs` of the settings, whether or not
-            early stopping cuts it short; a refit that is told to stop after fewer epochs follows the same plan.
+    quarter, then down to 4e-6, each along half a cosine. `progress` is the share of the plan that lies behind, 0..1.
+    The plan is the `epochs` of the settings, whether or not early stopping or a refit stops after fewer.
 
     Source: Smith and Topin: Super-Convergence, 2017; constants of PyTorch's OneCycleLR but for the warm-up (0.3 there).
     """
@@ -141,10 +137,7 @@ def _own_losses(model: SessionModel, own: Step, whole: Step, loss: LossConfig) -
 def _add_up(processes: Processes, model: SessionModel, step: Step, own: StepLosses) -> StepLosses:
     """The losses of the whole step; its gradients become those of all processes together."""
     device = next(model.parameters()).device
-    values = torch.zeros(2, device=device)
-    for place, each in enumerate(own):
-        if each is not None:
-            values[place] = each
+    values = torch.stack([torch.zeros((), device=device) if each is None else each for each in own])
     values = add_up_gradients(processes, model.parameters(), values)
     return StepLosses(values[0] if step.sessions is not None else None, values[1] if step.triples is not None else None)
 

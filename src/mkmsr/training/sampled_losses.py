@@ -47,15 +47,13 @@ def sampled_session_loss(
     A negative that is a row's own target does not count in that row, unless all negatives are one item.
 
     Args:
-        model: The model in training; its scores must be inner products, or it gives its own `sampled_log_likelihood`.
+        model: Its scores must be inner products, so that few of them can be had alone, or it gives its own
+            `sampled_log_likelihood`.
         batch: Prefixes with their targets.
         negatives: The sample.
         kind: Which loss.
         correction: For "sampled-cross-entropy", how much of the logarithm of the expected counts is taken off.
         score_penalty: For "bpr-max", the weight of the squared scores.
-
-    Raises:
-        ConfigError: The model's scores are no inner products, so few of them cannot be had alone.
     """
     if kind == "sampled-cross-entropy" and isinstance(model, Likelihood):
         weighed = Negatives(negatives.items, correction * negatives.log_counts)
@@ -85,11 +83,7 @@ def sampled_cross_entropy(of_target: Tensor, scores: Tensor, hits: Tensor) -> Te
 
     With the logarithm of its expected count taken off each negative's score beforehand, the sum over the sample
     estimates the sum over all other items without bias, and the loss approaches the exact one as the sample grows.
-
-    Args:
-        of_target: Scores of the targets. Shape [B].
-        scores: Scores of the negatives. Shape [B, M].
-        hits: Where a negative is the row's own target. Shape [B, M], bool.
+    Targets [B], scores of negatives [B, M], and where a negative is the row's own target [B, M].
 
     Source: Jean et al., On Using Very Large Target Vocabulary for Neural Machine Translation, ACL 2015.
 

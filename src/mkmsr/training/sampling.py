@@ -25,11 +25,6 @@ class NegativeSampler:
     """Draws negatives with a probability that grows with (how often an item is a target) ** power.
 
     With power 0 that is every item of the catalogue alike; otherwise items that are never a target are not drawn.
-
-    Args:
-        examples: Whose targets are counted.
-        num_items: V - 1.
-        config: How many, the power, and whether the batch's own targets serve too.
     """
 
     def __init__(self, examples: ExampleTable, num_items: int, config: NegativesConfig):
@@ -61,9 +56,6 @@ class TripleCorruptor:
     and not from years; otherwise, and where the relation has one attribute only, the item is replaced by any item.
     A draw that hits a true triple is drawn again, up to eight times; where that does not help (an item that has every
     attribute of the relation) the triple stands unchanged, which teaches nothing, since both distances are the same.
-
-    Args:
-        knowledge: The true triples.
     """
 
     def __init__(self, knowledge: KnowledgeGraph):
@@ -79,9 +71,8 @@ class TripleCorruptor:
 
     def corrupt(self, triples: TripleBatch, generator: np.random.Generator) -> TripleBatch:
         """One false triple for each of the given ones, in the same order."""
-        items, relations, attributes = (
-            each.cpu().numpy() for each in (triples.items, triples.relations, triples.attributes)
-        )
+        parts = (triples.items, triples.relations, triples.attributes)
+        items, relations, attributes = (each.cpu().numpy() for each in parts)
         by_attribute = (generator.random(len(items)) < 0.5) & (self._count[relations] > 1)
         wrong_items, wrong_attributes = items.copy(), attributes.copy()
         todo = np.arange(len(items))

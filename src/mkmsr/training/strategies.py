@@ -33,9 +33,7 @@ class Step:
     """What one step of the optimiser learns from: sessions, triples, or both.
 
     Args:
-        sessions: Prefixes and targets, if the step has a session loss.
-        triples: Triples, if it has a knowledge loss.
-        corrupted: A false triple for each, for the margin loss.
+        corrupted: A false triple for each triple, for the margin loss.
         negatives: Items to set against the sessions' targets, for the sampled losses.
     """
 
@@ -62,14 +60,7 @@ def effective_strategy(config: TrainingConfig, model: SessionModel, training: Tr
 
 
 class Plan:
-    """The steps of every epoch, a function of (seed, epoch) alone, so that a resumed run finds them again.
-
-    Args:
-        strategy: What `effective_strategy` says.
-        training: Examples and triples.
-        config: Batch sizes, shuffling, kind of knowledge loss.
-        seed: Of the order and of the false triples.
-    """
+    """The steps of every epoch, a function of (seed, epoch) alone, so that a resumed run finds them again."""
 
     def __init__(self, strategy: StrategyName, training: TrainingData, config: TrainingConfig, seed: int):
         self.strategy = strategy

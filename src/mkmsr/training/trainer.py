@@ -19,12 +19,12 @@ from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.compute import torch_threads
 from mkmsr.runtime.events import BatchDone, EpochRecord, Listener, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
-from mkmsr.training.checkpoint import CHECKPOINT_FOLDER, CheckpointFolder, Progress, fit_depends_on
+from mkmsr.training import checkpoint
+from mkmsr.training.checkpoint import CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.distributed import all_random_states, check_alike, own_part, share_checkpoint
 from mkmsr.training.epoch_losses import ADVICE, EpochLosses
 from mkmsr.training.estimate import estimate_training
-from mkmsr.training.history import append_record, write_history
 from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import (
     build_optimiser,
@@ -95,7 +95,7 @@ def fit(
             and the last epoch is the best one.
         seed: Of the order of examples, false triples and dropout.
         device: Where to train.
-        folder: Where `history.jsonl` and `checkpoint/` go; None keeps everything in memory.
+        folder: Where history and checkpoint go; None keeps everything in memory.
         resume: Go on from the folder's checkpoint, if there is one yet; otherwise an old one is deleted.
         listener: Told `TrainingEstimate`, `BatchDone` and `EpochRecord`.
         stop_after: Stop after this epoch, although the schedule of the learning rate is planned for `config.epochs`. A
@@ -120,11 +120,11 @@ def fit(
         plan = Plan(effective_strategy(config, model, training), training, config, seed)
         store = None
         if folder is not None or processes.size > 1:
-            validated = validate is not None
-            known = fit_depends_on(model, training, config, seed=seed, stop_after=stop_after, validated=validated)
-            check_alike(processes, {**(depends_on or {}), **known})
+            what = {"seed": seed, "stop_after": stop_after, "validated": validate is not None}
+            known = {**(depends_on or {}), **what, **checkpoint.fit_depends_on(model, training, config)}
+            check_alike(processes, known)
             if folder is not None:
-                store = CheckpointFolder(folder / CHECKPOINT_FOLDER, {**(depends_on or {}), **known})
+                store = CheckpointFolder(folder / checkpoint.CHECKPOINT_FOLDER, known)
         run = _Run(model, plan, config, validate, store, folder, listener, stop_after, processes)
         run.start(resume=resume)
         if listener is not ignore and not run.progress.finished:
@@ -179,7 +179,7 @@ class _Run:
                 self._restore(state)
                 _logger.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
         if self.history_path is not None:
-            write_history(self.history_path, self.progress.history)
+            checkpoint.write_history(self.history_path, self.progress.history)
 
     def run_epoch(self) -> None:
         """Take the steps of the epoch that are left, validate, and save."""
@@ -232,7 +232,7 @@ class _Run:
         self.losses = EpochLosses(self.plan.num_steps(epoch + 1), self.device)
         self._save(best=best)
         if self.history_path is not None:
-            append_record(self.history_path, record)
+            checkpoint.append_record(self.history_path, record)
         self.listener(record)
 
     def _judge(self, record: EpochRecord) -> dict[str, Tensor] | None:

@@ -10,18 +10,20 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.storage import Display, display_of, display_table
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.errors import BundleError, DataError, MkmsrError
+from mkmsr.errors import BundleError, DataError, MkmsrError, shown
+from mkmsr.models.base import ModelSizes
 from mkmsr.runtime.files import is_signed, signed_json
 from mkmsr.runtime.parquet import read_table
 
@@ -30,8 +32,8 @@ __all__ = [
     "FORMAT_VERSION",
     "HEADER",
     "WEIGHTS",
+    "Header",
     "Vocabularies",
-    "entry",
     "read_header",
     "read_vocabularies",
     "verified_files",
@@ -48,7 +50,41 @@ _REQUIRED = (WEIGHTS, CARD, _ITEMS, _OPERATIONS)
 _KNOWLEDGE = (_ATTRIBUTES, _TRIPLES)
 _DISPLAY = "display.parquet"
 
-T = TypeVar("T")
+
+class _Data(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    max_session_events: int = Field(ge=2)
+
+
+class _File(BaseModel):
+    bytes: int
+    sha256: str
+
+
+class _Catalogue(BaseModel):
+    """What changed in the catalogue after training, see `ModelBundle`."""
+
+    added: tuple[str, ...] = ()
+    retired: frozenset[str] = frozenset()
+    unlearnt: dict[str, dict[str, tuple[str, ...]]] = {}
+
+
+class Header(BaseModel):
+    """What `bundle.json` says of a model and its files."""
+
+    model_config = ConfigDict(strict=True)
+
+    format_version: int
+    model: str
+    config: dict[str, Any]
+    sizes: ModelSizes
+    data: _Data
+    metrics: dict[str, Any]
+    libraries: dict[str, Any]
+    files: dict[str, _File]
+    catalogue: _Catalogue = _Catalogue()
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -111,12 +147,8 @@ def write_header(folder: Path, header: Mapping[str, Any]) -> None:
     (folder / HEADER).write_text(signed_json(named), encoding="utf-8")
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The entries of `bundle.json`, which is what its own SHA-256 says and has all that a bundle needs.
-
-    Raises:
-        BundleError: It is missing, altered or of another format.
-    """
+def read_header(path: Path) -> Header:
+    """Read `bundle.json`, which must be what its own SHA-256 says and have all that a bundle needs."""
     file = path / HEADER
     if not file.is_file():
         hint = f"; that of this run is {path / 'bundle'}" if (path / "bundle" / HEADER).is_file() else ""
@@ -138,15 +170,16 @@ def read_header(path: Path) -> dict[str, Any]:
         )
     if not is_signed(content, header.get("sha256")):
         raise BundleError("altered after it was written: its text does not match its entry sha256", path=file)
-    for key in ("config", "sizes", "data", "metrics", "libraries", "files"):
-        entry(header, key, dict, file)
-    entry(header, "model", str, file)
-    return header
+    try:
+        return Header.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, found = ".".join(map(str, first["loc"])), shown(first["input"])
+        raise BundleError(f"entry {name!r} is wrong: {first['msg']}, found {found}", path=file) from None
 
 
-def verified_files(path: Path, header: Mapping[str, Any]) -> Callable[[str], bytes]:
-    """A reader of the bundle's files that gives their bytes only if they are what the header says."""
-    files = header["files"]
+def verified_files(path: Path, files: Mapping[str, _File]) -> Callable[[str], bytes]:
+    """Return a reader of the bundle's files that gives their bytes only if they are what the header says."""
     for name in files:
         if name not in (*_REQUIRED, *_KNOWLEDGE, _DISPLAY):
             raise BundleError(f"lists a file that no bundle has: {name!r}", path=path / HEADER)
@@ -157,49 +190,28 @@ def verified_files(path: Path, header: Mapping[str, Any]) -> Callable[[str], byt
             raise BundleError("missing", path=path / name)
 
     def read(name: str) -> bytes:
-        expected = files[name]
-        if not isinstance(expected, dict):
-            raise BundleError(f"entry {name!r} should hold bytes and sha256", path=path / HEADER, found=expected)
-        size = (path / name).stat().st_size
-        if size != expected.get("bytes"):
-            raise BundleError(
-                "of another size", path=path / name, expected=f"{expected.get('bytes')} bytes", found=size
-            )
+        expected, size = files[name], (path / name).stat().st_size
+        if size != expected.bytes:
+            raise BundleError("of another size", path=path / name, expected=f"{expected.bytes} bytes", found=size)
         content = (path / name).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        if digest != expected.get("sha256"):
-            wanted = f"sha256 {expected.get('sha256')}"
+        if digest != expected.sha256:
+            wanted = f"sha256 {expected.sha256}"
             raise BundleError("altered after it was written", path=path / name, expected=wanted, found=digest)
         return content
 
     return read
 
 
-def entry(values: Mapping[str, Any], key: str, kind: type[T], path: Path) -> T:
-    """An entry of a table in `bundle.json`.
-
-    Raises:
-        BundleError: It is missing or of another type.
-    """
-    value = values.get(key)
-    if not isinstance(value, kind):
-        raise BundleError(f"entry {key!r} is wrong", path=path, expected=kind.__name__, found=repr(value))
-    return value
-
-
-def read_vocabularies(read: Callable[[str], bytes], header: Mapping[str, Any], path: Path) -> Vocabularies:
-    """Ids, counts and item knowledge of a bundle.
-
-    Raises:
-        BundleError: A file is not in its form, or names rows that there are not.
-    """
+def read_vocabularies(read: Callable[[str], bytes], header: Header, path: Path) -> Vocabularies:
+    """Read ids, counts and item knowledge of a bundle; triples may name only rows that there are."""
     items, item_counts = _read_items(read(_ITEMS), path / _ITEMS)
     operations, operation_counts, relations = _read_operations(read(_OPERATIONS), path / _OPERATIONS)
     knowledge = KnowledgeGraph(np.zeros((0, 3), np.int64), relations, Vocabulary([], kind="attribute"), len(items))
-    if _ATTRIBUTES in header["files"]:
+    if _ATTRIBUTES in header.files:
         knowledge = _read_knowledge(read(_ATTRIBUTES), read(_TRIPLES), relations, len(items), path)
     display: Display = {}
-    if _DISPLAY in header["files"]:
+    if _DISPLAY in header.files:
         texts = dict.fromkeys(("item", "name", "value"), pl.String())
         display = display_of(_read_table(read(_DISPLAY), path / _DISPLAY, texts))
     return Vocabularies(items, operations, knowledge, item_counts, operation_counts, display=display)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -33,8 +33,8 @@ from mkmsr.bundle.format import (
     CARD,
     HEADER,
     WEIGHTS,
+    Header,
     Vocabularies,
-    entry,
     read_header,
     read_vocabularies,
     verified_files,
@@ -43,7 +43,6 @@ from mkmsr.bundle.format import (
 )
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import BundleError, DataError, MkmsrError
 from mkmsr.models.base import ModelSizes, SessionModel
 from mkmsr.models.capabilities import ChecksBuffers
@@ -161,55 +160,31 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
     """Read a bundle after checking it, byte for byte.
 
     Raises:
-        BundleError: A file is missing or altered, or the bundle is of another format, model or size. The message
-            names the file, what was expected and what was found.
+        BundleError: A file is missing or altered, or the bundle is of another format, model or size.
     """
     path = Path(path)
     header = read_header(path)
-    read = verified_files(path, header)
+    read = verified_files(path, header.files)
     read(CARD)
-    names = read_vocabularies(read, header, path)
-    sizes = ModelSizes(**{key: entry(header["sizes"], key, int, path / HEADER) for key in _SIZES})
-    _check_sizes(sizes, names, path)
-    longest = entry(header["data"], "max_session_events", int, path / HEADER)
-    if longest < 2:
-        message = "sessions too short for a next event"
-        raise BundleError(message, path=path / HEADER, expected="2 or more", found=longest)
-    config, model = _restore(header, sizes, read(WEIGHTS), path)
+    names, catalogue = read_vocabularies(read, header, path), header.catalogue
+    _check_sizes(header.sizes, names, path)
+    changed = [
+        *catalogue.added,
+        *catalogue.retired,
+        *(each for values in catalogue.unlearnt.values() for each in values),
+    ]
+    if strangers := [item for item in changed if item not in names.items]:
+        raise BundleError(f"its catalogue changed an item that it lacks: {strangers[0]!r}", path=path / HEADER)
+    config, model = _restore(header, read(WEIGHTS), path)
     return ModelBundle(
         **vars(names),
-        name=header["model"],
+        name=header.model,
         config=config,
         model=model.to(device).eval(),
-        max_session_events=longest,
-        metadata={key: header[key] for key in ("data", "metrics", "libraries", "format_version", "sha256")},
-        added=_catalogue_entry(header, "added", names.items, path),
-        retired=frozenset(_catalogue_entry(header, "retired", names.items, path)),
-        unlearnt=_unlearnt(header, names.items, path),
+        max_session_events=header.data.max_session_events,
+        metadata=header.model_dump(include={"data", "metrics", "libraries", "format_version", "sha256"}),
+        **dict(catalogue),
     )
-
-
-def _catalogue_entry(header: Mapping[str, Any], key: str, items: Vocabulary, path: Path) -> tuple[str, ...]:
-    """Names of items under an entry that only a bundle with a changed catalogue has."""
-    catalogue = header.get("catalogue", {})
-    names = catalogue.get(key, []) if isinstance(catalogue, dict) else None
-    if not _is_texts(names) or not all(name in items for name in names):
-        raise BundleError(f"the {key} items of its catalogue are not all items of it", path=path / HEADER)
-    return tuple(names)
-
-
-def _unlearnt(header: Mapping[str, Any], items: Vocabulary, path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Attribute values by relation and item; older bundles have none."""
-    table = header.get("catalogue", {}).get("unlearnt", {})
-    whole = isinstance(table, dict) and all(isinstance(of_item, dict) for of_item in table.values())
-    pairs = [pair for of_item in table.values() for pair in of_item.items()] if whole else []
-    if not whole or not all(item in items and _is_texts(texts) for item, texts in pairs):
-        raise BundleError("the unlearnt values of its catalogue are not texts by relation and item", path=path / HEADER)
-    return {name: {item: tuple(texts) for item, texts in of_item.items()} for name, of_item in table.items()}
-
-
-def _is_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _check_sizes(sizes: ModelSizes, names: Vocabularies, path: Path) -> None:
@@ -221,26 +196,24 @@ def _check_sizes(sizes: ModelSizes, names: Vocabularies, path: Path) -> None:
             raise BundleError(f"the model's {key} differs from its vocabulary", path=path, expected=size, found=count)
 
 
-def _restore(
-    header: Mapping[str, Any], sizes: ModelSizes, weights: bytes, path: Path
-) -> tuple[StrictModel, SessionModel]:
+def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, SessionModel]:
     """The settings and the model with its tensors, without touching torch's random state."""
     file = path / WEIGHTS
     try:
-        registered = model_entry(header["model"])
-        config = registered.configure(header["config"])
+        registered = model_entry(header.model)
+        config = registered.configure(header.config)
         tensors = safetensors.torch.load(weights)
     except SafetensorError as error:
         raise BundleError(f"not a safetensors file: {error}", path=file) from None
     except MkmsrError as error:
         raise BundleError(f"this release cannot build the model: {error}", path=path / HEADER) from None
     with torch.device("meta"):
-        expected = registered.build(config, sizes)
+        expected = registered.build(config, header.sizes)
         known = expected.state_dict()
         tensors = {key if key in known else registered.present_name(key): each for key, each in tensors.items()}
         _check_tensors(expected, tensors, file)
     with torch.random.fork_rng(devices=[]):
-        model = registered.build(config, sizes)
+        model = registered.build(config, header.sizes)
     buffers = {name for name, _ in model.named_buffers()}
     for name in buffers & set(tensors):
         owner, _, buffer = name.rpartition(".")

@@ -60,7 +60,6 @@ def training(
         set_: Other settings: model.scorer=cosine training.strategy=sessions
         repetitions: Timed epochs, after one that warms up.
         share: Times this share of an epoch's examples and triples and scales up, for large logs.
-        device: Where to train: cpu, cuda.
         out: Also write the result to this JSON file.
     """
     with terminal(common) as screen, locked(out):
@@ -102,7 +101,6 @@ def evaluation(
         examples: Rank only the first so many examples.
         set_: Other settings of the model: model.dim=64
         repetitions: Timed evaluations, after one that warms up.
-        device: Where the model computes: cpu, cuda.
         out: Also write the result to this JSON file.
     """
     with terminal(common) as screen, locked(out):

@@ -83,8 +83,7 @@ def known_device(_type: Any, name: str) -> None:
         raise ValueError(str(error)) from None
 
 
-Device = Annotated[str, Parameter(validator=known_device)]
-"""Where a model computes."""
+Device = Annotated[str, Parameter(validator=known_device, help="Where a model computes: cpu, cuda.")]
 
 COMMON = Common()
 """The flags as they are when none is given."""

@@ -51,7 +51,6 @@ def evaluate(
         k: List lengths, separated by commas.
         out: Also write the rank of every example to this Parquet file.
         workers: Processes of one thread that share the work; for many examples over a large catalogue.
-        device: Where the model computes: cpu, cuda.
     """
     with terminal(common) as screen:
         from mkmsr.bundle.alignment import aligned_split, has_learnt_from

@@ -82,7 +82,6 @@ def recommend(
         operation: Operation that the next event is to have, as in "what will be ordered next"; for a model trained with
             model.target_operation=true.
         explain: Say why, for each item (compass): in a sentence, with --json also in numbers.
-        device: Where the model computes: cpu, cuda.
     """
     if (session is None) == (bulk.sessions is None):
         raise WrongCall("give the sessions once: --session FILE (JSON lines, or -) or --sessions FILE (Parquet)")

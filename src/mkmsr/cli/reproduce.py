@@ -34,7 +34,7 @@ __all__ = ["REPRODUCE"]
 _ELSEWHERE = Parameter(group=Group("Where else it is written", sort_key=20))
 _SETTINGS = Path("experiments")
 
-_Data = Annotated[tuple[Path, ...], Parameter(negative=())]
+_Data = Annotated[tuple[Path, ...], Parameter(negative=(), help="Folders of prepared data.")]
 
 
 @Parameter(name="*")
@@ -60,7 +60,6 @@ class Training:
         settings: Folder of settings files, DATA/MODEL.toml or MODEL.toml; a model without one gets its defaults.
         epochs: Most epochs, instead of those of the settings.
         workers: Runs beside each other, in processes of one thread each.
-        device: Where models compute: cpu, cuda.
     """
 
     settings: Path = _SETTINGS
@@ -132,11 +131,7 @@ class Maps(Training):
 
 
 def table1(data: _Data, /, *, output: Output, common: Common = COMMON) -> None:
-    """Table 1: counts of prepared data, beside the published ones.
-
-    Args:
-        data: Folders of prepared data.
-    """
+    """Table 1: counts of prepared data, beside the published ones."""
     from mkmsr.paper.table1 import reproduce_table_1
 
     _reproduce("table1", data, output, Training(), common, lambda _: reproduce_table_1(data))
@@ -146,9 +141,6 @@ def table2(data: _Data, /, *, output: Output, asked: Systems = Systems(), common
     """Table 2: every system of the paper, its rivals and the flagships on the same examples, tested in pairs.
 
     Runs that are not in OUT yet are trained first; the same call again goes on where an earlier one stopped.
-
-    Args:
-        data: Folders of prepared data.
     """
     from mkmsr.paper.table2 import reproduce_table_2
 
@@ -163,9 +155,6 @@ def ablation(data: _Data, /, *, output: Output, asked: WithKept = WithKept(), co
     """What each part of COMPASS is worth: the model without one part at a time, tested in pairs against the whole.
 
     Runs that are not in OUT yet are trained first; the same call again goes on where an earlier one stopped.
-
-    Args:
-        data: Folders of prepared data.
     """
     from mkmsr.paper.ablation import reproduce_ablation
 
@@ -173,22 +162,14 @@ def ablation(data: _Data, /, *, output: Output, asked: WithKept = WithKept(), co
 
 
 def figure3(data: _Data, /, *, output: Output, asked: Seeded = Seeded(), common: Common = COMMON) -> None:
-    """Figure 3: learning curves of the three training strategies, on validation and (only drawn) on test.
-
-    Args:
-        data: Folders of prepared data.
-    """
+    """Figure 3: learning curves of the three training strategies, on validation and (only drawn) on test."""
     from mkmsr.paper.figure3 import reproduce_figure_3
 
     _reproduce("figure3", data, output, asked, common, lambda options: reproduce_figure_3(data, output.out, options))
 
 
 def figure4(data: _Data, /, *, output: Output, asked: Maps = Maps(), common: Common = COMMON) -> None:
-    """Figure 4: maps of item vectors from Word2Vec, TransH alone and MKM-SR, with numbers that check them.
-
-    Args:
-        data: Folders of prepared data.
-    """
+    """Figure 4: maps of item vectors from Word2Vec, TransH alone and MKM-SR, with numbers that check them."""
     from mkmsr.paper.figure4 import reproduce_figure_4
 
     def reproduce(options: RunOptions) -> Reproduction:

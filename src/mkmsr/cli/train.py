@@ -55,7 +55,6 @@ def train(
         strategy: Order of session and knowledge steps.
         epochs: Most epochs.
         seed: Of weights, order and dropout; the same seed gives the same run.
-        device: Where the model computes: cpu, cuda.
         threads: Processor threads of PyTorch; by default 1, see docs/benchmarks.md.
         refit: Afterwards fit again on train and validation together, for the epochs that validation chose.
         resume: Go on from the folder's last checkpoint.
@@ -85,12 +84,8 @@ def train(
         dataset = PreparedDataset.load(data)
         if dataset.train.earlier is not None and settings.model.get("earlier_visits") is False:
             screen.note("the data know visitors; --set model.earlier_visits=true makes use of it")
-        options: dict[str, Any] = {
-            "seed": seed,
-            "device": own_device(device),
-            "refit": refit,
-            "resume": resume or is_restarted(),
-        }
+        options: dict[str, Any] = {"seed": seed, "device": own_device(device), "refit": refit}
+        options |= {"resume": resume or is_restarted(), "start_from": earlier}
         result = train_into(screen, dataset, settings, out, processes=processes, **options)
         screen.document(result.metrics)
         chosen = {name: f"{100 * value:.2f} %" for name, value in result.metrics["validation"]["metrics"].items()}
@@ -101,7 +96,7 @@ def train(
         show_evaluation(screen, [result.metrics["test"]])
         screen.print(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
         screen.print(f"model: {out}/bundle; report: {out}/report.html")
-        event = {"item": dataset.items.id(1), "operation": dataset.operations.id(1)}
+        event = {"item": dataset.items.id(1), "operation": dataset.operations.id(1)}  # any, to have one to try
         session = shlex.quote(json.dumps({"events": [event]}, ensure_ascii=False))
         recommend = shlex.join(["mkmsr", "recommend", f"{out}/bundle", "--session", "-", "-k", "5"])
         screen.print(f"Next: echo {session} | {recommend}")

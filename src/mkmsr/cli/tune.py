@@ -49,7 +49,6 @@ def tune(
         seed: Of the search and of every trial's weights.
         windows: Spans that judge a trial: validation, and those of equal size before it, for a steadier choice.
         workers: Trials beside each other, in processes of one thread each.
-        device: Where models compute: cpu, cuda.
     """
     with terminal(common) as screen, output_folder(out, "study.sqlite3"):
         base = chosen_settings(model, config, set_, {"epochs": epochs})

@@ -131,18 +131,15 @@ def fit_new_model(
     config: ExperimentConfig,
     *,
     seed: int,
-    device: torch.device | str = "cpu",
     refit: bool = False,
     stop_after: int | None = None,
-    folder: Path | None = None,
-    resume: bool = False,
     start_from: ModelBundle | None = None,
-    listener: Listener = ignore,
     processes: Processes = ALONE,
+    **options: Any,
 ) -> tuple[SessionModel, FitResult]:
     """Return a new model fitted on train, or with `refit` on train and validation, and what the fit came to.
 
-    Validation chooses the epoch, unless `stop_after` names it. The other arguments, and the errors, are those of
+    Validation chooses the epoch, unless `stop_after` names it. The other options, and the errors, are those of
     `run_experiment` and `fit`.
     """
     training = fitting_data(dataset, refit=refit)
@@ -155,13 +152,10 @@ def fit_new_model(
         config.training,
         validate=validator(dataset, config.training.select, processes) if stop_after is None else None,
         seed=seed,
-        device=device,
-        folder=folder,
-        resume=resume,
-        listener=listener,
         stop_after=stop_after,
         depends_on={"model_settings": config.model, "dataset": dataset.fingerprint},
         processes=processes,
+        **options,
     )
     return model, result
 
@@ -309,9 +303,9 @@ class _Experiment:
         """The metrics of the finished run that the folder holds."""
         wanted = self.depends_on()
         path = self.folder / METRICS_FILE
+        seldom = ("continued_from", "chosen_epochs")
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
-            seldom = ("continued_from", "chosen_epochs")
             found = {key: metrics[key] for key in (*wanted, *seldom) if key in metrics or key not in seldom}
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{path}: not the metrics of a run ({error!r}); start over without resume") from None
@@ -319,9 +313,7 @@ class _Experiment:
         harmless = "config.training.checkpoint_seconds"
         other = [each for each in differences(found, wanted) if not each.startswith(harmless)]
         if other:
-            raise TrainingError(
-                f"{path}: this folder holds another finished run: {'; '.join(other[:5])}. Choose another folder, or "
-                "start over without resume"
-            )
+            advice = "Choose another folder, or start over without resume"
+            raise TrainingError(f"{path}: this folder holds another finished run: {'; '.join(other[:5])}. {advice}")
         _logger.info("%s holds the finished run", self.folder)
         return dict(metrics)

@@ -140,7 +140,7 @@ ALONE = Processes()
 
 
 def own_size() -> int:
-    """How many processes the launcher started together; 1 without one."""
+    """Return how many processes the launcher started together; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +43,15 @@ def test_a_flag_that_is_off_by_default_does_not_say_so(capfd: pytest.CaptureFixt
     assert "[default: 0]" in shown
     assert run(["evaluate", "--help"]) == 0
     assert "[default: 5,10,20]" in capfd.readouterr().out
+
+
+def test_a_shell_learns_commands_and_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    assert run(["--install-completion"]) == 0
+    script = Path(capfd.readouterr().out.removeprefix("written: ").partition(";")[0])
+    ask = f"source {script}; COMP_WORDS=(mkmsr train --re); COMP_CWORD=2; _mkmsr; echo ${{COMPREPLY[@]}}"
+    shown = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert {"--refit", "--resume"} <= set(shown.split())

@@ -106,6 +106,7 @@ def app() -> App:
     )
     for name, home in GROUPS.items():
         program.command(f"mkmsr.cli.{home}", name=name, sort_key=len(COMMANDS))
+    program.command(_install_completion, name="--install-completion", sort_key=len(COMMANDS) + 1)
     return program
 
 
@@ -150,6 +151,11 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _install_completion() -> None:
+    """Let bash, zsh, fish or PowerShell complete commands and options; adds a line to the shell's start-up file."""
+    print(f"written: {app().install_completion()}; it works in every new shell")
 
 
 def _version() -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +24,9 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run code in another process; it sees `folder`, the writers and a limit on the size of a file."""
     head = """
 import os, resource, signal, sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from mkmsr.runtime.files import atomic_folder, atomic_write, locked, scratch_folder
 folder = Path(sys.argv[1])
 def limit_files(size):
@@ -234,3 +239,27 @@ with scratch_folder(folder) as scratch:
             assert {*tmp_path.iterdir()} == {mine, second, tmp_path / "mkmsr-results"}
     assert not left.exists()
     assert names(tmp_path) == ["mkmsr-results"]
+
+
+def test_writing_needs_nothing_that_windows_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush, write, unlink = os.fsync, Path.write_text, Path.unlink
+
+    def flush_what_is_open_for_writing(descriptor: int) -> None:
+        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_RDWR
+        flush(descriptor)
+
+    def refuse_for_locks(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *arguments: Any, **named: Any) -> Any:
+            if path.name.endswith(".lock"):
+                raise PermissionError(13, "used by another process", str(path))
+            return method(path, *arguments, **named)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", flush_what_is_open_for_writing)
+    monkeypatch.setattr(Path, "write_text", refuse_for_locks(write))
+    monkeypatch.setattr(Path, "unlink", refuse_for_locks(unlink))
+    for content in ("old", "new"):
+        with atomic_folder(tmp_path / "folder") as folder:
+            (folder / "file").write_bytes(content.encode())
+        assert (tmp_path / "folder" / "file").read_text() == content

@@ -108,11 +108,13 @@ def locked(path: str | Path | None) -> Iterator[None]:
         raise ConfigError(what, path=path) from None
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        place.write_text(f"process {os.getpid()} on {platform.node()} since {since}", encoding="utf-8")
+        with suppress(OSError):  # Windows lets nobody write to a locked file.
+            place.write_text(f"process {os.getpid()} on {platform.node()} since {since}", encoding="utf-8")
         _put_right(folder)
         yield
     finally:
-        place.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows removes no open file; there the empty file stays.
+            place.unlink(missing_ok=True)
         lock.release()
 
 
@@ -216,5 +218,5 @@ def _put_right(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing.
         os.fsync(file.fileno())

@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from mkmsr.errors import MkmsrError
 
@@ -104,8 +104,7 @@ def run_tasks(tasks: Iterable[Task], *, workers: int) -> Iterator[TaskEvent]:
                 yield TaskEvent(task, "started")
             if not running:
                 return
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
+            for ready in cast(list[Connection], wait(list(running))):  # On Windows, pipes of another class.
                 task, process = running[ready]
                 event = _receive(ready, task, process)
                 if event.kind in ("done", "failed"):

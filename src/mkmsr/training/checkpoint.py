@@ -209,7 +209,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     temporary = path.with_name(f"{path.name}.part")
     safetensors.torch.save_file(unshared(tensors), temporary)
     digest = sha256(temporary)
-    with temporary.open("rb") as file:
+    with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
     return digest

@@ -7,7 +7,7 @@ TEST_STAMP := $(VENV)/.installed-for-tests
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHELL := /bin/bash
 
-.PHONY: demo setup test check format clean help
+.PHONY: demo setup test check docs format clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -45,16 +45,22 @@ demo: setup  ## simulate a shop, prepare its log, train MKM-SR, evaluate, recomm
 test: $(TEST_STAMP)  ## run the fast tests, at least one of each behaviour
 	$(BIN)/python -m pytest -m "not slow"
 
-check: $(TEST_STAMP)  ## format, lint, strict types, import contracts, all tests
+check: $(TEST_STAMP)  ## format, lint, strict types, import contracts, documentation, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(DOCS)
 	$(BIN)/python -m pytest
+
+DOCS := $(BIN)/zensical build --strict --clean
+
+docs: $(TEST_STAMP)  ## write the documentation site to site/; a warning is an error
+	$(DOCS)
 
 format: $(TEST_STAMP)  ## format the code in place
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove the environment and everything that the demo wrote
-	rm -rf $(VENV) runs/demo build
+	rm -rf $(VENV) runs/demo build dist site .cache

@@ -87,7 +87,8 @@ PEERS = """
 ## Beside other libraries
 
 The table compares an epoch of training of the same model on the same Demo examples. The other library and ours train
-in turns in one process with one thread; [benchmarks/peers](../benchmarks/peers/README.md) says what is equal on both
+in turns in one process with one thread;
+[benchmarks/peers](https://github.com/mkmsr/mkmsr/blob/main/benchmarks/peers/README.md) says what is equal on both
 sides. *Other* and *ours* are seconds of processor time, which other programs change little. *Faster* is the median
 over the turns of other / ours, by processor time and by wall time. *Batch* is ours; Cornac's GRU4Rec has 32. *Padded
 to*: hopwise pads every prefix, by default to 50 events. The longest prefix has 28 events, and hopwise is told so

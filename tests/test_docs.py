@@ -1,47 +1,69 @@
-"""What the documents say can be done: commands are taken, links lead somewhere, no path is of one machine."""
+"""What the documents say can be done: commands are taken, blocks are valid, some pages run, links lead somewhere."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cyclopts import CycloptsError
 
-from mkmsr.cli.app import app
+from mkmsr.cli.app import app, run
 from mkmsr.config import dotted, validate
 from mkmsr.runs.config import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+OURS = "https://github.com/mkmsr/mkmsr/"
+"""Where the pages of the site find files of the project that are no pages."""
 
 
-def commands(text: str) -> list[str]:
-    """Every call of mkmsr in the unlabelled and shell blocks of a document, variables of loops filled in."""
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Label and text of every fenced block, indented ones moved to the margin."""
+    for _, label, block in FENCE.findall(text):
+        yield label, textwrap.dedent(block)
+
+
+BLOCKS = [
+    (name, label, block)
+    for name, path in zip(NAMES, DOCUMENTS, strict=True)
+    for label, block in blocks(path.read_text("utf-8"))
+]
+
+
+def labelled(label: str) -> list[tuple[str, str]]:
+    return [(name, block) for name, found, block in BLOCKS if found == label]
+
+
+def commands(block: str) -> list[str]:
+    """Every call of mkmsr in a block of shell commands; `pop` for variables of loops and for models of one's own."""
     found = []
-    for label, block in FENCE.findall(text):
-        if label not in ("", "sh", "bash"):
-            continue
-        for line in block.replace("\\\n", " ").splitlines():
-            words = line.replace("$model", "pop").split("; done")[0]
-            if match := re.search(r"(?:^|[|;] (?:do )?)(mkmsr .*)$", words.strip()):
-                found.append(match[1])
+    for line in block.replace("\\\n", " ").splitlines():
+        words = line.replace("$model", "pop").split("; done")[0]
+        if match := re.search(r"(?:^|[|;] (?:do )?)(MKMSR_MODELS=\S+ )?(?:PYTHONPATH=\S+ )?(mkmsr .*)$", words.strip()):
+            found.append(re.sub(r"--model \S+", "--model pop", match[2]) if match[1] else match[2])
     return found
 
 
-CALLS = [
-    (name, call) for name, path in zip(NAMES, DOCUMENTS, strict=True) for call in commands(path.read_text("utf-8"))
-]
+CALLS = [(name, call) for name, label, block in BLOCKS if label in ("", "sh") for call in commands(block)]
+
+
+def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
+    assert {label for _, label, _ in BLOCKS} == {"", "sh", "python", "toml", "json"}
 
 
 def test_the_readme_shows_the_whole_way_from_a_log_to_recommendations() -> None:
@@ -63,6 +85,85 @@ def test_a_wrong_command_in_a_document_would_be_noticed(call: str) -> None:
         app().parse_args(call.split(), exit_on_error=False, print_error=False)
 
 
+@pytest.mark.parametrize(("name", "block"), labelled("python"))
+def test_every_python_block_is_valid_and_imports_names_that_are_there(name: str, block: str) -> None:
+    for node in ast.walk(ast.parse(block, name)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mkmsr":
+            module = importlib.import_module(str(node.module))
+            assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+@pytest.mark.parametrize(("name", "block"), labelled("json"))
+def test_every_json_block_is_valid(name: str, block: str) -> None:
+    json.loads(block)
+
+
+@pytest.mark.parametrize(("name", "block"), labelled("toml"))
+def test_every_settings_file_of_the_documents_is_one_that_training_takes(name: str, block: str) -> None:
+    settings = tomllib.loads(block)
+    if "project" not in settings:  # a part of a pyproject.toml
+        validate(ExperimentConfig, settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "end"),
+    [
+        ("python.md", "epoch: no such setting, did you mean 'epochs'?"),
+        ("own_model.md", "\\end{tabular}"),
+        ("own_reader.md", "└──────┴───────┴───────┘"),
+        ("own_metric.md", "more than the most popular items"),
+    ],
+)
+def test_a_page_runs_from_top_to_bottom(page: str, end: str, tmp_path: Path) -> None:
+    program = ""
+    for label, block in blocks((ROOT / "docs" / page).read_text("utf-8")):
+        if label == "python" and (named := re.match(r"# (\w+\.py)\n", block)):
+            (tmp_path / named[1]).write_text(block, "utf-8")
+        elif label == "python":
+            program += block
+    path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""), str(tmp_path))))
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(end)
+
+
+@pytest.mark.slow
+def test_the_quickstart_leads_from_a_table_to_recommendations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = list(blocks((ROOT / "docs/quickstart.md").read_text("utf-8")))
+    monkeypatch.chdir(tmp_path)
+    shop_tables(tmp_path)
+    (tmp_path / "settings.toml").write_text(next(block for label, block in page if label == "toml"), "utf-8")
+    for label, block in page:
+        for call in commands(block) if label in ("", "sh") else ():
+            words = shlex.split(call)[1:]
+            if "--session" in words:
+                (tmp_path / "session.json").write_text('{"events": [{"item": "item-00042", "operation": "cart"}]}')
+                words[words.index("--session") + 1] = "session.json"
+            assert run(words) == 0, (call, capfd.readouterr().err)
+    answer = capfd.readouterr().out.splitlines()[-1]
+    assert len(json.loads(answer)["items"]) == 5
+    exec(next(block for label, block in page if label == "python"), {})
+    assert len(capfd.readouterr().out.splitlines()) == 5
+
+
+def shop_tables(folder: Path) -> None:
+    """The tables of the quickstart: `clicks.csv`, with its own and with the usual names, and `items.csv`."""
+    from mkmsr import SimulateOptions, simulate
+
+    shop = simulate(SimulateOptions(sessions=400, items=80))
+    own = {"sku": "item", "type": "operation", "ts": "time", "uid": "user"}
+    usual = shop.events.select("item", "operation", "time", "user")
+    usual.with_columns(**{name: usual[of] for name, of in own.items()}).write_csv(folder / "clicks.csv")
+    shop.attributes.pivot("relation", index="item", values="value", aggregate_function="first").rename(
+        {"item": "sku"}
+    ).write_csv(folder / "items.csv")
+
+
 def test_the_model_page_states_the_defaults_as_they_are() -> None:
     defaults = dotted(validate(ExperimentConfig, {"model": {"name": "mkm-sr"}}).model_dump())
     stated = re.findall(
@@ -73,47 +174,18 @@ def test_the_model_page_states_the_defaults_as_they_are() -> None:
         assert json.loads(value) == defaults[key], key
 
 
-@pytest.mark.slow
-def test_the_python_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    page = (ROOT / "docs/python.md").read_text("utf-8")
-    program = "\n".join(block for label, block in FENCE.findall(page) if label == "python")
-    path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""))))
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("did you mean 'epochs'?")
-    assert (tmp_path / "runs/compass/bundle.json").is_file()
-
-
-SETTINGS = [
-    (name, block)
-    for name, path in zip(NAMES, DOCUMENTS, strict=True)
-    for label, block in FENCE.findall(path.read_text("utf-8"))
-    if label == "toml"
-]
-
-
-def test_some_document_shows_a_settings_file() -> None:
-    assert SETTINGS
-
-
-@pytest.mark.parametrize(("name", "block"), SETTINGS)
-def test_every_settings_file_of_the_documents_is_one_that_training_takes(name: str, block: str) -> None:
-    validate(ExperimentConfig, tomllib.loads(block))
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_link_inside_the_project_leads_to_a_file(name: str) -> None:
     path = ROOT / name
     targets = [each for each in LINK.findall(path.read_text("utf-8")) if not each.startswith(("http", "#", "mailto:"))]
     missing = [each for each in targets if not (path.parent / each.partition("#")[0]).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_address_of_the_projects_own_files_names_one_that_is_there(name: str) -> None:
+    targets = re.findall(rf"{OURS}(?:blob|tree)/main/([^)\s#\"]+)", (ROOT / name).read_text("utf-8"))
+    assert [each for each in targets if not (ROOT / each).exists()] == []
 
 
 def anchors(path: Path) -> set[str]:

@@ -25,7 +25,8 @@ LEAD = """Where another library implements a model that we have too, both learn 
 Demo and rank the same test examples over the same catalogue; ranks, ties and errors of both are our evaluator's. Both
 sides have 100 components and one thread, are fitted on train alone (no refit), and stop by one rule: the epoch with the
 best MRR@20 on validation, patience 5. The commands run in an environment of the other library, see
-[benchmarks/peers](../../benchmarks/peers/README.md). Times of both sides are in [benchmarks.md](../benchmarks.md)."""
+[benchmarks/peers](https://github.com/mkmsr/mkmsr/blob/main/benchmarks/peers/README.md). Times of both sides
+are in [benchmarks.md](../benchmarks.md)."""
 
 
 def write_up(results: list[Result]) -> WriteUp:

@@ -21,6 +21,13 @@ EngineName = Literal["polars", "duckdb", "spark"]
 LEAST_MEMORY = 256 << 20
 """Bytes below which a memory limit is refused."""
 
+NOT_OF_ALL: dict[str, tuple[EngineName, ...]] = {
+    "memory_limit": ("duckdb", "spark"),
+    "threads": ("duckdb",),
+    "spark_master": ("spark",),
+}
+"""Options that not every engine has."""
+
 
 class EngineOptions(StrictModel):
     """What runs a preparation, and how much it may take. The result does not depend on any of it."""
@@ -39,35 +46,23 @@ class EngineOptions(StrictModel):
 
 
 def open_engine(options: EngineOptions) -> Engine:
-    """The engine that the options name, for a `with` block.
+    """Return the engine that the options name, for a `with` block.
 
     Raises:
         ConfigError: The engine is not installed, or an option does not fit it.
     """
-    _refuse(options)
-    if options.engine == "polars":
-        return PolarsEngine()
-    scratch = Scratch(options.scratch)
-    if options.engine == "duckdb":
-        from mkmsr.data.engines.duckdb_engine import DuckDBEngine
-
-        memory = None if options.memory_limit is None else options.memory_limit // 2
-        return DuckDBEngine(memory=memory, threads=options.threads, scratch=scratch)
-    from mkmsr.data.engines.spark_engine import SparkEngine
-
-    return SparkEngine(master=options.spark_master, memory=options.memory_limit, scratch=scratch)
-
-
-_OPTIONS: dict[str, tuple[EngineName, ...]] = {
-    "memory_limit": ("duckdb", "spark"),
-    "threads": ("duckdb",),
-    "spark_master": ("spark",),
-}
-"""Options that not every engine has."""
-
-
-def _refuse(options: EngineOptions) -> None:
-    for key, engines in _OPTIONS.items():
+    for key, engines in NOT_OF_ALL.items():
         changed = getattr(options, key) != EngineOptions.model_fields[key].default
         if changed and options.engine not in engines:
             raise ConfigError(f"is an option of the engine {' or '.join(engines)}, not of {options.engine}", key=key)
+    if options.engine == "polars":
+        return PolarsEngine()
+    scratch, memory = Scratch(options.scratch), options.memory_limit
+    if options.engine == "duckdb":
+        from mkmsr.data.engines.duckdb_engine import DuckDBEngine
+
+        half = None if memory is None else memory // 2
+        return DuckDBEngine(memory=half, threads=options.threads, scratch=scratch)
+    from mkmsr.data.engines.spark_engine import SparkEngine
+
+    return SparkEngine(master=options.spark_master, memory=memory, scratch=scratch)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import narwhals as nw
 import numpy as np
 import polars as pl
 
-from mkmsr.data.engines.base import Engine, Query, between
+from mkmsr.data.engines.base import MANY, Engine, Query
+from mkmsr.data.scratch import Scratch
 
 __all__ = ["PolarsEngine"]
 
@@ -20,26 +21,33 @@ class PolarsEngine(Engine):
 
     name: ClassVar[str] = "polars"
 
+    def __init__(self) -> None:
+        super().__init__(Scratch())
+
     def table(self, frame: pl.LazyFrame, *, files: Sequence[Path] = ()) -> Query:
         return nw.from_native(frame)
+
+    def opened(self, files: list[str]) -> Any:
+        return pl.scan_parquet(files, glob=False)
 
     def persist(self, query: Query, *, instead_of: Query | None = None) -> Query:
         return query.collect(backend="polars").lazy()
 
-    def fetch(self, query: Query) -> pl.DataFrame:
-        return _native(query).collect()
+    def stored(self, query: Query) -> pl.LazyFrame:
+        frame: pl.LazyFrame = query.to_native()
+        return frame
 
     def with_least(self, query: Query, column: str, *, of: Sequence[str], name: str, source: Query) -> Query:
         """As a window, which in memory takes half the time of grouping and joining."""
         return query.with_columns(nw.col(column).min().over(*of).alias(name))
 
-    def frequent(self, query: Query, *, of: str, least: int = 1, most: int | None = None) -> Query:
+    def frequent(self, query: Query, *, of: str, least: int = 1, most: int = MANY) -> Query:
         """As a window."""
-        return query.filter(between(nw.len().over(of), least, most))
+        return query.filter(nw.len().over(of).is_between(least, most))
 
     def cut(self, events: Query, *, gap: int) -> Query:
         """By one sort of numbers, where windows would sort each owner's events apart, twice."""
-        table = _native(events).collect()
+        table = self.fetch(events)
         owner, time, row = (table[name].to_numpy() for name in ("owner", "time", "row"))
         order = np.lexsort([row, time, owner])
         owner, time, row = owner[order], time[order], row[order]
@@ -49,11 +57,6 @@ class PolarsEngine(Engine):
         return nw.from_native(table.drop("owner").with_columns(session=session).lazy())
 
     def ordered(self, query: Query, *, by: Sequence[str]) -> pl.LazyFrame:
-        table = _native(query).collect()
+        table = self.fetch(query)
         order = np.lexsort([table[name].to_numpy() for name in reversed(by)])
         return table.lazy().select(pl.all().gather(pl.lit(pl.Series(order))))
-
-
-def _native(query: Query) -> pl.LazyFrame:
-    native: pl.LazyFrame = nw.to_native(query)
-    return native

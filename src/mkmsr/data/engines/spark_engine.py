@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import narwhals as nw
 import polars as pl
@@ -15,9 +14,6 @@ import polars as pl
 from mkmsr.data.engines.base import Engine, Query
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 __all__ = ["SparkEngine", "java_is_missing"]
 
@@ -46,7 +42,7 @@ class SparkEngine(Engine):
             from pyspark.sql import SparkSession
         except ModuleNotFoundError:
             raise ConfigError("needs Spark: pip install 'mkmsr[spark]'", key="engine") from None
-        self._scratch = scratch
+        super().__init__(scratch)
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         settings = {
             "spark.ui.enabled": "false",
@@ -72,39 +68,26 @@ class SparkEngine(Engine):
             builder = builder.config(key, value)
         self._session: SparkSession = builder.getOrCreate()
 
-    def table(self, frame: pl.LazyFrame, *, files: Sequence[Path] = ()) -> Query:
-        if not files:
-            files = [self._scratch.file(".parquet")]
-            frame.sink_parquet(files[0], compression="lz4")
-        table = self._session.read.parquet(*(str(path.absolute()) for path in files))
-        return nw.from_native(table.select(*frame.collect_schema().names()))
+    def opened(self, files: list[str]) -> Any:
+        return self._session.read.parquet(*files)
 
     def persist(self, query: Query, *, instead_of: Query | None = None) -> Query:
-        return nw.from_native(self._session.read.parquet(self._write(query)))
+        return nw.from_native(self.opened([self._write(query)]))
 
-    def fetch(self, query: Query) -> pl.DataFrame:
-        return self._scan_written(query).collect()
-
-    def ordered(self, query: Query, *, by: Sequence[str]) -> pl.LazyFrame:
-        return self._scan_written(query.sort(*by))
-
-    def count(self, query: Query) -> int:
-        return int(_native(query).count())
+    def stored(self, query: Query) -> pl.LazyFrame:
+        """By way of files: Spark numbers the parts of a sorted result by its order."""
+        return pl.scan_parquet(sorted(Path(self._write(query)).glob("part-*.parquet")), glob=False)
 
     def close(self) -> None:
         self._session.stop()
-
-    def _scan_written(self, query: Query) -> pl.LazyFrame:
-        """Rows in the order of the query: Spark numbers the parts of a sorted result by it."""
-        return pl.scan_parquet(sorted(Path(self._write(query)).glob("part-*.parquet")), glob=False)
 
     def _write(self, query: Query) -> str:
         from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
 
-        folder = self._scratch.file("").absolute()
+        folder = self.scratch.file("").absolute()
         try:
-            _native(query).write.parquet(str(folder))
+            query.to_native().write.parquet(str(folder))
         except (Py4JError, PySparkException, ConnectionError) as error:
             first = str(error).strip().partition("\n")[0]
             raise DataError(f"Spark could not finish a step: {first}; its own log says more") from None
@@ -117,8 +100,3 @@ def java_is_missing() -> str | None:
     if shutil.which("java") or (home and (Path(home) / "bin" / "java").exists()):
         return None
     return "Spark needs Java 17 or newer, and there is no `java` here: install a JRE, or set JAVA_HOME"
-
-
-def _native(query: Query) -> DataFrame:
-    native: DataFrame = nw.to_native(query)
-    return native

@@ -6,6 +6,7 @@ explains it; "leak" where results on this data cannot be trusted. Sessions and p
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -85,16 +86,20 @@ def audit(dataset: PreparedDataset) -> Audit:
 
 def _pair_checks(
     dataset: PreparedDataset, earlier: SessionTable, later: SessionTable, split: str
-) -> tuple[AuditCheck, ...]:
-    """Run the checks of one held-out split against all sessions before it."""
-    shortened = split == "test" and dataset.new_items == "drop"
-    return (
-        _late_sessions(earlier, later, split, shortened=shortened),
-        _late_events(earlier, later, split),
-        _shared_sessions(earlier, later, split),
-        _shared_examples(dataset.examples(earlier), dataset.examples(later), split),
-        _identical_sessions(earlier, later, split),
-    )
+) -> Iterator[AuditCheck]:
+    """Compare one held-out split with all sessions before it."""
+    yield _late_sessions(earlier, later, split, shortened=split == "test" and dataset.new_items == "drop")
+    late = (earlier.times > later.times.min()).sum() if later.num_events else 0
+    detail = f"events to learn from are newer than the first {split} event, from visits that overlap the boundary"
+    yield _check(f"{split}_events_begin_first", late, earlier.num_events, detail, means="note")
+    shared = np.isin(_session_hashes(later, times=True), _session_hashes(earlier, times=True)).sum()
+    detail = f"{split} sessions are among those to learn from too, with the same items, operations and times"
+    yield _check(f"{split}_sessions_shared", shared, len(later), detail)
+    before, after = dataset.examples(earlier), dataset.examples(later)
+    shared = np.isin(_example_hashes(after), _example_hashes(before)).sum()  # finds copied parts of sessions too
+    detail = f"{split} examples (prefix, next item and their times) are among those to learn from too"
+    yield _check(f"{split}_examples_shared", shared, len(after), detail)
+    yield _identical_sessions(earlier, later, split)
 
 
 def _late_sessions(earlier: SessionTable, later: SessionTable, split: str, *, shortened: bool) -> AuditCheck:
@@ -104,34 +109,13 @@ def _late_sessions(earlier: SessionTable, later: SessionTable, split: str, *, sh
     that a few such sessions at the boundary mean nothing.
     """
     last, first = _ends(earlier), _ends(later)
-    late = int((last > first.min()).sum()) if len(first) else 0
+    late = (last > first.min()).sum() if len(first) else 0
     detail = f"sessions to learn from end later than the {split} session that ends first"
     is_boundary = shortened and late <= BOUNDARY_SHARE * len(earlier)
     if late and is_boundary:
         detail += "; test sessions that lost their last events, those of new items, seem to end early"
-    verdict: AuditVerdict = "clean" if not late else "note" if is_boundary else "leak"
-    return AuditCheck(f"{split}_sessions_end_first", verdict, late, len(earlier), detail)
-
-
-def _late_events(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
-    """Count events to learn from that are newer than the first held-out one: visits under way at the boundary."""
-    late = int((earlier.times > later.times.min()).sum()) if later.num_events else 0
-    detail = f"events to learn from are newer than the first {split} event, from visits that overlap the boundary"
-    return _check(f"{split}_events_begin_first", late, earlier.num_events, detail, means="note")
-
-
-def _shared_sessions(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:
-    """Count held-out sessions that training has too, with the same items, operations and times."""
-    shared = np.isin(_session_hashes(later, times=True), _session_hashes(earlier, times=True)).sum()
-    detail = f"{split} sessions are among those to learn from too, with the same items, operations and times"
-    return _check(f"{split}_sessions_shared", shared, len(later), detail)
-
-
-def _shared_examples(earlier: ExampleTable, later: ExampleTable, split: str) -> AuditCheck:
-    """Count held-out examples that training has too, times included: also finds a copied part of a session."""
-    shared = np.isin(_example_hashes(later), _example_hashes(earlier)).sum()
-    detail = f"{split} examples (prefix, next item and their times) are among those to learn from too"
-    return _check(f"{split}_examples_shared", shared, len(later), detail)
+    means: AuditVerdict = "note" if is_boundary else "leak"
+    return _check(f"{split}_sessions_end_first", late, len(earlier), detail, means=means)
 
 
 def _identical_sessions(earlier: SessionTable, later: SessionTable, split: str) -> AuditCheck:

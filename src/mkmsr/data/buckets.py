@@ -35,15 +35,10 @@ _BUCKET = re.compile(rf"({_NUMBER})?\.\.({_NUMBER})?")
 
 
 def bucketed(attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequence[str]) -> pl.LazyFrame:
-    """An attribute table with the numbers of some relations replaced by their buckets.
+    """Replace the numbers of some relations of an attribute table by their buckets.
 
-    Bounds are quantiles of the values of the items that training saw, so that later prices move nothing; they are
-    rounded to six digits, and equal ones are one. Empty cells stay empty.
-
-    Args:
-        attributes: Columns `item_id`, `relation`, `value`, `row`.
-        buckets: How many buckets, by relation.
-        seen: Items of the training part.
+    Bounds are quantiles of the values of the items in `seen`, those of the training part, so that later prices move
+    nothing; they are rounded to six digits, and equal ones are one. Empty cells stay empty.
 
     Raises:
         ConfigError: There is no such relation, or training saw no item that has it.

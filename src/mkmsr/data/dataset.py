@@ -114,13 +114,11 @@ class PreparedDataset:
         return ExampleTable.from_sessions(sessions, max_events=self.max_session_events)
 
     def earlier(self, windows: int) -> PreparedDataset:
-        """These data as they were so many validation spans ago: another chance to choose settings without the test.
+        """Return these data as they were so many validation spans ago, to choose settings once more without the test.
 
         The newest sessions of train, as many as validation has, become validation; what comes after them, the test
-        included, is gone. The catalogue stays, so that models keep their sizes.
-
-        Args:
-            windows: How many spans; 0 takes validation as it is.
+        included, is gone. The catalogue stays, so that models keep their sizes. With 0 windows validation stays as it
+        is.
 
         Raises:
             DataError: Train is too short for that.

@@ -22,17 +22,11 @@ __all__ = ["encode_knowledge", "encode_sessions", "index_ids"]
 
 
 def index_ids(events: Query, raw: Query, engine: Engine, *, number: str, external: str) -> Query:
-    """One row an id: its `number`, the external id as `id` and its `index` from 1.
+    """Return one row an id: its `number`, the external id as `id` and its `index` from 1.
 
     Ids of train come first, then those first seen in validation, then those that only the test has; inside a split the
-    order is that of first occurrence.
-
-    Args:
-        events: Columns `rank`, `time` and the number column.
-        raw: The log, with columns `row` and the external id; a number is the row where its id first stands.
-        engine: What runs the queries.
-        number: Name of the number column.
-        external: Name of the id column.
+    order is that of first occurrence. `events` have `rank`, `time` and the number, the row of `raw` where the id first
+    stands.
     """
     first = engine.persist(events.group_by(number).agg(rank=nw.col("rank").min(), time=nw.col("time").min()))
     ids = raw.select(nw.col("row").alias(number), nw.col(external).alias("id"))
@@ -41,11 +35,10 @@ def index_ids(events: Query, raw: Query, engine: Engine, *, number: str, externa
 
 
 def encode_sessions(events: Query, items: Query, operations: Query, engine: Engine) -> list[SessionTable]:
-    """The tables of train, validation and test.
+    """Return the tables of train, validation and test.
 
     Args:
-        events: Columns `item`, `action`, `session`, `time`, `row`, `rank` and `place` of the session, and `visitor`
-            where earlier sessions count.
+        events: `item`, `action`, `time`, `row`, `rank`, `place` of the session; `visitor` where earlier ones count.
         items: From `index_ids`, numbered by `item`.
         operations: From `index_ids`, numbered by `action`.
         engine: What runs the queries.

@@ -70,13 +70,13 @@ def prepare(
     name: str | None = None,
     engine: Engine | None = None,
 ) -> PreparedDataset:
-    """A log as vocabularies, sessions in three splits, and knowledge triples.
+    """Prepare a log: vocabularies, sessions in three splits, and knowledge triples.
 
     Args:
         log: What a reader returned.
         options: None is the defaults.
-        name: Name of the dataset; None takes the log's.
-        engine: What runs the queries, from `open_engine`; None is Polars. The result is the same on all of them.
+        name: None takes the log's.
+        engine: From `open_engine`; None is Polars. The result is the same on all of them.
 
     Raises:
         DataError: Nothing is left after the filters, no training session is left, a split divides a session, or has

@@ -64,12 +64,7 @@ class FileCheck:
 def check_files(
     dataset: PublicDataset, folder: Path, *, progress: Callable[[int], None] | None = None
 ) -> Iterator[FileCheck]:
-    """Compares what lies in a folder with what a data set should be, one file after the other.
-
-    Args:
-        dataset: The data set.
-        folder: Where its files were unpacked.
-        progress: Called with the number of bytes read since the last call.
+    """Compare the files in a folder with what they should be; `progress` takes the bytes read since its last call.
 
     Raises:
         DataError: There is no such folder.
@@ -93,17 +88,14 @@ def download(
     sha256: str | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> bool:
-    """Fetch a file, unless it is there already with the right content.
+    """Fetch a file from the web, unless it is there already with the right content, and return whether that was needed.
 
     Args:
         address: http or https.
         path: Where the file goes; folders are made.
         size: Bytes that it should have, where known.
         sha256: Checksum that it should have, where known.
-        progress: Called with the number of bytes that were found here or arrived since the last call.
-
-    Returns:
-        Whether anything was fetched.
+        progress: Takes the number of bytes found here or arrived since its last call.
 
     Raises:
         DataError: The server refuses, the connection breaks, or the content is another one; an old file stays.

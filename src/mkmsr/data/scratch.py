@@ -26,11 +26,7 @@ class Scratch:
 
     @property
     def folder(self) -> Path:
-        """The folder.
-
-        Raises:
-            DataError: The place for it does not exist.
-        """
+        """The folder; if the place for it does not exist, DataError is raised."""
         if self._folder is None:
             if self._parent is not None and not self._parent.is_dir():
                 raise DataError("no such folder; it was named for temporary files", path=self._parent)

@@ -14,14 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Messages",
-    "PrefixTree",
-    "SessionGraph",
-    "build_prefix_tree",
-    "build_session_graph",
-]
-
+__all__ = ["Messages", "PrefixTree", "SessionGraph", "build_prefix_tree", "build_session_graph"]
 
 _HASH_BITS = 48
 """Bits of a prefix's number below its length, which has the 15 above."""
@@ -91,7 +84,7 @@ class PrefixTree:
 
 
 def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
-    """The graph over consecutive values of each session.
+    """Return the graph over consecutive values of each session.
 
     Args:
         values: What the nodes stand for, for example item indexes. Shape [P], int64, not negative.

@@ -41,13 +41,10 @@ def drop_duplicates(events: Query, engine: Engine) -> Query:
 
 
 def cut_sessions(events: Query, engine: Engine, *, gap: int | None) -> Query:
-    """Adds `session`, the row of the session's first event, in place of `owner`.
+    """Add `session`, the row of the session's first event, in place of `owner`; without a gap owners are sessions.
 
-    Args:
-        events: Columns `owner`, `time` and `row` among others.
-        engine: What runs the queries.
-        gap: An owner's events (by time, then row) are cut where two neighbours are more than so many seconds apart
-            (rows, in a log without times). None: the owners are the sessions.
+    An owner's events (by time, then row) are cut where two neighbours are more than `gap` seconds apart (rows, in a log
+    without times).
     """
     if gap is None:
         return events.rename({"owner": "session"})

@@ -157,9 +157,7 @@ class SessionTable:
 def earlier_items(tables: Sequence[SessionTable], visitors: Sequence[NDArray[np.int64]]) -> list[EarlierItems]:
     """Return what each session's visitor touched in sessions that ended before it began, whichever table they stand in.
 
-    Args:
-        tables: All sessions of the log, such as train, validation and test.
-        visitors: A number for the visitor of each session, one array a table.
+    `tables` are all sessions of the log; `visitors` have a number for the visitor of each session, one array a table.
     """
     whole = tables[0]
     for table in tables[1:]:

@@ -96,8 +96,7 @@ def save_contents(path: str | Path, description: Description, contents: Contents
     """Write the folder, or leave an old one untouched.
 
     Raises:
-        DataError: Something else than a prepared dataset is at that place, or the folder cannot be written (a full
-            disk, no permission).
+        DataError: Something else is at that place, or the folder cannot be written (a full disk, no permission).
     """
     if not may_replace(path, DESCRIPTION):
         raise DataError("something else is here, and it is not overwritten; choose another folder", path=path)

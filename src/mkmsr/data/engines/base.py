@@ -37,12 +37,7 @@ class Engine(ABC):
         self.scratch = scratch
 
     def table(self, frame: pl.LazyFrame, *, files: Sequence[Path] = ()) -> Query:
-        """Return a table for queries.
-
-        Args:
-            frame: The table.
-            files: Parquet files that hold its columns, in its order, where there are such.
-        """
+        """Return a table for queries; `files`, if any, are Parquet files that hold its columns, in its order."""
         if not files:
             files = [self.scratch.file(".parquet")]
             frame.sink_parquet(files[0], compression="lz4")
@@ -55,12 +50,7 @@ class Engine(ABC):
 
     @abstractmethod
     def persist(self, query: Query, *, instead_of: Query | None = None) -> Query:
-        """Return the same rows, computed now: a lazy frame has no cache, so what is read twice goes through here.
-
-        Args:
-            query: The rows.
-            instead_of: An earlier result of this method that is not needed any more.
-        """
+        """Compute the rows now, since a lazy frame has no cache; `instead_of` is an earlier result that may go."""
 
     @abstractmethod
     def stored(self, query: Query) -> pl.LazyFrame:

@@ -72,7 +72,8 @@ class SparkEngine(Engine):
         return self._session.read.parquet(*files)
 
     def persist(self, query: Query, *, instead_of: Query | None = None) -> Query:
-        return nw.from_native(self.opened([self._write(query)]))
+        written: Query = nw.from_native(self.opened([self._write(query)]))
+        return written
 
     def stored(self, query: Query) -> pl.LazyFrame:
         """By way of files: Spark numbers the parts of a sorted result by its order."""

@@ -11,16 +11,14 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS
-from mkmsr.data.readers.canonical import LIKE_A_LIST, stored, warn_of_long_fields
+from mkmsr.data.readers.canonical import LIKE_A_LIST, stored
 from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
 from mkmsr.data.readers.knowledge import known_at, moment
-from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty, marks
+from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
 from mkmsr.data.readers.notice import MOST_WORDS
-from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource
 from mkmsr.data.readers.table import NAMELESS, RawTable
 from mkmsr.data.readers.times import TimeColumn
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError, nearest
 
 __all__ = ["Attributes", "read_attributes"]
@@ -67,41 +65,24 @@ class _Columns:
 
 
 def read_attributes(
-    source: RawSource,
-    events: pl.LazyFrame,
-    item_column: str,
-    options: ReadOptions,
-    malformed: MalformedRows,
-    notes: dict[str, Any],
-    scratch: Scratch,
+    source: RawSource, events: pl.LazyFrame, item_column: str, malformed: MalformedRows, notes: dict[str, Any]
 ) -> Attributes:
-    """The attributes in a source.
-
-    Args:
-        source: The raw tables.
-        events: Canonical events, which say when the test begins.
-        item_column: What the events call their items.
-        options: What the caller said of the table.
-        malformed: Takes note of malformed rows, which are left out.
-        notes: What is noticed is written here.
-        scratch: Where the pieces of a large table go.
+    """Read a source of attributes; `events` say when the test begins, and `item_column` is what they call their items.
 
     Raises:
         DataError: A column is missing or not as it should be, or too many rows are malformed.
         ConfigError: An option names a relation that the table lacks.
     """
     has_time = "time" in events.collect_schema().names()
-    columns = _columns(source, item_column, options, notes, has_time=has_time)
-    reading = _Reading(columns, options, malformed, scratch, source)
-    rows = stored(
-        (piece for table in source.tables for piece in reading.table(table)), scratch, small=source.small
-    ).rows
+    columns = _columns(source, item_column, notes, has_time=has_time)
+    reading = _Reading(source, columns, malformed)
+    rows = stored((piece for table in source.tables for piece in reading.table(table)), source).rows
     if columns.time is not None:
-        at = moment(events, options)
+        at = moment(events, source.options)
         notes["attributes_at"] = known_at(at)
         logger.info("%s: attributes are taken as they were at %s", source.label, known_at(at))
         rows = _as_of(rows, at)
-    reading.finish(source, notes)
+    reading.finish(notes)
     shown = pl.col("relation").is_in(list(columns.display))
     display = rows.filter(shown).select(list(ATTRIBUTE_COLUMNS)) if columns.display else None
     learnt = rows.filter(~shown) if columns.display else rows
@@ -110,10 +91,8 @@ def read_attributes(
     return Attributes(learnt.select(list(ATTRIBUTE_COLUMNS)), display)
 
 
-def _columns(
-    source: RawSource, item_column: str, options: ReadOptions, notes: dict[str, Any], *, has_time: bool
-) -> _Columns:
-    named = options.attribute_columns
+def _columns(source: RawSource, item_column: str, notes: dict[str, Any], *, has_time: bool) -> _Columns:
+    options, named = source.options, source.options.attribute_columns
     for key in named:
         if key not in KEYS:
             raise ConfigError(
@@ -177,12 +156,10 @@ def _repeats(source: RawSource, item: str) -> bool:
 class _Reading:
     """What the tables of one source have in common while their attributes are read."""
 
-    def __init__(
-        self, columns: _Columns, options: ReadOptions, malformed: MalformedRows, scratch: Scratch, source: RawSource
-    ):
-        self._columns, self._options, self._malformed = columns, options, malformed
-        self._scratch, self._small, self._alone = scratch, source.small, len(source.tables) == 1
-        self._times = TimeColumn(options, or_any_form=True)
+    def __init__(self, source: RawSource, columns: _Columns, malformed: MalformedRows):
+        self._source, self._columns, self._malformed = source, columns, malformed
+        self._options = source.options
+        self._times = TimeColumn(source.options, or_any_form=True)
         names = ("",) if columns.long else (*columns.relations, *columns.display)
         self._counts = dict.fromkeys(names, 0)
         self._lists: Counter[tuple[str, str]] = Counter()
@@ -191,13 +168,12 @@ class _Reading:
         self._seen: set[str] = set(self._counts) - {""}
 
     def table(self, table: RawTable) -> Iterator[pl.DataFrame]:
-        """The long form of a table in pieces; rows are numbered relation by relation, in the order of the file."""
-        warn_of_long_fields(table, strict=self._options.strict)
+        """Yield the long form of a table in pieces; rows are numbered relation by relation, in the file's order."""
         columns = self._columns
         keys = [columns.item, columns.relation] if columns.long else [columns.item]
         relations = [columns.value] if columns.long else list(self._counts)
         wanted = list(dict.fromkeys([*keys, *relations, *([columns.time] if columns.time else [])]))
-        faults = [*table.faults(wanted), *map(empty, keys)]
+        faults = [empty(key) for key in keys]
         if columns.long:
             equals = pl.col(columns.relation).str.contains("=", literal=True)
             faults.append(Fault(equals, "found {value}; a relation's name must not hold '='", columns.relation))
@@ -205,13 +181,15 @@ class _Reading:
             faults.append(Fault(pl.col(columns.time).is_null(), "the time is missing", columns.time))
             right = f"cannot read {{value}} as a time; {self._times.right}; --attribute-columns time= does without"
             faults.append(Fault(pl.col(TIME).is_null(), right, columns.time))
-        check = self._malformed.check(table.path, faults, first_row=table.first_row)
-        for piece in table.pieces(wanted, self._scratch, small=self._small):
+
+        def mark(piece: pl.DataFrame) -> pl.DataFrame:
             checked = piece.with_columns(self._text(piece[name], table) for name in keys)
-            if columns.time is not None:
-                seconds = self._times.read(piece[columns.time], piece[ROW] + table.first_row, table.path).seconds
-                checked = checked.with_columns(seconds.alias(TIME), pl.col(columns.time).cast(pl.String, strict=False))
-            good = check.good(checked.with_columns(marks(faults)))
+            if columns.time is None:
+                return checked
+            seconds = self._times.read(piece[columns.time], piece[ROW] + table.first_row, table.path).seconds
+            return checked.with_columns(seconds.alias(TIME), pl.col(columns.time).cast(pl.String, strict=False))
+
+        for good in self._source.good_rows(table, wanted, faults, self._malformed, mark):
             for place, name in enumerate(self._counts):
                 rows = self._values(good, name or columns.value, table)
                 if name == "":
@@ -222,30 +200,20 @@ class _Reading:
                 first = (place << RELATION_BITS) + self._counts[name]
                 self._counts[name] += rows.height
                 yield rows.with_columns(row=pl.int_range(first, first + pl.len(), dtype=pl.Int64))
-        check.close(may_be_empty=not self._alone)
 
-    def finish(self, source: RawSource, notes: dict[str, Any]) -> None:
-        """Notes what is strange about the values.
-
-        Raises:
-            ConfigError: An option names a relation that the table lacks.
-            DataError: So does a column that is wanted.
-        """
+    def finish(self, notes: dict[str, Any]) -> None:
+        """Note what is strange about the values, and refuse options about relations that the table lacks."""
+        source = self._source
+        there_are = f"there are {', '.join(sorted(self._seen))}"
         for key, names in (("multi", self._options.multi), ("levels", self._options.levels)):
             for name in names if isinstance(names, Mapping) else ():
                 if name not in self._seen:
-                    raise ConfigError(
-                        f"no relation {name!r}{nearest(name, self._seen)}; there are {', '.join(sorted(self._seen))}",
-                        key=key,
-                        path=source.label,
-                    )
+                    lacking = f"no relation {name!r}{nearest(name, self._seen)}; {there_are}"
+                    raise ConfigError(lacking, key=key, path=source.label)
         for name in (*self._columns.relations, *self._columns.display):
             if name not in self._seen:
-                raise DataError(
-                    f"no relation {name!r}{nearest(name, self._seen)}; there are {', '.join(sorted(self._seen))}",
-                    path=source.label,
-                    column=self._columns.relation,
-                )
+                lacking = f"no relation {name!r}{nearest(name, self._seen)}; {there_are}"
+                raise DataError(lacking, path=source.label, column=self._columns.relation)
         found = [
             f"{count} values of {name!r} look like lists; --multi '{name}={separator}' takes them apart"
             for (name, separator), count in self._lists.items()
@@ -284,21 +252,19 @@ class _Reading:
             return rows
         if isinstance(multi, str):
             return _exploded(rows, split_cells(pl.col("value"), multi))
-        if multi or levels:
-            groups = [(key, rows.filter(pl.col("relation") == key)) for key in {**(multi or {}), **levels}]
-            if not any(group.height for _, group in groups):
-                return self._look_for_lists(rows)
-            numbered = rows.with_row_index(" place")
-            parts = [numbered.filter(~pl.col("relation").is_in([key for key, _ in groups]))]
-            for key, _ in groups:
-                group = numbered.filter(pl.col("relation") == key)
-                if key in (multi or {}):
-                    group = _exploded(group, split_cells(pl.col("value"), (multi or {})[key]))
-                if key in levels:
-                    group = _exploded(group, _levels(levels[key]))
-                parts.append(group)
-            return pl.concat(parts).sort(" place", maintain_order=True).drop(" place")
-        return self._look_for_lists(rows)
+        named = list({**(multi or {}), **levels})
+        if not rows["relation"].is_in(named).any():
+            return self._look_for_lists(rows)
+        numbered = rows.with_row_index(" place")
+        parts = [numbered.filter(~pl.col("relation").is_in(named))]
+        for key in named:
+            group = numbered.filter(pl.col("relation") == key)
+            if multi and key in multi:
+                group = _exploded(group, split_cells(pl.col("value"), multi[key]))
+            if key in levels:
+                group = _exploded(group, _levels(levels[key]))
+            parts.append(group)
+        return pl.concat(parts).sort(" place", maintain_order=True).drop(" place")
 
     def _look_for_lists(self, rows: pl.DataFrame) -> pl.DataFrame:
         value = pl.col("value")

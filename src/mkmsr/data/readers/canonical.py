@@ -6,8 +6,7 @@ memory which reading takes does not grow with the log's texts.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mkmsr.data.readers.cells import LISTS, as_text, joins_others, split_cells, without_words
-from mkmsr.data.readers.malformed import FAULT, FOUND, ROW, Fault, MalformedRows, empty, marks
+from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
 from mkmsr.data.readers.notice import notice
-from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource
 from mkmsr.data.readers.table import PIECE_ROWS, RawTable
 from mkmsr.data.readers.times import TimeColumn
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 
-__all__ = ["FIELDS", "ONE_OPERATION", "CanonicalEvents", "canonical_events", "stored", "warn_of_long_fields"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["FIELDS", "ONE_OPERATION", "CanonicalEvents", "canonical_events", "stored"]
 
 FIELDS = {
     "item": "item_id",
@@ -65,33 +60,25 @@ class CanonicalEvents:
 
 
 def canonical_events(
-    source: RawSource,
-    columns: Mapping[str, str],
-    options: ReadOptions,
-    malformed: MalformedRows,
-    notes: dict[str, Any],
-    scratch: Scratch,
+    source: RawSource, columns: Mapping[str, str], malformed: MalformedRows, notes: dict[str, Any]
 ) -> CanonicalEvents:
-    """The events of a source. Values are checked here, where the row in the file is known.
+    """Return the events of a source. Values are checked here, where the row in the file is known.
 
     Args:
         source: The raw tables.
         columns: Their column for each field that they have.
-        options: What the caller said of the log.
         malformed: Takes note of malformed rows, which are left out.
         notes: What is noticed is written here.
-        scratch: Where the pieces of a large log go.
 
     Raises:
         DataError: Too many rows are malformed, units or zones of time are mixed, or times are none.
     """
-    times = TimeColumn(options)
-    read = _Reading(columns, options, malformed, times, scratch, source)
-    events = stored((piece for table in source.tables for piece in read.table(table)), scratch, small=source.small)
+    read = _Reading(source, columns, malformed)
+    events = stored((piece for table in source.tables for piece in read.table(table)), source)
     if "time" in columns:
-        times.finish(source.label, columns["time"], notes)
+        read.times.finish(source.label, columns["time"], notes)
     rows = events.rows
-    if _count(rows) == 0:
+    if not rows.select(pl.len()).collect(engine="streaming").item():
         raise DataError("no row names an item", path=source.label, column=columns["item"])
     notice(rows, source.label, notes)
     numbers = _order(rows, columns)
@@ -100,79 +87,62 @@ def canonical_events(
         return CanonicalEvents(rows.drop(added), events.files)
     if source.small:
         return CanonicalEvents(rows.drop(added).with_columns(row=pl.lit(pl.Series(numbers))))
-    pieces = (rows.drop(added).slice(begin, PIECE_ROWS).collect() for begin in range(0, len(numbers), PIECE_ROWS))
-    return stored(_renumbered(pieces, numbers), scratch, small=False)
+    pieces = (
+        rows.drop(added).slice(begin, PIECE_ROWS).collect().with_columns(row=pl.Series(numbers[begin:][:PIECE_ROWS]))
+        for begin in range(0, len(numbers), PIECE_ROWS)
+    )
+    return stored(pieces, source)
 
 
-def stored(pieces: Iterable[pl.DataFrame], scratch: Scratch, *, small: bool) -> CanonicalEvents:
-    """Pieces as one table: in memory, or where they are not small in files."""
-    if small:
+def stored(pieces: Iterable[pl.DataFrame], source: RawSource) -> CanonicalEvents:
+    """Gather the pieces of a source's table: in memory, or where it is not small in files."""
+    if source.small:
         return CanonicalEvents(pl.concat([piece.lazy() for piece in pieces]))
     files = []
     for piece in pieces:
-        files.append(scratch.file(".parquet"))
+        files.append(source.scratch.file(".parquet"))
         piece.write_parquet(files[-1], compression="lz4")
     return CanonicalEvents(pl.scan_parquet(files, glob=False), tuple(files))
-
-
-def warn_of_long_fields(table: RawTable, *, strict: bool) -> None:
-    """Warns of fields over several lines: an open quotation mark may have swallowed rows.
-
-    Raises:
-        DataError: There are some, and the reader is strict.
-    """
-    found = table.long_fields
-    if found is None:
-        return
-    row = found.row + 1
-    text = (
-        f"a field begins here that spans {found.lines} lines; if its quotation mark is only a character, --quote none "
-        "reads marks as such"
-    )
-    if strict:
-        raise DataError(text, path=table.path, row=row)
-    logger.warning("%s, row %d: %s (the longest of %d)", table.path, row, text, found.count)
 
 
 class _Reading:
     """What the tables of one source have in common while their events are read."""
 
-    def __init__(
-        self,
-        columns: Mapping[str, str],
-        options: ReadOptions,
-        malformed: MalformedRows,
-        times: TimeColumn,
-        scratch: Scratch,
-        source: RawSource,
-    ):
-        self._columns, self._options, self._malformed = columns, options, malformed
-        self._times, self._scratch, self._small = times, scratch, source.small
-        self._alone = len(source.tables) == 1
+    def __init__(self, source: RawSource, columns: Mapping[str, str], malformed: MalformedRows):
+        self.times = TimeColumn(source.options)
+        self._source, self._columns, self._malformed = source, columns, malformed
         self._rows = 0
 
     def table(self, table: RawTable) -> Iterator[pl.DataFrame]:
-        """The canonical events of one table, piece by piece, with FRACTION and ORDER where there are such."""
-        warn_of_long_fields(table, strict=self._options.strict)
-        wanted = list(dict.fromkeys(self._columns.values()))
-        faults = [*table.faults(wanted), *_faults(self._columns, self._times.right)]
-        check = self._malformed.check(table.path, faults, first_row=table.first_row)
+        """Yield the canonical events of one table, piece by piece, with FRACTION and ORDER where there are such."""
+        columns, options = self._columns, self._source.options
+        wanted = list(dict.fromkeys(columns.values()))
+        faults = _faults(columns, self.times.right)
+        ids = [_id(field, columns) for field in columns if field not in ("time", "order")]
+        if "operation" not in columns:
+            ids.append(pl.lit(ONE_OPERATION).alias("operation"))
+        if "time" in columns:
+            ids += [pl.col(SECONDS).alias("time"), pl.col(FRACTION)]
+        if "order" in columns:
+            ids.append(pl.col(ORDER))
         before, last = self._rows, -1
-        for piece in table.pieces(wanted, self._scratch, small=self._small):
-            good = check.good(self._marked(piece, table, faults))
-            if piece.height:
-                last = int(piece[ROW][-1])
+
+        def mark(piece: pl.DataFrame) -> pl.DataFrame:
+            nonlocal last
+            last = int(piece[ROW][-1]) if piece.height else last
+            return self._checked(piece, table)
+
+        for good in self._source.good_rows(table, wanted, faults, self._malformed, mark):
             rows = pl.col(ROW) + before
-            if table.several or self._options.item_separator is not None:
+            if table.several or options.item_separator is not None:
                 rows = pl.int_range(self._rows, self._rows + pl.len(), dtype=pl.Int64)
                 self._rows += good.height
-            yield good.with_columns(rows.alias("row")).drop(ROW)
-        check.close(may_be_empty=not self._alone)
+            yield good.select(*ids, rows.alias("row"))
         self._rows = max(self._rows, before + last + 1)
 
-    def _marked(self, piece: pl.DataFrame, table: RawTable, faults: Sequence[Fault]) -> pl.DataFrame:
-        """Canonical columns, FRACTION and ORDER where there are such, ROW, and what is wrong with each row."""
-        columns, options = self._columns, self._options
+    def _checked(self, piece: pl.DataFrame, table: RawTable) -> pl.DataFrame:
+        """The raw columns as text, and SECONDS, FRACTION and ORDER where there are such."""
+        columns, options = self._columns, self._source.options
         if options.item_separator is not None:
             piece = _with_items_apart(piece, columns["item"], options.item_separator)
         raw = {name: without_words(piece[name], options.missing) for name in dict.fromkeys(columns.values())}
@@ -181,26 +151,21 @@ class _Reading:
             for field, name in columns.items()
             if field not in ("time", "order")
         }
-        _refuse_several_items(texts[columns["item"]], piece[ROW] + table.first_row, table.path)
+        lines = piece[ROW] + table.first_row
+        _refuse_several_items(texts[columns["item"]], lines, table.path)
         checked = piece.with_columns(texts.values())
-        added: list[pl.Expr] = []
         if "time" in columns:
             time = raw[columns["time"]]
             time = time.fill_nan(None) if time.dtype.is_float() else time
-            parsed = self._times.read(time, piece[ROW] + table.first_row, table.path)
+            parsed = self.times.read(time, lines, table.path)
             if time.name not in texts:
                 checked = checked.with_columns(time.cast(pl.String, strict=False))
             checked = checked.with_columns(parsed.seconds.alias(SECONDS), parsed.fraction.alias(FRACTION))
-            added = [pl.col(SECONDS).alias("time"), pl.col(FRACTION)]
         if "order" in columns:
             order = as_text(raw[columns["order"]], table.path)
             numbers = order.str.strip_chars().cast(pl.Int64, strict=False)
             checked = checked.with_columns(order, numbers.alias(ORDER))
-            added.append(pl.col(ORDER))
-        if "operation" not in columns:
-            added.append(pl.lit(ONE_OPERATION).alias("operation"))
-        ids = [_id(field, columns) for field in columns if field not in ("time", "order")]
-        return checked.with_columns(marks(faults)).select(*ids, *added, ROW, FAULT, FOUND)
+        return checked
 
 
 def _list_hint(field: str, values: pl.Series) -> str:
@@ -276,15 +241,3 @@ def _order(rows: pl.LazyFrame, columns: Mapping[str, str]) -> NDArray[np.int64] 
     numbers = np.empty(len(order), np.int64)
     numbers[order] = np.arange(len(order))
     return numbers
-
-
-def _renumbered(pieces: Iterable[pl.DataFrame], numbers: NDArray[np.int64]) -> Iterator[pl.DataFrame]:
-    begin = 0
-    for piece in pieces:
-        end = begin + piece.height
-        yield piece.with_columns(row=pl.Series(numbers[begin:end]))
-        begin = end
-
-
-def _count(rows: pl.LazyFrame) -> int:
-    return int(rows.select(pl.len()).collect(engine="streaming").item())

@@ -34,15 +34,11 @@ FILLERS = (
 
 
 def as_text(values: pl.Series, path: Path | str, *, hint: str = "") -> pl.Series:
-    """A column as text: whole floats and decimals without a fraction, NaN and blanks as missing, bytes as they read.
-
-    Args:
-        values: The column.
-        path: The file, for messages.
-        hint: What else can be done, where it holds something else.
+    """Return a column as text: whole floats without a fraction, NaN and blanks as missing, bytes as they read.
 
     Raises:
-        DataError: It holds several values a row, numbers that a float does not hold exactly, or bytes that are no text.
+        DataError: It holds several values a row, numbers that a float does not hold exactly, or bytes that are no text;
+            `hint` says what else can be done.
     """
     dtype = values.dtype
     if dtype == pl.String:

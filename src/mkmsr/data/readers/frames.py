@@ -38,11 +38,12 @@ def read_frames(
         DataError: A frame is none, a column is missing, or a value is not as it should be; names row and column.
         ConfigError: The mapping names an unknown field.
     """
-    known = None if items is None else _source(items, "the frame of items")
-    return read_opened(_source(events, "the frame of events"), known, options, Scratch(options.scratch), name=name)
+    scratch = Scratch(options.scratch)
+    known = None if items is None else _source(items, "the frame of items", options, scratch)
+    return read_opened(_source(events, "the frame of events", options, scratch), known, name=name)
 
 
-def _source(frame: Any, label: str) -> RawSource:
+def _source(frame: Any, label: str, options: ReadOptions, scratch: Scratch) -> RawSource:
     table = _polars(frame, label).drop(ROW, strict=False)
     if table.is_empty():
         raise DataError("holds no rows", path=label)
@@ -54,7 +55,7 @@ def _source(frame: Any, label: str) -> RawSource:
         bytes=0,
         kind="Parquet",
     )
-    return RawSource(label, (raw,), (), small=True, frame=True)
+    return RawSource(label, (raw,), (), options.model_copy(update={"scratch": None}), scratch, frame=True)
 
 
 def _polars(frame: Any, label: str) -> pl.DataFrame:

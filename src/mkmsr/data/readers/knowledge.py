@@ -15,13 +15,9 @@ BEFORE_TEST = 0.9
 
 
 def relation(rows: pl.LazyFrame, name: str, column: str | None = None, *, separator: str | None = None) -> pl.LazyFrame:
-    """Return one relation of a table with a row an item: its values stand in `column`, None is that of its own name.
+    """Return one relation of a table with a row an item.
 
-    Args:
-        rows: The table.
-        name: Name of the relation.
-        column: Text.
-        separator: Between several values of one cell.
+    Its values stand in `column`, by default that of its name, several in one cell with a `separator` between them.
     """
     named = rows.select("item_id", pl.lit(name).alias("relation"), pl.col(column or name).alias("value"))
     if separator is None:

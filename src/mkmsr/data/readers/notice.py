@@ -23,13 +23,7 @@ SHORTENED = r"^\d(?:\.\d+)?[eE]\+\d+$"
 
 
 def notice(events: pl.LazyFrame, label: str, notes: dict[str, Any]) -> None:
-    """Writes the counts into the notes. Of each event only hashes and the time are in memory, 24 bytes.
-
-    Args:
-        events: Canonical columns, in the order of the file.
-        label: The file, for messages.
-        notes: Of the log.
-    """
+    """Write the counts into the notes. Of each event only hashes and the time are in memory, 24 bytes."""
     names = events.collect_schema().names()
     if {"session_id", "user_id"} <= set(names):
         notes["sessions_of_several_users"] = _shared_sessions(events, label)

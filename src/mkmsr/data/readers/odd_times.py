@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,21 +12,10 @@ import polars as pl
 
 from mkmsr.errors import DataError
 
-__all__ = [
-    "EXCEL_1970",
-    "LONG_UNITS",
-    "UNITS",
-    "LostDigits",
-    "Span",
-    "datetimes",
-    "first",
-    "refuse_written_dates",
-]
+__all__ = ["LONG_UNITS", "UNITS", "Cells", "LostDigits", "Span", "datetimes", "first", "refuse_written_dates"]
 
-LONG_UNITS = {"min": 60, "h": 3600, "d": 86_400, "excel": 86_400}
-"""Seconds of the units that are only used where they are stated."""
-EXCEL_1970 = 25_569
-"""The first of January 1970 as a day number of Excel."""
+LONG_UNITS = {"min": (60, 0), "h": (3600, 0), "d": (86_400, 0), "excel": (86_400, 25_569)}
+"""Units that are only used where they are stated: their seconds, and the number of the first of January 1970."""
 UNITS = {
     "s": "seconds",
     "ms": "milliseconds",
@@ -54,6 +44,19 @@ POWER = r"^\s*[-+]?\d(?:\.(\d+))?[eE]\+?(\d+)\s*$"
 """A number as spreadsheets shorten it: 1.70001E+12."""
 
 
+@dataclass(frozen=True)
+class Cells:
+    """Some cells of a column, with their lines in the file."""
+
+    values: pl.Series
+    rows: pl.Series
+    path: Path | str
+
+    def error(self, index: int, text: str) -> DataError:
+        """Return the error of one of them."""
+        return DataError(text, path=self.path, row=int(self.rows[index]), column=self.values.name)
+
+
 class Span:
     """The range of the times of a column, and how many of them lie outside 1990 to tomorrow."""
 
@@ -70,19 +73,15 @@ class Span:
             self._outside += int(((seconds < EARLIEST) | (seconds > _tomorrow())).sum())
 
     def refuse_numbers(self, small: float, large: float, unit: str, path: Path | str, column: str) -> None:
-        """Refuse numbers from `small` to `large` that are no times in the unit they were taken for.
-
-        Raises:
-            DataError: As such times all would be before 1990, or in the future.
-        """
+        """Refuse numbers from `small` to `large` if as times in this unit all are before 1990, or in the future."""
         early = EARLIEST_TICKS if unit == "ns" else EARLIEST
         if self._low <= _tomorrow() and (self._high >= early or small < SMALLEST_DAY):
             return
-        likely = []
-        for other, per in LONG_UNITS.items():
-            begin = EXCEL_1970 if other == "excel" else 0
-            if (small - begin) * per >= EARLIEST and (large - begin) * per <= _tomorrow():
-                likely.append(f"{UNITS[other]} (--time-unit {other})")
+        likely = [
+            f"{UNITS[other]} (--time-unit {other})"
+            for other, (size, begin) in LONG_UNITS.items()
+            if (small - begin) * size >= EARLIEST and (large - begin) * size <= _tomorrow()
+        ]
         hint = f"they may be {' or '.join(likely)}" if likely else "--time-format or --time-unit says what they are"
         raise DataError(
             f"numbers like {small:g} are no unix time: as {UNITS[unit]} they would be from {_date(self._low)} to "
@@ -131,20 +130,12 @@ class LostDigits:
 
     def remarks(self, unit: str) -> list[str]:
         """What to say of them; `unit` in words."""
-        if not self._count:
-            return []
-        return [
-            f"{self._count} times have lost precision: written like {self._example}, they are rounded to "
-            f"{self._step:,.0f} {unit}"
-        ]
+        text = f"{self._count} times have lost precision: written like {self._example}, they are rounded to "
+        return [f"{text}{self._step:,.0f} {unit}"] if self._count else []
 
 
-def refuse_written_dates(numbers: pl.Series, path: Path | str, rows: pl.Series) -> None:
-    """Tell 20250131 and 20250131235959, dates in digits, from times counted since 1970, of which they would be some.
-
-    Raises:
-        DataError: All the numbers are such dates of the years 1970 to 2100.
-    """
+def refuse_written_dates(numbers: pl.Series, cells: Cells) -> None:
+    """Refuse 20250131 and 20250131235959, dates in digits, which would also be times counted since 1970."""
     if not numbers.dtype.is_integer():
         whole = numbers.cast(pl.Int64, strict=False)
         if not bool((whole.cast(pl.Float64) == numbers.cast(pl.Float64)).all()):
@@ -158,12 +149,10 @@ def refuse_written_dates(numbers: pl.Series, path: Path | str, rows: pl.Series) 
         text = numbers.cast(pl.String) + ("00" if digits == 10 else "")
         if datetimes(text, form if digits != 10 else f"{form}%M").null_count() == numbers.null_count():
             place = first(numbers.is_not_null())
-            raise DataError(
+            raise cells.error(
+                place,
                 f"{numbers[place]} looks like a date in digits; --time-format {form} reads it as one, and --time-unit "
                 "says what it counts if it is none",
-                path=path,
-                row=int(rows[place]),
-                column=numbers.name,
             )
 
 

@@ -79,21 +79,13 @@ class ReadOptions(StrictModel):
     """Folder for temporary files of large logs; None is the system's. Named, it is used for logs of any size."""
 
     def refuse(self, kind: str, *, allowed: tuple[str, ...]) -> None:
-        """Checks that only allowed options differ from their defaults.
-
-        Raises:
-            ConfigError: Another option is set.
-        """
+        """Raise ConfigError if an option differs from its default that is not allowed."""
         for name, info in type(self).model_fields.items():
             if name not in allowed and getattr(self, name) != info.get_default(call_default_factory=True):
                 raise ConfigError(f"the reader {kind!r} has no use for this option", key=name)
 
     def choose_relations(self, kind: str, *, default: tuple[str, ...], more: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """The relations to read: those asked for, or the reader's own.
-
-        Raises:
-            ConfigError: The reader knows no such relation.
-        """
+        """Return the relations to read: those asked for, or the reader's own. An unknown one raises ConfigError."""
         if self.relations is None:
             return default
         known = (*default, *more)

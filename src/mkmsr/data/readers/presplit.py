@@ -12,18 +12,19 @@ other, the longest first or last. Their number is checked, so that preparation m
 
 from __future__ import annotations
 
-import csv
-import math
 import pickle
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from mkmsr.data.log import InteractionLog, LogSource
+from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
 from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.sources import RawSource, open_source
+from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 
 __all__ = ["read_presplit"]
@@ -66,11 +67,6 @@ class ListsOnly(pickle.Unpickler):
     """Loads lists, tuples and integers; a pickle that names any class or function is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Refuse it.
-
-        Raises:
-            UnpicklingError: Always.
-        """
         raise pickle.UnpicklingError(f"it names {module}.{name}; only lists, tuples and integers are read")
 
 
@@ -95,59 +91,38 @@ def _sessions(path: Path) -> Iterator[list[str]]:
     if path.suffix != ".inter":
         yield from _joined(_pickled_examples(path), path, "record")
         return
-    with path.open(encoding="utf-8", newline="") as lines:
-        try:
-            rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-            fields = [field.partition(":")[0] for field in next(rows, [])]
-            if {"item_id_list", "item_id"} <= set(fields):
-                yield from _joined(_listed_examples(rows, fields, path), path, "row")
-            elif "item_id" in fields and {"session_id", "user_id"} & set(fields):
-                yield from _grouped_events(rows, fields, path)
-            else:
-                right = "item_id_list and item_id (examples), or session_id and item_id (events)"
-                raise DataError(f"the header should name {right}; found {', '.join(fields) or 'nothing'}", path=path)
-        except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8 text: {error.reason} at byte {error.start}", path=path) from None
-        except csv.Error as error:
-            raise DataError(f"not readable as tab-separated text: {error}", path=path) from None
+    source = open_source(path, ReadOptions(separator="\t", quote=False, strict=True), Scratch())
+    names = {name.partition(":")[0]: name for name in source.columns}
+    if names.keys() >= {"item_id_list", "item_id"}:
+        prefixes, targets = names["item_id_list"], names["item_id"]
+        rows = _rows(source, [prefixes, targets], [empty(prefixes), empty(targets)])
+        examples = rows.select(ROW, pl.col(prefixes).str.split(" "), targets).iter_rows()
+        yield from _joined(((row + 2, prefix, target) for row, prefix, target in examples), path, "row")
+    elif "item_id" in names and {"session_id", "user_id"} & names.keys():
+        yield from _grouped_events(source, names)
+    else:
+        right = "item_id_list and item_id (examples), or session_id and item_id (events)"
+        raise DataError(f"the header should name {right}; found {', '.join(names) or 'nothing'}", path=path)
 
 
-def _listed_examples(rows: Iterable[list[str]], fields: list[str], path: Path) -> Iterator[Example]:
-    prefix_column, target_column = fields.index("item_id_list"), fields.index("item_id")
-    for number, row in enumerate(rows, start=2):
-        _check_width(row, fields, number, path)
-        prefix, target = row[prefix_column].split(), row[target_column]
-        if not prefix or not target:
-            raise DataError("an example needs a prefix and a target", path=path, row=number)
-        yield number, prefix, target
+def _grouped_events(source: RawSource, names: Mapping[str, str]) -> Iterator[list[str]]:
+    """The items of each session by time, where there is one, and else in the order of the file."""
+    key, item = names["session_id" if "session_id" in names else "user_id"], names["item_id"]
+    wanted, faults, order = [key, item], [empty(key), empty(item)], pl.col(ROW)
+    if "timestamp" in names:
+        wanted.append(names["timestamp"])
+        order = pl.col(names["timestamp"]).cast(pl.Float64, strict=False)
+        wrong = ~order.is_finite().fill_null(False)
+        faults += [empty(names["timestamp"]), Fault(wrong, "found {value}, should be a number", names["timestamp"])]
+    rows = _rows(source, wanted, faults).sort(order, maintain_order=True)
+    sessions = rows.group_by(key).agg(item, first=pl.col(ROW).min()).sort("first")
+    yield from sessions[item].to_list()
 
 
-def _grouped_events(rows: Iterable[list[str]], fields: list[str], path: Path) -> Iterator[list[str]]:
-    """The events of each session by time, where there is one, and else in the order of the file."""
-    key, item = fields.index("session_id" if "session_id" in fields else "user_id"), fields.index("item_id")
-    clock = fields.index("timestamp") if "timestamp" in fields else None
-    sessions: dict[str, list[tuple[float, str]]] = {}
-    for number, row in enumerate(rows, start=2):
-        _check_width(row, fields, number, path)
-        if not row[key] or not row[item]:
-            raise DataError("the value is empty", path=path, row=number, column=fields[item if row[key] else key])
-        sessions.setdefault(row[key], []).append((_time(row, clock, number, path), row[item]))
-    for events in sessions.values():
-        yield [each for _, each in sorted(events, key=lambda event: event[0])]
-
-
-def _check_width(row: list[str], fields: list[str], number: int, path: Path) -> None:
-    if len(row) != len(fields):
-        raise DataError(f"has {len(row)} fields, the header {len(fields)}", path=path, row=number)
-
-
-def _time(row: list[str], clock: int | None, number: int, path: Path) -> float:
-    if clock is None:
-        return 0.0
-    with suppress(ValueError):
-        if math.isfinite(found := float(row[clock])):
-            return found
-    raise DataError(f"found {row[clock]!r}, should be a number", path=path, row=number, column="timestamp")
+def _rows(source: RawSource, wanted: list[str], faults: list[Fault]) -> pl.DataFrame:
+    malformed = MalformedRows(source.options, {})
+    (table,) = source.tables
+    return pl.concat(source.good_rows(table, wanted, faults, malformed, lambda piece: piece))
 
 
 def _pickled_examples(path: Path) -> Iterator[Example]:
@@ -176,33 +151,27 @@ def _pickled_examples(path: Path) -> Iterator[Example]:
 
 
 def _joined(examples: Iterable[Example], path: Path, unit: str) -> Iterator[list[str]]:
-    """The sessions behind examples."""
+    """The sessions behind examples, each of which should be there with all its prefixes."""
     session: list[str] = []
     first = count = 0
     shortest: list[str] = []
-    for number, prefix, target in examples:
+    for number, prefix, target in chain(examples, [(0, [], "")]):
         if session and prefix == session:  # one event longer than the last
             session = [*prefix, target]
         elif session and [*prefix, target] == shortest:
             shortest = prefix
         else:
+            if session and count != len(session) - 1:
+                raise DataError(
+                    f"the examples of a session should be all of its prefixes, one after the other: that of {unit} "
+                    f"{first} has {len(session) - 1} prefixes, {count} are here",
+                    path=path,
+                    row=first,
+                )
             if session:
-                yield _whole(session, count, first, path, unit)
+                yield session
             session, shortest, first, count = [*prefix, target], prefix, number, 0
         count += 1
-    if session:
-        yield _whole(session, count, first, path, unit)
-
-
-def _whole(session: list[str], count: int, first: int, path: Path, unit: str) -> list[str]:
-    """The session, if it has as many examples as prefixes."""
-    if count != len(session) - 1:
-        text = (
-            f"the examples of a session should be all of its prefixes, one after the other: that of {unit} {first} has "
-            f"{len(session) - 1} prefixes, {count} are here"
-        )
-        raise DataError(text, path=path, row=first)
-    return session
 
 
 def _events(sessions: list[list[str]], split: str) -> pl.DataFrame:

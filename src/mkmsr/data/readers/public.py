@@ -17,7 +17,7 @@ from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, Log
 from mkmsr.data.readers.knowledge import known_at, moment
 from mkmsr.data.readers.malformed import ROW, MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
-from mkmsr.data.readers.table import find_file, scan_text
+from mkmsr.data.readers.table import scan_text
 from mkmsr.data.readers.values import SECOND, Value, event_row
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
@@ -128,22 +128,22 @@ class Intake:
         )
         self.source = source
         self.notes: dict[str, Any] = {}
-        self.malformed = MalformedRows(options)
+        self.malformed = MalformedRows(options, self.notes)
         self.scratch = Scratch(options.scratch)
         self._dataset, self._options = dataset, options
         self._files: list[LogSource] = []
         self._bytes = 0
 
     def find(self, *names: str) -> Path:
-        """Return the first of some files that is in the folder, plain or with .gz.
-
-        Raises:
-            DataError: There is no such folder, or it has none of them.
-        """
-        if not self.source.is_dir():
-            found = "should be a folder with the data set's files" if self.source.exists() else "no such folder"
-            raise DataError(found, path=self.source)
-        return find_file(self.source, *names)
+        """Return the first of some files that is in the folder, plain or with .gz; without one DataError is raised."""
+        folder = self.source
+        if not folder.is_dir():
+            found = "should be a folder with the data set's files" if folder.exists() else "no such folder"
+            raise DataError(found, path=folder)
+        for path in (folder / f"{name}{ending}" for name in names for ending in ("", ".gz")):
+            if path.is_file():
+                return path
+        raise DataError(f"lacks {' or '.join(names)} (also with .gz)", path=folder)
 
     def take_note(self, path: Path) -> None:
         """Count a file among those that the log is read from."""
@@ -183,16 +183,15 @@ class Intake:
             stored = self.store(marked, size=table.bytes)
         except pl.exceptions.PolarsError as error:
             raise table.unreadable(error) from None
-        total = None if only is None else table.count_rows
-        return self.malformed.drop(stored, faults, table.path, first_row=table.first_row, total=total).drop(ROW)
+        check = self.malformed.check(path, faults, first_row=table.first_row)
+        good = check.good(stored)
+        check.close(None if only is None else table.count_rows)
+        return good.drop(ROW)
 
     def events(self, file: str | Path, values: Mapping[str, Value], *, number: int = 0) -> pl.LazyFrame:
         """Return the good rows of a file of events, with `row`; `time`, given in microseconds, becomes seconds.
 
-        Args:
-            file: As in `rows`.
-            values: Columns of the result.
-            number: Of the file, among those of one log.
+        The `number` of the file orders events of one second where a log has several files.
         """
         micros = values["time"].expr if "time" in values else None
         own = dict(values)
@@ -228,7 +227,7 @@ class Intake:
             table,
             name=self._dataset.name,
             sources=tuple(self._files),
-            notes={**self.notes, **self.malformed.notes()},
+            notes=self.notes,
             gap=self._dataset.gap,
             scratch=self.scratch,
         )

@@ -6,9 +6,10 @@ Files whose marks all open or close a field are read as they are; the rows of ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import csv
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +61,7 @@ class PlainText:
 
 
 def plain_text(path: Path, separator: str, scratch: Scratch, *, quote: bool = True) -> PlainText:
-    """The text in a file that is not packed.
-
-    Args:
-        path: The file.
-        separator: Between fields, one character or several.
-        scratch: Where a copy goes that differs from the file.
-        quote: Whether quotation marks enclose fields; if not, they are characters like others.
-    """
+    """Return the text in a file that is not packed; `scratch` takes a copy that differs from the file."""
     has = dict.fromkeys((b"\n", b"\r", b'"'), False)
     for piece in pieces(path):
         for mark in has:
@@ -79,22 +73,17 @@ def plain_text(path: Path, separator: str, scratch: Scratch, *, quote: bool = Tr
         replaced[separator.encode()] = UNIT_SEPARATOR.encode()
         separator = UNIT_SEPARATOR
     if replaced:
-        path = _copy(_replaced(path, replaced), scratch)
+        copy = scratch.file(".txt")
+        with copy.open("wb") as file:
+            file.writelines(_replaced(path, replaced))
+        path = copy
     if not quote or not has[b'"']:
         return PlainText(path, separator, quoted=False)
     close, fields = _long_fields(path, separator)
     if not close:
-        with path.open("rb") as lines:
-            path = _copy(_mended(lines, separator.encode()), scratch)
+        path = _mended(path, separator, scratch)
         _, fields = _long_fields(path, separator)
     return PlainText(path, separator, quoted=True, long_fields=fields)
-
-
-def _copy(content: Iterable[bytes], scratch: Scratch) -> Path:
-    path = scratch.file(".txt")
-    with path.open("wb") as file:
-        file.writelines(content)
-    return path
 
 
 def _replaced(path: Path, replaced: dict[bytes, bytes]) -> Iterator[bytes]:
@@ -146,64 +135,42 @@ def _long_fields(path: Path, separator: str) -> tuple[bool, LongFields | None]:
     return True, LongFields(len({number for number, *_ in found}), longest[1], longest[2] + 1)
 
 
-def _mended(lines: Iterator[bytes], separator: bytes) -> Iterator[bytes]:
-    """The rows of a file, with marks doubled and fields quoted where they must be; a broken row gives BROKEN.
+def _mended(path: Path, separator: str, scratch: Scratch) -> Path:
+    """A copy with marks doubled and fields quoted where they must be; BROKEN ends a row with an open or stray mark.
 
-    A mark opens a field only where the field begins, and closes it only where the field ends. A mark elsewhere in a
-    field that is not quoted is a character; inside a quoted one, the row is broken, and the next line begins a new one.
+    A mark opens a field only where the field begins, and closes it only where the field ends. After a broken row the
+    next line begins a new one.
     """
-    width: int | None = None
-    waiting: list[bytes] = []
-    while True:
-        line = waiting.pop(0) if waiting else next(lines, None)
-        if line is None:
-            return
-        line = line.removeprefix(MARK) if width is None else line
-        if b'"' not in line and width is not None:
-            yield line
-            continue
-        row, fields = line, _fields(line, separator)
-        taken = 0
-        while fields is None and taken < MOST_LINES:
-            if taken == len(waiting):
-                waiting += islice(lines, 1)
-            if taken == len(waiting):
-                break
-            row, taken = row + waiting[taken], taken + 1
-            fields = _fields(row, separator)
-        if fields:
-            del waiting[:taken]
-            yield separator.join(_quoted(each, separator) for each in fields) + b"\n"
-        else:
-            yield separator * (width or 1) + BROKEN.encode() + b"\n"
-        if width is None and line.strip():
-            width = len(fields or [b""])
+    mended = scratch.file(".txt")
+    width, waiting = 0, deque[str]()
+    # Latin-1 gives every byte a character, so that bytes that are no UTF-8 stay as they are.
+    with path.open(encoding="latin-1", newline="\n") as lines, mended.open("w", encoding="latin-1", newline="") as copy:
+        rows = csv.writer(copy, delimiter=separator, lineterminator="\n")
+        while line := waiting.popleft() if waiting else lines.readline():
+            line = line if width else line.removeprefix(MARK.decode("latin-1"))
+            if '"' not in line:
+                copy.write(line)
+                width = width or (line.count(separator) + 1 if line.strip() else 0)
+                continue
+            ahead: list[str] = []
+            fields = _fields([line], separator)
+            while fields is None and len(ahead) < MOST_LINES:
+                if not (more := waiting.popleft() if waiting else lines.readline()):
+                    break
+                ahead.append(more)
+                fields = _fields([line, *ahead], separator)
+            if fields:
+                rows.writerow(fields)
+            else:
+                copy.write(separator * max(width, 1) + BROKEN + "\n")
+                waiting.extendleft(reversed(ahead))
+            width = width or len(fields or [""])
+    return mended
 
 
-def _fields(row: bytes, separator: bytes) -> list[bytes] | None:
-    """The fields of a row; empty if a mark is stray, None if the last field is still open."""
-    end = len(row.rstrip(b"\r\n"))
-    fields, at = [], 0
-    while at <= end:
-        if row[at : at + 1] != b'"':
-            stop = row.find(separator, at, end)
-            stop = end if stop < 0 else stop
-            fields.append(row[at:stop])
-        else:
-            stop = row.find(b'"', at + 1)
-            while stop >= 0 and row[stop + 1 : stop + 2] == b'"':
-                stop = row.find(b'"', stop + 2)
-            if stop < 0:
-                return None
-            fields.append(row[at + 1 : stop].replace(b'""', b'"'))
-            stop += 1
-            if stop < end and row[stop : stop + 1] != separator:
-                return []
-        at = stop + 1
-    return fields
-
-
-def _quoted(field: bytes, separator: bytes) -> bytes:
-    if b'"' in field or b"\n" in field or separator in field:
-        return b'"' + field.replace(b'"', b'""') + b'"'
-    return field
+def _fields(lines: Sequence[str], separator: str) -> list[str] | None:
+    """The fields of a row over some lines; empty if a mark is stray, None if the last field is still open."""
+    try:
+        return next(csv.reader(lines, delimiter=separator, strict=True))
+    except csv.Error as error:
+        return None if "unexpected end of data" in str(error) else []

@@ -25,11 +25,7 @@ NAMES = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".xz": "xz", ".zip": "z
 
 
 def is_packed(path: Path) -> str | None:
-    """How a file is packed: the usual ending, such as ".gz", whatever its name; None where it is not.
-
-    Raises:
-        DataError: There is no such file, or it is named like a packed file and is something else.
-    """
+    """Return how a file is packed, as the usual ending such as ".gz", whatever its name; None where it is not."""
     if not path.is_file():
         raise DataError("no such file", path=path)
     with path.open("rb") as file:
@@ -43,11 +39,7 @@ def is_packed(path: Path) -> str | None:
 
 
 def pieces(path: Path, *, size: int = PIECE) -> Iterator[bytes]:
-    """The content of a file, unpacked, in pieces of at most `size` bytes.
-
-    Raises:
-        DataError: The file is missing, or truncated or damaged as a packed file.
-    """
+    """Yield the content of a file, unpacked, in pieces of at most `size` bytes; a damaged file raises DataError."""
     packed = is_packed(path)
     name = NAMES.get(packed or "")
     with path.open("rb") if packed is None else _opened(path, packed) as file:
@@ -65,11 +57,7 @@ def pieces(path: Path, *, size: int = PIECE) -> Iterator[bytes]:
 
 
 def unpack(path: Path, scratch: Scratch) -> Path:
-    """The same file if it is plain, else an unpacked copy of it.
-
-    Raises:
-        DataError: The file is missing, or truncated or damaged as a packed file.
-    """
+    """Return the same file if it is plain, else an unpacked copy of it; a damaged one raises DataError."""
     if is_packed(path) is None:
         return path
     plain = scratch.file(".txt")
@@ -80,11 +68,7 @@ def unpack(path: Path, scratch: Scratch) -> Path:
 
 
 def unzip(path: Path, scratch: Scratch) -> list[tuple[str, Path]]:
-    """The files in a zip archive: name and unpacked copy, in the order of their names; hidden ones are left out.
-
-    Raises:
-        DataError: It is damaged, needs a password, or holds no file.
-    """
+    """Unpack a zip archive: name and copy of each file, in the order of names; hidden ones are left out."""
     found = []
     try:
         with zipfile.ZipFile(path) as archive:

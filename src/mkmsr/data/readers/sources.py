@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import polars as pl
 from mkmsr.data.log import LogSource
 from mkmsr.data.readers.cells import as_text
 from mkmsr.data.readers.json_lines import scan_json_lines
-from mkmsr.data.readers.malformed import ROW, MalformedRows, marks
+from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.raw_bytes import PACKED, unzip
 from mkmsr.data.readers.sql import extract, is_address, masked
@@ -40,15 +40,22 @@ class RawSource:
         label: What messages call the source: its path, or its address without a password.
         tables: In the order of their paths.
         sources: The files that they come from.
-        small: Whether they are read at once, and what becomes of them stays in memory.
+        options: How they are read.
+        scratch: Where the pieces of large tables go.
         frame: Whether it is a frame of the caller's, whose messages name arguments and not options of the program.
     """
 
     label: str
     tables: tuple[RawTable, ...]
     sources: tuple[LogSource, ...]
-    small: bool
+    options: ReadOptions
+    scratch: Scratch
     frame: bool = False
+
+    @property
+    def small(self) -> bool:
+        """Whether the tables are read at once, and what becomes of them stays in memory."""
+        return self.options.scratch is None and sum(table.bytes for table in self.tables) <= SMALL_BYTES
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -61,18 +68,34 @@ class RawSource:
         return "the frame" if self.frame else "the file"
 
     def check(self, *names: str) -> None:
-        """Makes sure that all tables have some columns, and that they can be used.
-
-        Raises:
-            DataError: A table lacks one.
-        """
+        """Raise DataError unless all tables have some columns, and they can be used."""
         check_names(self.columns, self.label, *names, place=self.place)
         for table in self.tables:
             table.check(*names)
 
+    def good_rows(
+        self,
+        table: RawTable,
+        wanted: Sequence[str],
+        faults: Sequence[Fault],
+        malformed: MalformedRows,
+        mark: Callable[[pl.DataFrame], pl.DataFrame],
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the good rows of a table, piece by piece; `mark` prepares a piece for the faults.
+
+        Raises:
+            DataError: The file cannot be read, or too many rows are malformed.
+        """
+        table.look_for_long_fields(strict=self.options.strict)
+        every = [*table.faults(wanted), *faults]
+        check = malformed.check(table.path, every, first_row=table.first_row)
+        for piece in table.pieces(wanted, self.scratch, small=self.small):
+            yield check.good(mark(piece).lazy().with_columns(marks(every))).collect()
+        check.close(may_be_empty=len(self.tables) > 1)
+
 
 def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> RawSource:
-    """The tables of a source.
+    """Return the tables of a source.
 
     Raises:
         DataError: It is missing, or no file that can be read.
@@ -83,17 +106,12 @@ def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> R
         content = extract(address, scratch)
         label = masked(address)
         table = scan_text(content.path, scratch, label=label, unusable=content.unusable)
-        return _source(label, [table], [LogSource(label, sha256(content.path))], options)
+        return RawSource(label, (table,), (LogSource(label, sha256(content.path)),), options, scratch)
     files = _files(source)
     folder = Path(source) if Path(source).is_dir() else None
     filled = [file for file in files if len(files) == 1 or file.stat().st_size]  # a day without events
     tables = [table for file in filled for table in _tables(file, folder, options, scratch)]
-    return _source(str(source), tables, [LogSource.of(file) for file in files], options)
-
-
-def _source(label: str, tables: Sequence[RawTable], files: Sequence[LogSource], options: ReadOptions) -> RawSource:
-    small = options.scratch is None and sum(table.bytes for table in tables) <= SMALL_BYTES
-    return RawSource(label, tuple(tables), tuple(files), small)
+    return RawSource(str(source), tuple(tables), tuple(map(LogSource.of, files)), options, scratch)
 
 
 def _files(source: str | Path) -> list[Path]:
@@ -160,18 +178,10 @@ def _table(path: Path, label: Path | str, folder: Path | None, options: ReadOpti
 
 
 def read_texts(path: Path) -> pl.DataFrame:
-    """All cells of the table in a file as text; a malformed row is an error.
-
-    Raises:
-        DataError: The file is missing, or not as it should be.
-    """
-    options, scratch = ReadOptions(strict=True), Scratch()
-    parts = []
-    for table in open_source(path, options, scratch).tables:
-        faults = table.faults(table.columns)
-        check = MalformedRows(options).check(table.path, faults, first_row=table.first_row)
-        for piece in table.pieces(table.columns, scratch, small=True):
-            good = check.good(piece.with_columns(marks(faults)))
+    """Return all cells of the table in a file as text; a malformed row raises DataError."""
+    source = open_source(path, ReadOptions(malformed_limit=0), Scratch())
+    malformed, parts = MalformedRows(source.options, {}), []
+    for table in source.tables:
+        for good in source.good_rows(table, table.columns, (), malformed, lambda piece: piece):
             parts.append(good.select(as_text(good[name], table.path) for name in table.columns))
-        check.close()
     return pl.concat(parts, how="diagonal")

@@ -7,6 +7,7 @@ tell good rows from malformed ones.
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from mkmsr.data.readers.raw_bytes import unpack
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError, nearest
 
-__all__ = ["NAMELESS", "RawTable", "check_names", "find_file", "header_names", "scan_parquet", "scan_text"]
+__all__ = ["NAMELESS", "RawTable", "check_names", "header_names", "scan_parquet", "scan_text"]
+
+logger = logging.getLogger(__name__)
 
 REPLACEMENT = "\ufffd"
 """What stands for a byte that is not UTF-8."""
@@ -71,11 +74,7 @@ class RawTable:
     header: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, *names: str) -> None:
-        """Makes sure that the table has some columns, and that they can be used.
-
-        Raises:
-            DataError: One is missing (names the nearest and all that there are), or cannot be used.
-        """
+        """Raise DataError unless the table has some columns, and they can be used."""
         check_names(self.columns, self.path, *names)
         for name in names:
             if name in self.unusable:
@@ -105,11 +104,7 @@ class RawTable:
         return faults
 
     def pieces(self, columns: Sequence[str], scratch: Scratch, *, small: bool) -> Iterator[pl.DataFrame]:
-        """The rows in order: all at once, or where the table is not small, piece by piece.
-
-        Raises:
-            DataError: The file cannot be read.
-        """
+        """Yield the rows in order: all at once, or where the table is not small, piece by piece."""
         try:
             rows = self.scan(columns)
             if small:
@@ -121,10 +116,20 @@ class RawTable:
                 rows = pl.scan_parquet(part, glob=False)
             for begin in range(0, rows.select(pl.len()).collect().item(), PIECE_ROWS):
                 yield rows.slice(begin, PIECE_ROWS).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise self.unreadable(error) from None
-        except pl.exceptions.PanicException as error:
-            raise self.unreadable(error) from None
+
+    def look_for_long_fields(self, *, strict: bool) -> None:
+        """Warn of fields over several lines, or if strict refuse them: an open mark may have swallowed rows."""
+        if (found := self.long_fields) is None:
+            return
+        text = (
+            f"a field begins here that spans {found.lines} lines; if its quotation mark is only a character, --quote "
+            "none reads marks as such"
+        )
+        if strict:
+            raise DataError(text, path=self.path, row=found.row + 1)
+        logger.warning("%s, row %d: %s (the longest of %d)", self.path, found.row + 1, text, found.count)
 
     def count_rows(self) -> int:
         """How many rows the table has, blank lines left out; a pass over the file."""
@@ -150,17 +155,17 @@ def scan_text(
     folder: Path | None = None,
     unusable: Mapping[str, str] | None = None,
 ) -> RawTable:
-    """The table in a text file, packed or not.
+    """Return the table in a text file, packed or not.
 
     Args:
         path: The file.
         scratch: Where a copy of the file goes that is unpacked or easier to read.
-        separator: Between fields.
+        separator: Between fields, one character or more.
         names: The columns of a file without a header; None reads them from its first line that is not blank.
         rename: Other spellings of column names, and the one to use.
         label: What messages call the file; None is its path.
-        quote: Whether quotation marks enclose fields.
-        folder: Folders named `column=value` between the file and this one are columns.
+        quote: Whether quotation marks enclose fields; if not, they are characters like others.
+        folder: Folders named `column=value` between it and the file are columns.
         unusable: Why some columns cannot be used, if that is known.
 
     Raises:
@@ -207,11 +212,7 @@ def scan_text(
 
 
 def scan_parquet(path: Path, *, folder: Path | None = None) -> RawTable:
-    """The table in a Parquet file; folders named `column=value` between it and `folder` are columns of text.
-
-    Raises:
-        DataError: The file is missing or no Parquet file.
-    """
+    """Return the table in a Parquet file; folders named `column=value` between it and `folder` are columns of text."""
     if not path.is_file():
         raise DataError("no such file", path=path)
     folders = _partitions(path, folder)
@@ -230,25 +231,8 @@ def scan_parquet(path: Path, *, folder: Path | None = None) -> RawTable:
     return RawTable(path, columns, scan, size * BYTES_OF_ROW, first_row=2, kind="Parquet")
 
 
-def find_file(folder: Path, *names: str) -> Path:
-    """The first of some relative names that exists in a folder, plain or with .gz.
-
-    Raises:
-        DataError: None of them exists.
-    """
-    for name in names:
-        for found in (folder / name, folder / f"{name}.gz"):
-            if found.is_file():
-                return found
-    raise DataError(f"lacks {' or '.join(names)} (also with .gz)", path=folder)
-
-
 def check_names(known: Sequence[str], path: Path | str, *names: str, place: str = "the file") -> None:
-    """Makes sure that a file's columns have all these names among them.
-
-    Raises:
-        DataError: One is missing; names the nearest and all that there are.
-    """
+    """Raise DataError unless a file's columns have all these names; it names the nearest and all that there are."""
     for name in names:
         if name not in known:
             raise DataError(
@@ -257,11 +241,7 @@ def check_names(known: Sequence[str], path: Path | str, *names: str, place: str 
 
 
 def header_names(content: bytes, separator: str, path: Path | str, *, quoted: bool = True) -> list[str]:
-    """The names in the first row of a text.
-
-    Raises:
-        DataError: The row is not UTF-8.
-    """
+    """Return the names in the first row of a text; one that is not UTF-8 raises DataError."""
     line = content.removeprefix(b"\xef\xbb\xbf")
     try:
         text = line.decode("utf-8")

@@ -50,20 +50,19 @@ def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
         separator = options.attribute_separator or options.separator
         known = open_source(options.attributes, options.model_copy(update={"separator": separator}), scratch)
     name = Path(opened.label.partition("?")[0]).name.split(".")[0]
-    return read_opened(opened, known, options, scratch, name=name)
+    return read_opened(opened, known, name=name)
 
 
-def read_opened(
-    opened: RawSource, known: RawSource | None, options: ReadOptions, scratch: Scratch, *, name: str
-) -> InteractionLog:
-    """The log in opened tables: one of events, and perhaps one of item attributes; see `read_events`."""
-    malformed = MalformedRows(options)
+def read_opened(opened: RawSource, known: RawSource | None, *, name: str) -> InteractionLog:
+    """Return the log in opened tables: one of events, and perhaps one of item attributes; see `read_events`."""
+    options = opened.options
     columns = _mapping(opened, options.columns)
     notes: dict[str, Any] = {"columns": columns, **_not_used(opened, columns)}
-    events = canonical_events(opened, columns, options, malformed, notes, scratch)
+    malformed = MalformedRows(options, notes)
+    events = canonical_events(opened, columns, malformed, notes)
     sources, attributes, display = opened.sources, None, None
     if known is not None:
-        found = read_attributes(known, events.rows, columns["item"], options, malformed, notes, scratch)
+        found = read_attributes(known, events.rows, columns["item"], malformed, notes)
         attributes, display = found.rows, found.display
         sources += known.sources
     elif unused := [each for each in _ATTRIBUTES_ONLY if getattr(options, each)]:
@@ -74,10 +73,10 @@ def read_opened(
         name=name,
         sources=sources,
         column_names={FIELDS[field]: column for field, column in columns.items() if field != "order"},
-        notes={**notes, **malformed.notes()},
+        notes=notes,
         files=events.files,
         display=display,
-        scratch=scratch,
+        scratch=opened.scratch,
     )
 
 

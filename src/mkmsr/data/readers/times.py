@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import polars as pl
 
 from mkmsr.data.readers.odd_times import (
-    EXCEL_1970,
     LONG_UNITS,
     UNITS,
+    Cells,
     LostDigits,
     Span,
     datetimes,
@@ -89,29 +89,25 @@ class TimeColumn:
         self._lost = LostDigits()
 
     def read(self, values: pl.Series, rows: pl.Series, path: Path | str) -> ParsedTimes:
-        """The times of the next piece.
+        """Return the times of the next piece; `rows` are the values' lines in the file, for messages.
 
         Null where a time is missing or cannot be read; where some values are numbers and others dates, those of the
         rarer form.
 
-        Args:
-            values: The raw column.
-            rows: Each value's line in the file, for messages.
-            path: The file, for messages.
-
         Raises:
             DataError: Units or zones are mixed, or the column holds something else altogether.
         """
-        parsed = self._parsed(values, rows, path)
+        cells = Cells(values, rows, path)
+        parsed = self._parsed(cells)
         known = parsed.seconds.drop_nulls()
         if len(known):
-            self._agree(parsed, values, rows, path)
+            self._agree(parsed, cells)
             self._span.look(known)
             self.unit = parsed.unit
         return parsed
 
     def finish(self, path: Path | str, column: str, notes: dict[str, Any]) -> None:
-        """Notes what the times are, and warns of what is strange about them.
+        """Note what the times are, and warn of what is strange about them.
 
         Raises:
             DataError: They are no times as they were read: all before 1990, or all in the future.
@@ -128,12 +124,14 @@ class TimeColumn:
         if found:
             notes["times"] = found
 
-    def _parsed(self, values: pl.Series, rows: pl.Series, path: Path | str) -> ParsedTimes:
-        if values.dtype.is_temporal():
+    def _parsed(self, cells: Cells) -> ParsedTimes:
+        values = cells.values
+        if values.dtype in (pl.Date, pl.Datetime):
             named = values.dtype.time_zone is not None if isinstance(values.dtype, pl.Datetime) else None
-            return _from_micros(self._temporal(values, path), "text", zoned=named)
-        if values.dtype.is_nested() or values.dtype in (pl.Binary, pl.Boolean, pl.Object):
-            raise DataError(f"has type {values.dtype}; {self.right}", path=path, column=values.name)
+            return _from_micros(self._temporal(values), "text", zoned=named)
+        is_other = values.dtype.is_temporal() or values.dtype.is_nested()
+        if is_other or values.dtype in (pl.Binary, pl.Boolean, pl.Object):
+            raise DataError(f"has type {values.dtype}; {self.right}", path=cells.path, column=values.name)
         text = _whole_text(values)
         if self._format is not None:
             micros = self._formatted(text.str.strip_chars(), self._format)
@@ -145,46 +143,44 @@ class TimeColumn:
             numbers = numbers.zip_with(possible, pl.Series([None], dtype=numbers.dtype))
         count = len(values) - numbers.null_count()
         if not count or numbers.null_count() > values.null_count():
-            micros, zoned = self._from_text(text, path, rows)
+            micros, zoned = self._from_text(text, cells)
             if len(micros) - micros.null_count() >= count:
                 return _from_micros(micros, "text", zoned=zoned)
         self._lost.look(values, numbers)
-        return self._from_numbers(_whole(values, numbers), path, rows)
+        return self._from_numbers(_whole(values, numbers), cells)
 
-    def _agree(self, parsed: ParsedTimes, values: pl.Series, rows: pl.Series, path: Path | str) -> None:
+    def _agree(self, parsed: ParsedTimes, cells: Cells) -> None:
         place = first(parsed.seconds.is_not_null())
-        where: dict[str, Any] = {"path": path, "row": int(rows[place]), "column": values.name}
         if self.unit is not None and (self.unit == "text") != (parsed.unit == "text"):
             forms = ("dates", "numbers") if self.unit == "text" else ("numbers", "dates")
-            raise DataError(
-                f"the times before are {forms[0]}, and from {values[place]!r} on they are {forms[1]}; bring the column "
-                "to one form",
-                **where,
+            raise cells.error(
+                place,
+                f"the times before are {forms[0]}, and from {cells.values[place]!r} on they are {forms[1]}; bring the "
+                "column to one form",
             )
         if None not in (self._zoned, parsed.zoned) and self._zoned != parsed.zoned:
-            raise DataError(MIXED_ZONES.format(value=repr(str(values[place]))), **where)
+            raise cells.error(place, MIXED_ZONES.format(value=repr(str(cells.values[place]))))
         self._zoned = parsed.zoned
 
-    def _from_numbers(self, numbers: pl.Series, path: Path | str, rows: pl.Series) -> ParsedTimes:
+    def _from_numbers(self, numbers: pl.Series, cells: Cells) -> ParsedTimes:
         low, high = numbers.min(), numbers.max()
         if low is None or high is None:
             return _from_micros(numbers.cast(pl.Int64, strict=False), self.unit or "s")
         self._numbers = min(float(low), self._numbers[0]), max(float(high), self._numbers[1])  # type: ignore[arg-type]
-        unit: str = self._asked
-        if unit == "auto":
-            unit = self._unit(numbers, path, rows)
+        unit = self._unit(numbers, cells) if self._asked == "auto" else self._asked
         if unit in LONG_UNITS:
-            days = numbers.cast(pl.Float64) - (EXCEL_1970 if unit == "excel" else 0)
+            size, begin = LONG_UNITS[unit]
             # Excel's fractions of a day hold times to about a millisecond.
-            return _from_micros((days * LONG_UNITS[unit] * 1000).round().cast(pl.Int64, strict=False) * 1000, unit)
+            millis = ((numbers.cast(pl.Float64) - begin) * size * 1000).round().cast(pl.Int64, strict=False)
+            return _from_micros(millis * 1000, unit)
         scale = PER_SECOND[unit]
         if numbers.dtype.is_integer():
             return ParsedTimes(numbers // scale, numbers % scale, unit)
         return _from_micros((numbers / scale * 1_000_000).floor().cast(pl.Int64, strict=False), unit)
 
-    def _unit(self, numbers: pl.Series, path: Path | str, rows: pl.Series) -> str:
+    def _unit(self, numbers: pl.Series, cells: Cells) -> str:
         """The unit of the column, from the size of the numbers."""
-        refuse_written_dates(numbers, path, rows)
+        refuse_written_dates(numbers, cells)
         sizes = numbers.abs()
         unit = self.unit
         if unit not in PER_SECOND:
@@ -194,16 +190,14 @@ class TimeColumn:
         other = finer if unit == "s" else finer | (sizes < LARGEST[units[units.index(unit) - 1]])
         if other.any():
             index = first(other)
-            raise DataError(
+            raise cells.error(
+                index,
                 f"{numbers[index]} looks like another unit than the rest, which looks like {unit!r}; "
                 "bring the column to one unit or state it (--time-unit)",
-                path=path,
-                row=int(rows[index]),
-                column=numbers.name,
             )
         return unit
 
-    def _from_text(self, text: pl.Series, path: Path | str, rows: pl.Series) -> tuple[pl.Series, bool | None]:
+    def _from_text(self, text: pl.Series, cells: Cells) -> tuple[pl.Series, bool | None]:
         """Microseconds since 1970, null where the text is no time; and whether texts name a zone, if any is a time."""
         plain = text.str.strip_chars()
         zone = plain.str.extract(ZONE, 2)
@@ -216,9 +210,7 @@ class TimeColumn:
         bare = ~zoned & micros.is_not_null()
         if zoned.any() and bare.any():
             index = first(bare if self._zoned is not False else zoned)
-            raise DataError(
-                MIXED_ZONES.format(value=repr(text[index])), path=path, row=int(rows[index]), column=text.name
-            )
+            raise cells.error(index, MIXED_ZONES.format(value=repr(text[index])))
         named = bool(zoned.any()) if micros.null_count() < len(micros) else None
         return micros - _offset_minutes(zone) * 60_000_000, named
 
@@ -236,9 +228,7 @@ class TimeColumn:
         except pl.exceptions.PolarsError as error:
             raise ConfigError(str(error).partition("\n")[0], key="time_format") from None
 
-    def _temporal(self, values: pl.Series, path: Path | str) -> pl.Series:
-        if values.dtype not in (pl.Date, pl.Datetime):
-            raise DataError(f"has type {values.dtype}; {self.right}", path=path, column=values.name)
+    def _temporal(self, values: pl.Series) -> pl.Series:
         zone = getattr(values.dtype, "time_zone", None)
         moments = values.cast(pl.Datetime("us", zone))
         return moments.dt.epoch("us") if zone is not None else self._local(moments, None)

@@ -50,6 +50,10 @@ class PostingLists(nn.Module):
         """Sessions of each list. Shape [V]."""
         return self.offsets.diff()
 
+    def sizes(self, lists: Tensor) -> Tensor:
+        """Sessions of some lists, [M] -> [M]."""
+        return self.offsets[lists + 1] - self.offsets[lists]
+
     def build(
         self, lists: NDArray[np.int64], places: NDArray[np.int64], sessions: SessionTable, num_lists: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

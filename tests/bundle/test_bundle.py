@@ -236,7 +236,7 @@ SIMILAR = "similar.index.similar_items"
             "sessions of 38 items, not 37",
         ),
         ("compass", "similar.index.by_item.postings", lambda postings: postings + 1, "sessions by item must be"),
-        ("compass", "similar.index.ages", lambda ages: ages[:-1].clone(), "buffers for other sessions"),
+        ("compass", "similar.index.ages", lambda ages: ages[:-1].clone(), "ages of"),
         ("compass", f"{SIMILAR}.group_of_item", lambda groups: groups - 1, "groups of items must be"),
         (
             "compass",

@@ -16,6 +16,7 @@ from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.models.compass.explanation import MOST_SESSIONS
 from mkmsr.models.compass.model import Compass
+from mkmsr.models.neighbours.indexed_sessions import places_of
 from mkmsr.recommend import Explanation, Recommender
 
 
@@ -108,10 +109,11 @@ def test_the_effect_of_an_event_is_what_its_absence_takes(rough: Recommender) ->
 
 def test_votes_come_from_sessions_that_hold_the_item_and_share_one(rough: Recommender) -> None:
     shop, session = small_shop(), SESSIONS[0]
+    row_of = {int(place): row for row, place in enumerate(places_of(shop.train))}
     found = rough.explain(session, ["item-05"])[0]
     assert found.voters > 0
     for part in found.sessions:
-        items = {shop.items.id(int(item)) for item in shop.train.session(part.session)[0]}
+        items = {shop.items.id(int(item)) for item in shop.train.session(row_of[part.session])[0]}
         assert "item-05" in items
         assert set(part.shared_items) == items & {item for item, _ in session}
 

@@ -35,6 +35,12 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "mkmsr prepare kkbox downloads/kkbox --out data/kkbox",
     ),
     ("describe", "data:describe", "mkmsr describe data/shop"),
+    (
+        "forget",
+        "forget:forget",
+        "mkmsr forget data/shop visitor.csv --bundle runs/shop/bundle\n"
+        "mkmsr forget data/shop visitor.csv --columns item=sku,time=ts,user=uid",
+    ),
     ("models", "installation:models", "mkmsr models --json"),
     (
         "train",

@@ -61,7 +61,7 @@ class NeighbourPart:
     """A training session that voted for the item.
 
     Args:
-        session: Its row in the table of training sessions.
+        session: Its number among the training sessions that the model keeps, 0 for the newest.
         shared_items: Items that it has in common with the session.
         alike_items: Its other items that have all their attributes in common with one of the session, where such
             sessions count as neighbours.

@@ -177,7 +177,7 @@ class ScoredSession:
             shared, of_a_kind = (
                 tuple(map(self.names.items.id, filter(each.__contains__, own))) for each in (prefix, alike)
             )
-            parts.append(NeighbourPart(int(index.table_rows[place]), shared, of_a_kind, weight * probability))
+            parts.append(NeighbourPart(place, shared, of_a_kind, weight * probability))
         return len(weights), tuple(parts)
 
 

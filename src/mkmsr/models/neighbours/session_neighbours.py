@@ -139,7 +139,7 @@ class SessionNeighbours(VotingModel):
         super().__init__(config, sizes)
         self.config = config
         self.settings = config.vote_settings()
-        self.index = SessionIndex(sizes.num_items + 1)
+        self.index = SessionIndex(sizes.num_items + 1, by_age=self.settings.age_decay.kind != "none")
 
     def build(self, sessions: SessionTable) -> None:
         self.index.build(sessions)

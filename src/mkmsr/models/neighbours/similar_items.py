@@ -80,6 +80,16 @@ class PostingLists(nn.Module):
         )
         return *np.divmod(pairs, num_places), newest
 
+    def forget(self, kept: Tensor) -> None:
+        """Leave out all sessions but some; those move up. Whether each is kept: [S], bool."""
+        lists, before = torch.repeat_interleave(self.counts), max(len(kept), 1)
+        places = self.postings - lists * before
+        stays, after = kept[places], max(int(kept.sum()), 1)
+        self.postings = (lists * after + (kept.cumsum(0) - 1)[places])[stays]
+        self.events = self.events[stays]
+        counts = torch.bincount(lists[stays], minlength=len(self.counts))
+        self.offsets = torch.cat([self.offsets[:1], counts.cumsum(0)])
+
     def check(self, what: str, num_sessions: int) -> None:
         """Make sure that buffers from a file fit each other and so many sessions; `what` names them.
 

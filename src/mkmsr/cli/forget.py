@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mkmsr.cli.console import COMMON, Common, counted, terminal
-from mkmsr.cli.reading import READING, Reading
+from mkmsr.cli.reading import Reading
 
 __all__ = ["forget"]
 
@@ -19,7 +19,7 @@ def forget(
     /,
     *,
     bundle: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative=())] = (),
-    reading: Reading = READING,
+    reading: Reading = Reading(),
     common: Common = COMMON,
 ) -> None:
     """Take the sessions of a visitor out of prepared data and out of the sessions that saved models keep.

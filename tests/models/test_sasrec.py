@@ -32,11 +32,11 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return np.array([each * 0.5 * (1 + math.erf(each / math.sqrt(2))) for each in x])
 
 
-def block_by_hand(block: CausalBlock, x: list[np.ndarray]) -> list[np.ndarray]:
-    """One block over one sequence, event by event and head by head."""
+def attended(block: CausalBlock, x: list[np.ndarray]) -> list[np.ndarray]:
+    """What attention gathers for each event of one sequence, head by head, before the last map."""
     packed = [linear(block.to_query_key_value, normalised(block.attention_norm, each)) for each in x]
     result = []
-    for t, x_t in enumerate(x):
+    for t in range(len(x)):
         heads = []
         for head in range(block.heads):
             query, keys, values = (
@@ -44,7 +44,15 @@ def block_by_hand(block: CausalBlock, x: list[np.ndarray]) -> list[np.ndarray]:
             )
             powers = np.exp([query[t] @ keys[u] / math.sqrt(len(query[t])) for u in range(t + 1)])
             heads.append(sum(powers[u] * values[u] for u in range(t + 1)) / powers.sum())
-        y = x_t + linear(block.from_heads, np.concatenate(heads))
+        result.append(np.concatenate(heads))
+    return result
+
+
+def block_by_hand(block: CausalBlock, x: list[np.ndarray]) -> list[np.ndarray]:
+    """One block over one sequence, event by event."""
+    result = []
+    for x_t, attention in zip(x, attended(block, x), strict=True):
+        y = x_t + linear(block.from_heads, attention)
         result.append(y + linear(block.narrow, gelu(linear(block.widen, normalised(block.dense_norm, y)))))
     return result
 
@@ -68,8 +76,8 @@ def test_scores_are_products_of_the_newest_events_state(heads: int) -> None:
 @given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=6), min_size=1, max_size=12))
 def test_each_prefix_finds_its_own_history_among_the_shared_sequences(sequences: list[list[int]]) -> None:
     batch = SessionBatch.from_sequences([(items, [1] * len(items)) for items in sequences])
-    events, event_of_prefix = longest_sequences(build_prefix_tree(batch.items, batch.offsets), batch)
-    for items, place in zip(sequences, event_of_prefix.tolist(), strict=True):
+    events, shared = longest_sequences(build_prefix_tree(batch.items, batch.offsets), batch)
+    for items, place in zip(sequences, shared[batch.last].tolist(), strict=True):
         event = int(events[place])
         begin = int(batch.offsets[batch.rows[event]])
         assert batch.items[begin : event + 1].tolist() == items

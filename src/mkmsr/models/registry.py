@@ -33,6 +33,8 @@ _HOMES = {
     "rib": "rib:ENTRY",
     "gru4rec": "gru4rec:WELL_MADE_ENTRY",
     "sasrec": "sasrec:ENTRY",
+    "esasrec": "esasrec:ENTRY",
+    "core": "core:ENTRY",
     "embsr": "embsr:ENTRY",
     "pop": "baselines:ENTRIES",
     "s-pop": "baselines:ENTRIES",

@@ -66,9 +66,7 @@ class SASRec(ItemNetwork):
         self.config = config
         dim = config.dim
         self.places = nn.Embedding(config.max_events, dim)
-        self.blocks = nn.ModuleList(
-            CausalBlock(dim, heads=config.heads, hidden=4 * dim, dropout=config.dropout) for _ in range(config.blocks)
-        )
+        self.blocks = nn.ModuleList(self.new_block() for _ in range(config.blocks))
         self.norm = nn.LayerNorm(dim)
         self.reset_parameters()
 
@@ -79,23 +77,33 @@ class SASRec(ItemNetwork):
             if isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
 
-    def session_vectors(self, batch: SessionBatch) -> Tensor:
+    def new_block(self) -> nn.Module:
+        """One of the blocks: [P, D] and `Places` -> [P, D]."""
+        config = self.config
+        return CausalBlock(config.dim, heads=config.heads, hidden=4 * config.dim, dropout=config.dropout)
+
+    def states(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
+        """The vectors after the blocks [P', D], and for each event of the batch the one with its history [P]."""
         _, value = torch.unique(batch.items, return_inverse=True)
-        events, event_of_prefix = longest_sequences(build_prefix_tree(value, batch.offsets), batch)
+        events, shared = longest_sequences(build_prefix_tree(value, batch.offsets), batch)
         position = batch.positions[events]
         places = Places(batch.rows[events], position, (len(batch), int(batch.lengths.max())))
         place_vectors = self.places(position.clamp(max=self.config.max_events - 1))
         x_PD = self.drop_items(table_rows(self.items, batch.items[events]) + place_vectors)
         for block in self.blocks:
             x_PD = block(x_PD, places)
-        return self.drop_session(self.norm(x_PD[event_of_prefix]))
+        return x_PD, shared
+
+    def session_vectors(self, batch: SessionBatch) -> Tensor:
+        x_PD, shared = self.states(batch)
+        return self.drop_session(self.norm(x_PD[shared[batch.last]]))
 
 
 def longest_sequences(tree: PrefixTree, batch: SessionBatch) -> tuple[Tensor, Tensor]:
     """The events that stand for all prefixes of a batch: those of one copy of each prefix that no other one continues.
 
     Returns:
-        The events, in order, [P'], and for each prefix the index among them of an event with its history, [B].
+        The events, in order, [P'], and for each event of the batch the index among them of one with its history, [P].
     """
     node_of_prefix = tree.alias[batch.last]
     level_starts = [0, *accumulate(tree.level_sizes)]
@@ -112,7 +120,7 @@ def longest_sequences(tree: PrefixTree, batch: SessionBatch) -> tuple[Tensor, Te
     event_of_node = torch.full_like(tree.value, len(events)).scatter_reduce(
         0, tree.alias[events], torch.arange(len(events), device=events.device), "amin"
     )
-    return events, event_of_node[node_of_prefix]
+    return events, event_of_node[tree.alias]
 
 
 class Places(NamedTuple):

@@ -120,12 +120,11 @@ def return_shares(sessions: SessionTable, places: int, times: int) -> Tensor:
     left = torch.from_numpy(sessions.offsets)[owner + 1] - 1 - events
     gap = torch.full_like(events, len(items) + 1)  # Events until the item comes again.
     gap[order[:-1][again[1:]]] = (order[1:] - order[:-1])[again[1:]]
-    chances, returns = torch.zeros(2, places + 1, times + 1)
+    chances, returns = torch.zeros(2, places + 1, times + 1, dtype=torch.float64)
     for place in range(1, places + 1):
         there, back = gap.minimum(left) >= place, gap == place
         if place == places:
             there, back = (gap.minimum(left) - place + 1).clamp(min=0), (gap >= place) & (gap <= left)
-        chances[place].index_add_(0, seen, there.float())
-        returns[place].index_add_(0, seen, back.float())
-    shares: Tensor = returns / chances.clamp(min=1)
-    return shares
+        chances[place] = torch.bincount(seen, there.double(), times + 1)
+        returns[place] = torch.bincount(seen, back.double(), times + 1)
+    return (returns / chances.clamp(min=1)).float()

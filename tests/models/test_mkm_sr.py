@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.config import validate
+from mkmsr.config import read_toml, validate
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
 from mkmsr.layers.transh import transh_distance
@@ -20,8 +19,10 @@ from mkmsr.models.capabilities import has_knowledge_task
 from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
 from mkmsr.models.registry import model_entry
 from mkmsr.runs.config import ExperimentConfig
+from mkmsr.training.losses import knowledge_loss, session_loss
 from tests import oracles
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 DIM = 6
 SIZES = ModelSizes(num_items=9, num_operations=3, num_attributes=4, num_relations=2)
 SEQUENCES = [
@@ -40,8 +41,8 @@ OWN_GROUPS = {
     "m-ggnn-sr": {"pairs", "pair_ggnn"},
     "m-ggnnx2-sr": {"item_ggnn", "operations", "operation_ggnn"},
 }
-SLIDES = {"aggregation": "sum", "gate": "slides", "scorer": "mlp"}
-AUTHORS_CODE = {"aggregation": "concat", "gate": "gru", "scorer": "dot"}
+SLIDES = {"aggregation": "sum", "gate": "slides", "scorer": "mlp", "readout_start": "uniform"}
+AUTHORS_CODE = {"aggregation": "concat", "gate": "gru", "scorer": "dot", "readout_start": "uniform"}
 
 
 def build(name: str, sizes: ModelSizes = SIZES, **settings: Any) -> MKMSR:
@@ -140,13 +141,48 @@ def test_encoders_that_do_not_go_together_are_refused(settings: dict[str, str]) 
         MKMSRConfig.model_validate(settings)
 
 
-def test_the_settings_that_the_documentation_gives_are_valid() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
-    for block, expected in zip(blocks, [SLIDES, AUTHORS_CODE], strict=True):
-        config = validate(ExperimentConfig, tomllib.loads(block))
-        assert {key: config.model[key] for key in expected} == expected
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_talks_loss_is_the_sum_over_sessions_items_and_triples(steps: int) -> None:
+    settings = read_toml(EXPERIMENTS / "talk" / "mkm-sr.toml")
+    model = build("mkm-sr", **{key: value for key, value in settings["model"].items() if key != "name"}, steps=steps)
+    targets, triples = [2, 7, 4, 3], [(2, 1, 4), (5, 2, 1), (2, 2, 3)]
+    of_sessions = 0.0
+    for (items, operations), target in zip(SEQUENCES, targets, strict=True):
+        powers = np.exp(literal_scores(model, items, operations)[1:])
+        for j, y_hat in enumerate(powers / powers.sum(), start=1):
+            of_sessions -= np.log(y_hat) if j == target else np.log(1 - y_hat)
+    of_triples = 0.0
+    weights = {name: array.detach().numpy() for name, array in model.transh.named_parameters()}
+    for item, relation, attribute in triples:
+        i, a = model.items.weight[item].detach().numpy(), weights["attributes.weight"][attribute]
+        w = weights["normals.weight"][relation] / np.linalg.norm(weights["normals.weight"][relation])
+        of_triples += (((i - (w @ i) * w) + weights["translations.weight"][relation] - (a - (w @ a) * w)) ** 2).sum()
+
+    batch = replace(SessionBatch.from_sequences(SEQUENCES), targets=torch.tensor(targets))
+    loss = validate(ExperimentConfig, settings).training.loss
+    assert len(targets) * session_loss(model, batch, loss.session).item() == pytest.approx(of_sessions, rel=1e-5)
+    found = knowledge_loss(model, TripleBatch(*torch.tensor(triples).T), loss.knowledge)
+    assert len(triples) * found.item() == pytest.approx(of_triples, rel=1e-5)
+
+
+@pytest.mark.parametrize(("folder", "literal"), [("talk", SLIDES), ("authors", AUTHORS_CODE)])
+def test_ablations_share_all_literal_settings_with_mkm_sr(folder: str, literal: dict[str, str]) -> None:
+    whole = validate(ExperimentConfig, read_toml(EXPERIMENTS / folder / "mkm-sr.toml"))
+    assert {key: whole.model[key] for key in literal} == literal
+    for name in NAMES:
+        ablation = validate(ExperimentConfig, read_toml(EXPERIMENTS / folder / f"{name}.toml"))
+        preset = model_entry(name).preset
+        expected = {**whole.model, **preset, "name": name}
+        ignored = {"aggregation", "gate"} if "ggnn" not in preset.values() else set()
+        assert {k: v for k, v in ablation.model.items() if k not in ignored} == {
+            k: v for k, v in expected.items() if k not in ignored
+        }
+        shared = ("epochs", "patience", "batch_size", "optimiser", "select", "keep", "shuffle")
+        for key in shared:
+            assert getattr(ablation.training, key) == getattr(whole.training, key), (name, key)
+        assert ablation.training.loss.session == whole.training.loss.session
+        if preset["knowledge"]:
+            assert ablation.training == whole.training
 
 
 def test_an_unknown_model_is_named_with_the_nearest_known_one() -> None:

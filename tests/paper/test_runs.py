@@ -35,3 +35,13 @@ def test_a_settings_file_of_another_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "narm.toml").write_text('[model]\nname = "stamp"\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="is for 'stamp', but its name says 'narm'"):
         experiment_settings(tmp_path, "narm", tmp_path)
+
+
+def test_literal_settings_come_from_a_file_and_never_from_defaults(tmp_path: Path) -> None:
+    (tmp_path / "talk").mkdir()
+    (tmp_path / "talk" / "m-sr.toml").write_text('[model]\nname = "m-sr"\nscorer = "mlp"\n', encoding="utf-8")
+    config = experiment_settings(tmp_path, "talk/m-sr", tmp_path)
+    assert (config.name, config.model["scorer"]) == ("m-sr", "mlp")
+    for folder in (tmp_path, None):
+        with pytest.raises(ConfigError, match=r"'authors/m-sr' needs its settings file authors/m-sr\.toml"):
+            experiment_settings(tmp_path, "authors/m-sr", folder)

@@ -224,6 +224,7 @@ def test_knowledge_loss_is_a_mean_and_the_margin_stops_at_zero() -> None:
     true = TripleBatch(torch.tensor([1, 3]), ones, torch.tensor([1, 1]))
     corrupted = TripleBatch(torch.tensor([1, 3]), ones, torch.tensor([0, 3]))
     assert knowledge_loss(TinyModel(), true).item() == 12.0
+    assert knowledge_loss(TinyModel(), true, "norm").item() == pytest.approx((math.sqrt(11) + math.sqrt(13)) / 2)
     # Distances 11 and 13 against 1 and 33: max(0, 5 + 10) and max(0, 5 - 20).
     assert knowledge_loss(TinyModel(), true, corrupted=corrupted, margin=5.0).item() == 7.5
 

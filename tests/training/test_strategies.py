@@ -41,7 +41,7 @@ def true_triples(knowledge: KnowledgeGraph) -> Counter[tuple[int, ...]]:
     return Counter(tuple(each) for each in shifted.tolist())
 
 
-@pytest.mark.parametrize("strategy", ["alternating", "joint", "pretrain", "sessions"])
+@pytest.mark.parametrize("strategy", ["alternating", "triples-first", "joint", "pretrain", "sessions"])
 def test_every_epoch_over_sessions_visits_each_example_once(strategy: str) -> None:
     made, training = plan(strategy)
     steps = list(made.steps(made.knowledge_epochs + 1))
@@ -65,6 +65,15 @@ def test_alternating_takes_all_sessions_and_then_every_triple_once() -> None:
     order = "".join(shape(step) for step in steps)
     assert order.lstrip("s").strip("t") == ""
     assert order.startswith("s")
+    assert triples_of(steps) == true_triples(training.knowledge)
+
+
+def test_triples_first_is_alternating_the_other_way_round() -> None:
+    made, training = plan("triples-first")
+    steps = list(made.steps(1))
+    order = "".join(shape(step) for step in steps)
+    assert order.lstrip("t").strip("s") == ""
+    assert order.startswith("t")
     assert triples_of(steps) == true_triples(training.knowledge)
 
 

@@ -55,8 +55,8 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("strategy", ["alternating", "joint", "pretrain", "sessions"])
-@pytest.mark.parametrize("knowledge", ["squared", "margin"])
+@pytest.mark.parametrize("strategy", ["alternating", "triples-first", "joint", "pretrain", "sessions"])
+@pytest.mark.parametrize("knowledge", ["squared", "norm", "margin"])
 def test_every_strategy_learns_the_pattern(strategy: str, knowledge: str) -> None:
     model = TinyModel()
     config = settings(strategy=strategy, epochs=20, patience=20, loss={"knowledge": knowledge})

@@ -102,7 +102,8 @@ class Systems(WithKept):
     """How the systems of Table 2 are trained.
 
     Args:
-        models: Only these rows, names separated by commas; see `mkmsr models`.
+        models: Only these rows, names separated by commas; see `mkmsr models`. `talk/mkm-sr` and `authors/mkm-sr` are
+            the model exactly as in the talk and as in the authors' code, and likewise for its ablations.
         refit: Test numbers of models fitted again on train and validation, for the epochs that validation chose.
         choose_epochs: Whose validation chooses the number of epochs: that of the first seed for all, or each seed's.
         readme: Also rewrite this Markdown file between `<!-- results:begin -->` and `<!-- results:end -->`.

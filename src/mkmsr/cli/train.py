@@ -29,7 +29,7 @@ def train(
     model: ModelName | None = None,
     config: Path | None = None,
     set_: Settings = (),
-    strategy: Literal["alternating", "joint", "pretrain", "sessions"] | None = None,
+    strategy: Literal["alternating", "triples-first", "joint", "pretrain", "sessions"] | None = None,
     epochs: Annotated[int | None, AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     device: Device = "cpu",

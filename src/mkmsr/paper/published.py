@@ -12,7 +12,17 @@ from typing import Any
 
 from mkmsr.data.dataset import PreparedDataset
 
-__all__ = ["ABLATIONS", "BASELINES", "SYSTEMS", "TABLE_1", "TABLE_2", "PublishedData", "published_name"]
+__all__ = [
+    "ABLATIONS",
+    "BASELINES",
+    "LITERAL",
+    "OWN",
+    "SYSTEMS",
+    "TABLE_1",
+    "TABLE_2",
+    "PublishedData",
+    "published_name",
+]
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,16 @@ ABLATIONS: Mapping[str, str] = {
 }
 """The paper's ablations."""
 
-SYSTEMS: Mapping[str, str] = {**BASELINES, **ABLATIONS, "MKM-SR": "mkm-sr"}
+OWN: Mapping[str, str] = {**ABLATIONS, "MKM-SR": "mkm-sr"}
+"""The paper's own systems."""
+
+SYSTEMS: Mapping[str, str] = {**BASELINES, **OWN}
 """Every row of Table 2, in its order."""
+
+LITERAL: Mapping[str, Mapping[str, str]] = {
+    source: {f"{label} ({source})": f"{source}/{name}" for label, name in OWN.items()} for source in ("talk", "authors")
+}
+"""The paper's own systems exactly as in the talk, and as in the authors' code: settings in `talk/` and `authors/`."""
 
 _DATA = ("KKBOX", "KKBOX(N)", "JDATA", "JDATA(N)", "Demo", "Demo(N)")
 

@@ -107,23 +107,26 @@ def experiment_settings(
 
     Args:
         data: Folder of the prepared data; its name is looked up.
-        model: The model's name.
+        model: The model's name; `SOURCE/name` for settings that a file in `folder/SOURCE` must give.
         folder: Folder of settings files, such as `mkmsr tune` writes; None for the defaults.
         training: Values of the table [training] that go before the file's.
 
     Raises:
-        ConfigError: A file is wrong or is of another model.
+        ConfigError: A file is wrong, is of another model or is missing where it must be there.
     """
     values: dict[str, Any] = {}
-    name = f"{model}.toml"
-    paths = [folder / data.resolve().name / name, folder / name] if folder is not None else []
+    source, _, name = model.rpartition("/")
+    file = f"{model}.toml"
+    paths = [folder / data.resolve().name / file, folder / file] if folder is not None else []
     path = next((path for path in paths if path.is_file()), None)
     if path is not None:
         values = read_toml(path)
-        found = table_of(values, "model").get("name", model)
-        if found != model:
-            raise ConfigError(f"is for {found!r}, but its name says {model!r}", key="model.name", path=path)
-    table = {**table_of(values, "model"), "name": model}
+        found = table_of(values, "model").get("name", name)
+        if found != name:
+            raise ConfigError(f"is for {found!r}, but its name says {name!r}", key="model.name", path=path)
+    elif source:
+        raise ConfigError(f"{model!r} needs its settings file {file}; --settings names the folder", key="models")
+    table = {**table_of(values, "model"), "name": name}
     merged = {**values, "model": table, "training": {**table_of(values, "training"), **(training or {})}}
     return validate(ExperimentConfig, merged, path=path)
 

@@ -16,7 +16,7 @@ from mkmsr.evaluation.significance import (
     pooled,
     pooled_difference,
 )
-from mkmsr.paper.published import ABLATIONS, BASELINES
+from mkmsr.paper.published import ABLATIONS, BASELINES, LITERAL
 from mkmsr.reports.run_folder import EvaluatedRun, RunFolder
 
 __all__ = [
@@ -42,7 +42,7 @@ SIGNIFICANT = 0.05
 
 _KS = (20,)
 
-Group = Literal["paper", "rival", "flagship", "variant"]
+Group = Literal["paper", "talk", "authors", "rival", "flagship", "variant"]
 Verdict = Literal["confirmed", "refuted", "undecided"]
 
 
@@ -52,7 +52,8 @@ class System:
 
     Args:
         label: What tables call it.
-        group: A row of the paper's table, a rival that it left out, a model that we recommend, or a variant of one.
+        group: A row of the paper's table; one exactly as in its talk or as in its authors' code; a rival that it left
+            out; a model that we recommend, or a variant of one.
         runs: Evaluated on the test split, one a seed, with ranks; empty if none is finished.
         published: The paper's values by metric, 0..1; empty if it has none.
         note: Why runs are missing.
@@ -273,27 +274,29 @@ def _best(rows: Sequence[SystemRow], metric: str) -> SystemRow:
 
 def _claims(rows: Mapping[str, SystemRow], samples: int) -> tuple[Claim, ...]:
     """The paper's answers to its research questions 1 to 3, as far as the rows are there; Figure 3 has the fourth."""
-    asked = [
-        ("2: are micro-behaviours useful?", "MKM-SR", "KM-SR", "with operations above without"),
-        ("2: is knowledge as a second task useful?", "MKM-SR", "M-SR", "with the knowledge task above without"),
-        *(
-            ("3: items by a graph network, operations by a GRU?", "M-SR", each, f"M-SR above {each}")
-            for each in ABLATIONS
-            if each not in ("KM-SR", "M-SR")
-        ),
-    ]
     compared = [row for row in rows.values() if row.label in BASELINES]
-    if compared:
-        best = _best(compared, "mrr@20").label
-        asked.insert(0, ("1: does MKM-SR outperform the compared models?", "MKM-SR", best, f"MKM-SR above {best}"))
+    best = _best(compared, "mrr@20").label if compared else ""
+    asked = []
+    for setting in ("", *(f" ({source})" for source in LITERAL)):
+        whole, without_knowledge = f"MKM-SR{setting}", f"M-SR{setting}"
+        asked += [
+            ("1: does MKM-SR outperform the compared models?", whole, best),
+            ("2: are micro-behaviours useful?", whole, f"KM-SR{setting}"),
+            ("2: is knowledge as a second task useful?", whole, without_knowledge),
+            *(
+                ("3: items by a graph network, operations by a GRU?", without_knowledge, f"{each}{setting}")
+                for each in ABLATIONS
+                if each not in ("KM-SR", "M-SR")
+            ),
+        ]
     asked = [each for each in asked if each[1] in rows and each[2] in rows]
     raw = [
         {m: pooled_difference(rows[one].ranks, rows[other].ranks, m, samples=samples) for m in METRICS}
-        for _, one, other, _ in asked
+        for _, one, other in asked
     ]
     return tuple(
-        Claim(question, text, verdict(found["mrr@20"]), found)
-        for (question, _, _, text), found in zip(asked, corrected_by_holm(raw), strict=True)
+        Claim(question, f"{one} above {other}", verdict(found["mrr@20"]), found)
+        for (question, one, other), found in zip(asked, corrected_by_holm(raw), strict=True)
     )
 
 

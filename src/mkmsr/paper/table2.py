@@ -13,7 +13,7 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, nearest
 from mkmsr.evaluation.ranks import SLICES
 from mkmsr.evaluation.significance import PairedDifference
-from mkmsr.paper.published import SYSTEMS, TABLE_2, published_name
+from mkmsr.paper.published import LITERAL, SYSTEMS, TABLE_2, published_name
 from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_runs
 from mkmsr.paper.systems import METRICS, SIGNIFICANT, Group, System, SystemRow, SystemTable, compare_systems
 from mkmsr.reports.figures import FigureRow, draw_metrics
@@ -80,7 +80,8 @@ def reproduce_table_2(
         datasets: Folders of prepared data, with distinct names.
         out: Run folders go to `out/runs`.
         options: How runs are made.
-        models: Names of the models to run; None for all rows.
+        models: Names of the models to run; None for all rows, those of the talk and of the authors' code only on the
+            paper's data and where there are settings files.
 
     Raises:
         ConfigError: A setting or a name is wrong.
@@ -90,10 +91,15 @@ def reproduce_table_2(
     rows = rows_of_table_2(models)
 
     def experiments(data: Path) -> dict[str, ExperimentConfig]:
-        return {name: options.experiment(data, name) for _, name, _ in rows}
+        return {name: options.experiment(data, name) for _, name, _ in rows_on(data)}
+
+    def rows_on(data: Path) -> list[tuple[str, str, Group]]:
+        has_settings = options.settings is not None and all((options.settings / each).is_dir() for each in LITERAL)
+        wants_literal = models or (has_settings and published_name(PreparedDataset.load(data)) is not None)
+        return [row for row in rows if wants_literal or row[2] not in LITERAL]
 
     runs, failures = finish_runs(datasets, experiments, out / "runs", options)
-    tables = [_table(data, found, rows) for data, found in runs.items()]
+    tables = [_table(data, found, rows_on(data)) for data, found in runs.items()]
     document = {
         "refit": options.refit,
         "seeds": options.seeds,
@@ -105,7 +111,7 @@ def reproduce_table_2(
 
 
 def rows_of_table_2(models: Sequence[str] | None = None) -> list[tuple[str, str, Group]]:
-    """Label, model and group of each row: the paper's systems in its order, the rivals, the flagships.
+    """Label, model and group of each row: the paper's systems in its order, its own literally, rivals, flagships.
 
     Args:
         models: Only these models; None for all.
@@ -113,7 +119,13 @@ def rows_of_table_2(models: Sequence[str] | None = None) -> list[tuple[str, str,
     Raises:
         ConfigError: One of them is no row of the table.
     """
-    groups: dict[Group, Mapping[str, str]] = {"paper": SYSTEMS, "rival": RIVALS, "flagship": FLAGSHIPS}
+    groups: dict[Group, Mapping[str, str]] = {
+        "paper": SYSTEMS,
+        "talk": LITERAL["talk"],
+        "authors": LITERAL["authors"],
+        "rival": RIVALS,
+        "flagship": FLAGSHIPS,
+    }
     rows = [(label, name, group) for group, systems in groups.items() for label, name in systems.items()]
     known = [name for _, name, _ in rows]
     for name in models or ():
@@ -270,16 +282,21 @@ def _table(data: Path, runs: Runs, rows: Sequence[tuple[str, str, Group]]) -> Sy
     name = published_name(dataset)
     published = TABLE_2[name] if name is not None else {}
     systems = [
-        System(label, group, runs.found.get(model, ()), published.get(label, {}), runs.missing.get(model, ""))
+        System(label, group, runs.found.get(model, ()), published.get(_base(label), {}), runs.missing.get(model, ""))
         for label, model, group in rows
     ]
     return compare_systems(data_title(data, dataset), systems)
 
 
+def _base(label: str) -> str:
+    """What the paper calls a row of ours: "MKM-SR (talk)" is its MKM-SR."""
+    return label.partition(" (")[0]
+
+
 def _sentences(table: SystemTable) -> list[str]:
     """What the numbers come to, in words."""
     found = []
-    published = [row for row in table.rows if row.system.published]
+    published = [row for row in table.rows if row.system.group == "paper" and row.system.published]
     if published:
         reached = [row for row in published if all(row.values[name] >= row.system.published[name] for name in METRICS)]
         below = [row.label for row in published if row not in reached]

@@ -21,9 +21,9 @@ __all__ = [
 ]
 
 SessionLoss = Literal["cross-entropy", "bce", "sampled-cross-entropy", "bpr", "bpr-max"]
-KnowledgeLoss = Literal["squared", "margin"]
+KnowledgeLoss = Literal["squared", "norm", "margin"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
-StrategyName = Literal["alternating", "joint", "pretrain", "sessions"]
+StrategyName = Literal["alternating", "triples-first", "joint", "pretrain", "sessions"]
 
 
 class OptimiserConfig(StrictModel):
@@ -74,7 +74,8 @@ class LossConfig(StrictModel):
     """Items scored at a time by the exact loss, so that its memory is batch x block instead of batch x catalogue, for a
     third more work; 0 scores all at once. Only where scores are inner products and the loss is "cross-entropy"."""
     knowledge: KnowledgeLoss = "squared"
-    """"squared" distances of true triples alone, as in the talk; "margin" ranks each below a corrupted one."""
+    """"squared" distances of true triples alone, as in the talk; "norm": they are not squared, as in the older version
+    of the authors' code; "margin" ranks each below a corrupted one."""
     knowledge_weight: Annotated[float, Field(ge=0)] = 0.025
     """lambda_1, on the mean over triples. Source: the authors' older code weighs the sum over a batch of 256 triples
     with 1e-4, which is 0.0256 times their mean."""

@@ -19,13 +19,16 @@ from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
 from mkmsr.layers.softmax import blockwise_target_log_softmax, row_blocks
 from mkmsr.models.base import SessionModel
 from mkmsr.models.capabilities import Likelihood, has_knowledge_task, is_factorised
-from mkmsr.training.config import SessionLoss
+from mkmsr.training.config import KnowledgeLoss, SessionLoss
 
 __all__ = [
     "binary_cross_entropy",
     "knowledge_loss",
     "session_loss",
 ]
+
+_SMALLEST_DISTANCE = 1e-12
+"""Below it the root's slope grows without bound."""
 
 
 def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *, block: int = 0) -> Tensor:
@@ -54,19 +57,27 @@ def session_loss(model: SessionModel, batch: SessionBatch, kind: SessionLoss, *,
 
 
 def knowledge_loss(
-    model: SessionModel, triples: TripleBatch, *, corrupted: TripleBatch | None = None, margin: float = 1.0
+    model: SessionModel,
+    triples: TripleBatch,
+    kind: KnowledgeLoss = "squared",
+    *,
+    corrupted: TripleBatch | None = None,
+    margin: float = 1.0,
 ) -> Tensor:
     """How badly the triples fit, the mean over triples. Shape [].
 
-        without corrupted triples:  mean f(h, r, t)
-        with:                       mean max(0, margin + f(h, r, t) - f(h', r, t'))
+        "squared":  mean f(h, r, t)
+        "norm":     mean sqrt f(h, r, t)
+        "margin":   mean max(0, margin + f(h, r, t) - f(h', r, t')), over pairs with a corrupted triple
 
-    f is the model's `triple_distances`. Source: the MKM-SR talk sums f over true triples alone; with corrupted ones it
-    is TransH (Wang et al., AAAI 2014).
+    f is the model's `triple_distances`. Source: "squared" is the MKM-SR talk's, over true triples alone, "norm" that of
+    the older version of its authors' code, "margin" is TransH (Wang et al., AAAI 2014).
     """
     if not has_knowledge_task(model):
         raise ConfigError(f"{type(model).__name__} has no knowledge task", key="training.strategy")
     distances_T = model.triple_distances(triples)
+    if kind == "norm":
+        return distances_T.clamp(min=_SMALLEST_DISTANCE).sqrt().mean()
     if corrupted is None:
         return distances_T.mean()
     return F.relu(margin + distances_T - model.triple_distances(corrupted)).mean()

@@ -128,7 +128,9 @@ def _own_losses(model: SessionModel, own: Step, whole: Step, loss: LossConfig) -
             of_sessions = of_sessions * (len(own.sessions) / len(whole.sessions))
     if own.triples is not None:
         corrupted = own.corrupted.to(device) if own.corrupted is not None else None
-        of_triples = knowledge_loss(model, own.triples.to(device), corrupted=corrupted, margin=loss.margin)
+        of_triples = knowledge_loss(
+            model, own.triples.to(device), loss.knowledge, corrupted=corrupted, margin=loss.margin
+        )
         if own is not whole and whole.triples is not None:
             of_triples = of_triples * (len(own.triples) / len(whole.triples))
     return StepLosses(of_sessions, of_triples)

@@ -1,6 +1,7 @@
 """Training strategies: in which order an epoch visits sessions and triples, and nothing else.
 
     alternating   every batch of sessions, then every triple once       (the paper's choice)
+    triples-first the same the other way round                          (the older version of the authors' code)
     joint         every batch of sessions together with the triples of its own items, targets included
     pretrain      epochs over the triples alone, then epochs over the sessions alone
     sessions      every batch of sessions; what the others come to where there is no knowledge task
@@ -26,6 +27,9 @@ from mkmsr.training.sampled_losses import is_sampled
 from mkmsr.training.sampling import NegativeSampler, TripleCorruptor
 
 __all__ = ["Plan", "Step", "effective_strategy"]
+
+_TURNS = ("alternating", "triples-first")
+"""The strategies whose epochs visit sessions and triples by turns."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Plan:
     @property
     def has_triple_steps(self) -> bool:
         """Whether some steps have triples alone."""
-        return self.strategy in ("alternating", "pretrain")
+        return self.strategy in (*_TURNS, "pretrain")
 
     def phase(self, epoch: int) -> Literal["sessions", "knowledge"]:
         """What an epoch (from 1) is about."""
@@ -92,7 +96,7 @@ class Plan:
         of_triples = -(-len(self._knowledge) // self._config.triple_batch_size)
         if self.phase(epoch) == "knowledge":
             return of_triples
-        return of_sessions + (of_triples if self.strategy == "alternating" else 0)
+        return of_sessions + (of_triples if self.strategy in _TURNS else 0)
 
     def steps(self, epoch: int) -> Iterator[Step]:
         """The steps of an epoch (from 1)."""
@@ -100,6 +104,8 @@ class Plan:
         if self.phase(epoch) == "knowledge":
             yield from self.triple_steps(generator)
             return
+        if self.strategy == "triples-first":
+            yield from self.triple_steps(generator)
         order = epoch_order(self._examples, self._config.shuffle, generator)
         for begin in range(0, len(order), self._config.batch_size):
             batch = collate(self._examples, order[begin : begin + self._config.batch_size])

@@ -63,7 +63,8 @@ class GatedBlock(CausalBlock):
         x = x + self.attention_gate(x).sigmoid() * self._drop(attended)
         normed = self.dense_norm(x)
         dense = self.narrow(F.silu(self.widen(normed)) * self.widen_linearly(normed))
-        return x + self.dense_gate(x).sigmoid() * self._drop(dense)
+        added: Tensor = self.dense_gate(x).sigmoid() * self._drop(dense)
+        return x + added
 
 
 ENTRY = ModelEntry(

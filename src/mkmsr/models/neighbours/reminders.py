@@ -127,4 +127,5 @@ def return_shares(sessions: SessionTable, places: int, times: int) -> Tensor:
             there, back = (gap.minimum(left) - place + 1).clamp(min=0), (gap >= place) & (gap <= left)
         chances[place] = torch.bincount(seen, there.double(), times + 1)
         returns[place] = torch.bincount(seen, back.double(), times + 1)
-    return (returns / chances.clamp(min=1)).float()
+    shares: Tensor = returns / chances.clamp(min=1)
+    return shares.float()

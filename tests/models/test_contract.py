@@ -223,7 +223,8 @@ def test_every_parameter_gets_a_gradient(fitted: Fitted, batch: SessionBatch) ->
     assert [name for name, gradient in trained.items() if not gradient.isfinite().all()] == []
 
 
-@pytest.mark.parametrize("fitted", TRAINABLE, indirect=True)
+# CORE cannot: whatever it learns, nothing is nearer to a session of one item than that item.
+@pytest.mark.parametrize("fitted", [name for name in TRAINABLE if name != "core"], indirect=True)
 def test_eight_examples_are_learnt_by_heart(fitted: Fitted) -> None:
     # Lifts are not learnt, and stand in the way of what is learnt by heart.
     changes = {"explore": ExploreConfig(id_dropout=0.0), "retrieval": RetrievalConfig(share_power=0.0, near_power=0.0)}

@@ -41,7 +41,8 @@ class CORE(SASRec):
         w_t = v' LN(blocks(x))_t        a = softmax over t <= L of w        s = sum over t of a_t item_t
 
     Weights come from a causal transformer, but only item vectors enter the sum, so that sessions and items live in one
-    space; distances are cosines, and items are dropped out on both sides.
+    space; distances are cosines, and items are dropped out on both sides. After a single item nothing is nearer than
+    that item, so it always comes first.
 
     Source: Hou et al., CORE: Simple and Effective Session-based Recommendation within Consistent Representation Space,
     SIGIR 2022.

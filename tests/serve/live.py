@@ -80,7 +80,7 @@ class Live:
             try:
                 while part := connection.recv(65536):
                     received += part
-            except TimeoutError:
+            except (TimeoutError, ConnectionResetError):
                 pass
             return received
 

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from mkmsr.bundle.format import HEADER
-from mkmsr.errors import BundleError, ConfigError, MkmsrError
+from mkmsr.errors import BundleError, ConfigError, MkmsrError, ServiceError
 from mkmsr.models.capabilities import places_new_items
 from mkmsr.recommend import Recommender
 from mkmsr.serve.engine import Engine, Pair, Serving, Slot, warm_up
@@ -238,9 +238,9 @@ class Changes:
                 return {slot.name: {"bundle": slot.serving.digest}}
             outcome = {slot.name: _change(slot, record) for slot in self._engine.slots.values()}
             self._catalogue.note(record)
-        except MkmsrError as error:
+        except Exception as error:  # One bad record must not end the worker, nor the next one that reads the log.
             _log.warning("a %s record of the log cannot be applied: %s", record.kind, type(error).__name__)
-            return error
+            return error if isinstance(error, MkmsrError) else ServiceError("the change failed; the log says where")
         return outcome
 
     def _swap(self, slot: Slot, serving: Serving) -> None:

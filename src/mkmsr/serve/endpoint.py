@@ -11,6 +11,7 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mkmsr.errors import MkmsrError
+from mkmsr.errors import MkmsrError, ServiceError
 from mkmsr.serve.types import ProblemDocument
 
 __all__ = ["Call", "Endpoint", "Gate", "Problem", "Raw", "Served"]
@@ -29,6 +30,10 @@ _log = logging.getLogger(__name__)
 
 _BODY_SECONDS = 10.0
 """A body must be here after so many seconds."""
+
+_FORGET_SECONDS, _FORGET_BYTES = 2.0, 32 * 1024 * 1024
+
+_LONGEST_ID = 256
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -154,6 +159,9 @@ class Served:
         client = (scope.get("client") or ("",))[0]
         self._access.check(headers, client, self._endpoint.scope, is_admin=scope["state"].get("admin", False))
         scope["endpoint_path"] = self._path
+        names = scope.get("path_params", {})
+        if not all(0 < len(name) <= _LONGEST_ID for name in names.values()):
+            raise Problem(404, f"an id in a path has 1 to {_LONGEST_ID} characters")
         body = None
         if self._decoder is not None:
             body = _decoded(self._decoder, await _read_body(headers, receive, self._endpoint.most_bytes))
@@ -164,7 +172,7 @@ class Served:
             raise Problem(422, "the query has more than 20 parameters") from None
         if unknown := [name for name in query if name not in known]:
             raise Problem(422, f"no parameter {unknown[0]!r:.100}; there are {', '.join(known) or 'none'}")
-        answer = await self._endpoint.handle(Call(body, scope.get("path_params", {}), query))
+        answer = await self._endpoint.handle(Call(body, names, query))
         if not isinstance(answer, Raw):
             answer = Raw(_ENCODER.encode(answer), "application/json")
         await _send(send, answer, is_head=scope["method"] == "HEAD")
@@ -237,6 +245,8 @@ def _problem(error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         words = {404: "there is nothing here; see /openapi.json", 405: "this path has other methods; see Allow"}
         return Problem(error.status_code, words.get(error.status_code, error.detail), error.headers)
+    if isinstance(error, ServiceError):
+        return Problem(503, str(error), {"retry-after": "1"})
     if isinstance(error, MkmsrError):
         return Problem(422, str(error))
     places = "".join(traceback.format_tb(error.__traceback__))
@@ -251,10 +261,9 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int
         raise Problem(415, "the content type should be application/json")
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Problem(415, "the body should not be compressed")
-    too_long = Problem(413, f"the body is longer than {most:,} bytes", {"connection": "close"})
     length = headers.get(b"content-length", b"0")
     if len(length) > 12 or int(length) > most:
-        raise too_long
+        raise await _too_long(receive, most)
     parts, size = [], 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -265,13 +274,27 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int
                 part = message.get("body", b"")
                 size += len(part)
                 if size > most:
-                    raise too_long
+                    raise await _too_long(receive, most)
                 parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
         slow = f"the body took longer than {_BODY_SECONDS:g} seconds"
         raise Problem(408, slow, {"connection": "close"}) from None
+
+
+async def _too_long(receive: Receive, most: int) -> Problem:
+    """The answer to a body that is too long. Its rest is read and forgotten for a moment: if the connection closed with
+    bytes unread, the client would see a broken connection instead of the answer."""
+    read = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FORGET_SECONDS):
+            while read < _FORGET_BYTES:
+                message = await receive()
+                read += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    break
+    return Problem(413, f"the body is longer than {most:,} bytes", {"connection": "close"})
 
 
 async def _send(send: Send, answer: Raw, *, is_head: bool = False) -> None:

@@ -45,6 +45,17 @@ class Serving:
     digest: str
     made: str
 
+    @property
+    def offline(self) -> dict[str, float]:
+        """The metrics of the bundle's evaluation, such as `{"hit@20": 0.41}`; on the test split if there are any."""
+        metrics = self.recommender.bundle.metadata.get("metrics", {})
+        for split in ("test", "validation"):
+            found = metrics.get(split, {})
+            found = found.get("metrics", found) if isinstance(found, dict) else {}
+            if found:
+                return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+        return {}
+
 
 @dataclass
 class Slot:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from mkmsr.serve.engine import Serving
 from mkmsr.serve.sessions import Reaction
 
 __all__ = ["Feedback", "wilson"]
@@ -36,11 +37,11 @@ class Feedback:
 
     Args:
         operations: Operations that are counted by name; others count as "other".
-        offline: By model, the metrics of its offline evaluation, such as `{"hit@20": 0.41}`.
+        serving: Gives by model what serves now.
     """
 
-    def __init__(self, operations: Iterable[str], offline: Mapping[str, Mapping[str, float]]):
-        self._operations, self.offline = frozenset(operations), dict(offline)
+    def __init__(self, operations: Iterable[str], serving: Callable[[], Mapping[str, Serving]]):
+        self._operations, self._serving = frozenset(operations), serving
         self._registry = CollectorRegistry()
         shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
         target = None if shared else self._registry
@@ -58,17 +59,20 @@ class Feedback:
         self.degraded = Counter(
             "mkmsr_degraded", "Lists made otherwise than asked, by reason.", ["reason"], registry=target
         )
-        self.lists = Counter("mkmsr_lists", "Lists shown, by model.", ["model"], registry=target)
+        self.lists = Counter("mkmsr_lists", "Lists shown.", ["model", "bundle"], registry=target)
         self.judged = Counter(
-            "mkmsr_judged", "Lists of k places or more whose next event has come.", ["model", "k"], registry=target
+            "mkmsr_judged",
+            "Lists of k places whose next event has come.",
+            ["model", "bundle", "k"],
+            registry=target,
         )
         self.hits = Counter(
-            "mkmsr_hits", "Those that held its item among the first k.", ["model", "k"], registry=target
+            "mkmsr_hits", "Those that held its item among the first k.", ["model", "bundle", "k"], registry=target
         )
         self.clicks = Counter(
             "mkmsr_clicks",
             "Events that name a list, by its place there.",
-            ["model", "place", "operation"],
+            ["model", "bundle", "place", "operation"],
             registry=target,
         )
         self.catalogue = Gauge(
@@ -86,11 +90,11 @@ class Feedback:
             if each.is_next:
                 for k in CUTS:
                     if each.length >= k:
-                        self.judged.labels(each.model, str(k)).inc()
-                        self.hits.labels(each.model, str(k)).inc(int(0 < each.place <= k))
+                        self.judged.labels(each.model, each.bundle, str(k)).inc()
+                        self.hits.labels(each.model, each.bundle, str(k)).inc(int(0 < each.place <= k))
             if each.is_click:
                 operation = each.operation if each.operation in self._operations else "other"
-                self.clicks.labels(each.model, str(each.place or "later"), operation or "other").inc()
+                self.clicks.labels(each.model, each.bundle, str(each.place or "later"), operation or "other").inc()
 
     def text(self) -> bytes:
         """Return the metrics as Prometheus reads them."""
@@ -99,14 +103,17 @@ class Feedback:
     def live(self) -> dict[str, dict[str, Any]]:
         """Return by model: lists, clicks, hit rates with intervals, shares of clicks, and a warning if it drifts."""
         counts = self._counts()
-        return {model: self._of_model(model, counts) for model in self.offline}
+        return {model: _of_model((model, each.digest), each.offline, counts) for model, each in self._serving().items()}
 
     def compared(self, split: float) -> dict[str, Any]:
         """Return how the second model's hit rate differs from the first one's, with a 95 % interval."""
-        first, second = list(self.offline)[:2]
+        (first, one), (second, other) = list(self._serving().items())[:2]
         counts = self._counts()
         for k in reversed(CUTS):
-            pairs = [(counts["hits", each, str(k)], counts["judged", each, str(k)]) for each in (first, second)]
+            pairs = [
+                (counts["hits", *label, str(k)], counts["judged", *label, str(k)])
+                for label in ((first, one.digest), (second, other.digest))
+            ]
             if all(judged for _, judged in pairs):
                 rates = [hits / judged for hits, judged in pairs]
                 error = math.sqrt(sum(p * (1 - p) / n for p, (_, n) in zip(rates, pairs, strict=True)))
@@ -123,38 +130,10 @@ class Feedback:
                 }
         return _ab(split, first, second) | {"verdict": "no list of both models has a next event yet"}
 
-    def _of_model(self, model: str, counts: Mapping[tuple[str, ...], float]) -> dict[str, Any]:
-        found: dict[str, Any] = {"lists": int(counts["lists", model]), "hit_rate": {}, "drift": None}
-        for k in CUTS:
-            judged, hits = counts["judged", model, str(k)], counts["hits", model, str(k)]
-            if not judged:
-                continue
-            interval, offline = wilson(hits, judged), self.offline[model].get(f"hit@{k}")
-            found["hit_rate"][f"hit@{k}"] = {
-                "live": hits / judged,
-                "interval": interval,
-                "lists": int(judged),
-                "offline": offline,
-            }
-            if offline is not None and judged >= _ENOUGH and interval[1] < _DRIFT * offline:
-                found["drift"] = (
-                    f"hit@{k} is {hits / judged:.3f} (95 %: {interval[0]:.3f} to {interval[1]:.3f}) and was "
-                    f"{offline:.3f} offline: it is time to train again"
-                )
-        clicks = {key[2:]: count for key, count in counts.items() if key[:2] == ("clicks", model)}
-        total = sum(clicks.values())
-        found["clicks"] = int(total)
-        for name, column in (("by_place", 0), ("by_operation", 1)):
-            shares: defaultdict[str, float] = defaultdict(float)
-            for key, count in clicks.items():
-                shares[key[column]] += count / total
-            found[name] = dict(sorted(shares.items(), key=lambda pair: (len(pair[0]), pair[0])))
-        return found
-
     def _counts(self) -> defaultdict[tuple[str, ...], float]:
         """The counts about lists, by name and labels."""
         counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
-        order = ("model", "k", "place", "operation")
+        order = ("model", "bundle", "k", "place", "operation")
         for family in self._registry.collect():
             for sample in family.samples:
                 if sample.name in ("mkmsr_lists_total", "mkmsr_judged_total", "mkmsr_hits_total", "mkmsr_clicks_total"):
@@ -174,3 +153,34 @@ def wilson(hits: float, trials: float) -> tuple[float, float]:
 
 def _ab(split: float, first: str, second: str) -> dict[str, Any]:
     return {"split": split, "models": [first, second]}
+
+
+def _of_model(
+    label: tuple[str, str], offline_metrics: Mapping[str, float], counts: Mapping[tuple[str, ...], float]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"bundle": label[1], "lists": int(counts["lists", *label]), "hit_rate": {}, "drift": None}
+    for k in CUTS:
+        judged, hits = counts["judged", *label, str(k)], counts["hits", *label, str(k)]
+        if not judged:
+            continue
+        interval, offline = wilson(hits, judged), offline_metrics.get(f"hit@{k}")
+        found["hit_rate"][f"hit@{k}"] = {
+            "live": hits / judged,
+            "interval": interval,
+            "lists": int(judged),
+            "offline": offline,
+        }
+        if offline is not None and judged >= _ENOUGH and interval[1] < _DRIFT * offline:
+            found["drift"] = (
+                f"hit@{k} is {hits / judged:.3f} (95 %: {interval[0]:.3f} to {interval[1]:.3f}) and was "
+                f"{offline:.3f} offline: it is time to train again"
+            )
+    clicks = {key[3:]: count for key, count in counts.items() if key[:3] == ("clicks", *label)}
+    total = sum(clicks.values())
+    found["clicks"] = int(total)
+    for name, column in (("by_place", 0), ("by_operation", 1)):
+        shares: defaultdict[str, float] = defaultdict(float)
+        for key, count in clicks.items():
+            shares[key[column]] += count / total
+        found[name] = dict(sorted(shares.items(), key=lambda pair: (len(pair[0]), pair[0])))
+    return found

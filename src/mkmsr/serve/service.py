@@ -25,6 +25,7 @@ from mkmsr.serve.feedback import Feedback
 from mkmsr.serve.sessions import FIRST_PLACES, Sessions, Shown, Update, Updated
 from mkmsr.serve.stores import SessionStore, StoreDown
 from mkmsr.serve.types import (
+    MOST_EXPLAINED,
     Erasure,
     Event,
     EventsAnswer,
@@ -81,6 +82,9 @@ class Keeper:
 
     def note(self, update: Update) -> None:
         """Carry out an update that nobody waits for; it is lost if the store does not answer."""
+        if self._batcher is None:
+            self.sessions.carry_out([update])
+            return
 
         async def carry_out() -> None:
             with suppress(StoreDown):
@@ -202,6 +206,8 @@ class Visitors:
     async def recommendations(self, call: Call) -> RecommendationsAnswer:
         """Answer with a list, after storing what is to be appended."""
         asked: RecommendationsRequest = call.body
+        if asked.explain and asked.k > MOST_EXPLAINED:
+            raise Problem(422, f"at most {MOST_EXPLAINED} items are explained at a time: choose a smaller k")
         key = self._key(asked.session)
         slot = self.slot(asked.model, key)
         filters = filter_key(asked.where, asked.only, asked.at_most, asked.operation)
@@ -224,10 +230,10 @@ class Visitors:
             for item, explanation in zip(items, found, strict=True):
                 item.reason = _reason(explanation)
         identity = base64.urlsafe_b64encode(os.urandom(12)).decode()
-        self.feedback.lists.labels(slot.name).inc()
+        self.feedback.lists.labels(slot.name, ranked.digest).inc()
         if key is not None and asked.consent and (updated.existed or updated.accepted):
             first = list(ranked.items[:FIRST_PLACES])
-            self.keeper.note(Update(key, shown=Shown(identity, slot.name, first, len(ranked.items))))
+            self.keeper.note(Update(key, shown=Shown(identity, slot.name, ranked.digest, first, len(ranked.items))))
         return RecommendationsAnswer(
             id=identity,
             items=items,

@@ -43,6 +43,7 @@ class Shown(msgspec.Struct, array_like=True):
     Args:
         id: Its id.
         model: Which model made it.
+        bundle: Beginning of the SHA-256 of its bundle.
         items: Its first places.
         length: How long it was.
         is_judged: Whether the event that followed it has come.
@@ -50,6 +51,7 @@ class Shown(msgspec.Struct, array_like=True):
 
     id: str
     model: str
+    bundle: str
     items: list[str]
     length: int
     is_judged: bool = False
@@ -66,6 +68,7 @@ class Reaction:
 
     Args:
         model: Which model made the list.
+        bundle: Beginning of the SHA-256 of its bundle.
         operation: The event's operation.
         place: Place of its item in the list, from 1; 0 if it is not among the first.
         length: How long the list was.
@@ -74,6 +77,7 @@ class Reaction:
     """
 
     model: str
+    bundle: str
     operation: str | None
     place: int
     length: int
@@ -227,6 +231,6 @@ def _reactions(shown: Sequence[Shown], event: Event) -> list[Reaction]:
         is_next, is_click = number == 0 and not each.is_judged, event.recommendation == each.id
         if is_next or is_click:
             place = each.items.index(event.item) + 1 if event.item in each.items else 0
-            found.append(Reaction(each.model, event.operation, place, each.length, is_next, is_click))
+            found.append(Reaction(each.model, each.bundle, event.operation, place, each.length, is_next, is_click))
         each.is_judged = each.is_judged or is_next
     return found

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 __all__ = [
     "MOST_EVENTS_A_REQUEST",
+    "MOST_EXPLAINED",
     "BundleRequest",
     "CatalogueAnswer",
     "Erasure",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 MOST_EVENTS_A_REQUEST = 1000
+MOST_EXPLAINED = 100
 
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -103,7 +105,7 @@ class RecommendationsRequest(Request):
     consent: bool = False
     merge: Id | None = None
     k: Count = 20
-    where: Annotated[list[Text], Meta(max_length=50)] = []
+    where: Annotated[list[Text], Meta(max_length=10)] = []
     exclude: Ids = []
     exclude_session: bool = False
     exclude_operations: Annotated[list[Name], Meta(max_length=50)] = []
@@ -169,7 +171,7 @@ class SimilarAnswer(Struct):
 class ExplanationsRequest(Request):
     """Items to be explained for a session, as in a question for recommendations."""
 
-    items: Annotated[list[Id], Meta(min_length=1, max_length=100)]
+    items: Annotated[list[Id], Meta(min_length=1, max_length=MOST_EXPLAINED)]
     session: Id | None = None
     events: Events | None = None
     consent: bool = False

@@ -90,7 +90,7 @@ async def run_worker(
     sessions = Sessions(open_store(settings), secret, settings.idle, max(MOST_KEPT, longest))
     keeper = Keeper(sessions)
     first = next(iter(slots.values())).recommender.bundle
-    feedback = Feedback(first.operations.ids, {name: _offline(slot) for name, slot in slots.items()})
+    feedback = Feedback(first.operations.ids, lambda: {slot.name: slot.serving for slot in slots.values()})
     engine = Engine(
         slots, patience=settings.patience, most_queued=settings.most_queued, observe_batch=feedback.batch.observe
     )
@@ -117,7 +117,9 @@ async def run_worker(
     servers = [_Server(_marked(application.gate, is_admin=False)).using(public)]
     if admin is not None:
         servers.append(_Server(_marked(application.gate, is_admin=True)).using(admin))
-    background = [asyncio.create_task(each) for each in (changes.follow(), changes.report_often(), _purge(keeper))]
+    background = [
+        asyncio.create_task(each) for each in (changes.follow(), changes.report_often(), _look_after(keeper, feedback))
+    ]
     serving = [asyncio.create_task(each.serve_socket()) for each in servers]
     while not all(each.started for each in servers):
         await asyncio.sleep(0.005)
@@ -147,23 +149,17 @@ def _slots(settings: Settings) -> dict[str, Slot]:
     return slots
 
 
-def _offline(slot: Slot) -> dict[str, float]:
-    """The metrics of a bundle's evaluation; on the test split if there are any."""
-    metrics = slot.recommender.bundle.metadata.get("metrics", {})
-    for split in ("test", "validation"):
-        found = metrics.get(split, {})
-        found = found.get("metrics", found) if isinstance(found, dict) else {}
-        if found:
-            return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
-    return {}
-
-
-async def _purge(keeper: Keeper) -> None:
-    """Remove the bytes of sessions that are out of date, for ever."""
+async def _look_after(keeper: Keeper, feedback: Feedback) -> None:
+    """Remove the bytes of sessions that are out of date, and warn once of each bundle that does worse, for ever."""
+    warned: set[str] = set()
     while True:
         await asyncio.sleep(_PURGE_SECONDS)
         with suppress(StoreDown):
             await keeper.ask(lambda store: store.purge())
+        for found in feedback.live().values():
+            if found["drift"] and found["bundle"] not in warned:
+                warned.add(found["bundle"])
+                _log.warning("bundle %s: %s", found["bundle"], found["drift"])
 
 
 def _marked(app: ASGIApp, *, is_admin: bool) -> ASGIApp:

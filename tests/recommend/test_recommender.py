@@ -276,3 +276,12 @@ def test_a_list_takes_one_thread_unless_told_otherwise(recommender: Recommender)
     torch.set_num_threads(1)
     watching.remove()
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize("levels", [3, 50, 10**6])
+def test_the_best_of_a_wide_catalogue_are_those_of_a_sort(levels: int) -> None:
+    rough = torch.randint(levels, (4, 20_001), generator=torch.Generator().manual_seed(levels)).float()
+    rough[3, 30:] = -torch.inf
+    expected = rough.argsort(dim=1, descending=True, stable=True)
+    for k in (1, 19):
+        assert top(rough, k).tolist() == expected[:, :k].tolist()

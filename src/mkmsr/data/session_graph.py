@@ -91,16 +91,21 @@ def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
         rows: Session of each event, ascending. Shape [P].
     """
     distinct, value = torch.unique(values, return_inverse=True)
-    width = max(len(distinct), 1)
-    keys, alias = torch.unique(rows * width + value, return_inverse=True)
-    same_session = rows[1:] == rows[:-1]
-    source, destination = alias[:-1][same_session], alias[1:][same_session]
-    in_degree = torch.bincount(destination, minlength=len(keys))
-    out_degree = torch.bincount(source, minlength=len(keys))
+    if len(rows) > 0 and int(rows[-1]) == 0:  # The nodes of one session are the distinct values of the batch.
+        node_value, alias = torch.arange(len(distinct), device=values.device), value
+        node_row, source, destination = torch.zeros_like(node_value), alias[:-1], alias[1:]
+    else:
+        width = max(len(distinct), 1)
+        keys, alias = torch.unique(rows * width + value, return_inverse=True)
+        node_value, node_row = keys % width, keys // width
+        same_session = rows[1:] == rows[:-1]
+        source, destination = alias[:-1][same_session], alias[1:][same_session]
+    in_degree = torch.bincount(destination, minlength=len(node_value))
+    out_degree = torch.bincount(source, minlength=len(node_value))
     return SessionGraph(
         distinct=distinct,
-        node_value=keys % width,
-        node_row=keys // width,
+        node_value=node_value,
+        node_row=node_row,
         alias=alias,
         incoming=Messages(source, destination, 1.0 / in_degree[destination]),
         outgoing=Messages(destination, source, 1.0 / out_degree[source]),
@@ -114,8 +119,8 @@ def build_prefix_tree(values: Tensor, offsets: Tensor) -> PrefixTree:
         values: One small integer per event. Shape [P], int64, not negative.
         offsets: Where each sequence begins, and P; no sequence is empty. Shape [B + 1].
     """
-    if len(values) == 0:
-        return PrefixTree((), values, values, values)
+    if len(offsets) <= 2:  # One sequence has no prefix twice.
+        return PrefixTree((1,) * len(values), values, torch.zeros_like(values), torch.arange(len(values)).to(values))
     fits = int(offsets.diff().max()) < 1 << (63 - _HASH_BITS)
     tree = _tree_by_hashes(values, offsets) if fits else None
     return tree if tree is not None else _tree_by_levels(values, offsets)

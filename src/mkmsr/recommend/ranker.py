@@ -26,6 +26,8 @@ __all__ = ["Caps", "Ranker", "best_columns", "top", "wanted_operation"]
 
 _SCORES_AT_ONCE = 16_000_000
 _MOST_SESSIONS_AT_ONCE = 256
+_STRETCH, _WIDE = 64, 16
+"""Columns of a stretch, see `top`; a row is wide from so many times the columns on that are then looked at."""
 
 Caps: TypeAlias = "Sequence[tuple[int, Mapping[int, Sequence[int]]]]"
 """For each relation the most items of one value, and the values of each item."""
@@ -64,8 +66,13 @@ class Ranker:
     ):
         self.bundle = bundle
         self._score, self._device = score, device
-        self._forbidden_V = ~torch.from_numpy(allowed_items(bundle, filters, facts)).to(device)
-        self._k = min(positive_integer(k, "k"), len(self._forbidden_V))
+        allowed_V = torch.from_numpy(allowed_items(bundle, filters, facts)).to(device)
+        self._width = len(allowed_V)
+        self._k = min(positive_integer(k, "k"), self._width)
+        # Models score column 0 as -inf themselves: without filters there is nothing to mask.
+        self._forbidden_V = None if bool(allowed_V[1:].all()) else ~allowed_V
+        self._popularity_V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1)).to(device)
+        self._popularity_V = self._popularity_V.masked_fill(~allowed_V, -torch.inf)
         self._caps = capped_values(bundle, filters, facts)
         self._own_items, self._operations = filters.exclude_session, excluded_operations(bundle, filters)
         self._wanted = wanted_operation(bundle, operation)
@@ -90,14 +97,16 @@ class Ranker:
         scores_SK = np.zeros(items_SK.shape)
         excluded = sessions.exclusions(self._own_items, self._operations)
         for rows, is_known in self._batches(sessions):
-            scores_BV = self._model_scores(sessions, rows) if is_known else self._popularity(len(rows))
-            scores_BV = scores_BV.masked_fill(self._forbidden_V, -torch.inf)
+            scores_BV = self._model_scores(sessions, rows) if is_known else self._popularity_V.expand(len(rows), -1)
             if excluded.size:
+                scores_BV = scores_BV.clone()
                 place = np.full(len(sessions), -1)
                 place[rows] = np.arange(len(rows))
                 mine = excluded[:, place[excluded[0]] >= 0]
                 scores_BV[torch.from_numpy(place[mine[0]]), torch.from_numpy(mine[1])] = -torch.inf
             columns_BK, best_BK = best_columns(scores_BV, self._k, self._caps)
+            if bool(best_BK.isnan().any()):  # Of all numbers it is what PyTorch takes for the highest.
+                raise EvaluationError(f"the model {self.bundle.name!r} gave scores that are not numbers")
             items_SK[rows] = columns_BK.cpu().numpy()
             scores_SK[rows] = best_BK.cpu().numpy()
             done(len(rows))
@@ -105,7 +114,7 @@ class Ranker:
 
     def _batches(self, sessions: EncodedSessions) -> Iterator[tuple[NDArray[np.int64], bool]]:
         """Sessions that are scored at the same time, and whether the model scores them."""
-        size = max(1, min(_MOST_SESSIONS_AT_ONCE, _SCORES_AT_ONCE // len(self._forbidden_V)))
+        size = max(1, min(_MOST_SESSIONS_AT_ONCE, _SCORES_AT_ONCE // self._width))
         is_empty = sessions.is_empty
         for is_known in (True, False):
             rows = np.flatnonzero(is_empty != is_known)
@@ -115,13 +124,7 @@ class Ranker:
     def _model_scores(self, sessions: EncodedSessions, rows: NDArray[np.int64]) -> Tensor:
         with torch.inference_mode():
             scores_BV = self._score(sessions.batch(rows, self._wanted).to(self._device)).float()
-        if bool(scores_BV.isnan().any()):
-            raise EvaluationError(f"the model {self.bundle.name!r} gave scores that are not numbers")
-        return scores_BV
-
-    def _popularity(self, count: int) -> Tensor:
-        counts = self.bundle.item_counts
-        return torch.from_numpy(counts / max(counts.sum(), 1)).to(self._device).expand(count, -1)
+            return scores_BV if self._forbidden_V is None else scores_BV.masked_fill(self._forbidden_V, -torch.inf)
 
 
 def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:
@@ -162,9 +165,31 @@ def best_columns(scores_BV: Tensor, k: int, caps: Caps = ()) -> tuple[Tensor, Te
 def top(scores_BV: Tensor, k: int) -> Tensor:
     """Return columns of the k best scores of each row, best first, equal scores in the order of columns. Shape [B, K].
 
-    `torch.topk` leaves the order of equal scores open, so a row whose k-th score occurs again is cut by hand.
+    Of a wide row only the k stretches with the highest scores are looked at. That is exact where no further stretch
+    reaches the k-th best score; other rows are looked at whole.
     """
     k = min(k, scores_BV.shape[1])
+    if scores_BV.shape[1] < _WIDE * k * _STRETCH:
+        return _top_of_whole(scores_BV, k)
+    ends = scores_BV.shape[1] // _STRETCH * _STRETCH
+    highest_BN = scores_BV[:, :ends].view(len(scores_BV), -1, _STRETCH).amax(2)
+    begins_BK1 = highest_BN.topk(k).indices.sort(1).values[:, :, None] * _STRETCH
+    within = torch.arange(_STRETCH, device=scores_BV.device)
+    rest = torch.arange(ends, scores_BV.shape[1], device=scores_BV.device).expand(len(scores_BV), -1)
+    columns_BC = torch.cat([(begins_BK1 + within).flatten(1), rest], dim=1)
+    found_BC = scores_BV.gather(1, columns_BC)
+    columns_BK = columns_BC.gather(1, _top_of_whole(found_BC, k))
+    worst_B1 = scores_BV.gather(1, columns_BK[:, -1:])
+    for row in ((highest_BN >= worst_B1).sum(1) > k).nonzero().flatten().tolist():
+        columns_BK[row] = _top_of_whole(scores_BV[row : row + 1], k)[0]
+    return columns_BK
+
+
+def _top_of_whole(scores_BV: Tensor, k: int) -> Tensor:
+    """`top` by looking at all columns.
+
+    `torch.topk` leaves the order of equal scores open, so a row whose k-th score occurs again is cut by hand.
+    """
     values_BK, columns_BK = scores_BV.topk(k)
     columns_BK = columns_BK.sort(dim=1).values
     tied = (scores_BV >= values_BK[:, -1:]).sum(dim=1) > k

@@ -5,7 +5,7 @@ Dimension letters: S sessions, K list length.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -146,8 +146,8 @@ class Recommender:
             DataError: The session or an event is of another form.
             EvaluationError: The model gave scores that are not numbers.
         """
-        filters = _with_exclusions(filters, exclude, exclude_session)
-        return self._lists({"the session": session}, k, filters, operation)[0]
+        sessions = {"the session": session}
+        return self._lists(sessions, k, item_ids(exclude, "exclude"), _filters(filters, exclude_session), operation)[0]
 
     def recommend_many(
         self,
@@ -176,13 +176,18 @@ class Recommender:
         if isinstance(sessions, str | bytes | Mapping) or not isinstance(sessions, Iterable):
             raise DataError(f"recommend_many takes a list of sessions, and recommend one; found {shown(sessions)}")
         named = {f"session {row}": each for row, each in enumerate(sessions, start=1)}
-        return self._lists(named, k, _with_exclusions(filters, exclude, exclude_session), operation)
+        return self._lists(named, k, item_ids(exclude, "exclude"), _filters(filters, exclude_session), operation)
 
     def _lists(
-        self, sessions: Mapping[str, Session], k: int, filters: Filters, operation: str | None
+        self,
+        sessions: Mapping[str, Session],
+        k: int,
+        exclude: Sequence[str],
+        filters: Filters,
+        operation: str | None,
     ) -> list[Recommendations]:
         ranker = self.ranker(k, filters=filters, operation=operation)
-        encoded = SessionEncoder(ranker.bundle).encode(sessions)
+        encoded = SessionEncoder(ranker.bundle).encode(sessions, exclude)
         with torch_threads(self.threads):
             items_SK, scores_SK = ranker.rank(encoded)
         ids = ranker.bundle.items
@@ -351,12 +356,5 @@ class Recommender:
             self._serving = (bundle, bundle.model.to(self.device).eval().scorer())
 
 
-def _with_exclusions(filters: Filters, exclude: Iterable[str], exclude_session: bool) -> Filters:
-    ids = item_ids(exclude, "exclude")
-    if not ids and not exclude_session:
-        return filters
-    return replace(
-        filters,
-        exclude=[*filters.exclude, *ids],
-        exclude_session=filters.exclude_session or exclude_session,
-    )
+def _filters(filters: Filters, exclude_session: bool) -> Filters:
+    return replace(filters, exclude_session=True) if exclude_session and not filters.exclude_session else filters

@@ -143,14 +143,16 @@ class SessionEncoder:
         self._default = default_operation(bundle)
         self._most_events = bundle.max_session_events - 1
 
-    def encode(self, sessions: Mapping[str, Session]) -> EncodedSessions:
+    def encode(self, sessions: Mapping[str, Session], exclude: Sequence[str] = ()) -> EncodedSessions:
         """Encode sessions as callers write them, by what messages call them: "the session" or "session 3".
+
+        `exclude` must be in none of their lists.
 
         Raises:
             DataError: A session or an event is of another form.
         """
         events, earlier = EventColumns(), EventColumns()
-        excluded: list[tuple[int, str]] = []
+        excluded = [(row, item) for row in range(len(sessions)) for item in exclude]
         for row, (name, session) in enumerate(sessions.items()):
             _read(session, name, row, events, earlier, excluded)
         return self.encode_columns(len(sessions), events, earlier, excluded)

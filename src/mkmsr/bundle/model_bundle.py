@@ -211,12 +211,12 @@ def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, S
         expected = registered.build(config, header.sizes)
         known = expected.state_dict()
         tensors = {key if key in known else registered.present_name(key): each for key, each in tensors.items()}
-        # Buffers that are not saved any more: bundles of earlier releases hold them.
-        tensors = {key: each for key, each in tensors.items() if key in known or key not in _buffers(expected)}
+        tensors.pop("", None)
         _check_tensors(expected, tensors, file)
     with torch.random.fork_rng(devices=[]):
         model = registered.build(config, header.sizes)
-    for name in _buffers(model) & set(tensors):
+    buffers = {name for name, _ in model.named_buffers()}
+    for name in buffers & set(tensors):
         owner, _, buffer = name.rpartition(".")
         model.get_submodule(owner)._buffers[buffer] = tensors[name]
     model.load_state_dict(tensors)
@@ -227,10 +227,6 @@ def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, S
             except DataError as error:
                 raise BundleError(f"buffers that do not fit each other: {error}", path=file) from None
     return config, model
-
-
-def _buffers(model: SessionModel) -> set[str]:
-    return {name for name, _ in model.named_buffers()}
 
 
 def _check_tensors(model: SessionModel, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -55,7 +55,7 @@ class ModelEntry:
         preset: Settings that the name fixes, for names that share one settings class.
         training: Training settings that the name starts from, by dotted key; given ones go before them.
         space: What `mkmsr tune` tries; what it leaves out keeps its default.
-        renamed: Parts of tensor names in bundles of earlier releases, and what they are called now.
+        renamed: Parts of tensor names in bundles of earlier releases, and what they are called now; "" is not kept.
     """
 
     config: type[StrictModel]
@@ -87,11 +87,11 @@ class ModelEntry:
         return self.model(config, sizes)  # type: ignore[arg-type, call-arg]
 
     def present_name(self, tensor: str) -> str:
-        """Return what a tensor of an earlier release's bundle is called now."""
+        """Return what a tensor of an earlier release's bundle is called now; "" if it is not kept."""
         for old, new in self.renamed.items():
             found = re.sub(rf"(^|\.){re.escape(old)}(?=\.|$)", rf"\g<1>{new}", tensor)
             if found != tensor:
-                return found
+                return found if new else ""
         return tensor
 
 

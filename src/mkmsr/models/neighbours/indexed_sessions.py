@@ -35,7 +35,7 @@ class IndexedSessions(nn.Module):
         items: The distinct items of each session, sessions by place. Shape [N].
         item_events: Newest event of that item in that session. Shape [N].
         session_offsets: Where each session's items begin. Shape [S + 1].
-        ages: Days from a session's last event to the newest of all. Shape [S].
+        ages: Days from a session's last event to the newest of all, if ages count. Shape [S].
         places: Place of each row of the table that was indexed, see `places_of`; not saved. Shape [rows of the table].
     """
 
@@ -53,7 +53,7 @@ class IndexedSessions(nn.Module):
         for name in ("items", "item_events", "places"):
             self.register_buffer(name, torch.zeros(0, dtype=torch.int64), persistent=name != "places")
         self.register_buffer("session_offsets", torch.zeros(1, dtype=torch.int64))
-        self.register_buffer("ages", torch.zeros(0), persistent=by_age)
+        self.register_buffer("ages", torch.zeros(0))
 
     @property
     def num_sessions(self) -> int:
@@ -85,8 +85,10 @@ class IndexedSessions(nn.Module):
         }
         for name, values in columns.items():
             setattr(self, name, torch.from_numpy(values.astype(np.int64)).to(self.ages.device))
-        ends = sessions.times[sessions.offsets[1:][rows] - 1]
-        self.ages = torch.from_numpy(((ends.max(initial=0) - ends) / 86_400).astype(np.float32)).to(self.ages.device)
+        if self.by_age:
+            ends = sessions.times[sessions.offsets[1:][rows] - 1]
+            days = (ends.max(initial=0) - ends) / 86_400
+            self.ages = torch.from_numpy(days.astype(np.float32)).to(self.ages.device)
         if self.similar_items is not None:
             assert triples is not None
             self.similar_items.build(sessions, places, triples[:, 0], triples[:, 1])
@@ -140,6 +142,8 @@ def places_of(sessions: SessionTable) -> NDArray[np.int64]:
 
 
 RENAMED = {
+    "index.table_rows": "",
+    "index.places": "",
     "index.postings": "index.by_item.postings",
     "index.posting_events": "index.by_item.events",
     "index.item_offsets": "index.by_item.offsets",

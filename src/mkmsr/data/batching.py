@@ -19,7 +19,7 @@ from torch import Tensor
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph
-from mkmsr.data.sessions import EarlierItems
+from mkmsr.data.sessions import EarlierItems, offsets_of, ranges
 from mkmsr.errors import DataError
 
 __all__ = [
@@ -95,7 +95,7 @@ class EarlierBatch:
     @classmethod
     def of_sessions(cls, earlier: EarlierItems, sessions: NDArray[np.integer]) -> EarlierBatch:
         """Those of some rows of a session table, [B]."""
-        place, offsets = _ranges(earlier.offsets[sessions], earlier.offsets[sessions + 1])
+        place, offsets = ranges(earlier.offsets[sessions], earlier.offsets[sessions + 1])
         return cls(
             items=torch.from_numpy(earlier.items[place].astype(np.int64)),
             operations=torch.from_numpy(earlier.operations[place].astype(np.int64)),
@@ -228,7 +228,7 @@ class SessionBatch:
         return cls(
             items=torch.from_numpy(items),
             operations=torch.from_numpy(operations),
-            offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+            offsets=torch.from_numpy(offsets_of(lengths)),
             targets=torch.from_numpy(unknown),
             target_operations=torch.from_numpy(unknown.copy()),
             sessions=torch.from_numpy(unknown - 1),
@@ -273,7 +273,7 @@ def _moved(batch: _AnyBatch, device: torch.device | str) -> _AnyBatch:
 def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:
     """The batch of the given example rows, in the given order."""
     end = examples.end[rows]
-    events, offsets = _ranges(examples.begin[rows], end)
+    events, offsets = ranges(examples.begin[rows], end)
     table = examples.sessions
     earlier = None if table.earlier is None else EarlierBatch.of_sessions(table.earlier, examples.session[rows])
     return SessionBatch(
@@ -285,13 +285,6 @@ def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:
         sessions=torch.from_numpy(examples.session[rows].astype(np.int64)),
         earlier=earlier,
     )
-
-
-def _ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All positions of several ranges, one range after the other, and where each begins among them: [P], [B + 1]."""
-    lengths = end - begin
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], lengths), offsets
 
 
 def collate_triples(knowledge: KnowledgeGraph, rows: NDArray[np.integer]) -> TripleBatch:

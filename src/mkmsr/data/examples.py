@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import SessionTable, ranges
 
 __all__ = ["MAX_SESSION_EVENTS", "ExampleTable"]
 
@@ -40,10 +40,9 @@ class ExampleTable:
         lengths = np.minimum(sessions.lengths, max_events)
         counts = np.maximum(lengths - 1, 0)
         session = np.repeat(np.arange(len(sessions), dtype=np.int32), counts)
-        begin = np.repeat(sessions.offsets[1:] - lengths, counts)
-        first_row = np.repeat(np.cumsum(counts) - counts, counts)
-        end = begin + 1 + np.arange(len(session), dtype=np.int64) - first_row
-        return cls(sessions, session, begin, end)
+        first, last = sessions.offsets[1:] - lengths, sessions.offsets[1:]
+        end, _ = ranges(last - counts, last)
+        return cls(sessions, session, np.repeat(first, counts), end)
 
     @property
     def targets(self) -> NDArray[np.int32]:
@@ -61,8 +60,7 @@ class ExampleTable:
 
     def target_in_prefix(self) -> NDArray[np.bool_]:
         """Whether each target already occurs in its prefix. Shape [n]."""
-        lengths = self.lengths
-        row = np.repeat(np.arange(len(self)), lengths)
-        position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        same = self.sessions.items[self.begin[row] + position] == self.targets[row]
+        row = np.repeat(np.arange(len(self)), self.lengths)
+        event, _ = ranges(self.begin, self.end)
+        same = self.sessions.items[event] == self.targets[row]
         return np.bincount(row[same], minlength=len(self)) > 0

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mkmsr.data.sessions import ranges
 from mkmsr.data.vocabulary import Vocabulary
 
 __all__ = ["KnowledgeGraph"]
@@ -39,16 +40,11 @@ class KnowledgeGraph:
     @cached_property
     def item_offsets(self) -> NDArray[np.int64]:
         """Triples of item i are rows `item_offsets[i]:item_offsets[i + 1]`. Shape [V + 1]."""
-        offsets: NDArray[np.int64] = np.searchsorted(self.triples[:, 0], np.arange(self.num_items + 2)).astype(np.int64)
-        return offsets
+        return np.searchsorted(self.triples[:, 0], np.arange(self.num_items + 2)).astype(np.int64)
 
     def of_items(self, items: NDArray[np.integer]) -> NDArray[np.int64]:
         """The triples of the given distinct items, as row numbers. Shape [m]."""
-        begin, end = self.item_offsets[items], self.item_offsets[items + 1]
-        counts = end - begin
-        shift = np.repeat(begin - (np.cumsum(counts) - counts), counts)
-        rows: NDArray[np.int64] = np.arange(counts.sum(), dtype=np.int64) + shift
-        return rows
+        return ranges(self.item_offsets[items], self.item_offsets[items + 1])[0]
 
     def describe_item(self, item: int) -> dict[str, list[str]]:
         """An item's attribute values by relation name, for people to read."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 __all__ = ["Messages", "PrefixTree", "SessionGraph", "build_prefix_tree", "build_session_graph"]
 
-_HASH_BITS = 48
-"""Bits of a prefix's number below its length, which has the 15 above."""
+MOST_HASH_BITS = 48
+"""Bits of a prefix's number below its length; fewer where lengths need more than 15."""
 
 
 class Messages(NamedTuple):
@@ -121,26 +121,26 @@ def build_prefix_tree(values: Tensor, offsets: Tensor) -> PrefixTree:
     """
     if len(offsets) <= 2:  # One sequence has no prefix twice.
         return PrefixTree((1,) * len(values), values, torch.zeros_like(values), torch.arange(len(values)).to(values))
-    fits = int(offsets.diff().max()) < 1 << (63 - _HASH_BITS)
-    tree = _tree_by_hashes(values, offsets) if fits else None
-    return tree if tree is not None else _tree_by_levels(values, offsets)
+    trees = (_tree_by_hashes(values, offsets, salt) for salt in itertools.count())
+    return next(tree for tree in trees if tree is not None)
 
 
-def _tree_by_hashes(values: Tensor, offsets: Tensor) -> PrefixTree | None:
+def _tree_by_hashes(values: Tensor, offsets: Tensor, salt: int) -> PrefixTree | None:
     """The tree from a number for each prefix; None where two prefixes happen to share one.
 
     The number is the prefix's length and, below it, a sum over its events of a pseudo-random number that depends on
     place and value (Zobrist, A New Hashing Method with Application for Game Playing, 1970), so that one sort finds the
     tree, level by level. Shared numbers are found by looking at every event's value and parent.
     """
+    bits = min(MOST_HASH_BITS, 63 - int(offsets.diff().max()).bit_length())
     events = torch.arange(len(values), device=values.device)
     begins = torch.repeat_interleave(offsets[:-1], offsets.diff(), output_size=len(values))
     place = events - begins
-    noise = _scatter_bits(_scatter_bits(values + 1) + place)
+    noise = _scatter_bits(_scatter_bits(values + 1 + (salt << 32)) + place)
     sums = noise.cumsum(0)
-    prefix = (sums - (sums - noise).index_select(0, begins)) & ((1 << _HASH_BITS) - 1)
-    keys, alias = torch.unique((place << _HASH_BITS) | prefix, return_inverse=True)
-    level_sizes = torch.bincount(keys >> _HASH_BITS).tolist()
+    prefix = (sums - (sums - noise).index_select(0, begins)) & ((1 << bits) - 1)
+    keys, alias = torch.unique((place << bits) | prefix, return_inverse=True)
+    level_sizes = torch.bincount(keys >> bits).tolist()
     event = alias.new_empty(len(keys)).scatter_(0, alias, events)  # any event of each node
     value = values.index_select(0, event)
     before = torch.where(place > 0, alias.roll(1), -1)  # the node of each event's parent
@@ -159,26 +159,3 @@ def _scatter_bits(numbers: Tensor) -> Tensor:
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         numbers = (numbers ^ (numbers >> shift)) * factor
     return numbers ^ (numbers >> 31)
-
-
-def _tree_by_levels(values: Tensor, offsets: Tensor) -> PrefixTree:
-    """The tree level by level, always right and several times slower."""
-    lengths = offsets.diff()
-    longest = int(lengths.max()) if len(lengths) else 0
-    width = int(values.max()) + 1 if len(values) else 1
-    order = torch.argsort(lengths, descending=True, stable=True)
-    begins, sorted_lengths = offsets[:-1][order], lengths[order]
-    alive = torch.searchsorted(-sorted_lengths, -torch.arange(longest, device=values.device), side="left").tolist()
-    alias = torch.empty_like(values)
-    node = torch.zeros_like(begins)
-    sizes, last_values, parents, total = [], [], [], 0
-    for level in range(longest):
-        positions = begins[: alive[level]] + level
-        keys, node = torch.unique(node[: alive[level]] * width + values[positions], return_inverse=True)
-        last_values.append(keys % width)
-        parents.append(keys // width)
-        alias[positions] = node + total
-        sizes.append(len(keys))
-        total += len(keys)
-    joined = [torch.cat(part) if part else values[:0] for part in (last_values, parents)]
-    return PrefixTree(tuple(sizes), joined[0], joined[1], alias)

@@ -13,12 +13,24 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_EARLIER_ITEMS", "EarlierItems", "SessionTable", "earlier_items"]
+__all__ = ["MOST_EARLIER_ITEMS", "EarlierItems", "SessionTable", "earlier_items", "offsets_of", "ranges"]
 
 MOST_EARLIER_ITEMS = 50
 """Items that a session remembers of earlier ones, the newest."""
 MOST_EARLIER_VISITS = 20
 """Earlier sessions that it looks back to."""
+
+
+def offsets_of(counts: NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return where each of some rows begins that have so many entries, and the number of all entries. Shape [n + 1]."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all positions of some ranges, one range after the other, and the offsets of the ranges among them."""
+    lengths = end - begin
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1], dtype=np.int64) + np.repeat(begin - offsets[:-1], lengths), offsets
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,7 @@ class EarlierItems:
         """Those of the sessions where the mask is true, [S]."""
         counts = np.diff(self.offsets)
         kept = np.repeat(sessions, counts)
-        offsets = np.concatenate([[0], np.cumsum(counts[sessions])]).astype(np.int64)
-        return EarlierItems(self.items[kept], self.operations[kept], offsets)
+        return EarlierItems(self.items[kept], self.operations[kept], offsets_of(counts[sessions]))
 
     def concatenate(self, other: EarlierItems) -> EarlierItems:
         """These sessions' followed by those of another table."""
@@ -129,10 +140,9 @@ class SessionTable:
 
     def select(self, events: NDArray[np.bool_]) -> SessionTable:
         """Only the events where the mask is true; sessions left empty disappear, the order stays."""
-        before = np.concatenate([[0], np.cumsum(events)])
-        kept = np.diff(before[self.offsets])
-        offsets = np.concatenate([[0], np.cumsum(kept[kept > 0])]).astype(np.int64)
+        kept = np.diff(offsets_of(events)[self.offsets])
         earlier = None if self.earlier is None else self.earlier.select(kept > 0)
+        offsets = offsets_of(kept[kept > 0])
         return SessionTable(self.items[events], self.operations[events], offsets, self.times[events], earlier)
 
     def concatenate(self, other: SessionTable) -> SessionTable:
@@ -163,20 +173,17 @@ def earlier_items(tables: Sequence[SessionTable], visitors: Sequence[NDArray[np.
     for table in tables[1:]:
         whole = whole.concatenate(table)
     session, earlier = _pairs(whole, np.concatenate(visitors))
-    counts = whole.lengths[earlier]
-    pair = np.repeat(np.arange(len(earlier)), counts)
-    steps = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-    event = whole.offsets[earlier + 1][pair] - 1 - steps  # The newest event of a visit first.
-    owner, item = session[pair], whole.items[event].astype(np.int64)
+    steps, _ = ranges(1 - whole.offsets[earlier + 1], 1 - whole.offsets[earlier])
+    event = -steps  # The newest event of a visit first.
+    owner, item = np.repeat(session, whole.lengths[earlier]), whole.items[event].astype(np.int64)
     # np.unique names the first of equals, which is the newest: pairs stand by session, then from the newest visit on.
     first = np.sort(np.unique(owner * (int(whole.items.max(initial=0)) + 1) + item, return_index=True)[1])
     owner, event = owner[first], event[first]
     total = np.bincount(owner, minlength=len(whole))
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(total) - total, total)
-    owner, event = owner[place < MOST_EARLIER_ITEMS], event[place < MOST_EARLIER_ITEMS]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(whole)))]).astype(np.int64)
-    found = EarlierItems(whole.items[event], whole.operations[event], offsets)
-    bounds = np.concatenate([[0], np.cumsum([len(table) for table in tables])])
+    begins = offsets_of(total)[:-1]
+    kept, offsets = ranges(begins, begins + np.minimum(total, MOST_EARLIER_ITEMS))
+    found = EarlierItems(whole.items[event[kept]], whole.operations[event[kept]], offsets)
+    bounds = offsets_of(np.array([len(table) for table in tables]))
     return [found.rows(int(begin), int(end)) for begin, end in pairwise(bounds)]
 
 

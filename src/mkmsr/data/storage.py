@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mkmsr.data.log import SPLITS
-from mkmsr.data.sessions import EarlierItems, SessionTable
+from mkmsr.data.sessions import EarlierItems, SessionTable, offsets_of
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_folder, atomic_write, is_signed, may_replace, sha256, signed_json
@@ -275,7 +275,7 @@ def _compressed(rows: pl.DataFrame, count: int) -> tuple[NDArray[np.int32], NDAr
     session = rows["session"].to_numpy()
     if len(session) and not (session[0] >= 0 and session[-1] < count and (np.diff(session) >= 0).all()):
         raise ValueError(f"sessions should be numbered from 0 to {count - 1}, in order")
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(session, minlength=count))]).astype(np.int64)
+    offsets = offsets_of(np.bincount(session, minlength=count))
     return rows["item"].to_numpy(writable=True), rows["operation"].to_numpy(writable=True), offsets
 
 

@@ -148,7 +148,7 @@ def test_batches_carry_the_earlier_items_of_their_sessions() -> None:
         session = examples.session[row]
         wanted = earlier.items[earlier.offsets[session] : earlier.offsets[session + 1]].tolist()
         assert batch.earlier.items[batch.earlier.rows == place].tolist() == wanted
-        assert batch.earlier.ranks[batch.earlier.rows == place].tolist() == list(range(len(wanted)))
+        assert batch.earlier.positions[batch.earlier.rows == place].tolist() == list(range(len(wanted)))
     part = batch.part(slice(1, 3)).earlier
     assert part is not None
     assert part.items.tolist() == batch.earlier.items[batch.earlier.rows > 0].tolist()
@@ -158,7 +158,7 @@ def test_batches_carry_the_earlier_items_of_their_sessions() -> None:
 def test_pairs_and_copies() -> None:
     batch = earlier_batch([[(4, 1), (2, 2)]]).repeated(2)
     assert (batch.items.tolist(), batch.operations.tolist()) == ([4, 2, 4, 2], [1, 2, 1, 2])
-    assert (batch.rows.tolist(), batch.ranks.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
+    assert (batch.rows.tolist(), batch.positions.tolist()) == ([0, 0, 1, 1], [0, 1, 0, 1])
 
 
 def test_places_of_items_among_earlier_ones() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -37,7 +37,46 @@ Shuffle = Literal["examples", "sessions"]
 
 
 @dataclass(frozen=True)
-class EarlierBatch:
+class _Movable:
+    """Tensors that go to a device together."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device; itself, with all that it has derived, where it is there already."""
+        own = {each.name: part for each in fields(self) if (part := getattr(self, each.name)) is not None}
+        moved = {name: part.to(device) for name, part in own.items()}
+        return self if all(moved[name] is part for name, part in own.items()) else replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class _Rows(_Movable):
+    """Items with an operation each, row after row; row `b` has the entries `offsets[b]:offsets[b + 1]`."""
+
+    items: Tensor
+    operations: Tensor
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Entries of each row. Shape [B]."""
+        return self.offsets.diff()
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Row that each entry belongs to. Shape of `items`."""
+        index = torch.arange(len(self), device=self.items.device)
+        return torch.repeat_interleave(index, self.lengths, output_size=len(self.items))
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Place of each entry in its row, from 0. Shape of `items`."""
+        return torch.arange(len(self.items), device=self.items.device) - self.offsets[self.rows]
+
+
+@dataclass(frozen=True)
+class EarlierBatch(_Rows):
     """What the visitors of a batch's sessions touched before them, by session and then newest first.
 
     Args:
@@ -45,21 +84,6 @@ class EarlierBatch:
         operations: Operation of the newest event on it. Shape [H], int64.
         offsets: Where each session's items begin, and H. Shape [B + 1], int64.
     """
-
-    items: Tensor
-    operations: Tensor
-    offsets: Tensor
-
-    @cached_property
-    def rows(self) -> Tensor:
-        """Session that each item belongs to. Shape [H]."""
-        index = torch.arange(len(self.offsets) - 1, device=self.items.device)
-        return torch.repeat_interleave(index, self.offsets.diff(), output_size=len(self.items))
-
-    @cached_property
-    def ranks(self) -> Tensor:
-        """Place of each item, 0 for the newest. Shape [H]."""
-        return torch.arange(len(self.items), device=self.items.device) - self.offsets[self.rows]
 
     def ranks_of(self, rows: Tensor, items: Tensor) -> Tensor:
         """Place of each item of `items` among those of the session in `rows`; -1 where it is not one. Shape [P]."""
@@ -69,17 +93,13 @@ class EarlierBatch:
         keys, order = (self.rows * width + self.items).sort()
         wanted = rows * width + items
         found = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        return torch.where(keys[found] == wanted, self.ranks[order[found]], -1)
+        return torch.where(keys[found] == wanted, self.positions[order[found]], -1)
 
     def part(self, begin: int, end: int) -> EarlierBatch:
         """Those of some sessions, one after another."""
         first, last = int(self.offsets[begin]), int(self.offsets[end])
         offsets = self.offsets[begin : end + 1] - first
         return EarlierBatch(self.items[first:last], self.operations[first:last], offsets)
-
-    def to(self, device: torch.device | str) -> EarlierBatch:
-        """The same items on another device; itself, with all that it has derived, where it is there already."""
-        return _moved(self, device)
 
     @classmethod
     def nothing(cls, sessions: int, device: torch.device) -> EarlierBatch:
@@ -104,7 +124,7 @@ class EarlierBatch:
 
 
 @dataclass(frozen=True)
-class SessionBatch:
+class SessionBatch(_Rows):
     """Prefixes of sessions and, where known, what came next.
 
     Args:
@@ -118,38 +138,16 @@ class SessionBatch:
         earlier: What the visitors touched in earlier sessions; None where nobody says.
     """
 
-    items: Tensor
-    operations: Tensor
-    offsets: Tensor
     targets: Tensor
     target_operations: Tensor
     sessions: Tensor
     wanted: Tensor | None = None
     earlier: EarlierBatch | None = None
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """Events of each prefix. Shape [B]."""
-        return self.offsets.diff()
-
-    @cached_property
-    def rows(self) -> Tensor:
-        """Prefix that each event belongs to. Shape [P]."""
-        index = torch.arange(len(self), device=self.items.device)
-        return torch.repeat_interleave(index, self.lengths, output_size=len(self.items))
-
     @cached_property
     def last(self) -> Tensor:
         """Position of each prefix's newest event. Shape [B]."""
         return self.offsets[1:] - 1
-
-    @cached_property
-    def positions(self) -> Tensor:
-        """Place of each event in its prefix, 0 for the oldest. Shape [P]."""
-        return torch.arange(len(self.items), device=self.items.device) - self.offsets[self.rows]
 
     @cached_property
     def ages(self) -> Tensor:
@@ -193,10 +191,6 @@ class SessionBatch:
             earlier=None if self.earlier is None else self.earlier.part(begin, end),
         )
 
-    def to(self, device: torch.device | str) -> SessionBatch:
-        """The same batch on another device; itself, with all that it has derived, where it is there already."""
-        return _moved(self, device)
-
     @classmethod
     def from_sequences(cls, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SessionBatch:
         """A batch from (item indexes, operation indexes) pairs, one pair a session, oldest event first.
@@ -236,7 +230,7 @@ class SessionBatch:
 
 
 @dataclass(frozen=True)
-class TripleBatch:
+class TripleBatch(_Movable):
     """Triples <item, relation, attribute> for the knowledge task.
 
     Args:
@@ -255,19 +249,6 @@ class TripleBatch:
     def part(self, rows: slice) -> TripleBatch:
         """Some of the triples."""
         return TripleBatch(self.items[rows], self.relations[rows], self.attributes[rows])
-
-    def to(self, device: torch.device | str) -> TripleBatch:
-        """The same triples on another device."""
-        return _moved(self, device)
-
-
-_AnyBatch = TypeVar("_AnyBatch", EarlierBatch, SessionBatch, TripleBatch)
-
-
-def _moved(batch: _AnyBatch, device: torch.device | str) -> _AnyBatch:
-    own = {each.name: part for each in fields(batch) if (part := getattr(batch, each.name)) is not None}
-    moved = {name: part.to(device) for name, part in own.items()}
-    return batch if all(moved[name] is part for name, part in own.items()) else replace(batch, **moved)
 
 
 def collate(examples: ExampleTable, rows: NDArray[np.integer]) -> SessionBatch:

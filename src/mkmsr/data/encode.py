@@ -18,7 +18,7 @@ from mkmsr.data.sessions import SessionTable, earlier_items
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
 
-__all__ = ["encode_knowledge", "encode_sessions", "index_ids"]
+__all__ = ["column_of", "encode_knowledge", "encode_sessions", "index_ids"]
 
 
 def index_ids(events: Query, raw: Query, engine: Engine, *, number: str, external: str) -> Query:
@@ -80,15 +80,13 @@ def encode_knowledge(
     filled = attributes.filter(~nw.col("value").is_null() & (nw.col("value") != ""))
     known = engine.persist(filled.join(catalogue, on="item_id", how="inner"))
     distinct = engine.persist(known.group_by("item", "relation", "value").agg(row=nw.col("row").min()))
-    relations = engine.persist(
-        _with_index(distinct.group_by("relation").agg(row=nw.col("row").min()), order=["row", "relation"])
-    )
-    names = _column(relations.sort("index"), "relation", engine)
+    relations = distinct.group_by("relation").agg(row=nw.col("row").min())
+    relations = engine.persist(_with_index(relations, order=["row", "relation"]))
+    names = column_of(relations.sort("index"), "relation", engine)
     if wrong := [name for name in names if "=" in name]:
         raise DataError("a relation's name must not hold '='", path=path, column=wrong[0])
-    numbered = distinct.join(
-        relations.select("relation", nw.col("index").alias("relation_index")), on="relation", how="inner"
-    )
+    number = relations.select("relation", nw.col("index").alias("relation_index"))
+    numbered = distinct.join(number, on="relation", how="inner")
     values = numbered.group_by("relation_index", "relation", "value").agg(row=nw.col("row").min())
     values = engine.persist(_with_index(values, order=["relation_index", "row", "value"]))
     attribute = values.select("relation_index", "value", nw.col("index").alias("attribute"))
@@ -98,9 +96,8 @@ def encode_knowledge(
     ids = values.sort("index").select(nw.concat_str([nw.col("relation"), nw.col("value")], separator="=").alias("id"))
     array = np.ascontiguousarray(rows.to_numpy().astype(np.int64).reshape(-1, 3))
     array[:, 2] += len(items)
-    graph = KnowledgeGraph(
-        array, Vocabulary(names, kind="relation"), Vocabulary(_column(ids, "id", engine), kind="attribute"), len(items)
-    )
+    values_of = Vocabulary(column_of(ids, "id", engine), kind="attribute")
+    graph = KnowledgeGraph(array, Vocabulary(names, kind="relation"), values_of, len(items))
     return graph, _left_out(attributes, filled, catalogue, graph, engine)
 
 
@@ -125,7 +122,8 @@ def _with_index(rows: Query, *, order: list[str]) -> Query:
     return indexed.with_columns(index=nw.col("index").cast(nw.Int64) + 1)
 
 
-def _column(query: Query, name: str, engine: Engine) -> list[str]:
+def column_of(query: Query, name: str, engine: Engine) -> list[str]:
+    """Return a column of text in the order of the query."""
     values: list[str] = engine.fetch(query.select(name))[name].to_list()
     return values
 

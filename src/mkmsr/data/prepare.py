@@ -12,7 +12,7 @@ from pydantic import Field
 from mkmsr.config import StrictModel
 from mkmsr.data.buckets import bucketed
 from mkmsr.data.dataset import NewItems, PreparedDataset, SplitName
-from mkmsr.data.encode import encode_knowledge, encode_sessions, index_ids
+from mkmsr.data.encode import column_of, encode_knowledge, encode_sessions, index_ids
 from mkmsr.data.engines import Engine, PolarsEngine, Query
 from mkmsr.data.examples import MAX_SESSION_EVENTS
 from mkmsr.data.knowledge import KnowledgeGraph
@@ -97,23 +97,18 @@ def prepare(
     items = index_ids(events, raw, engine, number="item", external="item_id")
     operations = index_ids(events, raw, engine, number="action", external="operation")
     train, validation, test = encode_sessions(events, items, operations, engine)
-    ids = _ids(items, engine)
+    ids = column_of(items.sort("index"), "id", engine)
     vocabulary = Vocabulary([*ids, *_extra_items(log, ids, options)], kind="item")
     seen = [vocabulary.id(index) for index in np.unique(train.items).tolist()] if options.buckets else []
     knowledge, attributes = _knowledge(log, vocabulary, options, seen, engine)
-    counts["events_of_new_items_dropped"] = counts["events_after_filters"] - sum(
-        table.num_events for table in (train, validation, test)
-    )
-    logger.info(
-        "prepared %d sessions, %d items, %d triples",
-        len(train) + len(validation) + len(test),
-        len(vocabulary),
-        len(knowledge),
-    )
+    left = sum(table.num_events for table in (train, validation, test))
+    counts["events_of_new_items_dropped"] = counts["events_after_filters"] - left
+    sessions = len(train) + len(validation) + len(test)
+    logger.info("prepared %d sessions, %d items, %d triples", sessions, len(vocabulary), len(knowledge))
     dataset = PreparedDataset(
         name=name or log.name,
         items=vocabulary,
-        operations=Vocabulary(_ids(operations, engine), kind="operation"),
+        operations=Vocabulary(column_of(operations.sort("index"), "id", engine), kind="operation"),
         knowledge=knowledge,
         train=train,
         validation=validation,
@@ -152,29 +147,22 @@ def _sessions(
     )
     counts["events_after_filters"] = engine.count(events)
     if counts["events_after_filters"] == 0:
-        raise DataError(
-            f"no session is left: none has {least} events of items that occur "
-            f"{'once' if options.min_item_events == 1 else f'{options.min_item_events} times'} or more"
-            + (f" (longer ones than {options.longest_session} events are dropped)" if options.longest_session else ""),
-            path=log.path,
-        )
+        often = "once" if options.min_item_events == 1 else f"{options.min_item_events} times"
+        longer = f" (longer ones than {options.longest_session} events are dropped)" if options.longest_session else ""
+        text = f"no session is left: none has {least} events of items that occur {often} or more{longer}"
+        raise DataError(text, path=log.path)
     return events, counts
 
 
 def _check_splits(dataset: PreparedDataset, options: PrepareOptions, path: str | None) -> None:
     """Refuse a split with nothing to rank, unless its share is 0; warn where one session is much of a split."""
-    shares: dict[SplitName, float] = {"test": options.test_share, "validation": options.validation_share}
     for split in SPLITS:
         sessions = getattr(dataset, split)
-        longest = int(sessions.lengths.max(initial=0))
-        if longest > max(MUCH_OF_A_SPLIT * sessions.num_events, dataset.max_session_events):
-            logger.warning(
-                "one session holds %d of the %d events of %s; if it is a robot's, drop such sessions with "
-                "longest_session (--longest-session N)",
-                longest,
-                sessions.num_events,
-                split,
-            )
+        longest, events = int(sessions.lengths.max(initial=0)), sessions.num_events
+        if longest > max(MUCH_OF_A_SPLIT * events, dataset.max_session_events):
+            way_out = "if it is a robot's, drop such sessions with longest_session (--longest-session N)"
+            logger.warning("one session holds %d of the %d events of %s; %s", longest, events, split, way_out)
+    shares: dict[SplitName, float] = {"test": options.test_share, "validation": options.validation_share}
     for split, share in shares.items():
         if share and not dataset.num_examples(dataset.evaluation_sessions(split)):
             new = " of items that earlier sessions have" if dataset.new_items == "drop" else ""
@@ -221,12 +209,8 @@ def _knowledge(
     knowledge, counts = encode_knowledge(engine.table(attributes), items, engine, path=log.path)
     if not len(knowledge) and counts["unknown_items"]:
         other = log.attributes.select("item_id").head(1).collect().item()
-        logger.warning(
-            "no item of the log stands in the attribute table; ids must be written alike: %r in the log, %r in the "
-            "table",
-            items.id(1),
-            other,
-        )
+        alike = "no item of the log stands in the attribute table; ids must be written alike"
+        logger.warning("%s: %r in the log, %r in the table", alike, items.id(1), other)
     return knowledge, counts
 
 
@@ -247,11 +231,6 @@ def _display(log: InteractionLog, items: Vocabulary) -> Display:
         return {}
     shown = log.display.filter(pl.col("value").is_not_null(), pl.col("item_id").is_in(list(items.ids)))
     return display_of(shown.select("item_id", "relation", "value").collect())
-
-
-def _ids(indexed: Query, engine: Engine) -> list[str]:
-    ids: list[str] = engine.fetch(indexed.sort("index").select("id"))["id"].to_list()
-    return ids
 
 
 def _metadata(log: InteractionLog, options: PrepareOptions, counts: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import gzip
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,7 +42,8 @@ def pieces(path: Path, *, size: int = PIECE) -> Iterator[bytes]:
     """Yield the content of a file, unpacked, in pieces of at most `size` bytes; a damaged file raises DataError."""
     packed = is_packed(path)
     name = NAMES.get(packed or "")
-    with path.open("rb") if packed is None else _opened(path, packed) as file:
+    opened, wrong = _opener(packed, path)
+    with opened(path, "rb") as file:
         try:
             while piece := file.read(size):
                 yield piece
@@ -50,7 +51,7 @@ def pieces(path: Path, *, size: int = PIECE) -> Iterator[bytes]:
             raise DataError(
                 f"the {name} file is truncated: it ends before its end mark; copy it again", path=path
             ) from None
-        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError, _zstd_error()) as error:
+        except (zlib.error, OSError, ValueError, wrong) as error:
             if packed is None:
                 raise
             raise DataError(f"the {name} file is damaged: {error}", path=path) from None
@@ -87,23 +88,14 @@ def unzip(path: Path, scratch: Scratch) -> list[tuple[str, Path]]:
     return found
 
 
-def _opened(path: Path, packed: str) -> IO[bytes]:
-    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    if packed != ".zst":
-        opened: IO[bytes] = openers[packed](path, "rb")
-        return opened
-    try:
-        from backports import zstd
-    except ModuleNotFoundError:
-        raise ConfigError("needs a library for zstd: pip install 'mkmsr[zstd]'", path=path) from None
-    unpacked: Any = zstd.open(path, "rb")
-    return unpacked  # type: ignore[no-any-return]
-
-
-def _zstd_error() -> type[Exception]:
-    try:
-        from backports import zstd
-    except ModuleNotFoundError:
-        return ValueError
-    error: type[Exception] = zstd.ZstdError
-    return error
+def _opener(packed: str | None, path: Path) -> tuple[Callable[[Path, str], IO[bytes]], type[Exception]]:
+    """What opens a file that is packed in some way, and what it raises where the file is damaged."""
+    if packed == ".zst":
+        try:
+            from backports import zstd
+        except ModuleNotFoundError:
+            raise ConfigError("needs a library for zstd: pip install 'mkmsr[zstd]'", path=path) from None
+        opener: Any = zstd.open
+        return opener, zstd.ZstdError
+    openers: dict[str | None, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return openers.get(packed, open), lzma.LZMAError

@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,7 @@ BYTEA, NUMERIC = 17, 1700
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL)
 _OWN_BEGINS = re.compile(rf"[?&](?:{'|'.join(OWN)})=")
 _SECRET = re.compile(rf"([?&])(?:{'|'.join(SECRET)})=[^&]*", re.IGNORECASE)
-_READS = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-}
+_READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 """What a query of SQLite may do."""
 
 
@@ -120,7 +115,6 @@ def _userinfo(rest: str) -> tuple[str, str, str]:
 def _from_postgres(dsn: str, named: dict[str, str], path: Path, *, label: str, secrets: set[str]) -> dict[str, str]:
     try:
         import psycopg
-        from psycopg import sql
     except ModuleNotFoundError:
         raise ConfigError("needs a library for PostgreSQL: pip install 'mkmsr[sql]'", path=label) from None
     try:
@@ -128,16 +122,11 @@ def _from_postgres(dsn: str, named: dict[str, str], path: Path, *, label: str, s
             connection.read_only = True
             connection.execute("SET TIME ZONE 'UTC'")
             connection.execute("SET DATESTYLE TO 'ISO'")
-            if "query" in named:
-                # As a cursor by the extended protocol it is one statement, and one that only reads.
-                query: sql.SQL | sql.Composed = sql.SQL(named["query"].rstrip("; \n\t"))
-            else:
-                table = sql.Identifier(*named["table"].split("."))
-                columns = connection.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(table)).description or ()
-                order = sql.SQL(", ").join(map(sql.Identifier, _order(named, [each.name for each in columns], label)))
-                query = sql.SQL("SELECT * FROM {} ORDER BY {}").format(table, order)
+            parts = named.get("table", "").split(".")
+            query = _query(named, parts, lambda text: connection.execute(text.encode()).description or (), label)
             with connection.cursor("mkmsr_rows") as cursor:
-                cursor.execute(query)
+                # As a cursor by the extended protocol it is one statement, and one that only reads.
+                cursor.execute(query.encode())
                 types = {each.name: each.type_code for each in cursor.description or ()}
                 unusable = {name: BYTES for name, code in types.items() if code == BYTEA}
                 numeric = [code == NUMERIC for code in types.values()]
@@ -160,7 +149,11 @@ def _fetched(connection: Any, numeric: Sequence[bool]) -> Iterator[list[str | No
         for row in range(result.ntuples):
             cells = [result.get_value(row, column) for column in range(result.nfields)]
             texts = [None if cell is None else cell.decode() for cell in cells]
-            yield [_shortest(text) if is_numeric else text for text, is_numeric in zip(texts, numeric, strict=True)]
+            # A decimal number has no zeros at its end.
+            yield [
+                text.rstrip("0").rstrip(".") if text and is_numeric and "." in text else text
+                for text, is_numeric in zip(texts, numeric, strict=True)
+            ]
         if result.ntuples < ROWS:
             return
 
@@ -173,13 +166,8 @@ def _from_sqlite(file: Path, named: dict[str, str], path: Path, *, label: str) -
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection:
             connection.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY)
             connection.text_factory = lambda content: content.decode("utf-8", "replace")
-            query = named.get("query")
-            if query is None:
-                table = _quoted(named["table"])
-                columns = [each[0] for each in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
-                order = ", ".join(map(_quoted, _order(named, columns, label)))
-                query = f"SELECT * FROM {table} ORDER BY {order}"
-            cursor = connection.execute(query)
+            parts = [named.get("table", "")]
+            cursor = connection.execute(_query(named, parts, lambda text: connection.execute(text).description, label))
             if cursor.description is None:
                 raise DataError("the query gives no rows; it should be a SELECT", path=label)
             names = [each[0] for each in cursor.description]
@@ -210,20 +198,17 @@ def _write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> N
         writer.writerows(rows)
 
 
-def _shortest(text: str | None) -> str | None:
-    """A decimal number without zeros at its end."""
-    return text.rstrip("0").rstrip(".") if text is not None and "." in text else text
-
-
-def _order(named: dict[str, str], columns: list[str], label: str) -> list[str]:
-    """The columns that order the rows."""
-    if "order" not in named:
-        return columns
-    wanted = [each.strip() for each in named["order"].split(",")]
-    for each in wanted:
+def _query(named: dict[str, str], parts: Sequence[str], columns_of: Callable[[str], Any], label: str) -> str:
+    """The query that the address states, or that of its table, whose name has these parts, in its order."""
+    if "query" in named:
+        return named["query"].rstrip("; \n\t")
+    table = ".".join(map(_quoted, parts))
+    columns = [each[0] for each in columns_of(f"SELECT * FROM {table} LIMIT 0")]
+    order = [each.strip() for each in named["order"].split(",")] if "order" in named else columns
+    for each in order:
         if each not in columns:
             raise DataError(f"no such column; the table has {', '.join(columns)}", path=label, column=each)
-    return wanted
+    return f"SELECT * FROM {table} ORDER BY {', '.join(map(_quoted, order))}"
 
 
 def _quoted(name: str) -> str:

@@ -127,7 +127,7 @@ class EarlierVisits(nn.Module):
         """The items of the batch's visitors and their probabilities; `scores_H` are their explore scores."""
         earlier = visits_of(batch)
         logits_H = (
-            self.age(earlier.ranks.clamp(max=_RANKS - 1)).squeeze(1)
+            self.age(earlier.positions.clamp(max=_RANKS - 1)).squeeze(1)
             + self.operation(earlier.operations).squeeze(1)
             + self.beside(_steps_from_old_find(batch, earlier)).squeeze(1)
             + self.likeness * scores_H
@@ -169,5 +169,5 @@ def _steps_from_old_find(batch: SessionBatch, earlier: EarlierBatch) -> Tensor:
     event_P = torch.where(ranks_P >= 0, torch.arange(len(ranks_P), device=ranks_P.device), -1)
     newest_B = torch.full_like(batch.last, -1).scatter_reduce(0, batch.rows, event_P, "amax")
     newest_H = newest_B[earlier.rows]
-    steps_H = (ranks_P[newest_H] - earlier.ranks).clamp(-_REACH, _REACH) + _REACH
+    steps_H = (ranks_P[newest_H] - earlier.positions).clamp(-_REACH, _REACH) + _REACH
     return torch.where(newest_H >= 0, steps_H, 2 * _REACH + 1)

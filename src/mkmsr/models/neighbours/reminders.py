@@ -65,7 +65,7 @@ class Reminders(nn.Module):
             best = votes(batch).summed(num_columns).outside(batch.rows, batch.items, num_columns).best(1)
             came_true += (best.items == batch.targets[best.rows]).sum()
             if batch.earlier is not None:
-                earlier = Votes(batch.earlier.rows, batch.earlier.items, batch.earlier.ranks).summed(num_columns)
+                earlier = Votes(batch.earlier.rows, batch.earlier.items, batch.earlier.positions).summed(num_columns)
                 earlier = earlier.outside(batch.rows, batch.items, num_columns)
                 places = (earlier.weights + 1).clamp(max=_PLACES)
                 chances += torch.bincount(places, minlength=_PLACES + 1)
@@ -84,7 +84,7 @@ class Reminders(nn.Module):
         places = (prefix.steps + 1).clamp(max=_PLACES)
         scores_BV[prefix.rows, prefix.items] += self.own[places, times]
         if batch.earlier is not None:
-            weights = self.earlier[(batch.earlier.ranks + 1).clamp(max=_PLACES)]
+            weights = self.earlier[(batch.earlier.positions + 1).clamp(max=_PLACES)]
             scores_BV.index_put_((batch.earlier.rows, batch.earlier.items), weights, accumulate=True)
 
 

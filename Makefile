@@ -14,6 +14,8 @@ help:  ## list the targets
 
 # PyPI's torch for Linux on x86 processors brings CUDA's libraries, several gigabytes. For processors alone:
 #   make setup TORCH_INDEX=URL, with the index of CPU builds that the installation page of PyTorch names
+# Every target takes it, also from the environment. No pip configuration of the machine is needed; one that offers
+# another build of the same version, such as a folder of wheels (find-links), is obeyed, and the last line tells which.
 TORCH_INDEX ?=
 TORCH := torch==$(shell sed -n 's/^torch==//p' requirements.txt)
 
@@ -33,6 +35,7 @@ else
 endif
 	$(PIP) --requirement requirements.txt
 	$(PIP) --no-deps --editable .
+	@$(BIN)/python -c 'import torch; print("torch", torch.__version__, f"with CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA")'
 	@touch $@
 
 $(TEST_STAMP): $(STAMP) requirements-test.txt

@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,8 +62,10 @@ def test_the_floor_moves_the_item_table() -> None:
     assert not torch.equal(before, floor.table.weight.detach())
 
 
-def test_a_training_measurement_has_the_promised_keys_and_agrees_with_itself(shop: PreparedDataset) -> None:
+def test_a_training_measurement_has_the_promised_keys_and_no_more_seconds_than_passed(shop: PreparedDataset) -> None:
+    began = time.perf_counter()
     result = training(shop)
+    passed = time.perf_counter() - began
     promised = "model threads batch_size epoch_seconds floor_seconds ratio examples_per_second peak_mib"
     assert list(result)[:8] == promised.split()
     examples = shop.examples(shop.fitting_sessions(refit=True))
@@ -70,8 +73,8 @@ def test_a_training_measurement_has_the_promised_keys_and_agrees_with_itself(sho
     assert result["session_steps"] == -(-len(examples) // 32)
     assert result["triple_steps"] == -(-len(shop.knowledge) // 256)
     assert 0 < result["triple_seconds"] < result["epoch_seconds"]
-    assert result["examples_per_second"] == pytest.approx(len(examples) / result["epoch_seconds"])
-    assert 0 < result["spread"]["ratio"]["min"] <= result["ratio"] <= result["spread"]["ratio"]["max"]
+    assert 2 * (result["spread"]["epoch_seconds"]["min"] + result["spread"]["floor_seconds"]["min"]) < passed
+    assert result["ratio"] > 1, "an epoch takes longer than the products that it cannot do without"
     assert result["peak_mib"] > 50
     json.dumps(result, allow_nan=False)
 
@@ -98,10 +101,11 @@ def test_timing_the_training_of_a_model_without_weights_says_what_to_do(shop: Pr
 
 @pytest.mark.parametrize("name", ["m-sr", "s-knn", "recency"])
 def test_an_evaluation_measurement_counts_examples_and_candidates(shop: PreparedDataset, name: str) -> None:
+    began = time.perf_counter()
     result = time_evaluation(shop, name, model_entry(name).configure(), repetitions=2)
     assert result["examples"] == len(shop.evaluation_split("test").examples)
     assert result["candidates"] == len(shop.items)
-    assert result["examples_per_second"] == pytest.approx(result["examples"] / result["seconds"])
+    assert 0 < 2 * result["spread"]["seconds"]["min"] < time.perf_counter() - began
 
 
 def test_an_evaluation_of_some_examples_counts_only_these(shop: PreparedDataset) -> None:
@@ -110,10 +114,12 @@ def test_an_evaluation_of_some_examples_counts_only_these(shop: PreparedDataset)
 
 
 def test_a_preparation_measurement_is_of_exactly_the_events_asked_for() -> None:
+    began = time.perf_counter()
     result = time_preparation(3_000, repetitions=2)
     assert list(result)[:5] == ["events", "seconds", "events_per_second", "peak_mib", "engine"]
     assert result["events"] == 3_000
-    assert result["events_per_second"] == pytest.approx(3_000 / result["seconds"])
+    assert 0 < 2 * result["spread"]["seconds"]["min"] < time.perf_counter() - began
+    assert result["cpu_seconds"] > 0
 
 
 SAMPLED = ["training.optimiser.touched_rows=true", "training.loss.negatives.number=20", "training.batch_size=64"]
@@ -135,7 +141,8 @@ def test_the_sampled_loss_is_measured_beside_the_exact_one_whole_and_in_blocks(
     assert result["loss"] == "sampled-cross-entropy"
     assert result["touched_rows"]
     assert set(result["exact"]) == {"exact", "exact in blocks"}
-    assert result["examples_per_second"] == pytest.approx(result["examples"] / result["epoch_seconds"])
+    shop = PreparedDataset.load(saved)
+    assert result["examples"] == len(shop.examples(shop.fitting_sessions(refit=True)))
     assert result["measured_steps"] == (steps or -(-result["examples"] // 64))
 
 

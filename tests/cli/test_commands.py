@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -508,6 +511,24 @@ def test_an_interrupted_training_says_so_and_goes_on_with_resume(
     assert (tmp_path / "run" / "checkpoint" / "checkpoint.json").read_bytes() == checkpoint
     assert call(*arguments, "--epochs", 2, "--overwrite").status == 0
     assert call(*arguments, "--epochs", 1).status == 0, "a finished run is replaced"
+
+
+def test_an_interrupted_call_says_how_to_go_on(data: Path, call: Any, tmp_path: Path) -> None:
+    history = tmp_path / "run" / "history.jsonl"
+
+    def interrupt_after_an_epoch() -> None:
+        while not (history.is_file() and history.stat().st_size):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt_after_an_epoch, daemon=True).start()
+    arguments = ["train", data, "--model", "m-sr", "--out", tmp_path / "run", "--set", "model.dim=8"]
+    shown = call(*arguments, "training.patience=999", "--epochs", 9999)
+    assert shown.status == 130
+    assert shown.err.endswith("mkmsr: interrupted; with --resume the same call goes on from its last checkpoint\n")
+    shown = call(*arguments, "--epochs", 1)
+    assert shown.status == 1
+    assert "--resume goes on with it, --overwrite starts over" in shown.err
 
 
 # --- recommend

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mkmsr.cli.app import run
+from mkmsr.cli import demo
+from mkmsr.cli.app import app, run
+from mkmsr.cli.console import Terminal
 
 
 @pytest.mark.slow
@@ -32,6 +36,15 @@ def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
     for name in ("mkm-sr", "pop", "s-pop", "recency"):
         assert json.loads((out / name / "metrics.json").read_text())["refit"] is True
     assert "Not fitted alike" not in page
+
+
+def test_what_the_demo_says_to_type_next_are_calls_that_the_program_takes(tmp_path: Path) -> None:
+    said = io.StringIO()
+    demo._say_what_next(Terminal(said, json_mode=False), tmp_path / "my demo", tmp_path / "report.html", 60.0)
+    calls = [shlex.split(line) for line in said.getvalue().splitlines() if " mkmsr " in line and "source" not in line]
+    assert len(calls) == 5
+    for words in calls:
+        app().parse_args(words[words.index("mkmsr") + 1 :], exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("name", ["data", "mkm-sr", "pop"])

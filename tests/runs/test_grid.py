@@ -165,6 +165,19 @@ def test_a_killed_grid_goes_on_and_comes_to_the_same_weights(data: Path, tmp_pat
     assert (ranks[0] == ranks[1]).all()
 
 
+def test_an_interrupted_grid_goes_on_where_it_stopped(data: Path, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, JobProgress) and isinstance(event.event, EpochRecord):
+            raise KeyboardInterrupt
+
+    (run,) = long_runs(data, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid([run], listener=stop)
+    assert not run.job().is_finished
+    assert set(statuses(run_grid([run])).values()) == {"finished"}
+    assert "resumed at epoch" in (run.folder / "run.log").read_text(encoding="utf-8")
+
+
 def test_later_seeds_take_the_number_of_epochs_from_the_first(data: Path, tmp_path: Path) -> None:
     config = settings("m-sr", {"dim": 8}, epochs=3)
     runs = plan_grid([data], {"m-sr": config}, [0, 1, 2], tmp_path, choose_epochs="first-seed")

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.distributed import HashStore
 
 from mkmsr.bundle.model_bundle import load_bundle
 from mkmsr.cli.app import run
@@ -196,6 +197,18 @@ def test_what_stops_one_process_is_told_by_the_others(data: Path, two: Path) -> 
     assert "mkmsr: " in errors
     assert "holds another finished run: seed is 0 there, 9 now" in errors
     assert "mkmsr, rank 1: rank 0 of 2 stopped: " in errors
+
+
+def test_who_stopped_and_who_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mkmsr.runtime.process_group._SECONDS_TO_ANSWER", 0.1)
+    store, before = HashStore(), signal.getsignal(signal.SIGTERM)
+    Processes(1, 3, store).leave("the session loss is nan")
+    try:
+        said = str(Processes(0, 3, store).lost())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert said.startswith("rank 1 of 3 stopped: the session loss is nan; rank 2 of 3 does not answer: killed, stuck")
+    assert "the same call with --resume goes on" in said
 
 
 def test_alone_every_exchange_gives_back_what_went_in() -> None:

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from mkmsr.errors import TrainingError
-from mkmsr.runtime.events import EpochRecord, Event, Listener
+from mkmsr.runtime.events import BatchDone, EpochRecord, Event, Listener
 from mkmsr.training.checkpoint import read_history
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit
@@ -63,6 +63,20 @@ def stop_at(epoch: int) -> Listener:
 def interrupted(folder: Path, device: str = "cpu") -> None:
     with pytest.raises(KeyboardInterrupt):
         fit(TinyModel(), tiny_training(), config(), seed=1, folder=folder, listener=stop_at(2), device=device)
+
+
+def test_an_interruption_in_the_middle_of_an_epoch_changes_no_bit(tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, BatchDone) and event.epoch == 2 and event.done < event.total:
+            raise KeyboardInterrupt
+
+    whole, cut, resumed = TinyModel(), TinyModel(), TinyModel()
+    done = fit(whole, tiny_training(), config(batch_size=8), seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cut, tiny_training(), config(batch_size=8), seed=1, folder=tmp_path, listener=stop)
+    again = fit(resumed, tiny_training(), config(batch_size=8), seed=1, folder=tmp_path, resume=True)
+    assert [each.train_loss for each in again.history] == [each.train_loss for each in done.history]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
 def test_resuming_a_finished_run_gives_its_result_again_without_training(tmp_path: Path) -> None:

@@ -64,8 +64,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     (
         "serve",
         "serve:serve",
-        "mkmsr serve runs/shop/bundle\n"
-        "mkmsr serve runs/shop/bundle --workers 2 --state state --host 0.0.0.0 --keys keys.txt",
+        "mkmsr serve runs/shop/bundle\nmkmsr serve runs/shop/bundle --state state --host 0.0.0.0 --keys keys.txt",
     ),
     ("doctor", "installation:doctor", "mkmsr doctor --json"),
 )

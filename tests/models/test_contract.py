@@ -100,7 +100,7 @@ def restore(model: SessionModel, tensors: Mapping[str, Tensor]) -> None:
     """Load a state whose buffers may have other shapes than those of a model that has observed nothing."""
     for name, buffer in list(model.named_buffers()):
         owner, _, last = name.rpartition(".")
-        if buffer.shape != tensors[name].shape:
+        if name in tensors and buffer.shape != tensors[name].shape:
             setattr(model.get_submodule(owner), last, tensors[name].clone())
     model.load_state_dict(tensors)
 

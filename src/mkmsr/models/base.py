@@ -17,6 +17,7 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
+from mkmsr.layers.fast.catalogue_product import CatalogueProduct
 
 __all__ = [
     "FactorisedModel",
@@ -139,10 +140,10 @@ class FactorisedModel(SessionModel):
         return mask_padding(scores_BV)
 
     def scorer(self) -> Scorer:
-        items_DV = self.catalogue().T.contiguous()
+        product = CatalogueProduct(self.catalogue())
 
         def score(batch: SessionBatch) -> Tensor:
-            scores_BV = self.queries(batch) @ items_DV
+            scores_BV = product(self.queries(batch))
             scores_BV[:, 0] = float("-inf")  # In place: a copy of [B, V] scores takes half as long as the product.
             return scores_BV
 

@@ -25,6 +25,7 @@ from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, RankingDone, ignore
 from mkmsr.runtime.files import locked, scratch_folder, sha256
 from mkmsr.runtime.workers import Line, Task, run_tasks
+from mkmsr.training.memory import keep_freed_memory
 
 __all__ = ["BulkJob", "BulkResult", "recommend_in_bulk"]
 
@@ -181,6 +182,7 @@ class _Ranking:
     """A process's model and what it ranks with, loaded once; `bundle` says which, by its SHA-256."""
 
     def __init__(self, job: BulkJob):
+        keep_freed_memory()
         recommender = Recommender.load(job.bundle, device=job.device)
         self.bundle = str(recommender.bundle.metadata["sha256"])
         recommender.set_facts(job.facts or {})

@@ -24,7 +24,8 @@ from mkmsr.recommend.sessions import EncodedSessions
 
 __all__ = ["Caps", "Ranker", "best_columns", "top", "wanted_operation"]
 
-_SCORES_AT_ONCE = 16_000_000
+_SCORES_AT_ONCE = 8_000_000
+"""32 MB, which `keep_freed_memory` can keep from one batch to the next."""
 _MOST_SESSIONS_AT_ONCE = 256
 _STRETCH, _WIDE = 64, 16
 """Columns of a stretch, see `top`; a row is wide from so many times the columns on that are then looked at."""

@@ -10,51 +10,50 @@ from mkmsr.models.entry import ModelEntry
 
 __all__ = ["model_card"]
 
+_CARD = """# {model} on {data[name]}
+
+{entry.summary}. Source: {entry.source}.
+
+## What it learnt from
+
+- {data[sessions]:,} sessions, {data[events]:,} events ({data[fitted_on]})
+- {sizes[num_items]:,} items, {sizes[num_operations]:,} operations, \
+{sizes[num_relations]:,} relations, {sizes[num_attributes]:,} attributes
+- prefixes of at most {longest} events; new items: {data[new_items]}
+- data fingerprint `{data[fingerprint]}`
+
+{quality}## Use
+
+```python
+from mkmsr import Recommender
+
+recommender = Recommender.load("path/to/this/folder")
+recommender.recommend([("item id", "operation")], k=20)
+```
+
+or `mkmsr recommend path/to/this/folder --session sessions.jsonl`.
+
+## Limits
+
+It ranks the items of its catalogue and no others; items it does not know are skipped. It reflects the log it
+learnt from, with that log's habits and biases; measure it on newer sessions before relying on it.
+
+## Settings
+
+```toml
+{settings}
+```
+
+Written by mkmsr {libraries[mkmsr]} with torch {libraries[torch]} and Python {libraries[python]}. \
+`bundle.json` holds the SHA-256 of every file; loading verifies them.
+"""
+
 
 def model_card(header: Mapping[str, Any], entry: ModelEntry) -> str:
     """Return the text of a bundle's README.md from the entries of its `bundle.json`."""
-    data, sizes, libraries = header["data"], header["sizes"], header["libraries"]
-    lines = [
-        f"# {header['model']} on {data['name']}",
-        "",
-        f"{entry.summary}. Source: {entry.source}.",
-        "",
-        "## What it learnt from",
-        "",
-        f"- {data['sessions']:,} sessions, {data['events']:,} events ({data['fitted_on']})",
-        f"- {sizes['num_items']:,} items, {sizes['num_operations']:,} operations, "
-        f"{sizes['num_relations']:,} relations, {sizes['num_attributes']:,} attributes",
-        f"- prefixes of at most {data['max_session_events'] - 1} events; new items: {data['new_items']}",
-        f"- data fingerprint `{data['fingerprint']}`",
-        "",
-        *_metric_lines(header["metrics"]),
-        "## Use",
-        "",
-        "```python",
-        "from mkmsr import Recommender",
-        "",
-        'recommender = Recommender.load("path/to/this/folder")',
-        'recommender.recommend([("item id", "operation")], k=20)',
-        "```",
-        "",
-        "or `mkmsr recommend path/to/this/folder --session sessions.jsonl`.",
-        "",
-        "## Limits",
-        "",
-        "It ranks the items of its catalogue and no others; items it does not know are skipped. It reflects the log it",
-        "learnt from, with that log's habits and biases; measure it on newer sessions before relying on it.",
-        "",
-        "## Settings",
-        "",
-        "```toml",
-        to_toml(header["config"]).rstrip(),
-        "```",
-        "",
-        f"Written by mkmsr {libraries['mkmsr']} with torch {libraries['torch']} and Python {libraries['python']}. "
-        "`bundle.json` holds the SHA-256 of every file; loading verifies them.",
-        "",
-    ]
-    return "\n".join(lines)
+    longest, settings = header["data"]["max_session_events"] - 1, to_toml(header["config"]).rstrip()
+    quality = "".join(f"{line}\n" for line in _metric_lines(header["metrics"]))
+    return _CARD.format(**header, entry=entry, longest=longest, quality=quality, settings=settings)
 
 
 def _metric_lines(metrics: Mapping[str, Any]) -> list[str]:

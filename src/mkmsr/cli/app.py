@@ -127,6 +127,7 @@ def run(arguments: Sequence[str]) -> int:
     command, debug = arguments[0] if arguments else "", "--debug" in arguments
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # What stops a service or a job of a cluster.
     try:
+        # Every process would do the whole work, and all would write to the same place.
         if own_size() > 1 and list(arguments[:1]) != ["train"]:
             raise WrongCall("under torchrun only `mkmsr train` shares its work; of others each process would do all")
         program = app()

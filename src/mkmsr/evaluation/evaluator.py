@@ -60,7 +60,7 @@ def evaluate(
         return RankTable.of_split(_rank_by_workers(model, examples, width, batch_size, workers, listener), split)
     with torch_threads(threads):
         if processes.size > 1:
-            ranks = _rank_together(model, examples, width, batch_size, listener, processes)
+            ranks = _rank_over_processes(model, examples, width, batch_size, listener, processes)
         else:
             ranks = rank_examples(model, examples, width, batch_size, listener)
     return RankTable.of_split(ranks, split)
@@ -80,7 +80,7 @@ def check_examples(split: EvaluationSplit) -> EvaluationSplit:
     return split
 
 
-def _rank_together(
+def _rank_over_processes(
     model: Ranked,
     examples: ExampleTable,
     width: int,
@@ -99,6 +99,7 @@ def _rank_together(
         listener(RankingDone(event.done * total // size, total))
 
     found = rank_examples(model, examples.rows(own), width, batch_size, scaled)
+    # Each has zeros in the places of the others, so that the sum is everybody's ranks.
     ranks[own] = torch.from_numpy(found)
     processes.add_up(ranks)
     return ranks.numpy()

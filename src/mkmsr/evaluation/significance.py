@@ -136,7 +136,7 @@ def pooled_difference(
     first: RankTable, second: RankTable, metric: str, *, samples: int = 10_000, seed: int = 0
 ) -> PairedDifference:
     """The difference of one metric between two pooled tables, whose numbers of seeds may differ."""
-    rows = math.lcm(len(first), len(second))
+    rows = math.lcm(len(first), len(second))  # Repeated up to there, each row of one has a partner in the other.
     one, other = (pooled([table] * (rows // len(table))) for table in (first, second))
     return paired_differences(one, other, (int(metric.partition("@")[2]),), samples=samples, seed=seed)[metric]
 

@@ -116,6 +116,7 @@ def _remembered(run: RunFolder) -> list[EvaluatedRun]:
 def _remember(folder: Path, baselines: Sequence[EvaluatedRun]) -> None:
     """Keep what the report needs of baselines that lie elsewhere, instead of those kept before."""
     target = folder / _BASELINES
+    # Baselines that were read from that very folder must not be deleted under the reader.
     if target.resolve() in [parent for each in baselines if each.path for parent in each.path.resolve().parents]:
         return
     for old in [*target.glob("*.json"), *target.glob("*.parquet")]:

@@ -107,7 +107,7 @@ class Study:
         self._study.sampler = TPESampler(
             seed=self._seed * _SEEDS_PER_STUDY + number,
             n_startup_trials=max(STARTUP_TRIALS, len(self._space)),
-            constant_liar=self._parallel,
+            constant_liar=self._parallel,  # Running trials count as poor ones, so that others try something else.
         )
         trial = self._study.ask()
         trial.set_user_attr("number", number)
@@ -177,7 +177,7 @@ def _open(folder: Path, depends_on: Mapping[str, Any], warmup: int) -> optuna.St
         load_if_exists=True,
     )
     new = json.loads(json.dumps(depends_on))
-    old = study.user_attrs.get("identity")
+    old = study.user_attrs.get("identity")  # The name in studies of older versions too.
     if old is None:
         study.set_user_attr("identity", new)
     elif old != new:

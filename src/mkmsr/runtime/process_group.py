@@ -72,6 +72,7 @@ class Processes:
         import numpy as np
         import torch
 
+        # PyTorch's own exchange of objects unpickles, which would run code of whoever sends.
         content = np.frombuffer(json.dumps(value).encode() if self.is_first else b"", np.uint8).copy()
         length = torch.tensor([len(content)])
         with self._talking() as dist:
@@ -113,7 +114,7 @@ class Processes:
         others = [rank for rank in range(self.size) if rank != self.rank]
         until = time.monotonic() + _SECONDS_TO_ANSWER
         while len(reasons) < len(others) and time.monotonic() < until:
-            reasons |= {rank: found for rank in others if (found := _said(self._store, rank)) is not None}
+            reasons |= {rank: found for rank in others if (found := _reason_left(self._store, rank)) is not None}
             time.sleep(0.05)
         parts = [f"rank {rank} of {self.size} stopped: {reason}" for rank, reason in sorted(reasons.items()) if reason]
         gone = [str(rank) for rank in others if rank not in reasons]
@@ -228,7 +229,7 @@ def _leave_message(store: Store, rank: int, reason: str) -> None:
         return
 
 
-def _said(store: Store, rank: int) -> str | None:
+def _reason_left(store: Store, rank: int) -> str | None:
     try:
         return store.get(f"{rank}").decode() if store.check([f"{rank}"]) else None
     except RuntimeError:

@@ -110,6 +110,7 @@ class CheckpointFolder:
             TrainingError: The disk is full or cannot be written; the checkpoint before is intact.
         """
         name = f"state-{progress.epoch:05d}-{progress.step:07d}.safetensors"
+        # Files call what the run depends on its identity, as older ones do.
         header = {"format_version": FORMAT_VERSION, "identity": self._depends_on, "progress": asdict(progress)}
         try:
             self.path.mkdir(parents=True, exist_ok=True)

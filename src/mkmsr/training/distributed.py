@@ -16,9 +16,9 @@ from mkmsr.runtime.process_group import Processes
 from mkmsr.training.checkpoint import Progress
 from mkmsr.training.random_state import random_state
 
-__all__ = ["Found", "add_up_gradients", "all_random_states", "check_alike", "own_part", "share_checkpoint"]
+__all__ = ["StoredFit", "add_up_gradients", "all_random_states", "check_same_run", "own_part", "share_checkpoint"]
 
-Found = tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None]
+StoredFit = tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None]
 """A checkpoint: progress, the tensors to go on with, the best epoch's weights."""
 
 _LARGE = 2**16
@@ -77,7 +77,7 @@ def _added_rows(processes: Processes, weight: nn.Parameter) -> Tensor:
     return torch.sparse_coo_tensor(torch.cat(sent_rows)[None], torch.cat(sent_values), weight.shape).coalesce()
 
 
-def check_alike(processes: Processes, depends_on: Mapping[str, Any]) -> None:
+def check_same_run(processes: Processes, depends_on: Mapping[str, Any]) -> None:
     """Make sure that all processes have the same settings, data and first weights."""
     if processes.size == 1:
         return
@@ -86,7 +86,7 @@ def check_alike(processes: Processes, depends_on: Mapping[str, Any]) -> None:
         raise TrainingError(f"rank {processes.rank} is not at the same run as rank 0: {'; '.join(other[:5])}")
 
 
-def share_checkpoint(processes: Processes, found: Found | None) -> Found | None:
+def share_checkpoint(processes: Processes, found: StoredFit | None) -> StoredFit | None:
     """What the first process found, for all; one without a checkpoint of its own needs no access to the folder."""
     if processes.size == 1:
         return found

@@ -22,7 +22,7 @@ from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training import checkpoint
 from mkmsr.training.checkpoint import CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.distributed import all_random_states, check_alike, own_part, share_checkpoint
+from mkmsr.training.distributed import all_random_states, check_same_run, own_part, share_checkpoint
 from mkmsr.training.epoch_losses import ADVICE, EpochLosses
 from mkmsr.training.estimate import estimate_training
 from mkmsr.training.memory import keep_freed_memory
@@ -110,7 +110,7 @@ def fit(
     device = torch.device(device)
     model.to(device)
     model.observe(training)
-    model.to(device)
+    model.to(device)  # Observing may have made new buffers, on the CPU.
     if not model.is_trainable:
         return FitResult(0, 0, _validation(model, validate), ())
     if len(training.examples) == 0:
@@ -122,7 +122,7 @@ def fit(
         if folder is not None or processes.size > 1:
             what = {"seed": seed, "stop_after": stop_after, "validated": validate is not None}
             known = {**(depends_on or {}), **what, **checkpoint.fit_depends_on(model, training, config)}
-            check_alike(processes, known)
+            check_same_run(processes, known)
             if folder is not None:
                 store = CheckpointFolder(folder / checkpoint.CHECKPOINT_FOLDER, known)
         run = _Run(model, plan, config, validate, store, folder, listener, stop_after, processes)
@@ -294,6 +294,7 @@ class _Run:
             return
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         state |= {f"optimiser.{name}": value for name, value in optimiser_tensors(self.optimiser).items()}
+        # "tally" is what older checkpoints call the losses of the epoch's steps.
         state |= {f"tally.{name}": value for name, value in self.losses.tensors().items()}
         state |= {f"random.{name}": value for name, value in random.items()}
         self.store.save(self.progress, state, best=best)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
 import pytest
 
 from mkmsr.cli.app import COMMANDS, run
@@ -423,6 +424,15 @@ def test_evaluate_gives_the_numbers_of_the_run(call: Any, data: Path, runs: Path
     from mkmsr.evaluation.ranks import RankTable
 
     assert len(RankTable.load(tmp_path / "ranks.parquet")) == document["examples"]
+
+
+def test_evaluate_says_what_the_lists_are_like(call: Any, data: Path, runs: Path, tmp_path: Path) -> None:
+    bundle, lists = runs / "recency" / "bundle", tmp_path / "lists.parquet"
+    shown = call("evaluate", bundle, data, "--k", "1,3", "--lists", lists)
+    assert "coverage: share of the catalogue that is in some list" in shown.out
+    document = call("evaluate", bundle, data, "--k", "1,3", "--lists", lists, "--json").document
+    assert {"coverage@1", "gini@3", "popularity_lift@3", "novelty@1"} <= set(document["lists"])
+    assert pl.read_parquet(lists)["item"].n_unique() == round(document["lists"]["coverage@3"] * document["candidates"])
 
 
 def test_evaluate_takes_list_lengths_and_split(call: Any, data: Path, runs: Path) -> None:

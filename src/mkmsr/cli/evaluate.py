@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
 from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, terminal
 from mkmsr.cli.progress import progress_bars
 from mkmsr.cli.results import show_evaluation
+
+if TYPE_CHECKING:
+    from mkmsr.bundle.model_bundle import ModelBundle
+    from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
+    from mkmsr.runtime.events import Listener
 
 __all__ = ["compare", "evaluate", "report"]
 
@@ -38,6 +43,7 @@ def evaluate(
     split: Literal["test", "validation"] = "test",
     k: ListLengths = (5, 10, 20),
     out: Path | None = None,
+    lists: Path | None = None,
     workers: Annotated[int, AT_LEAST_ONE] = 1,
     device: Device = "cpu",
     common: Common = COMMON,
@@ -50,6 +56,8 @@ def evaluate(
         split: Which sessions to rank.
         k: List lengths, separated by commas.
         out: Also write the rank of every example to this Parquet file.
+        lists: Also write the longest list of every example to this Parquet file, and say how much of the catalogue the
+            lists show, how evenly, and how popular it is.
         workers: Processes of one thread that share the work; for many examples over a large catalogue.
     """
     with terminal(common) as screen:
@@ -73,8 +81,33 @@ def evaluate(
             ranks.save(out)
             screen.note(f"ranks of {len(ranks):,} examples: {out}")
         document = evaluation_document(loaded.name, split, ranks, len(loaded.items), k, seconds)
+        if lists is not None:
+            with progress_bars(screen.progress) as listener:
+                document["lists"] = _judge_lists(loaded, dataset, examples, k, lists, listener)
+            screen.note(f"lists of {len(ranks):,} examples: {lists}")
         screen.document(document)
         show_evaluation(screen, [document])
+
+
+def _judge_lists(
+    bundle: ModelBundle,
+    dataset: PreparedDataset,
+    split: EvaluationSplit,
+    ks: tuple[int, ...],
+    path: Path,
+    listener: Listener,
+) -> dict[str, float]:
+    """Write the model's lists for a split, and return what they are like."""
+    import numpy as np
+
+    from mkmsr.evaluation.lists import list_metrics, save_lists, share_of_sessions, top_lists
+    from mkmsr.recommend.ranker import top
+
+    found = top_lists(bundle.model, split, max(ks), top, listener=listener)
+    save_lists(path, found, bundle.items)
+    share_V = share_of_sessions(dataset.fitting_sessions(refit=split.name == "test"), len(dataset.items) + 1)
+    known = dataset.items.indexes(bundle.items.ids, missing="zero")
+    return list_metrics(found, split, np.concatenate([[0.0], share_V[known]]), ks)
 
 
 def compare(

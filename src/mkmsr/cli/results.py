@@ -68,6 +68,23 @@ def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) ->
     hits, ranks = (slices_table(runs, f"{kind}@{longest}") for kind in ("hit", "mrr"))
     screen.show_report(replace(hits, notes=()))
     screen.show_report(ranks)
+    if "lists" in first:
+        _show_lists(screen, first["lists"])
+
+
+def _show_lists(screen: Terminal, found: Mapping[str, float]) -> None:
+    """Print what the lists of an evaluation are like."""
+    from mkmsr.evaluation.lists import LIST_METRICS
+
+    lengths = sorted({int(name.partition("@")[2]) for name in found})
+    rows = [[_words(name), *(f"{found[f'{name}@{k}']:.3f}" for k in lengths)] for name in LIST_METRICS]
+    screen.show(text_table("Lists", ["", *(f"first {k}" for k in lengths)], rows))
+    for name, about in LIST_METRICS.items():
+        screen.print(f"{_words(name)}: {about}")
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def show_recommendations(

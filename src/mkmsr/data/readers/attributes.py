@@ -13,7 +13,7 @@ import polars as pl
 from mkmsr.data.log import ATTRIBUTE_COLUMNS
 from mkmsr.data.readers.canonical import LIKE_A_LIST, stored
 from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
-from mkmsr.data.readers.knowledge import known_at, moment
+from mkmsr.data.readers.knowledge import as_of, known_at, moment
 from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
 from mkmsr.data.readers.notice import MOST_WORDS
 from mkmsr.data.readers.sources import RawSource
@@ -21,7 +21,7 @@ from mkmsr.data.readers.table import NAMELESS, RawTable
 from mkmsr.data.readers.times import TimeColumn
 from mkmsr.errors import ConfigError, DataError, nearest
 
-__all__ = ["Attributes", "read_attributes"]
+__all__ = ["read_attributes"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,19 +39,6 @@ LEAVE_OUT = "; or name the columns that are wanted: --attribute-columns use=bran
 
 
 @dataclass(frozen=True)
-class Attributes:
-    """What an attribute table says.
-
-    Args:
-        rows: `item_id`, `relation`, `value`, `row`; values may be empty.
-        display: The same of columns that are shown with an item and never learnt from; None if there are none.
-    """
-
-    rows: pl.LazyFrame
-    display: pl.LazyFrame | None
-
-
-@dataclass(frozen=True)
 class _Columns:
     """What the columns of the table are: of a long one `long` is True, and relations are not columns."""
 
@@ -66,8 +53,12 @@ class _Columns:
 
 def read_attributes(
     source: RawSource, events: pl.LazyFrame, item_column: str, malformed: MalformedRows, notes: dict[str, Any]
-) -> Attributes:
+) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
     """Read a source of attributes; `events` say when the test begins, and `item_column` is what they call their items.
+
+    Returns:
+        `item_id`, `relation`, `value`, `row`, whose values may be empty; and the same of columns that are shown with an
+        item and never learnt from, None if there are none.
 
     Raises:
         DataError: A column is missing or not as it should be, or too many rows are malformed.
@@ -76,19 +67,19 @@ def read_attributes(
     has_time = "time" in events.collect_schema().names()
     columns = _columns(source, item_column, notes, has_time=has_time)
     reading = _Reading(source, columns, malformed)
-    rows = stored((piece for table in source.tables for piece in reading.table(table)), source).rows
+    rows = stored((piece for table in source.tables for piece in reading.table(table)), source)[0]
     if columns.time is not None:
         at = moment(events, source.options)
         notes["attributes_at"] = known_at(at)
         logger.info("%s: attributes are taken as they were at %s", source.label, known_at(at))
-        rows = _as_of(rows, at)
+        rows = as_of(rows, at, key=["item_id", "relation"], time=TIME).sort("row")
     reading.finish(notes)
     shown = pl.col("relation").is_in(list(columns.display))
     display = rows.filter(shown).select(list(ATTRIBUTE_COLUMNS)) if columns.display else None
     learnt = rows.filter(~shown) if columns.display else rows
     if columns.long and columns.relations:
         learnt = learnt.filter(pl.col("relation").is_in(list(columns.relations)))
-    return Attributes(learnt.select(list(ATTRIBUTE_COLUMNS)), display)
+    return learnt.select(list(ATTRIBUTE_COLUMNS)), display
 
 
 def _columns(source: RawSource, item_column: str, notes: dict[str, Any], *, has_time: bool) -> _Columns:
@@ -295,12 +286,3 @@ def _levels(separator: str) -> pl.Expr:
     return parts.map_elements(
         lambda each: [joined.join(each[: depth + 1]) for depth in range(len(each))], return_dtype=pl.List(pl.String)
     )
-
-
-def _as_of(rows: pl.LazyFrame, at: int) -> pl.LazyFrame:
-    """The values of each item and relation as they were known at a time: the latest by then, else the first after."""
-    given = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
-    key = ["item_id", "relation"]
-    by_then = pl.col(TIME).filter(pl.col(TIME) <= at).max()
-    chosen = given.group_by(key).agg(pl.coalesce(by_then, pl.col(TIME).min()).alias(TIME))
-    return given.join(chosen, on=[*key, TIME], how="semi").sort("row")

@@ -7,9 +7,8 @@ memory which reading takes does not grow with the log's texts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -23,7 +22,7 @@ from mkmsr.data.readers.table import PIECE_ROWS, RawTable
 from mkmsr.data.readers.times import TimeColumn
 from mkmsr.errors import DataError
 
-__all__ = ["FIELDS", "ONE_OPERATION", "CanonicalEvents", "canonical_events", "stored"]
+__all__ = ["FIELDS", "ONE_OPERATION", "Stored", "canonical_events", "stored"]
 
 FIELDS = {
     "item": "item_id",
@@ -46,23 +45,14 @@ LISTED = "; lists of items take --item-separator '[]'"
 LIKE_A_LIST = r"^\s*[\[({].*[\])}]\s*$"
 
 
-@dataclass(frozen=True)
-class CanonicalEvents:
-    """The events of a log.
-
-    Args:
-        rows: Canonical columns.
-        files: The Parquet files that hold them; none where they are in memory.
-    """
-
-    rows: pl.LazyFrame
-    files: tuple[Path, ...] = ()
+Stored: TypeAlias = tuple[pl.LazyFrame, tuple[Path, ...]]
+"""Rows, and the Parquet files that hold them; none where they are in memory."""
 
 
 def canonical_events(
     source: RawSource, columns: Mapping[str, str], malformed: MalformedRows, notes: dict[str, Any]
-) -> CanonicalEvents:
-    """Return the events of a source. Values are checked here, where the row in the file is known.
+) -> Stored:
+    """Return the events of a source in canonical columns. Values are checked here, where the row in the file is known.
 
     Args:
         source: The raw tables.
@@ -74,19 +64,18 @@ def canonical_events(
         DataError: Too many rows are malformed, units or zones of time are mixed, or times are none.
     """
     read = _Reading(source, columns, malformed)
-    events = stored((piece for table in source.tables for piece in read.table(table)), source)
+    rows, files = stored((piece for table in source.tables for piece in read.table(table)), source)
     if "time" in columns:
         read.times.finish(source.label, columns["time"], notes)
-    rows = events.rows
     if not rows.select(pl.len()).collect(engine="streaming").item():
         raise DataError("no row names an item", path=source.label, column=columns["item"])
     notice(rows, source.label, notes)
     numbers = _order(rows, columns)
     added = [name for name in (FRACTION, ORDER) if name in rows.collect_schema().names()]
     if numbers is None:
-        return CanonicalEvents(rows.drop(added), events.files)
+        return rows.drop(added), files
     if source.small:
-        return CanonicalEvents(rows.drop(added).with_columns(row=pl.lit(pl.Series(numbers))))
+        return rows.drop(added).with_columns(row=pl.lit(pl.Series(numbers))), ()
     pieces = (
         rows.drop(added).slice(begin, PIECE_ROWS).collect().with_columns(row=pl.Series(numbers[begin:][:PIECE_ROWS]))
         for begin in range(0, len(numbers), PIECE_ROWS)
@@ -94,15 +83,15 @@ def canonical_events(
     return stored(pieces, source)
 
 
-def stored(pieces: Iterable[pl.DataFrame], source: RawSource) -> CanonicalEvents:
+def stored(pieces: Iterable[pl.DataFrame], source: RawSource) -> Stored:
     """Gather the pieces of a source's table: in memory, or where it is not small in files."""
     if source.small:
-        return CanonicalEvents(pl.concat([piece.lazy() for piece in pieces]))
+        return pl.concat([piece.lazy() for piece in pieces]), ()
     files = []
     for piece in pieces:
         files.append(source.scratch.file(".parquet"))
         piece.write_parquet(files[-1], compression="lz4")
-    return CanonicalEvents(pl.scan_parquet(files, glob=False), tuple(files))
+    return pl.scan_parquet(files, glob=False), tuple(files)
 
 
 class _Reading:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import polars as pl
 
 from mkmsr.data.readers.options import ReadOptions
 
-__all__ = ["known_at", "moment", "relation", "values_at"]
+__all__ = ["as_of", "known_at", "moment", "relation", "values_at"]
 
 BEFORE_TEST = 0.9
 """Share of the events before the default moment: where preparation by default begins the test."""
@@ -47,25 +48,23 @@ def known_at(time: int) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def values_at(rows: pl.LazyFrame, time: int) -> pl.LazyFrame:
-    """Compute the value of each item as it was known at a time: the latest one by then, else the first one after.
+def as_of(rows: pl.LazyFrame, at: int, *, key: Sequence[str], time: str = "time") -> pl.LazyFrame:
+    """Return the values that were known at a time: for each key the latest by then, else the first after.
 
-    An item that appears later brings what its first day says, as a new item of a shop does. Of several values of the
-    same second the last in alphabetical order counts, so that the answer does not depend on the order of the rows.
-
-    Args:
-        rows: `item_id`, `value`, and the value's `time` in seconds; rows without a value are passed over.
-        time: Seconds since 1970 (UTC).
-
-    Returns:
-        `item_id` and `value`, one row an item, sorted by item.
+    An item that appears later brings what its first day says, as a new item of a shop does. Rows with an empty `value`
+    are passed over.
     """
     given = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
-    spans = given.group_by("item_id", "value").agg(
-        last=pl.col("time").filter(pl.col("time") <= time).max(), first=pl.col("time").min()
-    )
-    known = pl.col("last").is_not_null()
-    order = pl.when(known).then(pl.col("last")).otherwise(-pl.col("first"))
-    ranked = spans.select("item_id", "value", known=known, order=order).sort("item_id", "known", "order", "value")
-    chosen = ranked.unique("item_id", keep="last", maintain_order=True).select("item_id", "value")
-    return chosen.collect().lazy()
+    by_then = pl.col(time).filter(pl.col(time) <= at).max()
+    chosen = given.group_by(key).agg(pl.coalesce(by_then, pl.col(time).min()).alias(time))
+    return given.join(chosen, on=[*key, time], how="semi")
+
+
+def values_at(rows: pl.LazyFrame, time: int) -> pl.LazyFrame:
+    """Compute `item_id` and `value` as of a time, one row an item, sorted by item.
+
+    Of several values of the same second the last in alphabetical order counts, so that the answer does not depend on
+    the order of the rows.
+    """
+    known = as_of(rows, time, key=["item_id"])
+    return known.group_by("item_id").agg(pl.col("value").max()).sort("item_id").collect().lazy()

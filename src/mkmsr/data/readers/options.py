@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from mkmsr.config import StrictModel
-from mkmsr.errors import ConfigError, nearest
+from mkmsr.errors import ConfigError
 
 __all__ = ["ReadOptions", "TimeUnit"]
 
@@ -83,16 +83,3 @@ class ReadOptions(StrictModel):
         for name, info in type(self).model_fields.items():
             if name not in allowed and getattr(self, name) != info.get_default(call_default_factory=True):
                 raise ConfigError(f"the reader {kind!r} has no use for this option", key=name)
-
-    def choose_relations(self, kind: str, *, default: tuple[str, ...], more: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Return the relations to read: those asked for, or the reader's own. An unknown one raises ConfigError."""
-        if self.relations is None:
-            return default
-        known = (*default, *more)
-        for name in self.relations:
-            if name not in known:
-                raise ConfigError(
-                    f"the reader {kind!r} has no relation {name!r}{nearest(name, known)}; it has {', '.join(known)}",
-                    key="relations",
-                )
-        return tuple(dict.fromkeys(self.relations))

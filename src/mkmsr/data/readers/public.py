@@ -20,7 +20,7 @@ from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.table import scan_text
 from mkmsr.data.readers.values import SECOND, Value, event_row
 from mkmsr.data.scratch import Scratch
-from mkmsr.errors import DataError
+from mkmsr.errors import ConfigError, DataError, nearest
 
 __all__ = ["Intake", "PublicDataset", "PublicFile"]
 
@@ -122,10 +122,12 @@ class Intake:
     def __init__(self, dataset: PublicDataset, source: Path, options: ReadOptions):
         takes = {"relations": bool(dataset.relations), "attributes_at": dataset.is_dated}
         options.refuse(dataset.name, allowed=(*COMMON, *(name for name, is_taken in takes.items() if is_taken)))
-        numbers = [name for name in options.relations or () if name.isdigit() and dataset.numbered_relations]
-        self.relations = options.choose_relations(
-            dataset.name, default=dataset.relations, more=(*dataset.more_relations, *numbers)
-        )
+        self.relations = tuple(dict.fromkeys(dataset.relations if options.relations is None else options.relations))
+        known = (*dataset.relations, *dataset.more_relations)
+        for name in self.relations:
+            if name not in known and not (dataset.numbered_relations and name.isdigit()):
+                text = f"the reader {dataset.name!r} has no relation {name!r}{nearest(name, known)}"
+                raise ConfigError(f"{text}; it has {', '.join(known)}", key="relations")
         self.source = source
         self.notes: dict[str, Any] = {}
         self.malformed = MalformedRows(options, self.notes)

@@ -103,10 +103,10 @@ def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> R
     """
     if is_address(source):
         address = str(source)
-        content = extract(address, scratch)
+        path, unusable = extract(address, scratch)
         label = masked(address)
-        table = scan_text(content.path, scratch, label=label, unusable=content.unusable)
-        return RawSource(label, (table,), (LogSource(label, sha256(content.path)),), options, scratch)
+        table = scan_text(path, scratch, label=label, unusable=unusable)
+        return RawSource(label, (table,), (LogSource(label, sha256(path)),), options, scratch)
     files = _files(source)
     folder = Path(source) if Path(source).is_dir() else None
     filled = [file for file in files if len(files) == 1 or file.stat().st_size]  # a day without events

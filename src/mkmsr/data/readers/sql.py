@@ -16,9 +16,8 @@ from __future__ import annotations
 import csv
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
@@ -27,7 +26,7 @@ from mkmsr.data.readers.cells import EXACT
 from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
 
-__all__ = ["Extract", "extract", "is_address", "masked"]
+__all__ = ["extract", "is_address", "masked"]
 
 SCHEMES = ("postgresql", "postgres", "sqlite")
 OWN = ("table", "query", "order")
@@ -43,14 +42,6 @@ _OWN_BEGINS = re.compile(rf"[?&](?:{'|'.join(OWN)})=")
 _SECRET = re.compile(rf"([?&])(?:{'|'.join(SECRET)})=[^&]*", re.IGNORECASE)
 _READS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 """What a query of SQLite may do."""
-
-
-@dataclass(frozen=True)
-class Extract:
-    """The rows of a table in a CSV file, and why some of its columns cannot be used."""
-
-    path: Path
-    unusable: Mapping[str, str]
 
 
 def is_address(source: str | Path) -> bool:
@@ -73,8 +64,8 @@ def masked(address: str) -> str:
     return f"{match['scheme']}:{match['slashes']}{shown}{place}{mark if kept else ''}{kept}"
 
 
-def extract(address: str, scratch: Scratch) -> Extract:
-    """The rows of the table in a temporary CSV file, columns in the header, times in UTC.
+def extract(address: str, scratch: Scratch) -> tuple[Path, dict[str, str]]:
+    """Return the table as a temporary CSV file, times in UTC, and why some of its columns cannot be used.
 
     Raises:
         ConfigError: The address does not name a table or query, or a library is missing.
@@ -97,11 +88,11 @@ def extract(address: str, scratch: Scratch) -> Extract:
     path = scratch.file(".csv")
     if is_sqlite:
         absolute = match["slashes"][3:] + place  # three slashes begin a relative path, four an absolute one
-        return Extract(path, _from_sqlite(Path(unquote(absolute)), named, path, label=label))
+        return path, _from_sqlite(Path(unquote(absolute)), named, path, label=label)
     rest = urlencode([pair for pair in parse_qsl(parameters) if pair[0] not in OWN])
     dsn = f"postgresql://{match['slashes'][2:]}{place}?{rest}"
     secrets = {user.partition(":")[2], *(value for key, value in named.items() if key.lower() in SECRET)}
-    return Extract(path, _from_postgres(dsn, named, path, label=label, secrets=secrets))
+    return path, _from_postgres(dsn, named, path, label=label, secrets=secrets)
 
 
 def _userinfo(rest: str) -> tuple[str, str, str]:

@@ -59,22 +59,21 @@ def read_opened(opened: RawSource, known: RawSource | None, *, name: str) -> Int
     columns = _mapping(opened, options.columns)
     notes: dict[str, Any] = {"columns": columns, **_not_used(opened, columns)}
     malformed = MalformedRows(options, notes)
-    events = canonical_events(opened, columns, malformed, notes)
+    events, files = canonical_events(opened, columns, malformed, notes)
     sources, attributes, display = opened.sources, None, None
     if known is not None:
-        found = read_attributes(known, events.rows, columns["item"], malformed, notes)
-        attributes, display = found.rows, found.display
+        attributes, display = read_attributes(known, events, columns["item"], malformed, notes)
         sources += known.sources
     elif unused := [each for each in _ATTRIBUTES_ONLY if getattr(options, each)]:
         raise ConfigError("is about an attribute table, but none is given", key=unused[0])
     return InteractionLog(
-        events.rows,
+        events,
         attributes,
         name=name,
         sources=sources,
         column_names={FIELDS[field]: column for field, column in columns.items() if field != "order"},
         notes=notes,
-        files=events.files,
+        files=files,
         display=display,
         scratch=opened.scratch,
     )

@@ -183,7 +183,7 @@ class TestLargeFiles:
     def test_a_size_decides_which_files_stream(self, tmp_path, monkeypatch):
         path = write(tmp_path, {"table.csv": self.ACTIONS}) / "table.csv"
         for spill, streams in ((0, True), (1 << 20, False)):
-            monkeypatch.setattr("mkmsr.data.readers.public.SPILL_BYTES", spill)
+            monkeypatch.setattr("mkmsr.data.readers.sources.SMALL_BYTES", spill)
             intake = Intake(PUBLIC_DATASETS["jdata"], path, ReadOptions())
             rows = intake.rows(path, {"item_id": needed("sku_id")})
             assert rows.collect().height == 600

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS
-from mkmsr.data.readers.canonical import LIKE_A_LIST, stored
+from mkmsr.data.readers.canonical import LIKE_A_LIST
 from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
 from mkmsr.data.readers.knowledge import as_of, known_at, moment
 from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
@@ -67,7 +67,7 @@ def read_attributes(
     has_time = "time" in events.collect_schema().names()
     columns = _columns(source, item_column, notes, has_time=has_time)
     reading = _Reading(source, columns, malformed)
-    rows = stored((piece for table in source.tables for piece in reading.table(table)), source)[0]
+    rows, _ = source.stored(piece for table in source.tables for piece in reading.table(table))
     if columns.time is not None:
         at = moment(events, source.options)
         notes["attributes_at"] = known_at(at)

@@ -6,9 +6,9 @@ memory which reading takes does not grow with the log's texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from mkmsr.data.readers.cells import LISTS, as_text, joins_others, split_cells, without_words
 from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
 from mkmsr.data.readers.notice import notice
-from mkmsr.data.readers.sources import RawSource
+from mkmsr.data.readers.sources import RawSource, Stored
 from mkmsr.data.readers.table import PIECE_ROWS, RawTable
 from mkmsr.data.readers.times import TimeColumn
 from mkmsr.errors import DataError
 
-__all__ = ["FIELDS", "ONE_OPERATION", "Stored", "canonical_events", "stored"]
+__all__ = ["FIELDS", "ONE_OPERATION", "canonical_events"]
 
 FIELDS = {
     "item": "item_id",
@@ -45,10 +45,6 @@ LISTED = "; lists of items take --item-separator '[]'"
 LIKE_A_LIST = r"^\s*[\[({].*[\])}]\s*$"
 
 
-Stored: TypeAlias = tuple[pl.LazyFrame, tuple[Path, ...]]
-"""Rows, and the Parquet files that hold them; none where they are in memory."""
-
-
 def canonical_events(
     source: RawSource, columns: Mapping[str, str], malformed: MalformedRows, notes: dict[str, Any]
 ) -> Stored:
@@ -64,7 +60,7 @@ def canonical_events(
         DataError: Too many rows are malformed, units or zones of time are mixed, or times are none.
     """
     read = _Reading(source, columns, malformed)
-    rows, files = stored((piece for table in source.tables for piece in read.table(table)), source)
+    rows, files = source.stored(piece for table in source.tables for piece in read.table(table))
     if "time" in columns:
         read.times.finish(source.label, columns["time"], notes)
     if not rows.select(pl.len()).collect(engine="streaming").item():
@@ -80,18 +76,7 @@ def canonical_events(
         rows.drop(added).slice(begin, PIECE_ROWS).collect().with_columns(row=pl.Series(numbers[begin:][:PIECE_ROWS]))
         for begin in range(0, len(numbers), PIECE_ROWS)
     )
-    return stored(pieces, source)
-
-
-def stored(pieces: Iterable[pl.DataFrame], source: RawSource) -> Stored:
-    """Gather the pieces of a source's table: in memory, or where it is not small in files."""
-    if source.small:
-        return pl.concat([piece.lazy() for piece in pieces]), ()
-    files = []
-    for piece in pieces:
-        files.append(source.scratch.file(".parquet"))
-        piece.write_parquet(files[-1], compression="lz4")
-    return pl.scan_parquet(files, glob=False), tuple(files)
+    return source.stored(pieces)
 
 
 class _Reading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,14 +136,14 @@ class RowCheck:
             self._examples += list(first.iter_rows())[: EXAMPLES - len(self._examples)]
         return rows.filter(pl.col(FAULT).is_null()).drop(FAULT, FOUND)
 
-    def close(self, total: Callable[[], int] | None = None, *, may_be_empty: bool = False) -> None:
-        """Report what was found; `total` counts the rows of a file of which not all were looked at.
+    def close(self, *, may_be_empty: bool = False) -> None:
+        """Report what was found.
 
         Raises:
             DataError: A row is malformed and that is not allowed, or too many are; or there are no rows at all.
         """
         counts, path, notes = self._counts, self._path, self._malformed.notes
-        if not counts and total is None and not may_be_empty:
+        if not counts and not may_be_empty:
             text = "the file has a header but no rows" if self._first_row > 1 else "the file is empty"
             raise DataError(text, path=path)
         for number, name in self._left_out.items():
@@ -155,8 +155,8 @@ class RowCheck:
             for row, number, found in self._examples:
                 fault = self._faults[number]
                 examples.append(BadRow(row + self._first_row, fault.column, fault.text.replace("{value}", repr(found))))
-            every = sum(counts.values()) if total is None else total()
-            self._malformed.report(path, examples, bad=bad, same=counts[self._examples[0][1]], total=every)
+            same = counts[self._examples[0][1]]
+            self._malformed.report(path, examples, bad=bad, same=same, total=sum(counts.values()))
 
     def _is_wrong(self, fault: int | None) -> bool:
         return fault is not None and fault not in self._left_out

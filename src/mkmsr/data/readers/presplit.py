@@ -122,7 +122,7 @@ def _grouped_events(source: RawSource, names: Mapping[str, str]) -> Iterator[lis
 def _rows(source: RawSource, wanted: list[str], faults: list[Fault]) -> pl.DataFrame:
     malformed = MalformedRows(source.options, {})
     (table,) = source.tables
-    return pl.concat(source.good_rows(table, wanted, faults, malformed, lambda piece: piece))
+    return pl.concat(source.good_rows(table, wanted, faults, malformed))
 
 
 def _pickled_examples(path: Path) -> Iterator[Example]:

@@ -15,8 +15,9 @@ import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, LogSource
 from mkmsr.data.readers.knowledge import known_at, moment
-from mkmsr.data.readers.malformed import ROW, MalformedRows, marks
+from mkmsr.data.readers.malformed import MalformedRows
 from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.sources import SMALL_BYTES, RawSource
 from mkmsr.data.readers.table import scan_text
 from mkmsr.data.readers.values import SECOND, Value, event_row
 from mkmsr.data.scratch import Scratch
@@ -24,10 +25,7 @@ from mkmsr.errors import ConfigError, DataError, nearest
 
 __all__ = ["Intake", "PublicDataset", "PublicFile"]
 
-SPILL_BYTES = 256 << 20
-"""Raw files above this size stream through a temporary file, which lives as long as the log."""
-
-COMMON = ("strict", "malformed_limit", "scratch")
+COMMON = ("quote", "strict", "malformed_limit", "scratch")
 """Options that every public data set takes."""
 
 
@@ -152,14 +150,14 @@ class Intake:
         self._files.append(LogSource.of(path))
 
     def rows(
-        self, file: str | Path | Sequence[str], values: Mapping[str, Value], *, only: pl.Expr | None = None
+        self, file: str | Path | Sequence[str], values: Mapping[str, Value], *, only: pl.Expr | bool = True
     ) -> pl.LazyFrame:
         """Return the good rows of a file, read once.
 
         Args:
             file: Its name in `PublicDataset.files`, perhaps followed by other names, or a path.
             values: Columns of the result.
-            only: Rows to take; the others are neither taken nor checked.
+            only: Good rows to take.
 
         Raises:
             DataError: The file is missing or cannot be read, or too many rows are malformed.
@@ -173,22 +171,19 @@ class Intake:
             separator=form.separator,
             names=None if form.header else form.columns.split(","),
             rename=self._dataset.spellings,
+            quote=self._options.quote,
         )
         wanted = list(dict.fromkeys(name for value in values.values() for name in value.columns))
         table.check(*wanted)
         self.take_note(path)
         self._bytes += table.bytes
-        faults = [*table.faults(wanted), *(fault for value in values.values() for fault in value.faults)]
-        raw = table.scan(wanted) if only is None else table.scan(wanted).filter(only.fill_null(False))
-        marked = raw.select(ROW, *(value.expr.alias(name) for name, value in values.items()), *marks(faults))
-        try:
-            stored = self.store(marked, size=table.bytes)
-        except pl.exceptions.PolarsError as error:
-            raise table.unreadable(error) from None
-        check = self.malformed.check(path, faults, first_row=table.first_row)
-        good = check.good(stored)
-        check.close(None if only is None else table.count_rows)
-        return good.drop(ROW)
+        faults = [fault for value in values.values() for fault in value.faults]
+        source = RawSource(str(path), (table,), (), self._options, self.scratch)
+        rows, _ = source.stored(
+            good.filter(only).select(value.expr.alias(name) for name, value in values.items())
+            for good in source.good_rows(table, wanted, faults, self.malformed)
+        )
+        return rows
 
     def events(self, file: str | Path, values: Mapping[str, Value], *, number: int = 0) -> pl.LazyFrame:
         """Return the good rows of a file of events, with `row`; `time`, given in microseconds, becomes seconds.
@@ -203,7 +198,7 @@ class Intake:
 
     def store(self, rows: pl.LazyFrame, *, size: int) -> pl.LazyFrame:
         """Compute the rows now: in memory, or in a temporary file where the raw `size` in bytes is large."""
-        if size <= SPILL_BYTES and self._options.scratch is None:
+        if size <= SMALL_BYTES and self._options.scratch is None:
             return rows.collect(engine="streaming").lazy()
         part = self.scratch.file(".parquet")
         rows.sink_parquet(part, compression="lz4")

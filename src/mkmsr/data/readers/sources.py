@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 
@@ -21,7 +22,7 @@ from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import sha256
 
-__all__ = ["RawSource", "open_source", "read_texts"]
+__all__ = ["SMALL_BYTES", "RawSource", "Stored", "open_source", "read_texts"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 PARQUET = (".parquet", ".pq")
@@ -30,6 +31,10 @@ KNOWN = ".csv, .tsv, .txt, .jsonl (also .gz, .bz2, .xz, .zst, .zip) and .parquet
 
 SMALL_BYTES = 256 << 20
 """Sources up to this size are read at once."""
+
+
+Stored: TypeAlias = tuple[pl.LazyFrame, tuple[Path, ...]]
+"""Rows, and the Parquet files that hold them; none where they are in memory."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class RawSource:
         wanted: Sequence[str],
         faults: Sequence[Fault],
         malformed: MalformedRows,
-        mark: Callable[[pl.DataFrame], pl.DataFrame],
+        mark: Callable[[pl.DataFrame], pl.DataFrame] = lambda piece: piece,
     ) -> Iterator[pl.DataFrame]:
         """Yield the good rows of a table, piece by piece; `mark` prepares a piece for the faults.
 
@@ -92,6 +97,16 @@ class RawSource:
         for piece in table.pieces(wanted, self.scratch, small=self.small):
             yield check.good(mark(piece).lazy().with_columns(marks(every))).collect()
         check.close(may_be_empty=len(self.tables) > 1)
+
+    def stored(self, pieces: Iterable[pl.DataFrame]) -> Stored:
+        """Gather the pieces of what becomes of the tables: in memory, or where those are not small in files."""
+        if self.small:
+            return pl.concat([piece.lazy() for piece in pieces]), ()
+        files = []
+        for piece in pieces:
+            files.append(self.scratch.file(".parquet"))
+            piece.write_parquet(files[-1], compression="lz4")
+        return pl.scan_parquet(files, glob=False), tuple(files)
 
 
 def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> RawSource:
@@ -182,6 +197,6 @@ def read_texts(path: Path) -> pl.DataFrame:
     source = open_source(path, ReadOptions(malformed_limit=0), Scratch())
     malformed, parts = MalformedRows(source.options, {}), []
     for table in source.tables:
-        for good in source.good_rows(table, table.columns, (), malformed, lambda piece: piece):
+        for good in source.good_rows(table, table.columns, (), malformed):
             parts.append(good.select(as_text(good[name], table.path) for name in table.columns))
     return pl.concat(parts, how="diagonal")

@@ -131,10 +131,6 @@ class RawTable:
             raise DataError(text, path=self.path, row=found.row + 1)
         logger.warning("%s, row %d: %s (the longest of %d)", self.path, found.row + 1, text, found.count)
 
-    def count_rows(self) -> int:
-        """How many rows the table has, blank lines left out; a pass over the file."""
-        return int(self.scan([]).select(pl.len()).collect(engine="streaming").item())
-
     def unreadable(self, error: BaseException) -> DataError:
         """What to say of a file whose rows cannot be read."""
         first = str(error).strip().partition("\n")[0]

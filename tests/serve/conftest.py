@@ -26,5 +26,5 @@ def narm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def live(bundle: Path) -> Iterator[Live]:
-    with running(Settings(bundle=bundle)) as service:
+    with running(Settings(bundle=bundle, patience=30)) as service:
         yield service

@@ -18,7 +18,7 @@ EVENTS = [{"item": "item-03", "operation": "click"}]
 
 @pytest.fixture
 def live(bundle: Path) -> Iterator[Live]:
-    with running(Settings(bundle=bundle, image_hosts=("img.example",))) as service:
+    with running(Settings(bundle=bundle, image_hosts=("img.example",), patience=30)) as service:
         yield service
 
 
@@ -113,7 +113,7 @@ def test_a_model_of_ids_alone_refuses_new_items(narm: Path) -> None:
 
 
 def test_catalogue_changes_outlive_the_service_with_sqlite(bundle: Path, tmp_path: Path) -> None:
-    settings = Settings(bundle=bundle, store="sqlite", state=tmp_path)
+    settings = Settings(bundle=bundle, store="sqlite", state=tmp_path, patience=30)
     new = {"item": "new", "attributes": {"brand": "brand-1"}, "display": {"name": "New"}}
     with running(settings) as live:
         live.send("s", "item-01")

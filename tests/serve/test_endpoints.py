@@ -161,7 +161,7 @@ def test_health_and_metrics_answer(live: Live) -> None:
 
 @pytest.fixture
 def beside(bundle: Path, narm: Path) -> Iterator[Live]:
-    with running(Settings(bundle=bundle, beside=narm, split=0.5)) as service:
+    with running(Settings(bundle=bundle, beside=narm, split=0.5, patience=30)) as service:
         yield service
 
 

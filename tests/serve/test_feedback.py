@@ -16,7 +16,7 @@ METRICS = {"test": {"metrics": {"hit@5": 0.9, "hit@10": 0.9, "hit@20": 0.95}}}
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    with running(Settings(bundle=write_bundle(tmp_path / "b", metrics=METRICS))) as service:
+    with running(Settings(bundle=write_bundle(tmp_path / "b", metrics=METRICS), patience=30)) as service:
         yield service
 
 
@@ -69,7 +69,7 @@ def test_a_hit_rate_surely_below_the_offline_one_is_a_warning(live: Live, monkey
 
 
 def test_two_models_are_compared_with_an_interval(tmp_path: Path, narm: Path) -> None:
-    settings = Settings(bundle=write_bundle(tmp_path / "b", metrics=METRICS), beside=narm, split=0.5)
+    settings = Settings(bundle=write_bundle(tmp_path / "b", metrics=METRICS), beside=narm, split=0.5, patience=30)
     with running(settings) as live:
         for number in range(40):
             visit(live, f"s{number}", 1 if number % 2 else None)

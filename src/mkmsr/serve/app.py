@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from mkmsr.recommend import Condition, Filters
 from mkmsr.serve.access import Access
 from mkmsr.serve.changes import Changes, Record
-from mkmsr.serve.endpoint import Call, Endpoint, Gate, Problem, Raw, Served
+from mkmsr.serve.endpoint import LONGEST_ID, Call, Endpoint, Gate, Parameter, Problem, Raw, Served
 from mkmsr.serve.engine import Engine
 from mkmsr.serve.service import Cards, Keeper, Visitors
 from mkmsr.serve.types import (
@@ -113,14 +113,17 @@ class Application:
     def _endpoints(self) -> list[Endpoint]:
         """The table of all endpoints."""
         seen, to = self._visitors, Endpoint
-        model = {"model": "Name of the model; missing means the first."}
-        similar = {"k": "How many, 20 if missing.", "where": "A condition, such as price=10..50."} | model
+        model = {"model": Parameter("Name of the model; missing means the first.")}
+        similar = {
+            "k": Parameter("How many.", 20, (1, 1000)),
+            "where": Parameter("A condition, such as price=10..50."),
+        } | model
         items = {
-            "search": "Text in the id or a display field.",
-            "relation": "Name of an attribute or a fact.",
-            "value": "Its value.",
-            "offset": "Items to pass over.",
-            "limit": "How many, 24 if missing.",
+            "search": Parameter("Text in the id or a display field."),
+            "relation": Parameter("Name of an attribute or a fact."),
+            "value": Parameter("Its value."),
+            "offset": Parameter("Items to pass over.", 0, (0, 10**8)),
+            "limit": Parameter("How many.", 24, (1, 200)),
         } | model
         table = [
             to("POST /v1/recommendations", "The items most likely to come next in a session.", seen.recommendations,
@@ -160,7 +163,7 @@ class Application:
     async def _items(self, call: Call) -> ItemPage:
         name = call.query.get("model")
         slot = self._visitors.slot(name, None)
-        offset, limit = call.whole_number("offset", 0, 0, 10**9), call.whole_number("limit", 24, 1, 200)
+        offset, limit = call.numbers["offset"], call.numbers["limit"]
         if ("relation" in call.query) != ("value" in call.query):
             raise Problem(422, "relation and value belong together, as in relation=brand&value=acme")
         version = self._engine.version
@@ -306,10 +309,11 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[type, Any]) -> dict[str, A
         "responses": {"200": done, "default": problem},
         "security": [] if endpoint.scope == "open" else [{"key": []}, {}],
     }
-    names = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
+    id_schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_ID}
+    names = [{"name": "id", "in": "path", "required": True, "schema": id_schema}]
     parameters = names if "{id}" in endpoint.path else []
-    for name, told in endpoint.query.items():
-        parameters.append({"name": name, "in": "query", "description": told, "schema": {"type": "string"}})
+    for name, each in endpoint.query.items():
+        parameters.append({"name": name, "in": "query", "description": each.told, "schema": each.schema})
     if parameters:
         operation["parameters"] = parameters
     if endpoint.takes is not None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mkmsr.errors import MkmsrError, ServiceError
 from mkmsr.serve.types import ProblemDocument
 
-__all__ = ["Call", "Endpoint", "Gate", "Problem", "Raw", "Served"]
+__all__ = ["LONGEST_ID", "Call", "Endpoint", "Gate", "Parameter", "Problem", "Raw", "Served"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _BODY_SECONDS = 10.0
 
 _FORGET_SECONDS, _FORGET_BYTES = 2.0, 32 * 1024 * 1024
 
-_LONGEST_ID = 256
+LONGEST_ID = 256
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -74,26 +74,29 @@ class Raw:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class Parameter(NamedTuple):
+    """A parameter of a query: a text, or with bounds a whole number that is `default` where it is missing."""
+
+    told: str
+    default: int = 0
+    bounds: tuple[int, int] | None = None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What it may be, as JSON Schema."""
+        if self.bounds is None:
+            return {"type": "string"}
+        return {"type": "integer", "minimum": self.bounds[0], "maximum": self.bounds[1], "default": self.default}
+
+
 @dataclass(frozen=True)
 class Call:
-    """A request that has passed its checks: the body in its type, the names in the path, and the query."""
+    """A request that has passed its checks: the body in its type, names in the path, texts and numbers of the query."""
 
     body: Any
     path: Mapping[str, str]
     query: Mapping[str, str]
-
-    def whole_number(self, name: str, default: int, low: int, high: int) -> int:
-        """Return a number of the query.
-
-        Raises:
-            Problem: It is no whole number between the bounds.
-        """
-        text = self.query.get(name)
-        if text is None:
-            return default
-        if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
-            raise Problem(422, f"{name} should be a whole number from {low} to {high}")
-        return int(text)
+    numbers: Mapping[str, int]
 
 
 class Checks(Protocol):
@@ -125,7 +128,7 @@ class Endpoint:
     gives: type | None = None
     scope: str = "public"
     most_bytes: int = 256 * 1024
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Parameter] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -160,19 +163,13 @@ class Served:
         self._access.check(headers, client, self._endpoint.scope, is_admin=scope["state"].get("admin", False))
         scope["endpoint_path"] = self._path
         names = scope.get("path_params", {})
-        if not all(0 < len(name) <= _LONGEST_ID for name in names.values()):
-            raise Problem(404, f"an id in a path has 1 to {_LONGEST_ID} characters")
+        if not all(0 < len(name) <= LONGEST_ID for name in names.values()):
+            raise Problem(404, f"an id in a path has 1 to {LONGEST_ID} characters")
         body = None
         if self._decoder is not None:
             body = _decoded(self._decoder, await _read_body(headers, receive, self._endpoint.most_bytes))
-        known = self._endpoint.query
-        try:
-            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
-        except ValueError:
-            raise Problem(422, "the query has more than 20 parameters") from None
-        if unknown := [name for name in query if name not in known]:
-            raise Problem(422, f"no parameter {unknown[0]!r:.100}; there are {', '.join(known) or 'none'}")
-        answer = await self._endpoint.handle(Call(body, names, query))
+        query, numbers = _read_query(scope["query_string"], self._endpoint.query)
+        answer = await self._endpoint.handle(Call(body, names, query, numbers))
         if not isinstance(answer, Raw):
             answer = Raw(_ENCODER.encode(answer), "application/json")
         await _send(send, answer, is_head=scope["method"] == "HEAD")
@@ -252,6 +249,24 @@ def _problem(error: Exception) -> Problem:
     places = "".join(traceback.format_tb(error.__traceback__))
     _log.error("unexpected %s\n%s", type(error).__name__, places)
     return Problem(500, "the service failed on this request; its log says where")
+
+
+def _read_query(text: bytes, known: Mapping[str, Parameter]) -> tuple[dict[str, str], dict[str, int]]:
+    """Texts and numbers of a query, and the defaults of numbers that are missing."""
+    try:
+        query = dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        raise Problem(422, "the query has more than 20 parameters") from None
+    if unknown := [name for name in query if name not in known]:
+        raise Problem(422, f"no parameter {unknown[0]!r:.100}; there are {', '.join(known) or 'none'}")
+    numbers = {}
+    for name, parameter in known.items():
+        if parameter.bounds is not None:
+            value, (low, high) = query.pop(name, str(parameter.default)), parameter.bounds
+            if not value.isascii() or not value.isdigit() or len(value) > 9 or not low <= int(value) <= high:
+                raise Problem(422, f"{name} should be a whole number from {low} to {high}")
+            numbers[name] = int(value)
+    return query, numbers
 
 
 async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:

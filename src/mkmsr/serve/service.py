@@ -269,8 +269,7 @@ class Visitors:
         slot = self.slot(call.query.get("model"), None)
         where = [call.query["where"]] if "where" in call.query else []
         item = self._known(slot, call.path["id"])
-        length = call.whole_number("k", 20, 1, 1000)
-        ranked = await self.engine.similar(slot, item, k=length, filters=filter_key(where, None, {}, None))
+        ranked = await self.engine.similar(slot, item, k=call.numbers["k"], filters=filter_key(where, None, {}, None))
         return SimilarAnswer(item, self.cards.listed(slot, ranked, None), slot.name, ranked.digest, ranked.version)
 
     async def explanations(self, call: Call) -> ExplanationsAnswer:

@@ -8,6 +8,7 @@ import pytest
 
 from mkmsr.data.dataset import statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
+from mkmsr.data.products import brand_names, category_names, shop_names
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.simulate import SimulatedLog, SimulateOptions, simulate
 from mkmsr.errors import DataError
@@ -119,6 +120,28 @@ def test_a_saved_log_is_read_by_the_generic_reader_without_options(tmp_path):
         "events", tmp_path / "shop" / "events.parquet", ReadOptions(attributes=tmp_path / "shop" / "attributes.parquet")
     )
     assert prepare(log).fingerprint == prepare(shop.to_log()).fingerprint
+
+
+def test_every_item_has_a_name_a_price_and_a_picture_that_are_shown_and_not_learnt_from(tmp_path):
+    shop = simulate(SimulateOptions(sessions=300, items=200))
+    shop.save(tmp_path)
+    shown = ReadOptions(attributes=tmp_path / "attributes*.parquet", attribute_columns={"display": "name+price+image"})
+    dataset = prepare(read_log("events", tmp_path / "events.parquet", shown))
+    plain = prepare(
+        read_log("events", tmp_path / "events.parquet", ReadOptions(attributes=tmp_path / "attributes.parquet"))
+    )
+    assert dataset.fingerprint == plain.fingerprint
+    assert set(dataset.items.ids) == set(dataset.display)
+    for product in dataset.display.values():
+        assert list(product) == ["name", "price", "image"]
+        assert float(product["price"].removeprefix("€ ")) > 0
+        assert product["image"].startswith("data:image/svg+xml,%3Csvg%20xmlns=")
+    assert len({product["name"] for product in dataset.display.values()}) == len(dataset.display)
+
+
+def test_brands_shops_and_categories_have_names_of_their_own_however_many_there_are():
+    for names in (brand_names, shop_names, category_names):
+        assert names(5_000).n_unique() == 5_000
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):

@@ -35,12 +35,13 @@ def simulate(
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     common: Common = COMMON,
 ) -> None:
-    """Write a realistic simulated shop log: events.parquet and attributes.parquet.
+    """Write a realistic simulated shop log: events.parquet, attributes.parquet and attributes_display.parquet.
 
-    Operations, transitions driven by attributes, repeats that depend on the operation, items launched late.
+    Operations, transitions driven by attributes, repeats that depend on the operation, items launched late. The third
+    file holds names, prices and pictures of the items, which are only shown.
 
     Args:
-        out: Folder for the two files.
+        out: Folder for the files.
         sessions: Visits.
         items: Size of the catalogue.
         events_per_session: Mean events of a visit, nearly.
@@ -63,8 +64,9 @@ def simulate(
             f"{counts['events']:,} events of {sessions:,} sessions in {duration(seconds)}: {out}/events.parquet"
         )
         screen.print(f"{counts['triples']:,} attribute values of {items:,} items: {out}/attributes.parquet")
-        files = (f"{out}/events.parquet", "--attributes", f"{out}/attributes.parquet")
-        screen.next("prepare", "events", *files, "--out", f"{out}/prepared")
+        files = (f"{out}/events.parquet", "--attributes", f"{out}/attributes*.parquet")
+        shown = ("--attribute-columns", "display=name+price+image")
+        screen.next("prepare", "events", *files, *shown, "--out", f"{out}/prepared")
 
 
 def prepare(

@@ -28,6 +28,7 @@ from pydantic import Field
 
 from mkmsr.config import StrictModel
 from mkmsr.data.log import InteractionLog
+from mkmsr.data.products import brand_names, category_names, product_display, shop_names
 from mkmsr.data.shop import ACCESSORIES, DAY, GroupSampler, Shop, stock_shop
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_file
@@ -106,25 +107,30 @@ class SimulatedLog:
     Args:
         events: `session`, `user`, `item`, `operation`, `time` (seconds since 1970, UTC), in time order.
         attributes: `item`, `relation`, `value`; brand, shop, category (one or two) and launch_year of each item.
+        display: The same columns; name, price and image of each item, which are shown and never learnt from.
     """
 
     events: pl.DataFrame
     attributes: pl.DataFrame
+    display: pl.DataFrame
 
     def to_log(self) -> InteractionLog:
         """The log as readers return it."""
         row = pl.int_range(pl.len(), dtype=pl.Int64).alias("row")
         events = self.events.rename({"session": "session_id", "user": "user_id", "item": "item_id"})
-        attributes = self.attributes.rename({"item": "item_id"})
-        return InteractionLog(events.with_columns(row).lazy(), attributes.with_columns(row).lazy(), name="simulated")
+        attributes, display = (
+            table.rename({"item": "item_id"}).with_columns(row).lazy() for table in (self.attributes, self.display)
+        )
+        return InteractionLog(events.with_columns(row).lazy(), attributes, name="simulated", display=display)
 
     def save(self, folder: str | Path) -> None:
-        """Write `events.parquet` and `attributes.parquet`.
+        """Write `events.parquet`, `attributes.parquet` and `attributes_display.parquet`.
 
         Raises:
             DataError: The folder cannot be written.
         """
-        for name, table in (("events", self.events), ("attributes", self.attributes)):
+        tables = {"events": self.events, "attributes": self.attributes, "attributes_display": self.display}
+        for name, table in tables.items():
             path = Path(folder) / f"{name}.parquet"
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +160,7 @@ def simulate(options: SimulateOptions | None = None) -> SimulatedLog:
     return SimulatedLog(
         _events(user[session][order], session[order], item[order], operation[order], time[order], options),
         _attributes(shop, options),
+        product_display(shop, _names("item", options.items), options.seed),
     )
 
 
@@ -305,11 +312,12 @@ def _events(
 def _attributes(shop: Shop, options: SimulateOptions) -> pl.DataFrame:
     count = options.items
     category, seller, brand = shop.groups
+    categories = category_names(int(category.max()) + 1)
     relations = [
-        ("brand", _names("brand", int(brand.max()) + 1)[brand]),
-        ("shop", _names("shop", int(seller.max()) + 1)[seller]),
-        ("category", _names("category", int(category.max()) + 1)[category]),
-        ("category", _names("category", int(category.max()) + 1)[np.maximum(shop.second_category, 0)]),
+        ("brand", brand_names(int(brand.max()) + 1)[brand]),
+        ("shop", shop_names(int(seller.max()) + 1)[seller]),
+        ("category", categories[category]),
+        ("category", categories[np.maximum(shop.second_category, 0)]),
         ("launch_year", pl.Series(shop.launch_year).cast(pl.String)),
     ]
     present = [np.ones(count, np.bool_)] * 5

@@ -177,7 +177,11 @@ def test_simulate_writes_a_log_and_says_how_large(call: Any, tmp_path: Path) -> 
     shown = call("simulate", "--out", tmp_path / "log", "--sessions", 50, "--items", 60, "--json")
     assert shown.status == 0
     assert shown.document["sessions"] == 50
-    assert {each.name for each in (tmp_path / "log").iterdir()} == {"events.parquet", "attributes.parquet"}
+    assert {each.name for each in (tmp_path / "log").iterdir()} == {
+        "events.parquet",
+        "attributes.parquet",
+        "attributes_display.parquet",
+    }
 
 
 def test_describe_has_the_documented_keys(call: Any, data: Path) -> None:

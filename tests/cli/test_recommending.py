@@ -144,19 +144,20 @@ def test_a_model_without_explanations_says_so_before_any_list(
 
 
 def test_what_is_only_shown_with_items_travels_with_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    named = {item: {"name": f"The {item}", "image": "x.png"} for item in ("plain", "item-07")}
+    named = {item: {"name": f"The {item}", "image": "data:image/png,x"} for item in ("plain", "item-07")}
     replace(small_shop(), display=named).save(tmp_path / "data")
     shop = PreparedDataset.load(tmp_path / "data")
     assert shop.display == named
     assert shop.fingerprint == small_shop().fingerprint
-    assert shop.describe_item(shop.items.index("plain"))["name"] == ["The plain"]
     config, model = fitted("pop", shop)
     bundle = save_bundle(tmp_path / "bundle", new_bundle(model, name="pop", config=config, dataset=shop, metrics={}))
     (tmp_path / "session.jsonl").write_text('{"events": [{"item": "plain"}]}\n')
     call = ["recommend", str(bundle), "--session", str(tmp_path / "session.jsonl"), "-k", "36"]
     assert run([*call, "--json"]) == 0
     listed = {each["item"]: each.get("display") for each in json.loads(capfd.readouterr().out)["items"]}
-    assert listed["item-07"] == {"name": "The item-07", "image": "x.png"}
+    assert listed["item-07"] == {"name": "The item-07", "image": "data:image/png,x"}
     assert listed["item-08"] is None
     assert run(call) == 0
-    assert "name: The plain" in capfd.readouterr().out
+    table = capfd.readouterr().out
+    assert "name: The plain" in table
+    assert "data:" not in table

@@ -59,7 +59,7 @@ def test_example_sessions_speak_external_ids_and_mark_the_true_next_item(
     assert [each["item"] for each in marked] == [repeat["target"]["item"]]
     assert marked[0]["rank"] == repeat["target"]["rank"]
     assert all(each["in_prefix"] for each in marked)
-    assert set(repeat["events"][0]) == {"item", "operation", "attributes"}
+    assert set(repeat["events"][0]) == {"item", "display", "attributes", "operation"}
     assert kinds["missed"]["target"]["rank"] > 3
     json.dumps(found, allow_nan=False)
 

@@ -41,7 +41,15 @@ def ranks_for(model: str, quality: float, examples: int = 240) -> RankTable:
 def example_sessions() -> dict[str, Any]:
     """What `examples.json` holds."""
     hostile = {"brand": [HOSTILE, "b&b"], "colour": ["red"]}
-    recommendation = {"rank": 1, "item": CJK, "score": 1.5, "attributes": {}, "is_target": False, "in_prefix": False}
+    recommendation = {
+        "rank": 1,
+        "item": CJK,
+        "display": {"image": "https://example.org/cjk.png"},
+        "score": 1.5,
+        "attributes": {},
+        "is_target": False,
+        "in_prefix": False,
+    }
     return {
         "dataset": {"name": f"shop {HOSTILE}", "counts": counts()},
         "split": "test",
@@ -56,6 +64,12 @@ def example_sessions() -> dict[str, Any]:
                 ],
                 "target": {
                     "item": "the one",
+                    "display": {
+                        "name": "Kettle & co",
+                        "price": "€ 24.90",
+                        "image": "data:image/svg+xml,%3Csvg/%3E",
+                        "link": "https://example.org/the-one",
+                    },
                     "operation": "order",
                     "attributes": {"colour": ["red"]},
                     "rank": 321,

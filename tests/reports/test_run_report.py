@@ -55,10 +55,10 @@ def page(reported_run: Path) -> Page:
 def test_the_page_is_whole_and_asks_nothing_of_the_network(page: Page) -> None:
     assert page.open == []
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "iframe", "object", "img"}
+    assert not names & {"script", "link", "iframe", "object"}
     for _, attributes in page.tags:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
-            assert (attributes.get(name) or "#").startswith("#")
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/svg+xml,"))
     style = " ".join(text for tag, text in page.text if tag == "style")
     assert not re.search(r"@import|url\(", style)
 
@@ -86,6 +86,33 @@ def test_a_run_by_itself_is_compared_with_nothing(make_run: Any) -> None:
     assert not {"difference", "Difference:", "(reference)", "Holm"} & set(words.split())
 
 
+def test_the_verdict_is_a_sentence_and_tells_visitors_and_repetition(page: Page, reported_run: Path) -> None:
+    document = json.loads((reported_run / "metrics.json").read_text())["test"]
+    words = page.words()
+    assert "mkm-sr is the best model here: mkm-sr has the next item among its first 20 in" in words
+    assert f"{round(20 * document['metrics']['hit@5'])} of 20 visitors found their next item in the first five" in words
+    marks = [attributes for tag, attributes in page.tags if tag == "span" and attributes == {"class": "found"}]
+    assert len(marks) == round(20 * document["metrics"]["hit@5"])
+    repeats = document["slices"]["repeat"]["hit@20"] * 60 / (document["metrics"]["hit@20"] * 240)
+    assert f"Of the items found in the first 20, {100 * repeats:.0f} % were in the session already" in words
+
+
+def test_products_are_shown_with_their_pictures_unless_the_network_has_them(page: Page) -> None:
+    pictures = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert pictures == ["data:image/svg+xml,%3Csvg/%3E"] * 2  # what came next, and its place below the list
+    assert "example.org" not in page.words()
+
+
+def test_a_single_run_or_epoch_is_not_drawn_as_a_single_dot(make_run: Any) -> None:
+    folder = make_run("short")
+    history = (folder / "history.jsonl").read_text(encoding="utf-8")
+    (folder / "history.jsonl").write_text(history.splitlines()[0] + "\n", encoding="utf-8")
+    page = write_run_report(folder, samples=100).read_text(encoding="utf-8")
+    assert "<svg" not in page
+    assert "Learning curves" not in page
+    assert "pip install" not in page
+
+
 def test_a_continued_run_is_run_again_from_its_bundle(make_run: Any) -> None:
     folder = make_run("next week")
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -99,9 +126,9 @@ def test_the_example_session_shows_events_recommendations_and_what_came_next(pag
     words = page.words()
     assert "Missed: the next item is not among the recommendations" in words
     assert "ranked 321 of 999" in words
-    assert "the one ✓ came next" in words
+    assert "✓ came next Kettle & co € 24.90 the one" in words
     assert "new item" in words
-    marked = [attributes for tag, attributes in page.tags if tag == "tr" and attributes.get("class") == "target"]
+    marked = [attributes for tag, attributes in page.tags if tag == "li" and attributes.get("class") == "target"]
     assert len(marked) == 1
     assert "red (shared with the session)" in words
 

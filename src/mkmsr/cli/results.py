@@ -123,5 +123,6 @@ def _remarks(recommender: Recommender, ranked: Recommendations) -> list[str]:
 def _attributes(recommender: Recommender, item: str) -> str:
     if item not in recommender.bundle.items:
         return "(unknown item)"
-    shown = {name: [value] for name, value in recommender.bundle.display.get(item, {}).items()}
+    display = recommender.bundle.display.get(item, {})
+    shown = {name: [value] for name, value in display.items() if not value.startswith("data:")}
     return ", ".join(f"{name}: {' | '.join(values)}" for name, values in (shown | recommender.attributes(item)).items())

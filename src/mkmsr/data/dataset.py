@@ -85,11 +85,6 @@ class PreparedDataset:
         seen[self.fitting_sessions(refit=split == "test").items] = True
         return seen
 
-    def describe_item(self, item: int) -> dict[str, list[str]]:
-        """What is shown with an item, by index, and its attribute values by relation."""
-        shown = {name: [value] for name, value in self.display.get(self.items.id(item), {}).items()}
-        return shown | self.knowledge.describe_item(item)
-
     @property
     def expects_new_items(self) -> bool:
         """Whether items that training does not see may come next in the test."""

@@ -41,10 +41,10 @@ def showcase(
 
     Returns:
         `{"dataset": {"name", "counts"}, "split", "k", "rule", "sessions": [{"kind": "found" | "repeat" | "missed",
-        "events": [{"item", "operation", "attributes"}],
-        "target": {"item", "operation", "attributes", "rank", "is_new_item", "is_repeat"},
-        "recommendations": [{"rank", "item", "score", "attributes", "is_target", "in_prefix"}]}]}`. Items are external
-        ids, attributes are lists of values by relation.
+        "events": [{"item", "display", "attributes", "operation"}],
+        "target": {"item", "display", "attributes", "operation", "rank", "is_new_item", "is_repeat"},
+        "recommendations": [{"rank", "item", "display", "attributes", "score", "is_target", "in_prefix"}]}]}`. Items are
+        external ids, `display` is what is shown with them by name, attributes are lists of values by relation.
     """
     chosen = _choose(split, table, k, np.random.default_rng(seed))
     rows = np.array(list(chosen.values()), dtype=np.int64)
@@ -111,9 +111,8 @@ def _example(
         "recommendations": [
             {
                 "rank": rank,
-                "item": dataset.items.id(item),
+                **_product(dataset, item),
                 "score": score,
-                "attributes": dataset.describe_item(item),
                 "is_target": item == target,
                 "in_prefix": item in prefix,
             }
@@ -124,9 +123,15 @@ def _example(
 
 def _event(dataset: PreparedDataset, split: EvaluationSplit, event: int) -> dict[str, Any]:
     sessions = split.examples.sessions
-    item = int(sessions.items[event])
+    operation = dataset.operations.id(int(sessions.operations[event]))
+    return {**_product(dataset, int(sessions.items[event])), "operation": operation}
+
+
+def _product(dataset: PreparedDataset, item: int) -> dict[str, Any]:
+    """An item with what is shown of it and what is known about it."""
+    name = dataset.items.id(item)
     return {
-        "item": dataset.items.id(item),
-        "operation": dataset.operations.id(int(sessions.operations[event])),
-        "attributes": dataset.describe_item(item),
+        "item": name,
+        "display": dict(dataset.display.get(name, {})),
+        "attributes": dataset.knowledge.describe_item(item),
     }

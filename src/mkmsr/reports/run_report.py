@@ -37,6 +37,7 @@ from mkmsr.reports.tables import (
     percent,
     slices_table,
 )
+from mkmsr.reports.verdict import VISITORS, verdict
 from mkmsr.reports.write_up import table_view, template
 from mkmsr.runtime.files import atomic_write
 
@@ -129,20 +130,21 @@ def _remember(folder: Path, baselines: Sequence[EvaluatedRun]) -> None:
             each.ranks.save(target / f"{name}.parquet")
 
 
-def _figures(run: RunFolder, comparison: Comparison) -> dict[str, Markup]:
+def _figures(run: RunFolder, comparison: Comparison) -> dict[str, Markup] | None:
+    """The figures by name; None where matplotlib is missing."""
     metrics, main = comparison.metrics, _main_metric(comparison.metrics)
     runs = [row.run for row in comparison.rows]
-    drawings: dict[str, tuple[Callable[[], bytes], str]] = {
-        "metrics": (
+    drawings: dict[str, tuple[Callable[[], bytes], str]] = {}
+    if len(runs) > 1:  # a single dot says less than the table below it
+        drawings["metrics"] = (
             lambda: draw_metrics([_metric_row(each, run.run) for each in runs], metrics),
             "Metrics of every model with 95 per cent intervals; the table below has the numbers.",
-        ),
-        "slices": (
+        )
+        drawings["slices"] = (
             lambda: draw_slices([_slice_row(each, run.run, main) for each in runs], main),
             f"{metric_title(main)} of every model on repeated, new and other items; the table below has the numbers.",
-        ),
-    }
-    if run.history:
+        )
+    if len(run.history) > 1:
         drawings["curves"] = (
             lambda: draw_learning_curves(run.history, [metrics[0], main], run.metrics.get("best_epoch")),
             f"Training losses and validation metrics over {len(run.history)} epochs.",
@@ -152,7 +154,7 @@ def _figures(run: RunFolder, comparison: Comparison) -> dict[str, Markup]:
         try:
             svg = draw()
         except MissingMatplotlibError:
-            return {}
+            return None
         atomic_write(run.folder / "figures" / f"{name}.svg", svg)
         markup[name] = Markup(inline_svg(svg, name=name, description=description))
     return markup
@@ -172,7 +174,7 @@ def _slice_row(run: EvaluatedRun, own: EvaluatedRun, metric: str) -> FigureRow:
     return FigureRow(run.label, values, intervals, highlight=run is own)
 
 
-def _view(run: RunFolder, comparison: Comparison, figures: Mapping[str, Markup]) -> dict[str, Any]:
+def _view(run: RunFolder, comparison: Comparison, figures: Mapping[str, Markup] | None) -> dict[str, Any]:
     """The values of `templates/run_report.html`."""
     document, dataset = run.run.document, run.examples.get("dataset", {})
     runs = [row.run for row in comparison.rows]
@@ -188,7 +190,10 @@ def _view(run: RunFolder, comparison: Comparison, figures: Mapping[str, Markup])
         "headline": [_headline(run, comparison, name) for name in comparison.metrics],
         "comparison": table_view(beside, own),
         "slices": table_view(slices_table(runs, _main_metric(comparison.metrics)), label),
-        "figures": figures,
+        "figures": figures or {},
+        "lacks_figures": figures is None,
+        "verdict": verdict(comparison),
+        "visitors": VISITORS,
         "facts": _facts(run),
         "is_refit": bool(run.metrics.get("refit")),
         "best_epoch": run.metrics.get("best_epoch"),
@@ -264,7 +269,7 @@ def _session(session: Mapping[str, Any], colours: Mapping[str, int]) -> dict[str
     known = {(name, value) for event in events for name, values in event["attributes"].items() for value in values}
 
     def shown(each: Mapping[str, Any], shared: set[tuple[str, str]] = known, **more: Any) -> dict[str, Any]:
-        return {**each, "attributes": _attributes(each["attributes"], shared), **more}
+        return {**each, **_product(each, shared), **more}
 
     items = [event["item"] for event in events]
     kinds = [word for key, word in (("is_new_item", "new item"), ("is_repeat", "repeat")) if target[key]]
@@ -279,6 +284,19 @@ def _session(session: Mapping[str, Any], colours: Mapping[str, int]) -> dict[str
         ),
         "recommendations": [shown(each, score=f"{each['score']:.3f}") for each in recommendations],
         "is_listed": any(each["is_target"] for each in recommendations),
+    }
+
+
+def _product(each: Mapping[str, Any], shared: set[tuple[str, str]]) -> dict[str, Any]:
+    """What a product card shows. A picture must be in the page: the report asks nothing of the network."""
+    display = dict(each.get("display", {}))
+    name, price, image = (display.pop(key, "") for key in ("name", "price", "image"))
+    told = {key: [value] for key, value in display.items() if not value.startswith(("data:", "http:", "https:"))}
+    return {
+        "name": name or each["item"],
+        "price": price,
+        "image": image if image.startswith("data:image/") else "",
+        "attributes": _attributes(told | dict(each["attributes"]), shared),
     }
 
 

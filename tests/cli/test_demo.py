@@ -25,15 +25,19 @@ def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
     out = tmp_path / "my demo"
     assert run(["demo", "--out", str(out), "--sessions", "600", "--items", "80", "--epochs", "1"]) == 0
     shown = capfd.readouterr()
-    for name in ("mkm-sr", "pop", "s-pop", "recency"):
+    for name in ("compass", "mkm-sr", "v-sknn", "recency"):
         assert (out / name / "bundle" / "bundle.json").is_file()
         assert name in shown.out
-    assert f"{out}/mkm-sr/report.html" in shown.out
+    assert f"{out}/compass/report.html" in shown.out
     assert "What came next:" in shown.out
-    assert f"mkmsr evaluate '{out}'/mkm-sr/bundle '{out}'/data" in shown.out
-    page = (out / "mkm-sr" / "report.html").read_text(encoding="utf-8")
+    assert "of 20 visitors found their next item in the first five" in shown.out
+    assert "name: " in shown.out
+    assert "data:image" not in shown.out
+    assert f"mkmsr evaluate '{out}'/compass/bundle '{out}'/data" in shown.out
+    page = (out / "compass" / "report.html").read_text(encoding="utf-8")
+    assert '<img src="data:image/svg+xml,' in page
     assert "recency" in page
-    for name in ("mkm-sr", "pop", "s-pop", "recency"):
+    for name in ("compass", "mkm-sr", "v-sknn", "recency"):
         assert json.loads((out / name / "metrics.json").read_text())["refit"] is True
     assert "Not fitted alike" not in page
 
@@ -47,7 +51,7 @@ def test_what_the_demo_says_to_type_next_are_calls_that_the_program_takes(tmp_pa
         app().parse_args(words[words.index("mkmsr") + 1 :], exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize("name", ["data", "mkm-sr", "pop"])
+@pytest.mark.parametrize("name", ["data", "compass", "v-sknn"])
 def test_the_demo_leaves_folders_alone_that_are_none_of_its_own(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:

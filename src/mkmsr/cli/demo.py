@@ -22,32 +22,41 @@ from mkmsr.cli.results import show_evaluation, show_recommendations, show_statis
 
 if TYPE_CHECKING:
     from mkmsr.data.dataset import PreparedDataset
+    from mkmsr.runs.experiment import RunResult
 
 __all__ = ["demo"]
 
-MODEL = "mkm-sr"
-BASELINES = ("pop", "s-pop", "recency")
-SETTINGS = ("training.batch_size=256", "training.optimiser.learning_rate=0.004", "model.dropout=0.3")
-"""What differs from the model's defaults: larger steps, so that few epochs suffice."""
+MODEL = "compass"
+BASELINES = ("mkm-sr", "v-sknn", "recency")
+SETTINGS = {
+    "mkm-sr": (
+        "training.epochs=4",
+        "training.batch_size=256",
+        "training.optimiser.learning_rate=0.004",
+        "model.dropout=0.3",
+    )
+}
+"""What differs from a model's defaults: larger steps, so that few epochs suffice."""
+DISPLAY = "name+price+image"
 
 
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    sessions: Annotated[int, Parameter(validator=Number(gte=200))] = 21_000,
-    items: Annotated[int, Parameter(validator=Number(gte=50))] = 5_000,
-    epochs: Annotated[int, AT_LEAST_ONE] = 4,
+    sessions: Annotated[int, Parameter(validator=Number(gte=200))] = 10_000,
+    items: Annotated[int, Parameter(validator=Number(gte=50))] = 2_000,
+    epochs: Annotated[int | None, AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     common: Common = COMMON,
 ) -> None:
-    """Simulate a shop, prepare its log, train MKM-SR, rank it beside three baselines, recommend, write a report.
+    """Simulate a shop, train COMPASS and MKM-SR, rank them beside V-SkNN and recency, recommend, write a report.
 
     Args:
         out: Folder for everything: shop/ (the raw log), data/ (prepared), and one run folder a model.
         sessions: Visits to simulate.
         items: Size of the simulated catalogue.
-        epochs: Most epochs.
-        seed: Of the shop and of the model.
+        epochs: Most epochs of a network, instead of what each usually has.
+        seed: Of the shop and of the models.
     """
     with ExitStack() as stack:
         screen = stack.enter_context(terminal(common))
@@ -56,15 +65,8 @@ def demo(
             stack.enter_context(output_folder(out / name, "config.toml"))
         began = time.perf_counter()
         dataset = _prepared_shop(screen, out, sessions=sessions, items=items, seed=seed)
-        documents = {}
-        screen.note(f"ranking with {', '.join(BASELINES)}, which need no training")
-        for name in BASELINES:
-            settings = experiment_config(name, None, (), {})
-            run = train_into(screen, dataset, settings, out / name, seed=seed, refit=True, announce=False)
-            documents[name] = run.metrics
-        screen.note(f"training {MODEL}; the test sessions are ranked once, at the end")
-        settings = experiment_config(MODEL, None, SETTINGS, {"epochs": epochs})
-        documents[MODEL] = train_into(screen, dataset, settings, out / MODEL, seed=seed, refit=True).metrics
+        runs = [_run(screen, dataset, out, name, epochs=epochs, seed=seed) for name in (*BASELINES[::-1], MODEL)]
+        documents = [run.metrics for run in runs[::-1]]
         report = _report(out)
         seconds = time.perf_counter() - began
         screen.document(
@@ -72,12 +74,13 @@ def demo(
                 "out": str(out),
                 "report": str(report),
                 "seconds": seconds,
-                "test": {name: metrics["test"]["metrics"] for name, metrics in documents.items()},
+                "test": {document["model"]: document["test"]["metrics"] for document in documents},
             }
         )
         screen.print()
-        show_evaluation(screen, [documents[name]["test"] for name in (MODEL, *BASELINES)])
+        show_evaluation(screen, [document["test"] for document in documents])
         _show_example(screen, out)
+        _say_verdict(screen, out)
         _say_what_next(screen, out, report, seconds)
 
 
@@ -91,13 +94,22 @@ def _prepared_shop(screen: Terminal, out: Path, *, sessions: int, items: int, se
     with waiting(screen.progress, f"simulating {sessions:,} sessions of a shop with {items:,} items"):
         simulate(SimulateOptions(sessions=sessions, items=items, seed=seed)).save(out / "shop")
     with waiting(screen.progress, "preparing the log"):
-        log = read_log(
-            "events", out / "shop" / "events.parquet", ReadOptions(attributes=out / "shop" / "attributes.parquet")
-        )
+        options = ReadOptions(attributes=out / "shop" / "attributes*.parquet", attribute_columns={"display": DISPLAY})
+        log = read_log("events", out / "shop" / "events.parquet", options)
         dataset = prepare(log, PrepareOptions(new_items="keep"), name="simulated shop")
         dataset.save(out / "data")
     show_statistics(screen, dataset, statistics(dataset))
     return dataset
+
+
+def _run(
+    screen: Terminal, dataset: PreparedDataset, out: Path, name: str, *, epochs: int | None, seed: int
+) -> RunResult:
+    """Train a model, rank the test sessions once, and save both."""
+    trained = name in (MODEL, *SETTINGS)
+    screen.note(f"training {name}" if trained else f"ranking with {name}, which needs no training")
+    settings = experiment_config(name, None, SETTINGS.get(name, ()), {"epochs": epochs if trained else None})
+    return train_into(screen, dataset, settings, out / name, seed=seed, refit=True, announce=trained)
 
 
 def _report(out: Path) -> Path:
@@ -115,22 +127,35 @@ def _show_example(screen: Terminal, out: Path) -> None:
     target = example["target"]
     ranked = recommender.recommend({"events": example["events"]}, k=10)
     show_recommendations(screen, recommender, example["events"], ranked, title="A test session")
+    for reason in recommender.explain({"events": example["events"]}, [each.item for each in ranked.items[:3]]):
+        screen.print(reason.sentence)
     screen.print(f"What came next: {target['operation']} of {target['item']}, which the model ranks {target['rank']}.")
+
+
+def _say_verdict(screen: Terminal, out: Path) -> None:
+    from mkmsr.reports.comparison import compare_runs
+    from mkmsr.reports.verdict import verdict
+
+    found = verdict(compare_runs([out / name for name in (MODEL, *BASELINES)], metrics=["hit@20"], reference=MODEL))
+    screen.print()
+    for sentence in (found.sentence, found.visitors, found.repetition):
+        screen.print(sentence)
 
 
 def _say_what_next(screen: Terminal, out: Path, report: Path, seconds: float) -> None:
     shop = shlex.quote(str(out))
     run = f"{shop}/{MODEL}"
     line = '{"events": [{"item": "item-00042", "operation": "click"}, {"item": "item-00007", "operation": "cart"}]}'
+    rivals = " ".join(f"{shop}/{name}" for name in BASELINES)
     text = f"""
 Done in {duration(seconds)}. Where to look:
   {report}   the report: open it in a browser
   {out / MODEL}/   settings, history, metrics, ranks of every example
   {out / MODEL}/bundle/   the model, ready to recommend
-What to type next{_activation()}:
-  echo '{line}' | mkmsr recommend {run}/bundle --session - -k 5
+What to type next: `make serve` opens a page where you are the visitor of this shop. Or{_activation()}:
+  echo '{line}' | mkmsr recommend {run}/bundle --session - -k 5 --explain
   mkmsr evaluate {run}/bundle {shop}/data --split test
-  mkmsr compare {run} {" ".join(f"{shop}/{name}" for name in BASELINES)}
+  mkmsr compare {run} {rivals}
   mkmsr train {shop}/data --model m-sr --out {shop}/m-sr
   mkmsr prepare events YOUR_LOG.csv --columns item=sku,operation=type,time=ts,user=uid --out data/yours"""
     for row in text.splitlines():

@@ -569,7 +569,7 @@ def test_recommend_reads_standard_input(call: Any, runs: Path, monkeypatch: pyte
 def test_recommend_for_people_shows_attributes(call: Any, runs: Path, tmp_path: Path) -> None:
     path = sessions_file(tmp_path, [{"item": "item-00007", "operation": "click"}, {"item": "[ghost]"}])
     shown = call("recommend", runs / "mkm-sr" / "bundle", "--session", path, "-k", 3)
-    assert "brand: brand-" in shown.out
+    assert "brand: " in shown.out
     assert "[ghost]" in shown.out
     assert "1 event of unknown items skipped" in shown.out
 

@@ -1,0 +1,51 @@
+// Calls of the service. Every call is timed, and the last list can be written as a curl command.
+
+export class Problem extends Error {}
+
+export class Service {
+  constructor() {
+    this.seconds = [];
+    this.last = null;
+  }
+
+  async call(method, path, body) {
+    const began = performance.now();
+    const answer = await fetch(path, {
+      method,
+      headers: body === undefined ? {} : { "content-type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const document = await answer.json();
+    if (path === "/v1/recommendations" && answer.ok) {
+      this.seconds = [...this.seconds.slice(-49), performance.now() - began];
+    }
+    if (!answer.ok) throw new Problem(document.detail ?? document.title ?? `status ${answer.status}`);
+    return document;
+  }
+
+  async list(body) {
+    this.last = body;
+    return this.call("POST", "/v1/recommendations", body);
+  }
+
+  items(query) {
+    return this.call("GET", `/v1/items?${new URLSearchParams(query)}`);
+  }
+
+  // Milliseconds of the last call and the median of the last fifty.
+  latency() {
+    const sorted = [...this.seconds].sort((a, b) => a - b);
+    return { last: this.seconds.at(-1), median: sorted[sorted.length >> 1] };
+  }
+
+  curl() {
+    if (this.last === null) return "";
+    const text = JSON.stringify(this.last).replaceAll("'", String.raw`'\''`);
+    return `curl -s '${location.origin}/v1/recommendations' -H 'content-type: application/json' -d '${text}'`;
+  }
+}
+
+export function identity() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -137,7 +137,7 @@ def test_a_temporary_folder_is_used_and_left_empty(tmp_path):
 def test_too_little_memory_is_a_clear_error(tmp_path):
     pytest.importorskip("duckdb")
     from mkmsr.data.engines.duckdb_engine import DuckDBEngine
-    from mkmsr.data.scratch import Scratch
+    from mkmsr.runtime.files import Scratch
 
     log = simulate(SimulateOptions(sessions=20_000, items=500)).to_log()
     with (

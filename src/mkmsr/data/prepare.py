@@ -17,8 +17,15 @@ from mkmsr.data.engines import Engine, PolarsEngine, Query
 from mkmsr.data.examples import MAX_SESSION_EVENTS
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.log import SPLITS, InteractionLog
-from mkmsr.data.sessionise import cut_sessions, drop_duplicates, drop_long_sessions, filter_events, number_ids
-from mkmsr.data.split import drop_new_items, order_sessions
+from mkmsr.data.sessionise import (
+    cut_sessions,
+    drop_duplicates,
+    drop_long_sessions,
+    drop_new_items,
+    filter_events,
+    number_ids,
+    order_sessions,
+)
 from mkmsr.data.storage import Display, display_of
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError

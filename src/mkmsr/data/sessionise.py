@@ -1,4 +1,4 @@
-"""Sessions from raw events: number the ids, drop doubles, cut by gap, filter rare items and short sessions.
+"""Sessions from raw events: number the ids, drop doubles, cut by gap, filter, split into train, validation and test.
 
 Every step is a query description in Narwhals, which any of the engines runs. Orders are total (time, then row) and
 numbers are int64, so that the result does not depend on the engine.
@@ -9,8 +9,23 @@ from __future__ import annotations
 import narwhals as nw
 
 from mkmsr.data.engines import Engine, Query
+from mkmsr.data.log import SPLITS
+from mkmsr.errors import DataError
 
-__all__ = ["cut_sessions", "drop_duplicates", "drop_long_sessions", "filter_events", "number_ids"]
+__all__ = [
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "cut_sessions",
+    "drop_duplicates",
+    "drop_long_sessions",
+    "drop_new_items",
+    "filter_events",
+    "number_ids",
+    "order_sessions",
+]
+
+TRAIN, VALIDATION, TEST = range(3)
 
 
 def number_ids(log: Query, engine: Engine, *, visitors: bool = False) -> Query:
@@ -77,3 +92,87 @@ def filter_events(events: Query, engine: Engine, *, min_session_events: int, min
         rounds += 1
         if min_item_events == 1 or min_session_events == 1:
             return events, rounds  # one filter alone leaves nothing for itself to do again
+
+
+def order_sessions(
+    events: Query, engine: Engine, *, test_share: float, validation_share: float, path: str | None = None
+) -> Query:
+    """One row a session: `session`, `rank` (0 train, 1 validation, 2 test) and `place`, its index over all splits.
+
+    Sessions are ordered by the time of their last event. The newest ones that hold `test_share` of the events are test,
+    and of the others the newest ones that hold `validation_share` of the others' events are validation; a session that
+    straddles a boundary belongs to the newer side. A column `split` is kept instead where the log brings one, and only
+    validation is cut from its training sessions if it has none of its own.
+
+    Raises:
+        DataError: The log's own split divides a session, or no training session is left.
+    """
+    sessions = _sessions(events, engine, path)
+    if "split" not in events.collect_schema().names():
+        sessions = _move_newest(sessions, engine, test_share, of=TRAIN, to=TEST)
+    if _events(sessions, engine, VALIDATION) == 0:
+        sessions = _move_newest(sessions, engine, validation_share, of=TRAIN, to=VALIDATION)
+    if _events(sessions, engine, TRAIN) == 0:
+        raise DataError(
+            "the split leaves no training session; give more data or smaller test and validation shares", path=path
+        )
+    return engine.persist(
+        sessions.with_row_index("place", order_by=["rank", "end", "session"]).select("session", "rank", "place")
+    )
+
+
+def drop_new_items(events: Query, engine: Engine, *, min_session_events: int) -> Query:
+    """Without the test events of items that neither train nor validation knows, and test sessions thus too short.
+
+    The other sessions lose nothing, and were long enough before.
+    """
+    marked = engine.with_least(events, "rank", of=["item"], name="first_rank", source=events)
+    known = engine.persist(marked.filter(nw.col("first_rank") < TEST).drop("first_rank"), instead_of=events)
+    if min_session_events == 1:
+        return known
+    return engine.persist(engine.frequent(known, of="session", least=min_session_events), instead_of=known)
+
+
+def _sessions(events: Query, engine: Engine, path: str | None) -> Query:
+    """`session`, `end` (time of the last event), `events` and `rank` (all 0 in a log without a split)."""
+    if "split" not in events.collect_schema().names():
+        ends = events.group_by("session").agg(end=nw.col("time").max(), events=nw.len().cast(nw.Int64))
+        return engine.persist(ends.with_columns(rank=nw.lit(TRAIN, nw.Int64)))
+    rank = nw.when(nw.col("split") == SPLITS[TEST]).then(TEST).otherwise(TRAIN)
+    rank = nw.when(nw.col("split") == SPLITS[VALIDATION]).then(VALIDATION).otherwise(rank).cast(nw.Int64)
+    sessions = (
+        events.with_columns(rank=rank)
+        .group_by("session")
+        .agg(
+            end=nw.col("time").max(),
+            events=nw.len().cast(nw.Int64),
+            rank=nw.col("rank").min(),
+            last=nw.col("rank").max(),
+        )
+    )
+    sessions = engine.persist(sessions)
+    divided = engine.fetch(sessions.filter(nw.col("rank") != nw.col("last")).sort("session").head(1))
+    if divided.height:
+        row = int(divided["session"][0])
+        raise DataError("this session has events in more than one split", path=path, row=row + 2)
+    return sessions.drop("last")
+
+
+def _move_newest(sessions: Query, engine: Engine, share: float, *, of: int, to: int) -> Query:
+    """Gives the rank `to` to the newest sessions of rank `of` that hold a share of its events."""
+    total = _events(sessions, engine, of)
+    if share == 0 or total == 0:
+        return sessions
+    older = total - max(1, round(total * share))
+    counted = nw.when(nw.col("rank") == of).then(nw.col("events")).otherwise(0)
+    running = sessions.with_columns(counted=counted).with_columns(
+        running=nw.col("counted").cum_sum().over(order_by=["end", "session"])
+    )
+    moved = (nw.col("rank") == of) & (nw.col("running") > older)
+    rank = nw.when(moved).then(nw.lit(to, nw.Int64)).otherwise(nw.col("rank"))
+    return engine.persist(running.with_columns(rank=rank).drop("counted", "running"))
+
+
+def _events(sessions: Query, engine: Engine, rank: int) -> int:
+    total = engine.fetch(sessions.filter(nw.col("rank") == rank).select(nw.col("events").sum())).item()
+    return int(total or 0)

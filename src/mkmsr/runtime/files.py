@@ -9,17 +9,20 @@ import platform
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "Scratch",
     "atomic_file",
     "atomic_folder",
     "atomic_write",
@@ -167,6 +170,31 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             _put_right(path)
             raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+class Scratch:
+    """A folder of temporary files, made when it is first needed and removed when nothing refers to it any more.
+
+    Args:
+        parent: Where to make it; None is the system's place for temporary files.
+    """
+
+    def __init__(self, parent: Path | None = None):
+        self._parent, self._files = parent, 0
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder; if the place for it does not exist, DataError is raised."""
+        if self._parent is not None and not self._parent.is_dir():
+            raise DataError("no such folder; it was named for temporary files", path=self._parent)
+        stack = ExitStack()
+        weakref.finalize(self, stack.close)
+        return stack.enter_context(scratch_folder(self._parent))
+
+    def file(self, suffix: str) -> Path:
+        """Return the path of a new file."""
+        self._files += 1
+        return self.folder / f"{self._files:04d}{suffix}"
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from typing import Literal
 from pydantic import Field
 
 from mkmsr.config import StrictModel
-from mkmsr.data.engines.base import Engine, Query
-from mkmsr.data.engines.polars_engine import PolarsEngine
-from mkmsr.data.scratch import Scratch
+from mkmsr.data.engines.base import Engine, PolarsEngine, Query
 from mkmsr.errors import ConfigError
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["LEAST_MEMORY", "Engine", "EngineName", "EngineOptions", "PolarsEngine", "Query", "open_engine"]
 

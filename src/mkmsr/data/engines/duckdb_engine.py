@@ -10,8 +10,8 @@ import narwhals as nw
 import polars as pl
 
 from mkmsr.data.engines.base import Engine, Query
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["DuckDBEngine"]
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.knowledge import relation
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, clock, counted, needed, text
+from mkmsr.data.readers.values import Value, clock, counted, needed, relation, text
 from mkmsr.errors import DataError
 
 __all__ = ["DATASET"]

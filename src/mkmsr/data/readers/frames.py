@@ -14,8 +14,8 @@ from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource
 from mkmsr.data.readers.table import RawTable
 from mkmsr.data.readers.tabular import read_opened
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
+from mkmsr.runtime.files import Scratch
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame

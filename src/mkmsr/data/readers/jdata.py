@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.knowledge import relation
 from mkmsr.data.readers.malformed import ROW
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, clock, coded, counted, needed, text
+from mkmsr.data.readers.values import Value, clock, coded, counted, needed, relation, text
 from mkmsr.errors import DataError
 
 __all__ = ["DATASET", "DEMO", "OPERATIONS"]

@@ -21,8 +21,8 @@ from mkmsr.data.readers.cells import EXACT
 from mkmsr.data.readers.malformed import EXTRA, ROW
 from mkmsr.data.readers.raw_bytes import unpack
 from mkmsr.data.readers.table import PIECE_ROWS, RawTable
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["scan_json_lines"]
 

@@ -24,8 +24,8 @@ from mkmsr.data.log import InteractionLog, LogSource
 from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource, open_source
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["read_presplit"]
 

@@ -14,14 +14,13 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, LogSource
-from mkmsr.data.readers.knowledge import known_at, moment
 from mkmsr.data.readers.malformed import MalformedRows
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import SMALL_BYTES, RawSource
 from mkmsr.data.readers.table import scan_text
-from mkmsr.data.readers.values import SECOND, Value, event_row
-from mkmsr.data.scratch import Scratch
+from mkmsr.data.readers.values import SECOND, Value, event_row, known_at, moment
 from mkmsr.errors import ConfigError, DataError, nearest
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["Intake", "PublicDataset", "PublicFile"]
 

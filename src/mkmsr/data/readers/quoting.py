@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mkmsr.data.readers.raw_bytes import pieces
-from mkmsr.data.scratch import Scratch
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["BROKEN", "LongFields", "PlainText", "plain_text"]
 

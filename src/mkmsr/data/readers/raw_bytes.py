@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["PACKED", "is_packed", "pieces", "unpack", "unzip"]
 

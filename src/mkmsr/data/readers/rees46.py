@@ -9,9 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from mkmsr.data.readers.knowledge import relation, values_at
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import clock, needed, one_of, price_bucket, text
+from mkmsr.data.readers.values import clock, needed, one_of, price_bucket, relation, text, values_at
 from mkmsr.errors import DataError
 
 __all__ = ["DATASET"]

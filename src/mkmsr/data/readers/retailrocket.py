@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.knowledge import relation, values_at
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import SECOND, Value, counted, needed, one_of, text
+from mkmsr.data.readers.values import SECOND, Value, counted, needed, one_of, relation, text, values_at
 
 __all__ = ["DATASET"]
 

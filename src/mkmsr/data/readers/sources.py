@@ -18,9 +18,8 @@ from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.raw_bytes import PACKED, unzip
 from mkmsr.data.readers.sql import extract, is_address, masked
 from mkmsr.data.readers.table import RawTable, check_names, scan_parquet, scan_text
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError
-from mkmsr.runtime.files import sha256
+from mkmsr.runtime.files import Scratch, sha256
 
 __all__ = ["SMALL_BYTES", "RawSource", "Stored", "open_source", "read_texts"]
 

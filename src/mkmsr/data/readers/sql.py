@@ -23,8 +23,8 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from mkmsr.data.readers.cells import EXACT
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["extract", "is_address", "masked"]
 

@@ -20,8 +20,8 @@ import polars as pl
 from mkmsr.data.readers.malformed import EXTRA, ROW, Fault
 from mkmsr.data.readers.quoting import BROKEN, LongFields, plain_text
 from mkmsr.data.readers.raw_bytes import unpack
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import DataError, nearest
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["NAMELESS", "RawTable", "check_names", "header_names", "scan_parquet", "scan_text"]
 

@@ -12,8 +12,8 @@ from mkmsr.data.readers.canonical import FIELDS, ONE_OPERATION, canonical_events
 from mkmsr.data.readers.malformed import MalformedRows
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource, open_source
-from mkmsr.data.scratch import Scratch
 from mkmsr.errors import ConfigError, DataError, nearest
+from mkmsr.runtime.files import Scratch
 
 __all__ = ["read_events", "read_opened"]
 

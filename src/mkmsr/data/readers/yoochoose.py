@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.knowledge import relation, values_at
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, clock, needed, price_bucket
+from mkmsr.data.readers.values import Value, clock, needed, price_bucket, relation, values_at
 
 __all__ = ["DATASET"]
 

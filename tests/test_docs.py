@@ -141,6 +141,8 @@ def test_the_quickstart_leads_from_a_table_to_recommendations(
     for label, block in page:
         for call in commands(block) if label in ("", "sh") else ():
             words = shlex.split(call)[1:]
+            if words[0] == "serve":
+                continue  # it would not end
             if "--session" in words:
                 (tmp_path / "session.json").write_text('{"events": [{"item": "item-00042", "operation": "cart"}]}')
                 words[words.index("--session") + 1] = "session.json"

@@ -114,8 +114,9 @@ def _run(plan: _Plan, public: socket.socket, admin: socket.socket | None, ready:
     async def main() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
-            for each in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(each, stop.set)
+            with suppress(NotImplementedError):  # Windows has none; Ctrl-C then interrupts.
+                for each in (signal.SIGTERM, signal.SIGINT):
+                    loop.add_signal_handler(each, stop.set)
         await run_worker(
             plan.settings, secret=plan.secret, run=plan.run, public=public, admin=admin, ready=ready, stop=stop
         )

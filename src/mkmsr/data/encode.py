@@ -70,11 +70,7 @@ def encode_sessions(events: Query, items: Query, operations: Query, engine: Engi
 def encode_knowledge(
     attributes: Query, items: Vocabulary, engine: Engine, *, path: str | None
 ) -> tuple[KnowledgeGraph, dict[str, int]]:
-    """Triples of the catalogue's items, relations and attributes in order of first occurrence, and what was left out.
-
-    Raises:
-        DataError: A relation's name holds an equals sign, which divides relation and value in attribute ids.
-    """
+    """Return the triples of the catalogue's items in order of first occurrence, and counts of what was left out."""
     numbers = {"item_id": list(items.ids), "item": np.arange(1, len(items) + 1)}
     catalogue = engine.table(pl.LazyFrame(numbers, schema_overrides={"item_id": pl.String}))
     filled = attributes.filter(~nw.col("value").is_null() & (nw.col("value") != ""))

@@ -31,11 +31,7 @@ TIMEOUT = 30.0
 
 
 def public_dataset(name: str) -> PublicDataset:
-    """Return the data set of this name.
-
-    Raises:
-        ConfigError: There is none.
-    """
+    """Return the data set of this name; an unknown one raises ConfigError."""
     if name not in PUBLIC_DATASETS:
         known = ", ".join(PUBLIC_DATASETS)
         raise ConfigError(f"no public data set {name!r}{nearest(name, PUBLIC_DATASETS)}; known: {known}")
@@ -44,14 +40,9 @@ def public_dataset(name: str) -> PublicDataset:
 
 @dataclass(frozen=True)
 class FileCheck:
-    """What a file of a public data set looks like here.
+    """What a file of a public data set looks like here, with its unpacked bytes and rows, and what is wrong with it.
 
-    Args:
-        file: What it should be.
-        path: Where it was found, or None.
-        bytes: Size of the unpacked content.
-        rows: Lines of the unpacked content without the header and without a line end after the last.
-        problems: What is not as it should be; empty if all is well.
+    A line end after the last row makes no row; a file that is missing has no path.
     """
 
     file: PublicFile
@@ -64,11 +55,7 @@ class FileCheck:
 def check_files(
     dataset: PublicDataset, folder: Path, *, progress: Callable[[int], None] | None = None
 ) -> Iterator[FileCheck]:
-    """Compare the files in a folder with what they should be; `progress` takes the bytes read since its last call.
-
-    Raises:
-        DataError: There is no such folder.
-    """
+    """Compare the files in a folder with what they should be; `progress` takes the bytes read since its last call."""
     if not folder.is_dir():
         raise DataError("no such folder", path=folder)
     for file in dataset.files:

@@ -77,14 +77,7 @@ class Description(BaseModel):
 
 
 class Contents(NamedTuple):
-    """The parts of a prepared dataset.
-
-    Args:
-        vocabularies: Items, operations, relations and attributes.
-        triples: As in `KnowledgeGraph`.
-        splits: Train, validation and test.
-        display: What is shown with items.
-    """
+    """The parts of a prepared dataset; vocabularies are those of items, operations, relations and attributes."""
 
     vocabularies: Sequence[Vocabulary]
     triples: NDArray[np.int64]

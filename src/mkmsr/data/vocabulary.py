@@ -45,11 +45,7 @@ class Vocabulary:
         return self._ids
 
     def index(self, external: str) -> int:
-        """The index of one id.
-
-        Raises:
-            UnknownIdError: The id is not in the vocabulary.
-        """
+        """The index of one id; an unknown one raises UnknownIdError."""
         found = self._index.get(external)
         if found is None:
             few = self._ids if len(self._ids) <= 50 else []

@@ -45,11 +45,7 @@ class EngineOptions(StrictModel):
 
 
 def open_engine(options: EngineOptions) -> Engine:
-    """Return the engine that the options name, for a `with` block.
-
-    Raises:
-        ConfigError: The engine is not installed, or an option does not fit it.
-    """
+    """Return the engine that the options name, for a `with` block; one that is not installed raises ConfigError."""
     for key, engines in NOT_OF_ALL.items():
         changed = getattr(options, key) != EngineOptions.model_fields[key].default
         if changed and options.engine not in engines:

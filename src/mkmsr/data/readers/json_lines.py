@@ -31,11 +31,7 @@ FIRST_LINES = 1000
 
 
 def scan_json_lines(path: Path, scratch: Scratch, *, label: Path | str | None = None) -> RawTable:
-    """The table in a file of JSON lines, packed or not.
-
-    Raises:
-        DataError: The file is missing or empty, or its first lines are no objects.
-    """
+    """Return the table in a file of JSON lines, packed or not; DataError says that the first lines are no objects."""
     label = path if label is None else label
     plain = unpack(path, scratch)
     columns: dict[str, None] = {}

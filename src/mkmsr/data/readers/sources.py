@@ -85,11 +85,7 @@ class RawSource:
         malformed: MalformedRows,
         mark: Callable[[pl.DataFrame], pl.DataFrame] = lambda piece: piece,
     ) -> Iterator[pl.DataFrame]:
-        """Yield the good rows of a table, piece by piece; `mark` prepares a piece for the faults.
-
-        Raises:
-            DataError: The file cannot be read, or too many rows are malformed.
-        """
+        """Yield the good rows of a table, piece by piece; `mark` prepares a piece for the faults."""
         table.look_for_long_fields(strict=self.options.strict)
         every = [*table.faults(wanted), *faults]
         check = malformed.check(table.path, every, first_row=table.first_row)

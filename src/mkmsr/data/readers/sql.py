@@ -67,9 +67,7 @@ def masked(address: str) -> str:
 def extract(address: str, scratch: Scratch) -> tuple[Path, dict[str, str]]:
     """Return the table as a temporary CSV file, times in UTC, and why some of its columns cannot be used.
 
-    Raises:
-        ConfigError: The address does not name a table or query, or a library is missing.
-        DataError: The database cannot be reached, or the query fails.
+    An address that says too little raises ConfigError, a query that fails DataError.
     """
     match, label = _ADDRESS.fullmatch(address), masked(address)
     if match is None or match["scheme"].lower() not in SCHEMES:

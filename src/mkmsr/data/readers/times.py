@@ -66,11 +66,8 @@ class TimeColumn:
     """The times of a table that is read piece by piece, which have to agree over its pieces.
 
     Numbers, ISO 8601 text, "YYYY-MM-DD HH:MM:SS" text, the date types of Parquet, or what the options say. Text without
-    a zone is taken as UTC unless a zone is named. The unit "auto" is told from the size of the numbers.
-
-    Args:
-        options: Unit, form and zone, as far as they are stated.
-        or_any_form: Whether the stated form may be ignored if no time has it.
+    a zone is taken as UTC unless a zone is named. The unit "auto" is told from the size of the numbers. A stated form
+    may be ignored if no time has it, where `or_any_form` says so.
 
     Raises:
         ConfigError: There is no such zone, or the form fits numbers of a stated unit only.

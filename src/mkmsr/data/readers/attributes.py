@@ -52,7 +52,7 @@ class _Columns:
 
 
 def read_attributes(
-    source: RawSource, events: pl.LazyFrame, item_column: str, malformed: MalformedRows, notes: dict[str, Any]
+    source: RawSource, events: pl.LazyFrame, item_column: str, malformed: MalformedRows
 ) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
     """Read a source of attributes; `events` say when the test begins, and `item_column` is what they call their items.
 
@@ -64,7 +64,7 @@ def read_attributes(
         DataError: A column is missing or not as it should be, or too many rows are malformed.
         ConfigError: An option names a relation that the table lacks.
     """
-    has_time = "time" in events.collect_schema().names()
+    notes, has_time = malformed.notes, "time" in events.collect_schema().names()
     columns = _columns(source, item_column, notes, has_time=has_time)
     reading = _Reading(source, columns, malformed)
     rows, _ = source.stored(piece for table in source.tables for piece in reading.table(table))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -45,16 +44,13 @@ LISTED = "; lists of items take --item-separator '[]'"
 LIKE_A_LIST = r"^\s*[\[({].*[\])}]\s*$"
 
 
-def canonical_events(
-    source: RawSource, columns: Mapping[str, str], malformed: MalformedRows, notes: dict[str, Any]
-) -> Stored:
+def canonical_events(source: RawSource, columns: Mapping[str, str], malformed: MalformedRows) -> Stored:
     """Return the events of a source in canonical columns. Values are checked here, where the row in the file is known.
 
     Args:
         source: The raw tables.
         columns: Their column for each field that they have.
-        malformed: Takes note of malformed rows, which are left out.
-        notes: What is noticed is written here.
+        malformed: Takes note of malformed rows, which are left out; other notes go to the same place.
 
     Raises:
         DataError: Too many rows are malformed, units or zones of time are mixed, or times are none.
@@ -62,10 +58,10 @@ def canonical_events(
     read = _Reading(source, columns, malformed)
     rows, files = source.stored(piece for table in source.tables for piece in read.table(table))
     if "time" in columns:
-        read.times.finish(source.label, columns["time"], notes)
+        read.times.finish(source.label, columns["time"], malformed.notes)
     if not rows.select(pl.len()).collect(engine="streaming").item():
         raise DataError("no row names an item", path=source.label, column=columns["item"])
-    notice(rows, source.label, notes)
+    notice(rows, source.label, malformed.notes)
     numbers = _order(rows, columns)
     added = [name for name in (FRACTION, ORDER) if name in rows.collect_schema().names()]
     if numbers is None:

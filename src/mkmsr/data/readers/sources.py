@@ -17,7 +17,7 @@ from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, marks
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.raw_bytes import PACKED, unzip
 from mkmsr.data.readers.sql import extract, is_address, masked
-from mkmsr.data.readers.table import RawTable, check_names, scan_parquet, scan_text
+from mkmsr.data.readers.table import RawTable, scan_parquet, scan_text
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import Scratch, sha256
 
@@ -73,9 +73,8 @@ class RawSource:
 
     def check(self, *names: str) -> None:
         """Raise DataError unless all tables have some columns, and they can be used."""
-        check_names(self.columns, self.label, *names, place=self.place)
         for table in self.tables:
-            table.check(*names)
+            table.check(*names, place=self.place)
 
     def good_rows(
         self,
@@ -120,7 +119,12 @@ def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> R
     files = _files(source)
     folder = Path(source) if Path(source).is_dir() else None
     filled = [file for file in files if len(files) == 1 or file.stat().st_size]  # a day without events
-    tables = [table for file in filled for table in _tables(file, folder, options, scratch)]
+    tables = []
+    for file in filled:
+        if file.suffix.lower() == ".zip":
+            tables += [_table(copy, f"{file}/{name}", None, options, scratch) for name, copy in unzip(file, scratch)]
+        else:
+            tables.append(_table(file, file, folder, options, scratch))
     return RawSource(str(source), tuple(tables), tuple(map(LogSource.of, files)), options, scratch)
 
 
@@ -165,14 +169,6 @@ def _kind(name: str) -> str:
     while len(endings) > 1 and endings[-1] in PACKED:
         endings.pop()
     return endings[-1] if endings else ""
-
-
-def _tables(path: Path, folder: Path | None, options: ReadOptions, scratch: Scratch) -> Iterator[RawTable]:
-    if path.suffix.lower() != ".zip":
-        yield _table(path, path, folder, options, scratch)
-        return
-    for name, copy in unzip(path, scratch):
-        yield _table(copy, f"{path}/{name}", None, options, scratch)
 
 
 def _table(path: Path, label: Path | str, folder: Path | None, options: ReadOptions, scratch: Scratch) -> RawTable:

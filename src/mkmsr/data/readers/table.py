@@ -23,7 +23,7 @@ from mkmsr.data.readers.raw_bytes import unpack
 from mkmsr.errors import DataError, nearest
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["NAMELESS", "RawTable", "check_names", "header_names", "scan_parquet", "scan_text"]
+__all__ = ["NAMELESS", "RawTable", "header_names", "scan_parquet", "scan_text"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +73,12 @@ class RawTable:
     several: bool = False
     header: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self, *names: str) -> None:
-        """Raise DataError unless the table has some columns, and they can be used."""
-        check_names(self.columns, self.path, *names)
+    def check(self, *names: str, place: str = "the file") -> None:
+        """Raise DataError unless the table has some columns, and they can be used; `place` is what has them."""
         for name in names:
+            if name not in self.columns:
+                text = f"no such column{nearest(name, self.columns)}; {place} has {', '.join(self.columns)}"
+                raise DataError(text, path=self.path, column=name)
             if name in self.unusable:
                 row = self.first_row - 1 if self.kind == "text" else 0
                 raise DataError(self.unusable[name], path=self.path, row=row or None, column=name)
@@ -225,15 +227,6 @@ def scan_parquet(path: Path, *, folder: Path | None = None) -> RawTable:
 
     columns = (*(name for name in known if name not in (ROW, *folders)), *folders)
     return RawTable(path, columns, scan, size * BYTES_OF_ROW, first_row=2, kind="Parquet")
-
-
-def check_names(known: Sequence[str], path: Path | str, *names: str, place: str = "the file") -> None:
-    """Raise DataError unless a file's columns have all these names; it names the nearest and all that there are."""
-    for name in names:
-        if name not in known:
-            raise DataError(
-                f"no such column{nearest(name, known)}; {place} has {', '.join(known)}", path=path, column=name
-            )
 
 
 def header_names(content: bytes, separator: str, path: Path | str, *, quoted: bool = True) -> list[str]:

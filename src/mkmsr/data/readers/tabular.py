@@ -59,10 +59,10 @@ def read_opened(opened: RawSource, known: RawSource | None, *, name: str) -> Int
     columns = _mapping(opened, options.columns)
     notes: dict[str, Any] = {"columns": columns, **_not_used(opened, columns)}
     malformed = MalformedRows(options, notes)
-    events, files = canonical_events(opened, columns, malformed, notes)
+    events, files = canonical_events(opened, columns, malformed)
     sources, attributes, display = opened.sources, None, None
     if known is not None:
-        attributes, display = read_attributes(known, events, columns["item"], malformed, notes)
+        attributes, display = read_attributes(known, events, columns["item"], malformed)
         sources += known.sources
     elif unused := [each for each in _ATTRIBUTES_ONLY if getattr(options, each)]:
         raise ConfigError("is about an attribute table, but none is given", key=unused[0])

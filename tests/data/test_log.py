@@ -74,5 +74,5 @@ def test_an_attribute_of_no_item_or_no_relation_is_refused(name, empty):
     )
     InteractionLog(EVENTS.lazy(), attributes.lazy())
     broken = attributes.with_columns(pl.Series(name, ["x", empty]))
-    with pytest.raises(DataError, match=f"column '{name}': 1 rows of the attribute table are empty there"):
+    with pytest.raises(DataError, match=f"row 3, column '{name}': the value is empty in the attribute table"):
         InteractionLog(EVENTS.lazy(), broken.lazy())

@@ -89,7 +89,6 @@ class InteractionLog:
             raise DataError("needs a session or a user column to know which events belong together", path=self.path)
         if self.attributes is not None:
             self._check_schema(self.attributes, ATTRIBUTE_COLUMNS, required=set(ATTRIBUTE_COLUMNS))
-            self._check_attributes(self.attributes)
         self._check_values()
 
     @property
@@ -123,16 +122,8 @@ class InteractionLog:
             if found != known[name]:
                 raise DataError(f"has type {found}, should be {known[name]}", path=self.path, column=name)
 
-    def _check_attributes(self, attributes: pl.LazyFrame) -> None:
-        """One pass: every attribute says whose it is and of which relation; its value may be empty."""
-        names = ("item_id", "relation")
-        counts = attributes.select((pl.col(name).is_null() | (pl.col(name) == "")).sum().alias(name) for name in names)
-        for name, count in counts.collect(engine="streaming").row(0, named=True).items():
-            if count:
-                raise DataError(f"{count} rows of the attribute table are empty there", path=self.path, column=name)
-
     def _check_values(self) -> None:
-        """One pass over the events: not empty, no empty value, only known splits."""
+        """No event, or attribute, may lack what it needs; the value of an attribute may be empty."""
         strange = {name: pl.col(name).is_null() for name in self.columns}
         if "session_id" in strange:
             strange.pop("user_id", None)  # nobody needs to be logged in where sessions are known
@@ -140,21 +131,27 @@ class InteractionLog:
             strange[name] |= pl.col(name) == ""
         if self.has_split:
             strange["split"] |= ~pl.col("split").is_in(SPLITS)
-        counts = self.events.select(
-            pl.len().alias("events"), *(bad.sum().alias(f"bad_{name}") for name, bad in strange.items())
+        if self._refuse(self.events, strange) == 0:
+            raise DataError("holds no events", path=self.path)
+        if self.attributes is not None:
+            needed = ("item_id", "relation")
+            strange = {name: pl.col(name).is_null() | (pl.col(name) == "") for name in needed}
+            self._refuse(self.attributes, strange, place=" in the attribute table")
+
+    def _refuse(self, table: pl.LazyFrame, strange: Mapping[str, pl.Expr], *, place: str = "") -> int:
+        """Count the rows in one pass, and refuse the first one with a strange value."""
+        counts = table.select(
+            pl.len().alias("rows"), *(bad.sum().alias(f"bad_{name}") for name, bad in strange.items())
         )
         found = counts.collect(engine="streaming").row(0, named=True)
-        if found["events"] == 0:
-            raise DataError("holds no events", path=self.path)
         for name, bad in strange.items():
-            if found[f"bad_{name}"]:
-                first = self.events.filter(bad).select("row", name).head(1).collect()
-                value = first[name][0]
+            if count := found[f"bad_{name}"]:
+                row, value = table.filter(bad).select("row", name).head(1).collect().row(0)
                 text = "the value is empty" if value in (None, "") else f"found {value!r}, should be one of {SPLITS}"
-                row, count = first["row"][0], found[f"bad_{name}"]
                 raise DataError(
-                    f"{text} ({count} such rows)" if count > 1 else text,
+                    text + place + (f" ({count} such rows)" if count > 1 else ""),
                     path=self.path,
                     row=None if row is None else row + 2,
                     column=self.column_names.get(name, name),
                 )
+        return int(found["rows"])

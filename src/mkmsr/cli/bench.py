@@ -28,6 +28,7 @@ from mkmsr.runtime.files import atomic_write, locked
 
 __all__ = ["BENCH"]
 
+_RATE = Number(gt=0, lte=20_000)
 _SHARE = Parameter(validator=Number(gt=0, lte=1))
 
 _USUAL = {"dim": 100, "scorer": "dot"}
@@ -148,8 +149,60 @@ def prepare(
         _show_measurement(screen, result, out)
 
 
+def serving(
+    *,
+    bundle: Path | None = None,
+    items: Annotated[int, Parameter(validator=Number(gte=50, lte=10_000_000))] = 12_195,
+    model: ModelName = "compass",
+    set_: Settings = (),
+    rate: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=(), validator=_RATE)] = (200.0,),
+    seconds: Annotated[float, Parameter(validator=Number(gt=0, lte=3600))] = 20.0,
+    workers: Annotated[int, AT_LEAST_ONE] = 1,
+    store: str = "auto",
+    repetitions: Annotated[int, AT_LEAST_ONE] = 1,
+    figure: Path | None = None,
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Time the live service on this machine while requests arrive at a constant rate, whether or not it keeps up.
+
+    Every request appends an event to a session and asks for 20 items. Its time counts from the moment at which it was
+    due. `recall_at_20` compares lists with those of `mkmsr recommend`.
+
+    Args:
+        bundle: What serves; without one, a bundle over a simulated catalogue is made, with the model's first weights.
+        items: Size of that catalogue.
+        model: Name of its model.
+        set_: Other settings of that model: model.dim=64
+        rate: Requests a second; several rates give a curve.
+        seconds: How long they arrive, at each rate.
+        workers: Processes of the service.
+        store: Where sessions live: auto, memory, sqlite, or redis://host:6379/0.
+        repetitions: Runs at each rate; the median run counts.
+        figure: Also draw the curve of latency over rate into this SVG file.
+        out: Also write the result to this JSON file.
+    """
+    with terminal(common) as screen, locked(out):
+        from mkmsr.bench.serving import draw_latency, make_bundle, time_serving
+        from mkmsr.runtime.files import scratch_folder
+
+        options: dict[str, Any] = {"rates": sorted(rate), "seconds": seconds, "workers": workers}
+        options |= {"store": store, "repetitions": repetitions}
+        with scratch_folder() as folder:
+            if bundle is None:
+                with waiting(screen.progress, f"making a bundle of {items:,} items"):
+                    bundle = make_bundle(folder / "bundle", items, experiment_config(model, None, set_, {}))
+            took = len(rate) * repetitions * seconds
+            with waiting(screen.progress, f"sending requests for {took:,.0f} s, besides starting the service"):
+                result = time_serving(bundle, **options)
+        if figure is not None:
+            atomic_write(figure, draw_latency(result))
+            screen.note(f"written: {figure}")
+        _show_measurement(screen, result, out)
+
+
 def _list(*, common: Common = COMMON) -> None:
-    """Time training, evaluation and preparation on this machine. Without a name, list the benchmarks."""
+    """Time training, evaluation, preparation and serving on this machine. Without a name, list the benchmarks."""
     with terminal(common) as screen:
         rows = [[name, (case.__doc__ or "").partition("\n")[0], example] for name, case, example in CASES]
         screen.document([dict(zip(("name", "summary", "example"), row, strict=True)) for row in rows])
@@ -160,6 +213,7 @@ CASES: tuple[CommandEntry, ...] = (
     ("training", training, "mkmsr bench training --model mkm-sr --data data/demo --json"),
     ("evaluation", evaluation, "mkmsr bench evaluation --model mkm-sr --data data/demo --json"),
     ("prepare", prepare, "mkmsr bench prepare --events 1000000 --json"),
+    ("serving", serving, "mkmsr bench serving --items 12195 --rate 200 --seconds 20 --json"),
 )
 BENCH = command_group("bench", str(_list.__doc__), CASES[0][2], CASES)
 BENCH.default(_list)

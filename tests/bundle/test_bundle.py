@@ -179,7 +179,10 @@ def test_a_forged_size_is_refused_before_memory_is_taken(bundle: Path) -> None:
 def test_forged_settings_are_refused_before_memory_is_taken(bundle: Path) -> None:
     config = json.loads((bundle / "bundle.json").read_text())["config"]
     resign(bundle, config={**config, "dim": 4096})
-    with pytest.raises(BundleError, match=r"has another shape \(expected \(37, 4096\), found \(37, 8\)\)"):
+    with pytest.raises(BundleError, match=r"its settings ask for a tensor of \[4096, 4096\], more than its file holds"):
+        load_bundle(bundle)
+    resign(bundle, config={**config, "dim": 16})
+    with pytest.raises(BundleError, match=r"has another shape \(expected \(37, 16\), found \(37, 8\)\)"):
         load_bundle(bundle)
 
 

@@ -27,6 +27,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from mkmsr.bundle.card import model_card
 from mkmsr.bundle.format import (
@@ -52,6 +53,9 @@ from mkmsr.runtime.files import atomic_folder, may_replace, unshared
 __all__ = ["ModelBundle", "load_bundle", "new_bundle", "save_bundle"]
 
 _SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
+_FIRST_WEIGHTS = ("normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "kaiming_normal_", "kaiming_uniform_")
+_LARGER, _SMALL = 2, 10_000_000
+"""No tensor may have more numbers than so many times those of the file, and 40 MB."""
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "safetensors")
 
 
@@ -207,14 +211,16 @@ def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, S
         raise BundleError(f"not a safetensors file: {error}", path=file) from None
     except MkmsrError as error:
         raise BundleError(f"this release cannot build the model: {error}", path=path / HEADER) from None
-    with torch.device("meta"):
-        expected = registered.build(config, header.sizes)
-        known = expected.state_dict()
-        tensors = {key if key in known else registered.present_name(key): each for key, each in tensors.items()}
-        tensors.pop("", None)
-        _check_tensors(expected, tensors, file)
-    with torch.random.fork_rng(devices=[]):
-        model = registered.build(config, header.sizes)
+    most = _LARGER * sum(each.numel() for each in tensors.values()) + _SMALL
+    try:
+        with torch.random.fork_rng(devices=[]), _Building(most):
+            model = registered.build(config, header.sizes)
+    except RuntimeError as error:
+        raise BundleError(f"its model cannot be built: {error}", path=path / HEADER) from None
+    known = model.state_dict()
+    tensors = {key if key in known else registered.present_name(key): each for key, each in tensors.items()}
+    tensors.pop("", None)
+    _check_tensors(model, tensors, file)
     buffers = {name for name, _ in model.named_buffers()}
     for name in buffers & set(tensors):
         owner, _, buffer = name.rpartition(".")
@@ -229,8 +235,30 @@ def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, S
     return config, model
 
 
+class _Building(TorchFunctionMode):
+    """Lets a model be built whose weights come from a file: without first weights, in memory for as much as it holds.
+
+    Tensors that a forged size asks for are not written to, and so take no memory, before they are refused.
+    """
+
+    def __init__(self, most: int):
+        super().__init__()
+        self._most = most
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        named = named or {}
+        if getattr(function, "__name__", "") in _FIRST_WEIGHTS:
+            return named["tensor"] if "tensor" in named else arguments[0]
+        result = function(*arguments, **named)
+        if isinstance(result, Tensor) and result.numel() > self._most:
+            raise RuntimeError(f"its settings ask for a tensor of {list(result.shape)}, more than its file holds")
+        return result
+
+
 def _check_tensors(model: SessionModel, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Compare names and shapes with a model that has no memory yet, so that a forged size cannot exhaust the machine.
+    """Compare names and shapes with those of the model.
 
     Only parameters have shapes known in advance: buffers hold what was read off the training log, see `ChecksBuffers`.
     """

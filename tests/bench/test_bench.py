@@ -173,6 +173,7 @@ def test_bench_without_a_name_lists_the_benchmarks(capfd: pytest.CaptureFixture[
         "training",
         "evaluation",
         "prepare",
+        "serving",
     ]
 
 

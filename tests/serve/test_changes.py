@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,33 @@ def test_a_damaged_bundle_is_refused_and_the_old_one_serves_on(live: Live, bundl
     assert (refused.status, "weights.safetensors" in refused.json["detail"]) == (422, True)
     assert live.call("POST", "/v1/admin/bundle", {"rollback": True}).status == 422
     assert len(live.recommend(events=EVENTS).items) == 20
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_a_long_log_becomes_one_record(
+    bundle: Path, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mkmsr.serve.changes._MOST_RECORDS", 6)
+    settings = Settings(bundle=bundle, store=store, state=tmp_path, patience=30)
+    new = {"item": "new", "attributes": {"brand": "brand-1"}, "display": {"name": "New"}}
+
+    def state(live: Live) -> list[list[str]]:
+        listed = live.recommend(events=EVENTS, k=100)
+        return [listed.items, live.recommend(events=EVENTS, k=100, where=["price=..10"]).items]
+
+    with running(settings) as live:
+        live.call("POST", "/v1/catalogue/items", {"items": [new]})
+        live.call("POST", "/v1/catalogue/retire", {"items": ["plain", "item-01"]})
+        live.call("POST", "/v1/catalogue/restore", {"items": ["plain"]})
+        for price in range(12):
+            live.call("PATCH", "/v1/catalogue/facts", {"facts": {"price": {"new": price, f"item-{price:02d}": price}}})
+        before = state(live)
+    assert (len(before[0]), "new" in before[0], "item-01" in before[0]) == (36, True, False)
+    if store == "sqlite":
+        with sqlite3.connect(tmp_path / "sessions.sqlite") as file:
+            assert file.execute("SELECT count(*) FROM changes").fetchone()[0] < 7
+        with running(settings) as live:
+            assert state(live) == before
 
 
 def test_a_model_of_ids_alone_refuses_new_items(narm: Path) -> None:

@@ -36,14 +36,20 @@ _ALIVE_SECONDS = 5.0
 
 _PATIENCE = 120.0
 _KEPT_OUTCOMES = 1000
+_MOST_RECORDS = 200
+"""Catalogue records of the log before they are made one."""
 
 AskStore: TypeAlias = "Callable[[Callable[[SessionStore], Any]], Awaitable[Any]]"
 """Carries out something with the store, in the thread that may use it."""
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """A change: "add" `items` (attributes and display fields by id), "retire" or "restore" `ids`, "set" or "update"
-    `facts`, "bundle" (`path`, `slot`) or "rollback" (`slot`); the last two hold for one `run` of the service."""
+    """A change of one `kind`.
+
+    "add": `items`, attributes and display fields by id. "retire", "restore": `ids`. "set", "update": `facts`. "all":
+    what the records before it came to. "bundle" (`path`, `slot`) and "rollback" (`slot`) hold for one `run` of the
+    service.
+    """
 
     kind: str
     items: dict[str, dict[str, Any]] = {}
@@ -70,6 +76,10 @@ class _Catalogue:
 
     def note(self, record: Record) -> None:
         """Take note of a change."""
+        if record.kind == "all":
+            self.retired |= dict.fromkeys(self.retired, False) | dict.fromkeys(record.ids, True)
+            self.added, self.facts = dict(record.items), record.facts
+            return
         if not any(item in self.added for item in record.items):
             self.added |= record.items
         self.retired |= dict.fromkeys(record.ids, record.kind == "retire")
@@ -77,6 +87,11 @@ class _Catalogue:
             self.facts = {}
         for name, of_item in record.facts.items():
             self.facts.setdefault(name, {}).update(of_item)
+
+    def record(self) -> Record:
+        """Return all of it as one record."""
+        retired = [item for item, is_retired in self.retired.items() if is_retired]
+        return Record("all", items=self.added, ids=retired, facts=self.facts)
 
     def bring(self, recommender: Recommender) -> None:
         """Let a recommender have all of it, as far as it knows the items."""
@@ -114,7 +129,7 @@ class Changes:
         self._catalogue = _Catalogue()
         self._verified: dict[str, Serving] = {}
         self._outcomes: dict[int, dict[str, Any] | MkmsrError] = {}
-        self._position = 0
+        self._position = self._records = 0
         self._new = asyncio.Event()
 
     @property
@@ -139,6 +154,7 @@ class Changes:
                     self._position = number
                     self._engine.changed(number)
                     await self._report()
+                    await self._compact()
             except StoreDown as error:
                 _log.warning("catalogue changes wait: %s", error)
                 await asyncio.sleep(1)
@@ -175,6 +191,22 @@ class Changes:
         if isinstance(outcome, MkmsrError):
             raise outcome
         return number, outcome
+
+    async def _compact(self) -> None:
+        """Make one record of those that every worker has, when they are many."""
+        self._records += 1
+        number = self._position
+        if self._records < _MOST_RECORDS or any(each < number for each in (await self._positions()).values()):
+            return
+        records = await self._store(lambda store: store.changes(0))
+        before = [(each, _DECODER.decode(record)) for each, record in records if each < number]
+        last = next((_DECODER.decode(record) for each, record in records if each == number), None)
+        if last is None or last.run:
+            return
+        whole = msgspec.json.encode(self._catalogue.record())
+        superseded = [each for each, record in before if not record.run]
+        await self._store(lambda store: store.compact(number, whole, superseded))
+        self._records = 0
 
     async def _positions(self) -> Mapping[str, int]:
         found: dict[str, int] = await self._store(lambda store: store.positions(_ALIVE_SECONDS))
@@ -219,8 +251,7 @@ class Changes:
         for slot in self._engine.slots.values():
             if paths.get(slot.name):
                 self._swap(slot, load(paths[slot.name][-1]))
-            self._catalogue.bring(slot.recommender)
-            slot.display.update(_display(self._catalogue.added))
+        self._take_over(self._catalogue.record())
         self._engine.changed(self._position)
 
     def _apply(self, record: Record) -> dict[str, Any] | MkmsrError:
@@ -236,12 +267,22 @@ class Changes:
                 else:
                     self._roll_back(slot)
                 return {slot.name: {"bundle": slot.serving.digest}}
+            if record.kind == "all":
+                return self._take_over(record)
             outcome = {slot.name: _change(slot, record) for slot in self._engine.slots.values()}
             self._catalogue.note(record)
         except Exception as error:  # One bad record must not end the worker, nor the next one that reads the log.
             _log.warning("a %s record of the log cannot be applied: %s", record.kind, type(error).__name__)
             return error if isinstance(error, MkmsrError) else ServiceError("the change failed; the log says where")
         return outcome
+
+    def _take_over(self, record: Record) -> dict[str, Any]:
+        """Apply what many records came to, of which this worker may have missed some."""
+        self._catalogue.note(record)
+        for slot in self._engine.slots.values():
+            self._catalogue.bring(slot.recommender)
+            slot.display.update(_display(self._catalogue.added))
+        return {}
 
     def _swap(self, slot: Slot, serving: Serving) -> None:
         self._catalogue.bring(serving.recommender)

@@ -20,8 +20,8 @@ __all__ = ["Change", "MemoryStore", "RedisStore", "SessionStore", "SqliteStore",
 Change: TypeAlias = Callable[[Mapping[bytes, bytes]], Mapping[bytes, bytes | None]]
 """Given what is stored under the keys, what is to be stored; None removes. It may be called again after a conflict."""
 
-_OVERHEAD = 250
-"""Bytes of memory that a stored session takes besides its own."""
+_OVERHEAD = 510
+"""Bytes of memory that a stored session takes besides its own, measured with a million of them."""
 
 
 class StoreDown(ServiceError):
@@ -57,6 +57,9 @@ class SessionStore(Protocol):
     def changes(self, after: int) -> list[tuple[int, bytes]]:
         """Return the records behind a number, in order."""
 
+    def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
+        """Put another record at a number of the log, and take out records before it."""
+
     def report(self, worker: str, position: int) -> None:
         """Note that a worker lives and which record it applied last."""
 
@@ -67,7 +70,7 @@ class SessionStore(Protocol):
         """Let go of it."""
 
 
-class MemoryStore:
+class MemoryStore(SessionStore):
     """Sessions of a single process; they end with it."""
 
     name = "memory"
@@ -81,7 +84,6 @@ class MemoryStore:
         self._positions: dict[str, int] = {}
 
     def transact(self, keys: Sequence[bytes], change: Change) -> None:
-        """Read, change and write values."""
         self.purge()
         found = {key: self._values[key][1] for key in keys if key in self._values}
         for key, value in change(found).items():
@@ -93,34 +95,32 @@ class MemoryStore:
             self._drop(next(iter(self._values)))
 
     def sample(self, count: int) -> list[bytes]:
-        """Return the values that changed longest ago."""
         return [value for _, (_, value) in zip(range(count), self._values.values(), strict=False)]
 
     def purge(self) -> None:
-        """Remove what is out of date; the order is that of the last change."""
         now = time.monotonic()
         while self._values and next(iter(self._values.values()))[0] < now:
             self._drop(next(iter(self._values)))
 
     def erased_when(self) -> str:
-        """Say when removed bytes are gone."""
         return "gone: they were in memory alone"
 
     def append_change(self, record: bytes) -> int:
-        """Append to the log."""
         self._log.append(record)
         return len(self._log)
 
     def changes(self, after: int) -> list[tuple[int, bytes]]:
-        """Return the records behind a number."""
-        return list(enumerate(self._log[after:], start=after + 1))
+        return [(number, record) for number, record in enumerate(self._log[after:], start=after + 1) if record]
+
+    def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
+        self._log[number - 1] = record
+        for each in superseded:
+            self._log[each - 1] = b""
 
     def report(self, worker: str, position: int) -> None:
-        """Note what a worker applied."""
         self._positions[worker] = position
 
     def positions(self, seconds: float) -> dict[str, int]:
-        """Return what each worker applied."""
         return self._positions
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ CREATE TABLE IF NOT EXISTS workers (worker TEXT PRIMARY KEY, position INTEGER NO
 """
 
 
-class SqliteStore:
+class SqliteStore(SessionStore):
     """Sessions of several processes of one machine, in one file.
 
     The write-ahead log survives the end of every process; after a power failure the last moments may be missing.
@@ -167,7 +167,6 @@ class SqliteStore:
         self._next_purge = 0.0
 
     def transact(self, keys: Sequence[bytes], change: Change) -> None:
-        """Read, change and write values as one transaction."""
         try:
             self._file.execute("BEGIN IMMEDIATE")
             try:
@@ -208,17 +207,14 @@ class SqliteStore:
             self._file.execute(oldest.format(""))
 
     def sample(self, count: int) -> list[bytes]:
-        """Return some values."""
         rows = self._read("SELECT value FROM sessions WHERE expires > ? LIMIT ?", (time.time(), count))
         return [value for (value,) in rows]
 
     def purge(self) -> None:
-        """Remove what is out of date, and rewrite the log."""
         self.transact([], lambda found: {})
         self._checkpoint()
 
     def erased_when(self) -> str:
-        """Rewrite the log of the file, and say whether that could be done at once."""
         for _ in range(5):
             if self._checkpoint():
                 return "gone: overwritten in the file, and its log was rewritten"
@@ -229,22 +225,27 @@ class SqliteStore:
         return not self._read("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
 
     def append_change(self, record: bytes) -> int:
-        """Append to the log."""
         try:
             return int(self._file.execute("INSERT INTO changes (record) VALUES (?)", (record,)).lastrowid or 0)
         except sqlite3.Error as error:
             raise StoreDown(f"SQLite: {error}") from None
 
     def changes(self, after: int) -> list[tuple[int, bytes]]:
-        """Return the records behind a number."""
         return self._read("SELECT number, record FROM changes WHERE number > ? ORDER BY number", (after,))
 
+    def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+            self._file.execute("UPDATE changes SET record = ? WHERE number = ?", (record, number))
+            self._file.executemany("DELETE FROM changes WHERE number = ?", [(each,) for each in superseded])
+            self._file.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreDown(f"SQLite: {error}") from None
+
     def report(self, worker: str, position: int) -> None:
-        """Note that a worker lives and what it applied."""
         self._read("INSERT OR REPLACE INTO workers VALUES (?, ?, ?)", (worker, position, time.time()))
 
     def positions(self, seconds: float) -> dict[str, int]:
-        """Return what each living worker applied."""
         return dict(self._read("SELECT worker, position FROM workers WHERE seen > ?", (time.time() - seconds,)))
 
     def close(self) -> None:
@@ -262,7 +263,7 @@ _ATTEMPTS = 20
 """How often a transaction is tried when other workers change the same sessions meanwhile."""
 
 
-class RedisStore:
+class RedisStore(SessionStore):
     """Sessions of several machines, in Redis or Valkey.
 
     Args:
@@ -285,7 +286,6 @@ class RedisStore:
         self._idle, self._errors, self._conflict = int(idle * 1000), (redis.RedisError, OSError), redis.WatchError
 
     def transact(self, keys: Sequence[bytes], change: Change) -> None:
-        """Read, change and write values; begin again when another worker changes one meanwhile."""
         names = [_session_name(key) for key in keys]
         try:
             for _ in range(_ATTEMPTS):
@@ -313,7 +313,6 @@ class RedisStore:
         raise StoreDown("Redis: other workers change the same sessions all the time")
 
     def sample(self, count: int) -> list[bytes]:
-        """Return some values."""
         names = self._ask("scan", 0, match="mkmsr:session:*", count=4 * count)[1][:count]
         values = self._ask("mget", names) if names else []
         return [value for value in values if value is not None]
@@ -322,7 +321,6 @@ class RedisStore:
         """Nothing: the server does it."""
 
     def erased_when(self) -> str:
-        """Have the server rewrite what it keeps on disk, if it keeps any."""
         try:
             kept = self._server.info("persistence")
             if kept.get("aof_enabled"):
@@ -336,19 +334,26 @@ class RedisStore:
         return "gone: the server keeps sessions in memory alone"
 
     def append_change(self, record: bytes) -> int:
-        """Append to the log."""
         return int(self._ask("rpush", "mkmsr:changes", record))
 
     def changes(self, after: int) -> list[tuple[int, bytes]]:
-        """Return the records behind a number."""
-        return list(enumerate(self._ask("lrange", "mkmsr:changes", after, -1), start=after + 1))
+        records = self._ask("lrange", "mkmsr:changes", after, -1)
+        return [(number, record) for number, record in enumerate(records, start=after + 1) if record]
+
+    def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
+        try:
+            with self._server.pipeline() as pipe:
+                pipe.execute_command("LSET", "mkmsr:changes", number - 1, record)
+                for each in superseded:
+                    pipe.execute_command("LSET", "mkmsr:changes", each - 1, b"")
+                pipe.execute()
+        except self._errors as error:
+            raise StoreDown(f"Redis: {type(error).__name__}") from None
 
     def report(self, worker: str, position: int) -> None:
-        """Note that a worker lives and what it applied."""
         self._ask("hset", "mkmsr:workers", worker, f"{position} {time.time()}")
 
     def positions(self, seconds: float) -> dict[str, int]:
-        """Return what each living worker applied."""
         living = {}
         for worker, entry in self._ask("hgetall", "mkmsr:workers").items():
             position, seen = entry.split()

@@ -125,7 +125,9 @@ async def run_worker(
         await asyncio.sleep(0.005)
     application.is_ready = True
     ready()
-    await stop.wait()
+    ended = asyncio.create_task(stop.wait())
+    await asyncio.wait([ended, *background], return_when=asyncio.FIRST_COMPLETED)
+    failed = [task for task in background if task.done()]
     application.is_ready = False
     for server in servers:
         server.should_exit = True
@@ -135,6 +137,8 @@ async def run_worker(
     await asyncio.gather(*background, return_exceptions=True)
     engine.close()
     keeper.close()
+    for task in failed:
+        task.result()  # raises what ended it: a worker that cannot follow changes must not go on
 
 
 def _slots(settings: Settings) -> dict[str, Slot]:

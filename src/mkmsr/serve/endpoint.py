@@ -35,14 +35,14 @@ _FORGET_SECONDS, _FORGET_BYTES = 2.0, 32 * 1024 * 1024
 
 LONGEST_ID = 256
 
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "cross-origin-opener-policy": "same-origin",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
+_HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+]
 
 
 class Problem(Exception):
@@ -199,27 +199,28 @@ class Gate:
             return
         began, status = time.perf_counter(), 0
         headers = dict(scope["headers"])
-        more = _HEADERS | self._cors(headers)
+        cors = self._cors(headers)
+        more = [*_HEADERS, *_encoded(cors)] if cors else _HEADERS
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = {name for name, _ in message["headers"]}
-                given = ((name.encode(), value.encode("latin-1")) for name, value in more.items())
-                message["headers"] = [*message["headers"], *(pair for pair in given if pair[0] not in own)]
+                message["headers"] += [pair for pair in more if pair[0] not in own]
             await send(message)
 
         try:
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                await _send(send_with_headers, _preflight(more))
+                await _send(send_with_headers, _preflight(cors))
             else:
                 await self._app(scope, receive, send_with_headers)
         except (
             Exception
         ) as error:  # The boundary: every error becomes an answer, and none of its text a line of the log.
+            problem = _problem(error)
             if not status:
-                await _send(send_with_headers, _problem(error).answer(), is_head=scope["method"] == "HEAD")
+                await _send(send_with_headers, problem.answer(), is_head=scope["method"] == "HEAD")
         self._observe(scope.get("endpoint_path", "other"), status, time.perf_counter() - began)
 
 
@@ -316,10 +317,14 @@ async def _send(send: Send, answer: Raw, *, is_head: bool = False) -> None:
     headers = [
         (b"content-type", answer.media.encode()),
         (b"content-length", str(len(answer.body)).encode()),
-        *((name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()),
+        *_encoded(answer.headers),
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if is_head else answer.body})
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 def _preflight(headers: Mapping[str, str]) -> Raw:

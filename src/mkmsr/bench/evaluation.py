@@ -31,7 +31,7 @@ def time_evaluation(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Seconds of ranking the whole catalogue for every example of a split, with first weights: they cost the same.
+    """Time the ranking of the whole catalogue for every example of a split, with first weights, which cost the same.
 
     What a model reads off the training log (neighbours, counts) is read before, and one evaluation warms up. With
     `examples`, only the first so many are ranked.

@@ -33,7 +33,7 @@ def time_preparation(
     engine: EngineOptions | None = None,
     log: Path | None = None,
 ) -> dict[str, Any]:
-    """Seconds from a raw Parquet log to saved prepared data, on a simulated shop's log with exactly so many events.
+    """Time the way from a raw Parquet log, of a simulated shop with exactly so many events, to saved prepared data.
 
     Sessions are cut by pauses, doubles dropped, rare items and short sessions filtered again and again, the splits
     made, everything encoded, the triples joined. The log is made in a process of its own, so that memory is that of

@@ -40,7 +40,7 @@ def time_training(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Seconds of an epoch of the real trainer, and of the floor under it, measured in turns within the same epochs.
+    """Time an epoch of the real trainer, and the floor under it, in turns within the same epochs.
 
     After every few steps of the trainer, as many steps of the floor are timed, so that both meet the same load of the
     machine. An epoch learns from train and validation together, all steps of its strategy included; checkpoints and
@@ -140,7 +140,7 @@ class CatalogueFloor:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step."""
+        """Take one step."""
         items, gradient = self.table.weight, self.table.weight.grad
         assert gradient is not None
         torch.mm(self.queries, items.T, out=self.scores)

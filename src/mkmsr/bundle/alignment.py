@@ -16,7 +16,7 @@ __all__ = ["aligned_split", "has_learnt_from"]
 
 
 def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitName) -> EvaluationSplit:
-    """A split of the dataset as the bundle's model can rank it.
+    """Return a split of the dataset as the bundle's model can rank it.
 
     With equal vocabularies it is the split itself. Otherwise events are mapped by external id, and candidates are the
     bundle's catalogue, so that a run on other data with the same items stays comparable to itself, not to runs whose
@@ -45,7 +45,7 @@ def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitNam
 
 
 def has_learnt_from(bundle: ModelBundle, dataset: PreparedDataset, split: SplitName) -> bool:
-    """Whether the bundle's model was fitted on the sessions of a split: on validation, after a refit on these data."""
+    """Return whether the model was fitted on the sessions of a split: on validation, after a refit on these data."""
     learnt = bundle.metadata["data"]
     refitted = (learnt.get("fitted_on"), learnt.get("fingerprint")) == ("train and validation", dataset.fingerprint)
     return refitted and split == "validation"

@@ -109,7 +109,7 @@ class Vocabularies:
 
     @classmethod
     def of(cls, dataset: PreparedDataset, sessions: SessionTable) -> Vocabularies:
-        """Those of a dataset, counted in the sessions that a model learnt from."""
+        """Return the vocabularies of a dataset, counted in the sessions that a model learnt from."""
         return cls(
             dataset.items,
             dataset.operations,

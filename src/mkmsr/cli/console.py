@@ -194,7 +194,7 @@ class Terminal:
 
 @contextmanager
 def terminal(common: Common) -> Iterator[Terminal]:
-    """The terminal of a command; while it is open with `--json`, stray prints go to standard error."""
+    """Yield the terminal of a command; while it is open with `--json`, stray prints go to standard error."""
     result = sys.stdout  # before libraries that print are sent elsewhere
     if not common.json:
         yield Terminal(result, json_mode=False)

@@ -42,7 +42,7 @@ _PHASES = {
 
 @contextmanager
 def progress_bars(console: Console, *, announce: bool = True) -> Iterator[Listener]:
-    """A listener that draws what it hears; its bars disappear at the end.
+    """Yield a listener that draws what it hears; its bars disappear at the end.
 
     Args:
         console: Standard error.
@@ -180,7 +180,7 @@ class _ManyJobs:
 
 @contextmanager
 def waiting(console: Console, what: str) -> Iterator[None]:
-    """A spinner beside a line of text, for work of unknown length."""
+    """Show a spinner beside a line of text, for work of unknown length."""
     if not console.is_terminal:
         console.print(what)
         yield
@@ -190,7 +190,7 @@ def waiting(console: Console, what: str) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a time span for people: "0.4 s", "12 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < _MINUTE:

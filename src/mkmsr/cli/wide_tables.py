@@ -18,7 +18,7 @@ _BESIDE_A_CELL = 3
 
 
 def pieces_that_fit(table: TextTable, width: int) -> Iterator[TextTable]:
-    """The table in pieces no wider than a terminal where that can be; each has the first column, the first the title.
+    """Return the table in pieces as wide as a terminal, if that can be; each has the first column, the first the title.
 
     What belongs to a metric (its difference, its p) stays with it.
     """

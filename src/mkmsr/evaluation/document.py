@@ -23,7 +23,7 @@ def evaluation_document(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything that is said about one evaluation, as plain data for JSON.
+    """Return everything that is said about one evaluation, as plain data for JSON.
 
     Shares and metrics are 0..1; `intervals` are 95 % intervals over resampled sessions; each slice states how many
     examples it holds beside its metrics, which are null where it holds none.

@@ -67,7 +67,7 @@ def evaluate(
 
 
 def check_examples(split: EvaluationSplit) -> EvaluationSplit:
-    """The same split, if it has examples; ask before a long training, not after it.
+    """Return the split, if it has examples; ask before a long training, not after it.
 
     Raises:
         EvaluationError: It has none.

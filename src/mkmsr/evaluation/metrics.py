@@ -75,7 +75,7 @@ def list_lengths(select: str) -> tuple[int, ...]:
 
 
 def example_values(ranks: NDArray[np.integer], ks: Sequence[int] = DEFAULT_KS) -> NDArray[np.float64]:
-    """What each example adds to each metric's mean, in the order of `metric_names`.
+    """Return what each example adds to each metric's mean, in the order of `metric_names`.
 
     With a single relevant item at rank r: `hit@k = [r <= k]`, `mrr@k = [r <= k] / r`,
     `ndcg@k = [r <= k] / log2(r + 1)` (the ideal gain is 1).

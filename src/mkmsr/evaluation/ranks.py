@@ -65,7 +65,7 @@ class RankTable:
 
     @classmethod
     def of_split(cls, rank: NDArray[np.integer], split: EvaluationSplit) -> RankTable:
-        """The table of ranks given in the order of a split's examples."""
+        """Return the table of ranks given in the order of a split's examples."""
         examples = split.examples
         return cls(
             rank=rank.astype(np.int32),
@@ -77,7 +77,7 @@ class RankTable:
         )
 
     def rows(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> RankTable:
-        """The chosen rows."""
+        """Return the chosen rows."""
         return RankTable(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
 
     def metrics(self, ks: Sequence[int] = DEFAULT_KS) -> dict[str, float]:
@@ -88,7 +88,7 @@ class RankTable:
         return dict(zip(metric_names(ks), means.tolist(), strict=True))
 
     def slices(self) -> dict[str, RankTable]:
-        """The rows of each slice of `SLICES`; a slice may be empty."""
+        """Return the rows of each slice of `SLICES`; a slice may be empty."""
         seen = ~self.is_new_item & ~self.is_repeat
         return {"repeat": self.rows(self.is_repeat), "new_item": self.rows(self.is_new_item), "seen": self.rows(seen)}
 

@@ -37,7 +37,7 @@ def showcase(
     k: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Counts of the data and example sessions with their top k items, for `examples.json` of a run folder.
+    """Return counts of the data and example sessions with their top k items, for `examples.json` of a run folder.
 
     Returns:
         `{"dataset": {"name", "counts"}, "split", "k", "rule", "sessions": [{"kind": "found" | "repeat" | "missed",

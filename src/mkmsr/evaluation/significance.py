@@ -50,7 +50,7 @@ class PairedDifference:
     p_value: float
 
     def to_json(self) -> dict[str, float]:
-        """The numbers as plain data."""
+        """Return the numbers as plain data."""
         return {key: value for key, value in asdict(self).items() if key != "metric"}
 
 
@@ -76,7 +76,7 @@ def paired_differences(
     samples: int = 10_000,
     seed: int = 0,
 ) -> dict[str, PairedDifference]:
-    """Difference of each metric between two runs over the same examples, first minus second.
+    """Return the difference of each metric between two runs over the same examples, first minus second.
 
     Both runs are resampled together: the same sessions, drawn once, so that what is hard for both cancels out. The
     p-value inverts the interval, and is never below 2 / (samples + 1).
@@ -99,7 +99,7 @@ def paired_differences(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for the number of tests made, in the given order.
+    """Return p-values adjusted for the number of tests made, in the given order.
 
     The i-th smallest of m is multiplied by m - i + 1, then made at least as large as those before it.
 
@@ -114,13 +114,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected_by_holm(raw: Sequence[Mapping[str, PairedDifference]]) -> list[dict[str, PairedDifference]]:
-    """The same differences with p-values corrected by Holm for all of them together."""
+    """Return the same differences with p-values corrected by Holm for all of them together."""
     adjusted = iter(holm([found.p_value for each in raw for found in each.values()]))
     return [{name: replace(found, p_value=next(adjusted)) for name, found in each.items()} for each in raw]
 
 
 def pooled(tables: Sequence[RankTable]) -> RankTable:
-    """The rows of one model's runs with several seeds over the same examples, under one another.
+    """Return the rows of one model's runs with several seeds over the same examples, under one another.
 
     Means are then means over seeds, and resampling draws a session with all its seeds: intervals hold what other
     sessions would change, and nothing of what other seeds would.
@@ -135,7 +135,7 @@ def pooled(tables: Sequence[RankTable]) -> RankTable:
 def pooled_difference(
     first: RankTable, second: RankTable, metric: str, *, samples: int = 10_000, seed: int = 0
 ) -> PairedDifference:
-    """The difference of one metric between two pooled tables, whose numbers of seeds may differ."""
+    """Return the difference of one metric between two pooled tables, whose numbers of seeds may differ."""
     rows = math.lcm(len(first), len(second))  # Repeated up to there, each row of one has a partner in the other.
     one, other = (pooled([table] * (rows // len(table))) for table in (first, second))
     return paired_differences(one, other, (int(metric.partition("@")[2]),), samples=samples, seed=seed)[metric]

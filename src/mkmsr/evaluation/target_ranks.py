@@ -37,7 +37,7 @@ the system hands out larger arrays anew, page by page, in every operation, which
 
 
 def largest_batch(model: Ranked, wanted: int, width: int) -> int:
-    """How many prefixes to rank at a time, at most `wanted`, over a catalogue of V = `width` columns."""
+    """Return how many prefixes to rank at a time, at most `wanted`, over a catalogue of V = `width` columns."""
     if _ranks_in_blocks(model):
         return wanted
     scores = _MAX_SCORES_OF_PROCESSOR if _device(model).type == "cpu" else _MAX_SCORES
@@ -61,7 +61,7 @@ def rank_examples(
 
 @contextmanager
 def scoring(model: Ranked) -> Iterator[tuple[Callable[[SessionBatch], Tensor], torch.device]]:
-    """What scores a batch, and the device that the batch must be on."""
+    """Yield what scores a batch, and the device that the batch must be on."""
     with _evaluating(model) as device:
         yield model.scorer() if isinstance(model, SessionModel) else model, device
 

@@ -79,7 +79,7 @@ class Comparison:
         return pl.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain data; shares and differences are 0..1."""
+        """Return the comparison as plain data; shares and differences are 0..1."""
         return {
             "reference": self.reference,
             "split": self.split,

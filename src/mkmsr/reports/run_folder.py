@@ -58,7 +58,7 @@ class RunFolder:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run left a checkpoint behind, of any of its fits."""
+    """Return whether a run left a checkpoint behind, of any of its fits."""
     return any((fit / CHECKPOINT_FOLDER / CHECKPOINT_FILE).is_file() for fit in (folder, folder / "refit"))
 
 
@@ -78,7 +78,7 @@ def read_run_folder(folder: str | Path) -> RunFolder:
 
 
 def read_evaluated_run(path: str | Path) -> EvaluatedRun:
-    """The evaluation in a run folder, in its `metrics.json`, or in a file that `mkmsr evaluate --json` printed.
+    """Return the evaluation in a run folder, in its `metrics.json`, or in a file that `mkmsr evaluate --json` printed.
 
     Ranks are read from `ranks.parquet` beside `metrics.json`, or from `NAME.parquet` beside `NAME.json`; they must be
     those of the document.

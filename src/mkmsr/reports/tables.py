@@ -40,14 +40,14 @@ class TextTable:
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """The table in Markdown, columns aligned in the text too."""
+        """Return the table in Markdown, columns aligned in the text too."""
         header, *rows = ([_markdown_cell(cell) for cell in row] for row in (self.header, *self.rows))
         return "\n".join(
             [f"**{self.title}**", "", _laid_out(header, rows, "pipe"), *(f"\n{each}" for each in self.notes)]
         )
 
     def latex(self, *, own: str = "") -> str:
-        """The table in LaTeX, for booktabs; the row that begins with `own` is bold."""
+        """Return the table in LaTeX, for booktabs; the row that begins with `own` is bold."""
         lines = _laid_out(self.header, self.rows, "latex_booktabs").splitlines()
         labels = [row[0] for row in self.rows]
         if own in labels:
@@ -60,14 +60,14 @@ class TextTable:
 
 
 def metrics_table(runs: Sequence[EvaluatedRun], metrics: Sequence[str]) -> TextTable:
-    """Each run's metrics with their intervals, per cent."""
+    """Return each run's metrics with their intervals, per cent."""
     rows = tuple((run.label, *(_with_interval(run, name) for name in metrics)) for run in runs)
     header = ("model", *(metric_title(name) for name in metrics))
     return TextTable("Metrics, per cent [95 % interval over sessions]", header, rows)
 
 
 def slices_table(runs: Sequence[EvaluatedRun], metric: str) -> TextTable:
-    """One metric of each run on each slice of the examples, per cent; at least one run."""
+    """Return one metric of each run on each slice of the examples, per cent; at least one run."""
     counts = {name: int(runs[0].document["slices"][name]["examples"]) for name in SLICES}
     header = ("model", *(f"{slice_title(name)} ({count:,})" for name, count in counts.items()))
     rows = tuple((run.label, *(percent(run.document["slices"][name].get(metric)) for name in SLICES)) for run in runs)
@@ -76,7 +76,7 @@ def slices_table(runs: Sequence[EvaluatedRun], metric: str) -> TextTable:
 
 
 def comparison_table(comparison: Comparison) -> TextTable:
-    """Runs with their metrics and their differences from the reference, per cent and percentage points.
+    """Return runs with their metrics and their differences from the reference, per cent and percentage points.
 
     A run by itself has its metrics alone.
     """
@@ -105,33 +105,33 @@ def comparison_table(comparison: Comparison) -> TextTable:
 
 
 def percent(share: float | None) -> str:
-    """A share 0..1 in per cent with two decimals, or a dash for none."""
+    """Return a share 0..1 in per cent with two decimals, or a dash for none."""
     return "-" if share is None else f"{100 * share:.2f}"
 
 
 def interval_text(interval: Sequence[float] | None) -> str:
-    """An interval 0..1 in per cent, as `[24.1, 26.3]`; empty for none."""
+    """Return an interval 0..1 in per cent, as `[24.1, 26.3]`; empty for none."""
     return f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
 
 
 def difference_text(found: PairedDifference) -> str:
-    """A difference in percentage points with its interval, as `+1.20 [+0.4, +2.0]`."""
+    """Return a difference in percentage points with its interval, as `+1.20 [+0.4, +2.0]`."""
     return f"{100 * found.difference:+.2f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def p_value_text(p_value: float) -> str:
-    """A p-value with as many digits as mean something."""
+    """Return a p-value with as many digits as mean something."""
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def metric_title(name: str) -> str:
-    """A metric's name as tables write it: `Hit@20`, `MRR@20`, `NDCG@20`."""
+    """Return a metric's name as tables write it: `Hit@20`, `MRR@20`, `NDCG@20`."""
     kind, _, k = name.partition("@")
     return f"{kind.capitalize() if kind == 'hit' else kind.upper()}@{k}"
 
 
 def slice_title(name: str) -> str:
-    """A slice's name as tables write it: `new item`."""
+    """Return a slice's name as tables write it: `new item`."""
     return name.replace("_", " ")
 
 

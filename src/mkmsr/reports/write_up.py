@@ -66,7 +66,7 @@ class WriteUp:
         return tuple(table for section in self.sections for table in section.tables)
 
     def markdown(self) -> str:
-        """The write-up in Markdown, with drawings in `figures/`."""
+        """Return the write-up in Markdown, with drawings in `figures/`."""
         parts = [f"# {self.title}", f"```\n{self.command}\n```" if self.command else "", self.lead]
         for section in self.sections:
             parts += [f"## {section.heading}", *section.paragraphs]
@@ -76,12 +76,12 @@ class WriteUp:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def latex(self) -> str:
-        """All tables in LaTeX; needs the package booktabs."""
+        """Return all tables in LaTeX; needs the package booktabs."""
         tables = [table.latex(own=section.own) for section in self.sections for table in section.tables]
         return f"% {self.title}. Written by: {self.command}\n" + "\n".join(tables)
 
     def page(self) -> str:
-        """The write-up as one HTML page without outside parts."""
+        """Return the write-up as one HTML page without outside parts."""
         sections = [
             {
                 "heading": section.heading,
@@ -124,12 +124,12 @@ def draw_if_possible(name: str, draw: Callable[[], bytes], description: str, cap
 
 
 def file_name(title: str) -> str:
-    """What a file calls the data with that title: its letters and digits."""
+    """Return what a file calls the data with that title: its letters and digits."""
     return "".join(letter for letter in title.lower() if letter.isalnum())
 
 
 def template(name: str) -> jinja2.Template:
-    """The HTML template in that file of `templates/`: a page without outside parts, all text escaped."""
+    """Return the HTML template in that file of `templates/`: a page without outside parts, all text escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -141,7 +141,7 @@ def template(name: str) -> jinja2.Template:
 
 
 def table_view(table: TextTable, own: str) -> dict[str, Any]:
-    """A table as templates show it: `own` is the place of the first row that begins with that cell, or -1."""
+    """Return a table as templates show it: `own` is the place of the first row that begins with that cell, or -1."""
     labels = [row[0] for row in table.rows]
     return {**asdict(table), "own": labels.index(own) if own in labels else -1}
 

@@ -59,17 +59,17 @@ class ExperimentConfig(StrictModel):
         return model_entry(self.name)
 
     def settings(self) -> StrictModel:
-        """The model's own settings."""
+        """Return the model's own settings."""
         return self.entry.configure({key: value for key, value in self.model.items() if key != "name"})
 
 
 def new_model(dataset: PreparedDataset, config: ExperimentConfig, seed: int) -> SessionModel:
-    """The configured model with first weights, drawn by the seed alone; the caller's random state is left as it is."""
+    """Return the configured model with first weights, which the seed alone draws; the caller's random state stays."""
     return build_model(config.name, config.settings(), dataset, seed)
 
 
 def build_model(name: str, settings: StrictModel, dataset: PreparedDataset, seed: int) -> SessionModel:
-    """The same from a model's registered name and its own settings."""
+    """Return the same from a model's registered name and its own settings."""
     knowledge = dataset.knowledge
     sizes = ModelSizes(
         num_items=len(dataset.items),

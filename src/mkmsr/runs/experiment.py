@@ -177,7 +177,7 @@ class _Experiment:
     processes: Processes
 
     def depends_on(self) -> dict[str, Any]:
-        """What the run depends on, as JSON values."""
+        """Return what the run depends on, as JSON values."""
         found: dict[str, Any] = {
             "model": self.config.name,
             "config": self.config.model_dump(mode="json"),
@@ -300,7 +300,7 @@ class _Experiment:
         )
 
     def finished_before(self) -> Mapping[str, Any]:
-        """The metrics of the finished run that the folder holds."""
+        """Return the metrics of the finished run that the folder holds."""
         wanted = self.depends_on()
         path = self.folder / METRICS_FILE
         seldom = ("continued_from", "chosen_epochs")

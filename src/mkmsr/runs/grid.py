@@ -122,7 +122,7 @@ def plan_grid(
     refit: bool = True,
     choose_epochs: ChooseEpochs = "each-seed",
 ) -> list[GridRun]:
-    """Every experiment on every dataset with every seed; a model without chance in it gets the first seed alone.
+    """Return every experiment on every dataset with every seed; a model without chance in it gets the first seed alone.
 
     Args:
         datasets: Folders of prepared data, with distinct names.
@@ -173,12 +173,12 @@ def run_grid(
 
 
 def depends_on_seed(config: ExperimentConfig) -> bool:
-    """Whether the model has weights to draw; one that only counts comes out the same with every seed."""
+    """Return whether the model has weights to draw; one that only counts comes out the same with every seed."""
     return config.entry.build(config.settings(), ModelSizes(2, 1, 1, 1)).is_trainable
 
 
 def settings_key(config: ExperimentConfig, *others: object) -> str:
-    """Eight hexadecimal digits that change with any setting or other value."""
+    """Return eight hexadecimal digits that change with any setting or other value."""
     text = json.dumps([config.model_dump(mode="json"), *others], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

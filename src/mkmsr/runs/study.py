@@ -92,11 +92,11 @@ class Study:
         self._clean_up(defaults)
 
     def counted(self) -> int:
-        """Trials that are over or running, without those that a kill cut short."""
+        """Return how many trials are over or running, without those that a kill cut short."""
         return len(self._numbers())
 
     def propose(self) -> Proposal:
-        """The next trial.
+        """Return the next trial.
 
         Each has a sampler with a seed of its own, so that a search that was killed proposes what it would have anyway.
         """
@@ -123,12 +123,12 @@ class Study:
         self._study.tell(proposal.trial, value, state=states[record.state])
 
     def records(self) -> tuple[TrialRecord, ...]:
-        """The trials that are over, by number."""
+        """Return the trials that are over, by number."""
         found = [each.user_attrs.get("record") for each in self._study.get_trials(deepcopy=False)]
         return tuple(sorted((TrialRecord(**each) for each in found if each), key=lambda record: record.number))
 
     def best(self) -> TrialRecord | None:
-        """The complete trial with the highest value, the first of equals."""
+        """Return the complete trial with the highest value, the first of equals."""
         complete = [each for each in self.records() if each.state == "complete"]
         return max(complete, key=lambda each: each.value or 0.0, default=None)
 

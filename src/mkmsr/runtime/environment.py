@@ -21,21 +21,21 @@ _PROCESSES = Path("/proc")
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Seconds of wall time that an action takes."""
+    """Return the seconds of wall time that an action takes."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
 def spread(**measured: Sequence[float]) -> dict[str, dict[str, float]]:
-    """Smallest, median and largest of each kind of measurement."""
+    """Return the smallest, median and largest of each kind of measurement."""
     return {
         name: {"min": min(values), "median": median(values), "max": max(values)} for name, values in measured.items()
     }
 
 
 def peak_mib() -> float | None:
-    """The process's largest resident memory so far, in MiB; None where the system does not tell (Windows)."""
+    """Return the process's largest resident memory so far, in MiB; None where the system does not tell (Windows)."""
     try:
         import resource
     except ImportError:
@@ -45,7 +45,7 @@ def peak_mib() -> float | None:
 
 
 def tree_peak_mib() -> float | None:
-    """The same with the peaks of all processes below this one that still run, such as Spark's Java, added to it.
+    """Return the same with the peaks of all processes below this one that still run, such as Spark's Java, added to it.
 
     Where the system does not tell (only Linux does), this process's alone.
     """
@@ -55,7 +55,7 @@ def tree_peak_mib() -> float | None:
 
 
 def tree_cpu_seconds() -> float:
-    """Processor time so far of this process, of those that it waited for, and of those below it that still run."""
+    """Return processor seconds so far of this process, of those it waited for, and of those below it that still run."""
     own = sum(os.times()[:4])
     stats = [_read(_PROCESSES / pid / "stat") for pid in _below(str(os.getpid()))]
     fields = [each.rpartition(")")[2].split() for each in stats if each]
@@ -86,7 +86,7 @@ def _read(file: Path) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What to state beside a measurement, as plain data for JSON; nothing in it names the machine or its user.
+    """Return what to state beside a measurement, as plain data for JSON; nothing in it names the machine or its user.
 
     `load` is the mean number of busy processes over the last minute: where it is well above the benchmark's own
     threads, others were at work and times are too long.

@@ -76,7 +76,7 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def may_replace(path: str | Path, marker: str) -> bool:
-    """Whether a folder may take the place of what is there: nothing, an empty folder, or one with the marker file."""
+    """Return whether a folder may replace what is there: nothing, an empty folder, or one with the marker file."""
     path = Path(path)
     if not path.exists() or (path / marker).is_file():
         return True
@@ -130,7 +130,7 @@ def atomic_write(path: str | Path, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A hidden name for a library to write to; the file takes the place of `path` when the block ends well.
+    """Yield a hidden name for a library to write to; the file takes the place of `path` when the block ends well.
 
     Where `path` is a link, the file that it points to is replaced.
     """
@@ -147,7 +147,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A new empty folder that takes the place of `path` when the block ends well; until then the old one stays.
+    """Yield a new empty folder that takes the place of `path` when the block ends well; until then the old one stays.
 
     The files in it, which has no folders, are on the disk before the old one goes. On an error the new folder is
     removed and the old one is intact. Where `path` is a link, the folder that it points to is replaced.
@@ -199,7 +199,7 @@ class Scratch:
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A new folder for temporary files, removed when the block ends; those of processes that were killed go first.
+    """Yield a new folder for temporary files, removed when the block ends; leftovers of killed processes go first.
 
     Args:
         parent: Where to make it; by default the system's place for temporary files.

@@ -47,7 +47,7 @@ class Processes:
         return self.rank == 0
 
     def part(self, count: int) -> slice:
-        """This process's part of so many things; the parts are of equal size but for one, and together all."""
+        """Return this process's part of so many things; the parts are of equal size but for one, and together all."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def add_up(self, tensor: Tensor) -> None:
@@ -57,7 +57,7 @@ class Processes:
                 dist.all_reduce(tensor)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
-        """A tensor of every process, by rank; of the same shape in all of them."""
+        """Return a tensor of every process, by rank; of the same shape in all of them."""
         if self.size == 1:
             return [tensor]
         with self._talking() as dist:
@@ -66,7 +66,7 @@ class Processes:
             return found
 
     def from_first(self, value: Any) -> Any:
-        """The first process's value, in JSON."""
+        """Return the first process's value, in JSON."""
         if self.size == 1:
             return value
         import numpy as np
@@ -82,7 +82,7 @@ class Processes:
         return json.loads(text.numpy().tobytes())
 
     def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first process's named tensors; of the others, only the devices of tensors of the same names matter."""
+        """Return the first process's named tensors; of the others only devices of tensors of the same names matter."""
         if self.size == 1:
             return dict(tensors)
         import torch
@@ -106,7 +106,7 @@ class Processes:
             _leave_message(self._store, self.rank, reason)
 
     def lost(self) -> TrainingError:
-        """What to raise when the others cannot be reached: who is gone, or why it ended."""
+        """Return what to raise when the others cannot be reached: who is gone, or why it ended."""
         assert self._store is not None
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun stops the rest meanwhile; this must be said first.
         _leave_message(self._store, self.rank, "")
@@ -146,18 +146,18 @@ def own_size() -> int:
 
 
 def own_rank() -> int:
-    """This process's rank as the launcher set it; 0 without one."""
+    """Return this process's rank as the launcher set it; 0 without one."""
     return int(os.environ.get("RANK", "0")) if own_size() > 1 else 0
 
 
 def is_restarted() -> bool:
-    """Whether `torchrun --max-restarts` started the processes again after one had ended."""
+    """Return whether `torchrun --max-restarts` started the processes again after one had ended."""
     return _restarts() > 0
 
 
 @contextmanager
 def joined(*, timeout: float = 300.0) -> Iterator[Processes]:
-    """The processes that `torchrun` started, while the block lasts; one alone without it.
+    """Yield the processes that `torchrun` started, while the block lasts; one alone without it.
 
     On SIGTERM, which is how torchrun stops the rest after one has ended, the block ends with a `TrainingError`, as it
     does where the processes do not meet. One that waits for the others longer than `timeout` seconds calls them gone.

@@ -124,7 +124,7 @@ class CheckpointFolder:
         self._remove_all_but(files)
 
     def load(self) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None] | None:
-        """The progress, the tensors to go on with and the best epoch's weights; None if no checkpoint was written yet.
+        """Return the progress, the tensors to go on with and the best epoch's weights; None without a checkpoint.
 
         Raises:
             TrainingError: The checkpoint is of another run, of another format, or damaged.

@@ -87,7 +87,7 @@ def check_same_run(processes: Processes, depends_on: Mapping[str, Any]) -> None:
 
 
 def share_checkpoint(processes: Processes, found: StoredFit | None) -> StoredFit | None:
-    """What the first process found, for all; one without a checkpoint of its own needs no access to the folder."""
+    """Return what the first process found, for all; the others need no access to the folder."""
     if processes.size == 1:
         return found
     progress = processes.from_first(None if found is None else asdict(found[0]))
@@ -99,7 +99,7 @@ def share_checkpoint(processes: Processes, found: StoredFit | None) -> StoredFit
 
 
 def all_random_states(processes: Processes, device: torch.device) -> dict[str, Tensor]:
-    """Where the random numbers of every process stand: those of rank n under names that end in @n, but for rank 0."""
+    """Return where every process's random numbers stand, under names that end in @rank but for rank 0."""
     found = {}
     for name, own in random_state(device).items():
         for rank, state in enumerate(processes.gather(own)):
@@ -108,7 +108,7 @@ def all_random_states(processes: Processes, device: torch.device) -> dict[str, T
 
 
 def own_part(processes: Processes, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """This process's own of such states; empty for a rank that the checkpoint does not know."""
+    """Return this process's own of such states; empty for a rank that the checkpoint does not know."""
     found = {}
     for name, state in states.items():
         kind, _, rank = name.partition("@")

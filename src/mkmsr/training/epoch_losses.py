@@ -35,15 +35,15 @@ class EpochLosses:
                 self._sizes[index, column] = len(part)
 
     def session_mean(self) -> float | None:
-        """Mean session loss over all examples so far."""
+        """Return the mean session loss over all examples so far."""
         return self._mean(_SESSION)
 
     def knowledge_mean(self) -> float | None:
-        """Mean knowledge loss over all triples so far, each as often as it was visited."""
+        """Return the mean knowledge loss over all triples so far, each as often as it was visited."""
         return self._mean(_KNOWLEDGE)
 
     def visited(self, phase: Literal["sessions", "knowledge"]) -> int:
-        """Examples, or in a knowledge epoch triples, so far."""
+        """Return how many examples, or in a knowledge epoch triples, were visited so far."""
         return int(self._sizes[:, _SESSION if phase == "sessions" else _KNOWLEDGE].sum())
 
     def check(self, epoch: int, done: int) -> None:
@@ -57,12 +57,12 @@ class EpochLosses:
             raise TrainingError(message, epoch=epoch, step=step + 1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The losses as tensors, for a checkpoint."""
+        """Return the losses as tensors, for a checkpoint."""
         return {"losses": self._losses, "sizes": self._sizes}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], device: torch.device) -> EpochLosses:
-        """Those of a checkpoint."""
+        """Return the losses that a checkpoint holds."""
         losses = cls(0, device)
         losses._losses, losses._sizes = tensors["losses"].to(device), tensors["sizes"].cpu()
         return losses

@@ -64,7 +64,7 @@ def knowledge_loss(
     corrupted: TripleBatch | None = None,
     margin: float = 1.0,
 ) -> Tensor:
-    """How badly the triples fit, the mean over triples. Shape [].
+    """Return how badly the triples fit, the mean over triples. Shape [].
 
         "squared":  mean f(h, r, t)
         "norm":     mean sqrt f(h, r, t)
@@ -84,7 +84,7 @@ def knowledge_loss(
 
 
 def binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy of softmaxed scores over the whole catalogue, summed over items, the mean over the batch.
+    """Return the batch's mean of the binary cross-entropy of softmaxed scores, summed over the whole catalogue.
 
         p = softmax(scores),   loss = -log p[target] - sum over other items j of log(1 - p[j])
 

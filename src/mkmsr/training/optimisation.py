@@ -42,7 +42,7 @@ class StepLosses(NamedTuple):
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """A new optimiser over all weights of a model that already stands on its device; see `touched_rows` for tables."""
+    """Return a new optimiser over all weights of a model on its device; see `touched_rows` for tables."""
     if isinstance(model, SessionModel):
         for table in item_tables(model):
             table.sparse = config.touched_rows
@@ -65,13 +65,13 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.Op
 
 
 def item_tables(model: SessionModel) -> list[nn.Embedding]:
-    """The tables with a row for each item, of which a step with a sampled loss touches few."""
+    """Return the tables with a row for each item, of which a step with a sampled loss touches few."""
     tables = (each for each in model.modules() if isinstance(each, nn.Embedding))
     return [each for each in tables if each.num_embeddings == model.sizes.num_items + 1]
 
 
 def learning_rate_factor(schedule: Schedule, progress: float) -> float:
-    """What to multiply the highest learning rate with.
+    """Return what to multiply the highest learning rate with.
 
     "constant": 1. "cosine": from 1 down to 0 along half a cosine. "one-cycle": up from 1/25 to 1 over the first
     quarter, then down to 4e-6, each along half a cosine. `progress` is the share of the plan that lies behind, 0..1.
@@ -159,7 +159,7 @@ def _session_loss(model: SessionModel, sessions: SessionBatch, negatives: Negati
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's moments and step counts, named `<number of the weight>.<name of the state>`."""
+    """Return the optimiser's moments and step counts, named `<number of the weight>.<name of the state>`."""
     state = optimiser.state_dict()["state"]
     return {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
 

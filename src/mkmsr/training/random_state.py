@@ -14,7 +14,7 @@ __all__ = ["own_random_state", "random_state", "set_random_state"]
 
 @contextmanager
 def own_random_state(seed: int, device: torch.device, rank: int = 0) -> Iterator[None]:
-    """Inside, PyTorch's random numbers (dropout) follow from seed and rank; the caller's are as before afterwards."""
+    """Let PyTorch's random numbers (dropout) follow from seed and rank; the caller's are as before afterwards."""
     # Drawn from the seed, not the seed itself: the caller may have drawn the first weights with that.
     entropy = [seed, 1, rank] if rank else [seed, 1]
     drawn = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -24,7 +24,7 @@ def own_random_state(seed: int, device: torch.device, rank: int = 0) -> Iterator
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Where PyTorch's random numbers stand, on the CPU and on the device."""
+    """Return where PyTorch's random numbers stand, on the CPU and on the device."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)

@@ -29,7 +29,7 @@ SampledLoss = Literal["sampled-cross-entropy", "bpr", "bpr-max"]
 
 
 def is_sampled(kind: str) -> TypeGuard[SampledLoss]:
-    """Whether a session loss is one of this file's."""
+    """Return whether a session loss is one of this file's."""
     return kind in get_args(SampledLoss)
 
 
@@ -42,7 +42,7 @@ def sampled_session_loss(
     correction: float = 1.0,
     score_penalty: float = 1.0,
 ) -> Tensor:
-    """How surprising the batch's targets were beside the negatives, the mean over the batch. Shape [].
+    """Return how surprising the batch's targets were beside the negatives, the mean over the batch. Shape [].
 
     A negative that is a row's own target does not count in that row, unless all negatives are one item.
 
@@ -79,7 +79,7 @@ def sampled_session_loss(
 
 
 def sampled_cross_entropy(of_target: Tensor, scores: Tensor, hits: Tensor) -> Tensor:
-    """Mean of -log softmax of the target's score among its own and the negatives'. Shape [].
+    """Return the mean of -log softmax of the target's score among its own and the negatives'. Shape [].
 
     With the logarithm of its expected count taken off each negative's score beforehand, the sum over the sample
     estimates the sum over all other items without bias, and the loss approaches the exact one as the sample grows.
@@ -94,7 +94,7 @@ def sampled_cross_entropy(of_target: Tensor, scores: Tensor, hits: Tensor) -> Te
 
 
 def bpr(of_target: Tensor, scores: Tensor, hits: Tensor) -> Tensor:
-    """Mean over rows and negatives of -log sigmoid(target's score - negative's score). Shapes as above.
+    """Return the mean over rows and negatives of -log sigmoid(target's score - negative's). Shapes as above.
 
     Source: Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009.
     """
@@ -103,7 +103,7 @@ def bpr(of_target: Tensor, scores: Tensor, hits: Tensor) -> Tensor:
 
 
 def bpr_max(of_target: Tensor, scores: Tensor, hits: Tensor, *, penalty: float) -> Tensor:
-    """Mean over rows of -log sum_j w_j sigmoid(r - r_j) + penalty * sum_j w_j r_j^2 with w = softmax_j(r_j).
+    """Return the mean over rows of -log sum_j w_j sigmoid(r - r_j) + penalty * sum_j w_j r_j^2 with w = softmax_j(r_j).
 
     High negatives weigh most, so that the gradient does not vanish as most of them fall behind. Shapes as above.
 

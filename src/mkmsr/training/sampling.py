@@ -39,7 +39,7 @@ class NegativeSampler:
         self._cumulative /= self._cumulative[-1]
 
     def draw(self, targets: Tensor, generator: np.random.Generator) -> Negatives:
-        """Negatives for a batch with these targets [B]."""
+        """Return negatives for a batch with these targets [B]."""
         drawn = np.searchsorted(self._cumulative, generator.random(self._config.number), side="right")
         own, expected = targets.numpy(), self._config.number * self._drawn_share
         items = drawn
@@ -70,7 +70,7 @@ class TripleCorruptor:
         self._begin, self._count = begins[:-1], np.diff(begins)
 
     def corrupt(self, triples: TripleBatch, generator: np.random.Generator) -> TripleBatch:
-        """One false triple for each of the given ones, in the same order."""
+        """Return one false triple for each of the given ones, in the same order."""
         parts = (triples.items, triples.relations, triples.attributes)
         items, relations, attributes = (each.cpu().numpy() for each in parts)
         by_attribute = (generator.random(len(items)) < 0.5) & (self._count[relations] > 1)
@@ -91,7 +91,7 @@ class TripleCorruptor:
     def are_true(
         self, items: NDArray[np.int64], relations: NDArray[np.int64], attributes: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Whether each triple is in the knowledge graph. Shape [T]."""
+        """Return whether each triple is in the knowledge graph. Shape [T]."""
         keys = self._keys(items, relations, attributes)
         place = np.minimum(np.searchsorted(self._true, keys), len(self._true) - 1)
         return np.asarray(self._true[place] == keys)

@@ -47,7 +47,7 @@ class Step:
     negatives: Negatives | None = None
 
     def part(self, processes: Processes) -> Step:
-        """What this process learns from: its part of sessions and triples, all negatives; None for an empty part."""
+        """Return this process's part of sessions and triples, None where it is empty, and all negatives."""
         if processes.size == 1:
             return self
         parts: dict[str, Any] = {}
@@ -58,7 +58,7 @@ class Step:
 
 
 def effective_strategy(config: TrainingConfig, model: SessionModel, training: TrainingData) -> StrategyName:
-    """The configured strategy, or "sessions" where there is no knowledge task, no triple or no weight on it."""
+    """Return the configured strategy, or "sessions" where there is no knowledge task, no triple or no weight on it."""
     has_task = has_knowledge_task(model) and len(training.knowledge) > 0 and config.loss.knowledge_weight > 0
     return config.strategy if has_task else "sessions"
 
@@ -87,11 +87,11 @@ class Plan:
         return self.strategy in (*_TURNS, "pretrain")
 
     def phase(self, epoch: int) -> Literal["sessions", "knowledge"]:
-        """What an epoch (from 1) is about."""
+        """Return what an epoch (from 1) is about."""
         return "knowledge" if epoch <= self.knowledge_epochs else "sessions"
 
     def num_steps(self, epoch: int) -> int:
-        """Steps of an epoch (from 1)."""
+        """Return the number of steps of an epoch (from 1)."""
         of_sessions = -(-len(self._examples) // self._config.batch_size)
         of_triples = -(-len(self._knowledge) // self._config.triple_batch_size)
         if self.phase(epoch) == "knowledge":
@@ -99,7 +99,7 @@ class Plan:
         return of_sessions + (of_triples if self.strategy in _TURNS else 0)
 
     def steps(self, epoch: int) -> Iterator[Step]:
-        """The steps of an epoch (from 1)."""
+        """Return the steps of an epoch (from 1)."""
         generator = np.random.default_rng([self._seed, epoch])
         if self.phase(epoch) == "knowledge":
             yield from self.triple_steps(generator)
@@ -117,7 +117,7 @@ class Plan:
             yield from self.triple_steps(generator)
 
     def triple_steps(self, generator: np.random.Generator) -> Iterator[Step]:
-        """Every triple once, in random order."""
+        """Return every triple once, in random order."""
         order = generator.permutation(len(self._knowledge))
         for begin in range(0, len(order), self._config.triple_batch_size):
             yield self._with_triples(None, order[begin : begin + self._config.triple_batch_size], generator)

@@ -211,6 +211,22 @@ def test_a_kill_leaves_whole_files_and_resume_makes_the_rest(
     assert [each.name for each in killed.iterdir() if each.name.startswith(".")] == []
 
 
+def test_an_interrupted_job_goes_on_after_its_last_file(bundles: dict[str, Path], file: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    recommend_in_bulk(job(bundles["v-sknn"], file, whole))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RankingDone) and event.done > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recommend_in_bulk(job(bundles["v-sknn"], file, cut), listener=stop)
+    result = recommend_in_bulk(job(bundles["v-sknn"], file, cut), resume=True)
+    assert (result.done_before, result.shards) == (1, 4)
+    for path in whole.glob("part-*"):
+        assert path.read_bytes() == (cut / path.name).read_bytes()
+
+
 def test_a_finished_job_is_not_done_again_and_another_one_is_refused(
     bundles: dict[str, Path], file: Path, tmp_path: Path
 ) -> None:

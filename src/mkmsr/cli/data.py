@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -69,35 +70,12 @@ def simulate(
         screen.next("prepare", "events", *files, *shown, "--out", f"{out}/prepared")
 
 
-def prepare(
-    kind: Annotated[str, Parameter(validator=known_kind)],
-    source: str | None = None,
-    /,
-    *,
-    out: Path,
-    reading: Reading = Reading(),
-    gap: Annotated[int | None, AT_LEAST_ONE] = None,
-    min_session_events: Annotated[int | None, AT_LEAST_ONE] = None,
-    min_item_events: Annotated[int, AT_LEAST_ONE] = 1,
-    longest_session: Annotated[int | None, Parameter(validator=Number(gte=2))] = None,
-    drop_duplicates: Annotated[bool, Parameter(negative=())] = False,
-    test_share: Annotated[float, _SHARE] = 0.1,
-    validation_share: Annotated[float, _SHARE] = 0.1,
-    new_items: Literal["drop", "keep"] = "drop",
-    catalogue: Literal["log", "attributes"] = "log",
-    visitors: Annotated[bool, Parameter(negative=())] = False,
-    max_session_events: Annotated[int, Parameter(validator=Number(gte=2))] = 29,
-    buckets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
-    name: str | None = None,
-    running: Running = Running(),
-    common: Common = COMMON,
-) -> None:
-    """Turn a raw log into prepared data: sessions, filters, temporal split, indexes, item knowledge.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Preparation:
+    """What becomes of a log that was read, see `PrepareOptions`.
 
     Args:
-        kind: What the source is: events (any CSV, TSV or Parquet table, .gz too) or the name of a public data set.
-        source: The file or folder, or the address of a table in a database.
-        out: Folder of the prepared data; older data there is replaced when the new is complete.
         gap: Without sessions in the log, a pause of more than so many seconds starts a new one (rows, in a log without
             times). By default what is usual for a public data set, or else 3600.
         min_session_events: Shorter sessions are dropped; 2 by default, 1 for a log that comes already split.
@@ -111,12 +89,52 @@ def prepare(
         visitors: Let each session remember what its visitor touched in earlier ones; the log needs a user column.
         max_session_events: Examples use the last so many events of a session.
         buckets: Numeric relations and how many buckets of about equal size their values become: price=20
+    """
+
+    gap: Annotated[int | None, AT_LEAST_ONE] = None
+    min_session_events: Annotated[int | None, AT_LEAST_ONE] = None
+    min_item_events: Annotated[int, AT_LEAST_ONE] = 1
+    longest_session: Annotated[int | None, Parameter(validator=Number(gte=2))] = None
+    drop_duplicates: Annotated[bool, Parameter(negative=())] = False
+    test_share: Annotated[float, _SHARE] = 0.1
+    validation_share: Annotated[float, _SHARE] = 0.1
+    new_items: Literal["drop", "keep"] = "drop"
+    catalogue: Literal["log", "attributes"] = "log"
+    visitors: Annotated[bool, Parameter(negative=())] = False
+    max_session_events: Annotated[int, Parameter(validator=Number(gte=2))] = 29
+    buckets: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = ()
+
+    def options(self) -> PrepareOptions:
+        """Return the same for the library."""
+        from mkmsr.data.prepare import PrepareOptions
+
+        values = {**vars(self), "buckets": dict(bucket_count(each) for each in self.buckets)}
+        return PrepareOptions(gap_seconds=values.pop("gap"), **values)
+
+
+def prepare(
+    kind: Annotated[str, Parameter(validator=known_kind)],
+    source: str | None = None,
+    /,
+    *,
+    out: Path,
+    reading: Reading = Reading(),
+    preparation: Preparation = Preparation(),
+    name: str | None = None,
+    running: Running = Running(),
+    common: Common = COMMON,
+) -> None:
+    """Turn a raw log into prepared data: sessions, filters, temporal split, indexes, item knowledge.
+
+    Args:
+        kind: What the source is: events (any CSV, TSV or Parquet table, .gz too) or the name of a public data set.
+        source: The file or folder, or the address of a table in a database.
+        out: Folder of the prepared data; older data there is replaced when the new is complete.
         name: Name of the data in tables; that of the output folder by default.
     """
     with terminal(common) as screen:
         from mkmsr.data.dataset import statistics
         from mkmsr.data.engines import open_engine
-        from mkmsr.data.prepare import PrepareOptions
         from mkmsr.data.prepare import prepare as prepare_log
         from mkmsr.data.readers import read_log
         from mkmsr.data.readers.sql import is_address, masked
@@ -124,20 +142,7 @@ def prepare(
         path = reading.source(source)
         shown = masked(path) if is_address(path) else path
         began = time.perf_counter()
-        options = PrepareOptions(
-            gap_seconds=gap,
-            min_session_events=min_session_events,
-            min_item_events=min_item_events,
-            longest_session=longest_session,
-            drop_duplicates=drop_duplicates,
-            test_share=test_share,
-            validation_share=validation_share,
-            new_items=new_items,
-            catalogue=catalogue,
-            visitors=visitors,
-            max_session_events=max_session_events,
-            buckets=dict(bucket_count(each) for each in buckets),
-        )
+        options = preparation.options()
         name = name or out.resolve().name
         with waiting(screen.progress, f"preparing {shown}"), open_engine(running.options(reading.scratch)) as engine:
             log = read_log(kind, path, reading.options())
@@ -157,7 +162,7 @@ def prepare(
         _show_doubtful_relations(screen, dataset, is_public=kind != "events")
         show_statistics(screen, dataset, counts)
         screen.print(f"prepared in {duration(seconds)}: {out}")
-        use_visitors = ["--set", "model.earlier_visits=true"] if visitors else []
+        use_visitors = ["--set", "model.earlier_visits=true"] if options.visitors else []
         screen.next("train", out, "--model", "compass", *use_visitors, "--out", f"runs/{dataset.name}")
 
 

@@ -343,9 +343,9 @@ class RedisStore(SessionStore):
     def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
         try:
             with self._server.pipeline() as pipe:
-                pipe.execute_command("LSET", "mkmsr:changes", number - 1, record)
+                pipe.execute_command("LSET", "mkmsr:changes", number - 1, record)  # type: ignore[no-untyped-call]
                 for each in superseded:
-                    pipe.execute_command("LSET", "mkmsr:changes", each - 1, b"")
+                    pipe.execute_command("LSET", "mkmsr:changes", each - 1, b"")  # type: ignore[no-untyped-call]
                 pipe.execute()
         except self._errors as error:
             raise StoreDown(f"Redis: {type(error).__name__}") from None

@@ -96,8 +96,10 @@ def _sessions(path: Path) -> Iterator[list[str]]:
     if names.keys() >= {"item_id_list", "item_id"}:
         prefixes, targets = names["item_id_list"], names["item_id"]
         rows = _rows(source, [prefixes, targets], [empty(prefixes), empty(targets)])
-        examples = rows.select(ROW, pl.col(prefixes).str.split(" "), targets).iter_rows()
-        yield from _joined(((row + 2, prefix, target) for row, prefix, target in examples), path, "row")
+        line = pl.col(ROW) + source.tables[0].first_row
+        yield from _joined(
+            rows.select(line, pl.col(prefixes).str.extract_all(r"\S+"), targets).iter_rows(), path, "row"
+        )
     elif "item_id" in names and {"session_id", "user_id"} & names.keys():
         yield from _grouped_events(source, names)
     else:

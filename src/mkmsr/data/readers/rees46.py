@@ -27,11 +27,14 @@ def _events(intake: Intake) -> pl.LazyFrame:
         "session_id": needed("user_session"),
         "time": clock("event_time", *TIMES, like="2019-10-01 00:00:00 UTC"),
         "operation": one_of("event_type", ("view", "cart", "remove_from_cart", "purchase")),
+    }
+    told = {
         "brand": text("brand"),
         "category": text("category_id"),
         "category_code": text("category_code"),
         "price": price_bucket("price"),
     }
+    values |= {name: told[name] for name in intake.relations}
     return pl.concat([intake.events(path, values, number=number) for number, path in enumerate(_files(intake.source))])
 
 

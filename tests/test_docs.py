@@ -53,7 +53,7 @@ def commands(block: str) -> list[str]:
     """Every call of mkmsr in a block of shell commands; `pop` for variables of loops and for models of one's own."""
     found = []
     for line in block.replace("\\\n", " ").splitlines():
-        words = line.replace("$model", "pop").split("; done")[0]
+        words = line.replace("$model", "pop").replace("$seed", "1").split("; done")[0]
         if match := re.search(r"(?:^|[|;] (?:do )?)(MKMSR_MODELS=\S+ )?(?:PYTHONPATH=\S+ )?(mkmsr .*)$", words.strip()):
             found.append(re.sub(r"--model \S+", "--model pop", match[2]) if match[1] else match[2])
     return found
@@ -110,7 +110,7 @@ def test_every_settings_file_of_the_documents_is_one_that_training_takes(name: s
     ("page", "end"),
     [
         ("python.md", "epoch: no such setting, did you mean 'epochs'?"),
-        ("own_model.md", "\\end{tabular}"),
+        ("own_model.md", "\\end{table}"),
         ("own_reader.md", "└──────┴───────┴───────┘"),
         ("own_metric.md", "}"),
     ],

@@ -285,13 +285,16 @@ class Model:
         return model
 
 
-def compare(models: Sequence[Model], data: PreparedDataset, split: SplitName = "test") -> Comparison:
+def compare(
+    models: Sequence[Model], data: PreparedDataset, split: SplitName = "test", *, pool_seeds: bool = False
+) -> Comparison:
     """Rank a split with every model and test their differences in pairs, see `Comparison.to_frame`.
 
     Args:
         models: Fitted models.
         data: The data.
         split: "test" or "validation".
+        pool_seeds: Whether models that differ in the seed alone are one row, see `compare_runs`.
 
     Raises:
         NotFittedError: A model is not fitted yet.
@@ -301,8 +304,11 @@ def compare(models: Sequence[Model], data: PreparedDataset, split: SplitName = "
     if isinstance(models, Model) or not all(isinstance(model, Model) for model in models):
         raise ConfigError("should be a list of fitted models", key="models")
     found = [model.evaluate(data, split) for model in models]
-    runs = [EvaluatedRun(model.name, each.document, each.ranks) for model, each in zip(models, found, strict=True)]
-    return compare_runs(runs)
+    runs = [
+        EvaluatedRun(model.name, each.document, each.ranks, settings=model.config.model_dump_json())
+        for model, each in zip(models, found, strict=True)
+    ]
+    return compare_runs(runs, pool_seeds=pool_seeds)
 
 
 def _check_prepared(data: object) -> None:

@@ -430,6 +430,15 @@ def test_evaluate_gives_the_numbers_of_the_run(call: Any, data: Path, runs: Path
     assert len(RankTable.load(tmp_path / "ranks.parquet")) == document["examples"]
 
 
+@pytest.mark.parametrize(
+    ("form", "first"), [("markdown", "**Runs on the same"), ("latex", r"\begin{table}"), ("csv", "run,metric,value")]
+)
+def test_compare_prints_the_table_in_other_forms(call: Any, runs: Path, form: str, first: str) -> None:
+    shown = call("compare", runs / "mkm-sr", runs / "recency", "--samples", "100", "--table", form, "--pool-seeds")
+    assert shown.out.startswith(first)
+    assert "recency" in shown.out
+
+
 def test_evaluate_says_what_the_lists_are_like(call: Any, data: Path, runs: Path, tmp_path: Path) -> None:
     bundle, lists = runs / "recency" / "bundle", tmp_path / "lists.parquet"
     shown = call("evaluate", bundle, data, "--k", "1,3", "--lists", lists)

@@ -12,7 +12,7 @@ import pytest
 
 from mkmsr.errors import DataError, EvaluationError
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.evaluation.significance import holm, paired_differences
+from mkmsr.evaluation.significance import holm, paired_differences, pooled, pooled_difference
 from mkmsr.reports.comparison import compare_runs, read_runs
 from mkmsr.reports.run_folder import read_evaluated_run, read_run_folder
 from mkmsr.reports.run_report import write_run_report
@@ -55,6 +55,33 @@ def test_two_runs_of_one_model_are_told_apart_by_their_folders(make_run: Any) ->
     assert [run.label for run in read_runs(folders)] == ["mkm-sr (seed-1)", "mkm-sr (seed-2)", "pop"]
     documents = [json.loads((folder / "metrics.json").read_text())["test"] for folder in folders]
     assert [run.label for run in read_runs(documents)] == ["mkm-sr #1", "mkm-sr #2", "pop"]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_pooled(make_run: Any) -> None:
+    seeds = [make_run(f"seed-{seed}", "mkm-sr", 0.5) for seed in (0, 1, 2)]
+    other, rival = make_run("wider", "mkm-sr", 0.55), make_run("neighbours", "v-sknn", 0.3)
+    for folder, dim in [*((each, 100) for each in seeds), (other, 200), (rival, 100)]:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**metrics, "config": {"model": {"dim": dim}}}))
+    comparison = compare_runs([*seeds, other, rival], pool_seeds=True, reference="v-sknn", samples=500)
+    assert {row.run.label for row in comparison.rows} == {"mkm-sr (3 seeds)", "mkm-sr", "v-sknn"}
+    row = next(row for row in comparison.rows if "seeds" in row.run.label)
+    tables = [RankTable.load(folder / "ranks.parquet") for folder in seeds]
+    mean = sum(each.metrics((20,))["mrr@20"] for each in tables) / 3
+    assert row.run.document["metrics"]["mrr@20"] == pytest.approx(mean)
+    expected = pooled_difference(pooled(tables), RankTable.load(rival / "ranks.parquet"), "mrr@20", samples=500)
+    assert row.differences["mrr@20"].difference == pytest.approx(expected.difference)
+    assert row.differences["mrr@20"].low == pytest.approx(expected.low)
+
+
+def test_a_seed_without_its_ranks_is_not_pooled(make_run: Any) -> None:
+    seeds = [make_run(f"seed-{seed}", "mkm-sr", 0.5) for seed in (0, 1)]
+    for folder in seeds:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps({**metrics, "config": {}}))
+    (seeds[1] / "ranks.parquet").unlink()
+    with pytest.raises(EvaluationError, match=r"mkm-sr \(seed-1\) cannot be pooled with other seeds"):
+        compare_runs(seeds, pool_seeds=True)
 
 
 def test_printed_metrics_can_be_compared_too_but_only_tested_with_their_ranks(make_run: Any, tmp_path: Path) -> None:

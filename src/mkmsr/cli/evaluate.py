@@ -117,6 +117,8 @@ def compare(
     metrics: str = "hit@20,mrr@20",
     reference: str | None = None,
     samples: Annotated[int, AT_LEAST_ONE] = 10_000,
+    pool_seeds: bool = False,
+    table: Literal["markdown", "latex", "csv"] | None = None,
     common: Common = COMMON,
 ) -> None:
     """Set runs on the same examples side by side, with paired significance.
@@ -126,15 +128,24 @@ def compare(
         metrics: Metrics to compare, separated by commas; the first one orders the rows.
         reference: Label of the run that the others are tested against; the best one by default.
         samples: Resamples of the paired bootstrap over sessions.
+        pool_seeds: Show runs that differ in the seed alone as one row: means over seeds, tested together.
+        table: Print the table in this form, for a page, a paper or a program.
     """
     with terminal(common) as screen:
         from mkmsr.reports.comparison import compare_runs
         from mkmsr.reports.tables import comparison_table
 
         names = [name.strip() for name in metrics.split(",")]
-        comparison = compare_runs(runs, metrics=names, reference=reference, samples=samples)
+        comparison = compare_runs(runs, metrics=names, reference=reference, samples=samples, pool_seeds=pool_seeds)
         screen.document(comparison.to_json())
-        screen.show_report(comparison_table(comparison))
+        shown = comparison_table(comparison)
+        if table is None:
+            screen.show_report(shown)
+            return
+        csv = comparison.to_frame().write_csv
+        text = csv() if table == "csv" else shown.latex() if table == "latex" else shown.markdown()
+        for line in text.splitlines():
+            screen.print(line)
 
 
 def report(

@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mkmsr.errors import EvaluationError, nearest
+from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.metrics import metric_names
-from mkmsr.evaluation.significance import PairedDifference, corrected_by_holm, paired_differences
+from mkmsr.evaluation.significance import (
+    PairedDifference,
+    corrected_by_holm,
+    paired_differences,
+    pooled,
+    pooled_difference,
+)
 from mkmsr.reports.run_folder import EvaluatedRun, evaluation_of, read_evaluated_run
 
 if TYPE_CHECKING:
@@ -111,6 +118,7 @@ def compare_runs(
     reference: str | None = None,
     samples: int = 10_000,
     seed: int = 0,
+    pool_seeds: bool = False,
 ) -> Comparison:
     """Order runs by the first metric and test each against the reference in pairs, on the same examples.
 
@@ -122,11 +130,15 @@ def compare_runs(
         reference: Label of the run to compare with; by default the best one by the first metric.
         samples: Resamples.
         seed: Of the resampling.
+        pool_seeds: Whether runs that differ in the seed alone are one row: values are means over seeds, and a resample
+            draws a session with all its seeds.
     """
     runs = read_runs(sources)
     if not runs:
         raise EvaluationError("nothing to compare: give at least one run")
     _check_comparable(runs, metrics)
+    if pool_seeds:
+        runs = _with_distinct_labels(_pooled_over_seeds(runs, _list_lengths(metrics)))
     ordered = sorted(runs, key=lambda run: -float(run.document["metrics"][metrics[0]]))
     labels = [run.label for run in ordered]
     if reference is not None and reference not in labels:
@@ -169,6 +181,27 @@ def _with_distinct_labels(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     return result
 
 
+def _pooled_over_seeds(runs: Sequence[EvaluatedRun], ks: Sequence[int]) -> list[EvaluatedRun]:
+    """One run for all that have the same model, settings and sessions to learn from; a run without settings stays."""
+    groups: dict[tuple[str, ...], list[EvaluatedRun]] = {}
+    for place, run in enumerate(runs):
+        settings = run.settings or str(place)
+        groups.setdefault((str(run.document["model"]), settings, str(run.fitted_on)), []).append(run)
+    result = []
+    for (model, *_), each in groups.items():
+        if len(each) == 1:
+            result.append(replace(each[0], label=model))
+            continue
+        tables = [run.ranks for run in each if run.ranks is not None]
+        if len(tables) < len(each):
+            missing = next(run.label for run in each if run.ranks is None)
+            raise EvaluationError(f"{missing} cannot be pooled with other seeds: its ranks were not kept")
+        first, table = each[0].document, pooled(tables)
+        document = evaluation_document(model, str(first["split"]), table, int(first["candidates"]), ks)
+        result.append(replace(each[0], label=f"{model} ({len(each)} seeds)", document=document, ranks=table))
+    return result
+
+
 def _folder_name(path: Path) -> str:
     return path.parent.resolve().name if path.name == "metrics.json" else path.resolve().stem
 
@@ -191,7 +224,10 @@ def _differences(
 ) -> dict[str, PairedDifference]:
     if run is reference or run.ranks is None or reference.ranks is None:
         return {}
-    found = paired_differences(run.ranks, reference.ranks, _list_lengths(metrics), samples=samples, seed=seed)
+    how = {"samples": samples, "seed": seed}
+    if len(run.ranks) != len(reference.ranks):  # Pooled over other numbers of seeds.
+        return {name: pooled_difference(run.ranks, reference.ranks, name, **how) for name in metrics}
+    found = paired_differences(run.ranks, reference.ranks, _list_lengths(metrics), **how)
     return {name: found[name] for name in metrics}
 
 

@@ -28,6 +28,7 @@ class EvaluatedRun:
         ranks: Its ranks, or None where only the document was kept; such a run takes no part in paired tests.
         path: Where it was read from; None for a document given as data.
         fitted_on: What the model learnt from, "train" or "train and validation"; None where nobody says.
+        settings: Settings of model and training as JSON; None where nobody says.
     """
 
     label: str
@@ -35,6 +36,7 @@ class EvaluatedRun:
     ranks: RankTable | None = None
     path: Path | None = None
     fitted_on: str | None = None
+    settings: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def read_evaluated_run(path: str | Path) -> EvaluatedRun:
     if table is not None and len(table) != document["examples"]:
         what = f"{len(table)} examples, not {document['examples']}"
         raise DataError(f"the ranks beside it are of another evaluation: {what}", path=file)
-    return EvaluatedRun(str(document["model"]), document, table, path, content.get("fitted_on"))
+    settings = json.dumps(content["config"], sort_keys=True) if "config" in content else None
+    return EvaluatedRun(str(document["model"]), document, table, path, content.get("fitted_on"), settings)
 
 
 def evaluation_of(content: Mapping[str, Any], path: Path | None = None) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -63,7 +64,7 @@ CALLS = [(name, call) for name, label, block in BLOCKS if label in ("", "sh") fo
 
 
 def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
-    assert {label for _, label, _ in BLOCKS} == {"", "sh", "python", "toml", "json"}
+    assert {label for _, label, _ in BLOCKS} == {"", "sh", "python", "toml", "json", "js"}
 
 
 def test_the_readme_shows_the_whole_way_from_a_log_to_recommendations() -> None:
@@ -91,6 +92,21 @@ def test_every_python_block_is_valid_and_imports_names_that_are_there(name: str,
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mkmsr":
             module = importlib.import_module(str(node.module))
             assert [each.name for each in node.names if not hasattr(module, each.name)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "block"), labelled("js"))
+def test_every_javascript_block_is_valid(name: str, block: str, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or pytest.skip("no Chromium to read JavaScript")
+    said = "document.body.append"
+    page = tmp_path / "page.html"
+    page.write_text(
+        f"<body><script>try {{ new Function({json.dumps(block)}); {said}('valid') }} catch (error) {{ {said}(error) }}"
+        "</script>"
+    )
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.rpartition("</script>")[2].startswith("valid")
 
 
 @pytest.mark.parametrize(("name", "block"), labelled("json"))

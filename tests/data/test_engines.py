@@ -100,6 +100,7 @@ def test_every_engine_takes_ids_of_any_text(other):
     assert same(prepare(log), prepare(log, engine=other))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.sampled_from(OPTIONS))
 def test_duckdb_gives_the_same_dataset_on_any_log(duckdb, seed, options):

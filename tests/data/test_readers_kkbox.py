@@ -70,6 +70,16 @@ def test_songs_have_artists_genres_a_language_and_a_year(folder):
     assert log.notes["songs_without_year"] == 2
 
 
+def test_a_mark_that_takes_rows_along_is_told_and_can_be_read_as_a_character(folder, caplog):
+    (folder / "song_extra_info.csv.gz").unlink()
+    rows = "".join(f"s{n},name,TWUM71200043\n" for n in range(2, 10))
+    write(folder, {"song_extra_info.csv": f'song_id,name,isrc\ns1=,"Love mode,\n{rows}s3,"" odd",TWUM71200043\n'})
+    years = ReadOptions(relations=("release_year",))
+    assert len(triples_of(read_log("kkbox", folder, years))) == 1
+    assert "row 2: a field begins here that spans 10 lines" in caplog.text
+    assert len(triples_of(read_log("kkbox", folder, years.model_copy(update={"quote": False})))) == 9
+
+
 @pytest.mark.parametrize(
     ("isrc", "year"),
     [

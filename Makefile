@@ -1,13 +1,14 @@
-# The two commands: `make demo` (see MKM-SR work) and `make test`. Everything lands in .venv and runs/.
+# The commands: `make demo` (the tour), `make serve` (be the visitor of its shop) and `make test`. Everything lands in .venv and runs/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-for-tests
+SERVE_STAMP := $(VENV)/.installed-for-serving
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHELL := /bin/bash
 
-.PHONY: demo setup test check docs format clean help
+.PHONY: demo serve setup test check docs format clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,8 +43,20 @@ $(TEST_STAMP): $(STAMP) requirements-test.txt
 	$(PIP) --requirement requirements-test.txt
 	@touch $@
 
-demo: setup  ## simulate a shop, prepare its log, train MKM-SR, evaluate, recommend, write an HTML report
+$(SERVE_STAMP): $(STAMP) requirements-test.txt
+	$(PIP) --constraint requirements-test.txt --editable '.[serve]'
+	@touch $@
+
+demo: setup  ## simulate a shop, train COMPASS beside MKM-SR, V-SkNN and recency, recommend, write an HTML report
 	$(BIN)/mkmsr demo --out runs/demo
+
+serve: $(SERVE_STAMP) runs/demo/compass/bundle/bundle.json  ## be the visitor of the demo's shop, in a browser; PORT=8420
+	$(BIN)/mkmsr serve runs/demo/compass/bundle --beside runs/demo/mkm-sr/bundle --port $(PORT)
+
+PORT := 8420
+
+runs/demo/compass/bundle/bundle.json:
+	$(MAKE) demo
 
 test: $(TEST_STAMP)  ## run the fast tests, at least one of each behaviour
 	$(BIN)/python -m pytest -m "not slow"

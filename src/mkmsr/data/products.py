@@ -6,6 +6,7 @@ address, so that a page can show it without asking anybody for a file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -81,12 +82,12 @@ def category_names(count: int) -> pl.Series:
 
 def brand_names(count: int) -> pl.Series:
     """Return a name for each of `count` brands, no two alike."""
-    return _numbered([first + last for last in LAST for first in FIRST], count)
+    return _numbered(["".join(pair) for pair in _pairs(FIRST, LAST)], count)
 
 
 def shop_names(count: int) -> pl.Series:
     """Return a name for each of `count` shops, no two alike."""
-    return _numbered([f"{street} {store}" for store in STORES for street in STREETS], count)
+    return _numbered([" ".join(pair) for pair in _pairs(STREETS, STORES)], count)
 
 
 def product_display(shop: Shop, items: pl.Series, seed: int) -> pl.DataFrame:
@@ -139,6 +140,11 @@ def _picture(kind: Kind, colour: str, ground: str) -> str:
         f"stroke-linecap='round' d='{kind.outline}'/></svg>"
     )
     return "data:image/svg+xml," + quote(drawing, safe="=:/'")
+
+
+def _pairs(first: Sequence[str], last: Sequence[str]) -> list[tuple[str, str]]:
+    """All pairs, in an order in which the first few differ in both."""
+    return [(each, last[(place + turn) % len(last)]) for turn in range(len(last)) for place, each in enumerate(first)]
 
 
 def _numbered(names: list[str], count: int) -> pl.Series:

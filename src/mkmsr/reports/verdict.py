@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mkmsr.reports.comparison import Comparison, ComparisonRow
-from mkmsr.reports.tables import percent
 
 __all__ = ["VISITORS", "Verdict", "verdict"]
 
@@ -55,12 +54,16 @@ def _share(row: ComparisonRow, metric: str) -> float:
     return float(row.run.document["metrics"][metric])
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
 def _sentence(own: ComparisonRow, best: ComparisonRow | None, hit: str) -> str:
     k = hit.partition("@")[2]
-    among = f"has the next item among its first {k} in {percent(_share(own, hit))} % of cases"
+    among = f"has the next item among its first {k} in {_percent(_share(own, hit))} % of cases"
     if best is None:
         return f"{own.run.label} {among}."
-    beside = f"{best.run.label}, the best of the other models, in {percent(_share(best, hit))} %"
+    beside = f"{best.run.label}, the best of the other models, in {_percent(_share(best, hit))} %"
     found = best.differences.get(hit)
     if found is None:
         return f"{own.run.label} {among}, {beside}; whether that is chance was not tested."
@@ -81,5 +84,5 @@ def _repetition(document: Mapping[str, Any], hit: str) -> str:
     k, share = hit.partition("@")[2], 100 * repeats / hits
     told = f"Of the items found in the first {k}, {share:.0f} % were in the session already"
     if rest := examples - int(repeat["examples"]):
-        return f"{told}; where the visitor went on to another one, {percent((hits - repeats) / rest)} % were found."
+        return f"{told}; where the visitor went on to another one, {_percent((hits - repeats) / rest)} % were found."
     return f"{told}."

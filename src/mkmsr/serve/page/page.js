@@ -3,10 +3,11 @@
 import { card, find, legend, make, moveInto, nameOf, operationLabel, partsBar, picture, readable, shareBar } from "/page/elements.js";
 import { Problem, Service, identity } from "/page/service.js";
 
-const LENGTH = 20;
+const LENGTH = 10;
 const PAGE = 24;
 const LOOK = /^(click|view|look|play|detail)/i;
 const BUY = /order|buy|purchase|transaction|paid/i;
+const FIRST_BUTTONS = [LOOK, /cart|basket/i, /favo|wish|like|follow/i, BUY];
 const OPERATIONS_SHOWN = 4;
 
 const service = new Service();
@@ -19,6 +20,7 @@ let isStored = false; // whether the service holds this visit
 let before = new Map(); // places in the list before
 let listed = { id: null, model: null };
 let offset = 0;
+let explains = true; // whether the model gives reasons, as far as is known
 let waiting = Promise.resolve();
 
 // Calls follow one another, so that a quick visitor's events stay in order.
@@ -81,7 +83,7 @@ async function forget() {
 }
 
 function question() {
-  const asked = { k: LENGTH, explain: true };
+  const asked = { k: LENGTH };
   if (find("hide-seen").checked) asked.exclude_session = true;
   if (find("hide-bought").checked) asked.exclude_operations = shop.operations.filter((each) => BUY.test(each));
   if (find("filter-list").checked && find("value").value) asked.where = [`${find("relation").value}=${find("value").value}`];
@@ -104,20 +106,17 @@ async function refresh(added = []) {
   await showLive();
 }
 
-const unexplained = new Set();
-
 // Not every model gives reasons: one that refuses is asked without them from then on.
 async function explained(asked) {
-  const name = asked.model ?? "";
-  if (!unexplained.has(name)) {
+  if (explains) {
     try {
-      return await service.list(asked);
+      return await service.list({ ...asked, explain: true });
     } catch (error) {
       if (!(error instanceof Problem) || !error.message.includes("cannot be explained")) throw error;
-      unexplained.add(name);
+      explains = false;
     }
   }
-  return service.list({ ...asked, append: undefined, explain: false });
+  return service.list(asked);
 }
 
 function showList(answer) {
@@ -192,8 +191,7 @@ function reasons(found) {
 }
 
 async function showSecond(asked, first) {
-  const answer = await explained({ ...asked, events: bare(visit), model: find("second-model").value });
-  service.last = null;
+  const answer = await service.call("POST", "/v1/recommendations", { ...asked, events: bare(visit), model: find("second-model").value });
   answer.items.forEach(know);
   const both = answer.items.filter((each) => first.items.some((other) => other.item === each.item)).length;
   find("second-note").textContent = `${answer.model}: ${both} of ${answer.items.length} products are in both lists.`;
@@ -246,9 +244,7 @@ async function sell() {
     if (input.value) attributes[input.dataset.relation] = input.value;
   }
   await service.call("POST", "/v1/catalogue/items", { items: [{ item, attributes, display: { name: find("new-name").value } }] });
-  const asked = service.last;
-  const long = await service.list({ events: bare(visit), k: 1000, fields: [] });
-  service.last = asked;
+  const long = await service.call("POST", "/v1/recommendations", { events: bare(visit), k: 1000, fields: [] });
   const found = long.items.find((each) => each.item === item);
   const place = found ? `It is number ${found.rank} of your list already.` : "It is not among the first 1,000 of your list: look at something like it.";
   find("new-place").textContent = `${find("new-name").value} is on sale. ${place}`;
@@ -267,7 +263,7 @@ async function showLive() {
     });
     const places = Object.entries(live.by_place).map(([place, share]) => shareBar(`chosen at place ${place}`, share, percent(share)));
     const kinds = Object.entries(live.by_operation).map(([operation, share]) => shareBar(`chosen with ${operationLabel(operation)}`, share, percent(share)));
-    const caption = make("caption", {}, `${model}: ${live.lists} lists, ${live.clicks} choices from them`);
+    const caption = make("caption", {}, `${model}: lists shown ${live.lists}, products chosen from them ${live.clicks}`);
     return [make("table", {}, caption, make("tbody", {}, ...rates, ...places, ...kinds)), live.drift ? make("p", {}, live.drift) : ""];
   });
   find("live").replaceChildren(...told);
@@ -308,10 +304,10 @@ function listen() {
 
 async function begin() {
   shop = await service.call("GET", "/v1/service");
-  const look = shop.operations.find((each) => LOOK.test(each)) ?? shop.operations[0];
-  operations = [look, ...shop.operations.filter((each) => each !== look)].slice(0, OPERATIONS_SHOWN);
+  const usual = FIRST_BUTTONS.map((kind) => shop.operations.find((each) => kind.test(each))).filter(Boolean);
+  operations = [...new Set([...usual, ...shop.operations])].slice(0, OPERATIONS_SHOWN);
   const { bundle, models } = shop;
-  find("about").textContent = `${bundle.items.toLocaleString("en")} products of ${bundle.name}, ranked by ${bundle.model}. ${shop.simulated ? "The shop is simulated: no real visitor is in it." : ""}`;
+  find("about").textContent = `${bundle.name}: ${bundle.items.toLocaleString("en")} products, ranked by ${bundle.model}. ${shop.simulated ? "The shop is simulated: no real visitor is in it." : ""}`;
   find("consent").checked = shop.simulated;
   find("hide-bought-row").hidden = !shop.operations.some((each) => BUY.test(each));
   find("relation").replaceChildren(...shop.relations.map((relation) => make("option", {}, relation)));

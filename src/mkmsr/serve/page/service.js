@@ -4,7 +4,8 @@ export class Problem extends Error {}
 
 export class Service {
   constructor() {
-    this.seconds = [];
+    this.milliseconds = [];
+    this.took = 0;
     this.last = null;
   }
 
@@ -16,16 +17,16 @@ export class Service {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
     const document = await answer.json();
-    if (path === "/v1/recommendations" && answer.ok) {
-      this.seconds = [...this.seconds.slice(-49), performance.now() - began];
-    }
+    this.took = performance.now() - began;
     if (!answer.ok) throw new Problem(document.detail ?? document.title ?? `status ${answer.status}`);
     return document;
   }
 
   async list(body) {
     this.last = body;
-    return this.call("POST", "/v1/recommendations", body);
+    const answer = await this.call("POST", "/v1/recommendations", body);
+    this.milliseconds = [...this.milliseconds.slice(-49), this.took];
+    return answer;
   }
 
   items(query) {
@@ -34,8 +35,8 @@ export class Service {
 
   // Milliseconds of the last call and the median of the last fifty.
   latency() {
-    const sorted = [...this.seconds].sort((a, b) => a - b);
-    return { last: this.seconds.at(-1), median: sorted[sorted.length >> 1] };
+    const sorted = [...this.milliseconds].sort((a, b) => a - b);
+    return { last: this.milliseconds.at(-1), median: sorted[sorted.length >> 1] };
   }
 
   curl() {

@@ -33,7 +33,7 @@ def drawn(events: Sequence[Event], *, announce: bool = True, terminal: bool = Fa
 
 
 def test_a_run_says_what_it_will_need_and_a_line_for_each_phase_and_epoch() -> None:
-    estimate = TrainingEstimate(3000, 40, 30, 2, 1.5, 3.0, 1.0, 1.0, 1.0, 1.0)
+    estimate = TrainingEstimate(3000, 40, 30, 2, 1.5, 3.0, 4.0)
     events = [PhaseStarted("fit"), estimate, BatchDone(30, 30, 2.5, 1, 2, 3000), EPOCH, PhaseStarted("network 2 of 3")]
     assert drawn([*events, PhaseStarted("test"), RankingDone(7, 7)]).splitlines() == [
         "fitting on train",
@@ -46,7 +46,7 @@ def test_a_run_says_what_it_will_need_and_a_line_for_each_phase_and_epoch() -> N
 
 
 def test_a_model_without_the_knowledge_task_is_not_said_to_learn_from_no_triples() -> None:
-    estimate = TrainingEstimate(3000, 0, 30, 2, 1.5, 3.0, 1.0, 1.0, 1.0, 1.0)
+    estimate = TrainingEstimate(3000, 0, 30, 2, 1.5, 3.0, 4.0)
     assert "; 3,000 examples an epoch, about 1.5 s each;" in drawn([estimate])
 
 

@@ -263,10 +263,8 @@ def test_the_estimate_counts_memory_and_disturbs_nothing() -> None:
     assert same(weights(quiet), weights(watched))
     estimate = heard[0]
     assert isinstance(estimate, TrainingEstimate)
-    numbers = 8 * (21 + 21 + 10)
-    assert estimate.gradients_mib == pytest.approx(4 * numbers / 2**20)
-    assert estimate.optimiser_mib == pytest.approx(2 * estimate.gradients_mib)
-    assert estimate.scores_mib == pytest.approx(16 * 21 * 4 / 2**20)
+    weights_of_model, counts, scores = 8 * (21 + 21 + 10), 21, 16 * 21
+    assert estimate.mib == pytest.approx(4 * (5 * weights_of_model + 2 * counts + scores) / 2**20)
     assert estimate.seconds_per_epoch > 0
     assert estimate.total_seconds == pytest.approx(3 * estimate.seconds_per_epoch)
 

@@ -99,7 +99,7 @@ class _OneRun:
     def _estimate(self, event: TrainingEstimate) -> None:
         triples = f" and {event.triples:,} triples" if event.triples else ""
         self._console.print(
-            f"about {event.total_mib:,.0f} MiB for weights, gradients, optimiser and scores; "
+            f"about {event.mib:,.0f} MiB for weights, gradients, optimiser and scores; "
             f"{event.examples:,} examples{triples} an epoch, about {duration(event.seconds_per_epoch)} each; "
             f"at most {duration(event.total_seconds)} for {event.epochs} epochs, without validation"
         )

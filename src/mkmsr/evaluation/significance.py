@@ -43,7 +43,6 @@ class PairedDifference:
     The two-sided p-value is the smallest share outside of an interval that does not hold zero.
     """
 
-    metric: str
     difference: float
     low: float
     high: float
@@ -51,7 +50,7 @@ class PairedDifference:
 
     def to_json(self) -> dict[str, float]:
         """Return the numbers as plain data."""
-        return {key: value for key, value in asdict(self).items() if key != "metric"}
+        return asdict(self)
 
 
 def bootstrap_intervals(
@@ -93,7 +92,7 @@ def paired_differences(
     p_values = np.minimum(1.0, 2 * (np.minimum(below, above) + 1) / (samples + 1))
     differences = values.mean(axis=0)
     return {
-        name: PairedDifference(name, *(float(each[column]) for each in (differences, low, high, p_values)))
+        name: PairedDifference(*(float(each[column]) for each in (differences, low, high, p_values)))
         for column, name in enumerate(metric_names(ks))
     }
 

@@ -57,10 +57,8 @@ class TrainingEstimate(Event):
         epochs: Most epochs, those over triples alone included.
         seconds_per_epoch: Of an epoch over sessions.
         total_seconds: If training does not stop early.
-        weights_mib: Weights, and the copy of the best epoch's.
-        gradients_mib: Their gradients.
-        optimiser_mib: The optimiser's two moments.
-        scores_mib: Scores of one batch, [B, V] (or [B, block]).
+        mib: Memory of weights, the copy of the best epoch's, gradients, the optimiser's two moments, and the scores of
+            one batch, [B, V] (or [B, block]); data, encoder states and libraries come on top.
     """
 
     examples: int
@@ -69,15 +67,7 @@ class TrainingEstimate(Event):
     epochs: int
     seconds_per_epoch: float
     total_seconds: float
-    weights_mib: float
-    gradients_mib: float
-    optimiser_mib: float
-    scores_mib: float
-
-    @property
-    def total_mib(self) -> float:
-        """All of the above, in MiB; data, encoder states and libraries come on top."""
-        return self.weights_mib + self.gradients_mib + self.optimiser_mib + self.scores_mib
+    mib: float
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ __all__ = ["estimate_training"]
 _WARM_UP, _TIMED_STEPS = 2, 20
 _ENOUGH_SECONDS = 2.0
 """No further step is timed after so long."""
-_MIB = 2**20
 
 
 def estimate_training(
@@ -35,8 +34,8 @@ def estimate_training(
     """
     plan = Plan(effective_strategy(config, model, training), training, config, seed=0)
     first = plan.knowledge_epochs + 1
-    weights = sum(each.nbytes for each in model.parameters() if each.requires_grad) / _MIB
-    held = sum(each.nbytes for each in model.state_dict().values()) / _MIB
+    weights = sum(each.nbytes for each in model.parameters() if each.requires_grad)
+    held = sum(each.nbytes for each in model.state_dict().values())
     columns = min(config.loss.catalogue_block or model.sizes.num_items + 1, model.sizes.num_items + 1)
     batch = -(-min(config.batch_size, len(training.examples)) // processes.size)
     per_step = _seconds_per_step(model, plan, config, first, processes)
@@ -51,10 +50,7 @@ def estimate_training(
         epochs=plan.knowledge_epochs + config.epochs,
         seconds_per_epoch=seconds,
         total_seconds=config.epochs * seconds + plan.knowledge_epochs * steps[1] * per_step["triples"],
-        weights_mib=2 * held,
-        gradients_mib=weights,
-        optimiser_mib=2 * weights,
-        scores_mib=batch * columns * 4 / _MIB,
+        mib=(2 * held + 3 * weights + 4 * batch * columns) / 2**20,
     )
 
 

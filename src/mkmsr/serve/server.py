@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
 _YOUNG_SECONDS = 10.0
-_MOST_YOUNG_DEATHS = 3
-"""Workers that may die young, one after the other, before the service gives up."""
+_LONGEST_PAUSE = 30.0
+"""A worker that ends just after its start, again and again, is started anew after ever longer pauses."""
 
 
 @dataclass(frozen=True)
@@ -136,33 +136,29 @@ def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _supervise(plan: _Plan, ready: Callable[[], None]) -> None:
     """Start the workers, and others for those that die, until a signal comes."""
-    workers: dict[int, _Worker] = {}
+    workers: list[_Worker] = []
     restore = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    young_deaths = 0
     try:
-        for number in range(plan.settings.workers):
-            workers[number] = _Worker(plan)
-        for worker in workers.values():
+        workers += [_Worker(plan) for _ in range(plan.settings.workers)]
+        for worker in workers:
             worker.wait_until_ready()
         ready()
         while True:
-            wait([worker.process.sentinel for worker in workers.values()])
-            for number, worker in workers.items():
-                if worker.process.exitcode is None:
-                    continue
-                _log.warning("a worker ended with status %s; another one starts", worker.process.exitcode)
-                young_deaths = young_deaths + 1 if time.monotonic() - worker.began < _YOUNG_SECONDS else 0
-                if young_deaths > _MOST_YOUNG_DEATHS:
-                    raise ServiceError("workers end again and again just after their start; the log says why")
-                workers[number] = _Worker(plan)
+            wait([worker.process.sentinel for worker in workers])
+            for place, worker in enumerate(workers):
+                if worker.process.exitcode is not None:
+                    young = worker.young_deaths + 1 if time.monotonic() - worker.began < _YOUNG_SECONDS else 0
+                    _log.warning("a worker ended with status %s; another one starts", worker.process.exitcode)
+                    time.sleep(min(_LONGEST_PAUSE, 2.0**young - 1))
+                    workers[place] = _Worker(plan, young)
     except KeyboardInterrupt:
         pass
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for worker in workers.values():
+        for worker in workers:
             worker.process.terminate()
         until = time.monotonic() + _END_SECONDS
-        for worker in workers.values():
+        for worker in workers:
             worker.process.join(max(0.0, until - time.monotonic()))
             worker.process.kill()
             worker.process.join()
@@ -170,13 +166,13 @@ def _supervise(plan: _Plan, ready: Callable[[], None]) -> None:
 
 
 class _Worker:
-    """A process that serves."""
+    """A process that serves, and how many before it ended just after their start, one after the other."""
 
-    def __init__(self, plan: _Plan):
+    def __init__(self, plan: _Plan, young_deaths: int = 0):
         context = multiprocessing.get_context("spawn")
         self._line, theirs = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(target=_child, args=(plan, theirs), name="worker", daemon=True)
-        self.began = time.monotonic()
+        self.began, self.young_deaths = time.monotonic(), young_deaths
         self.process.start()
         theirs.close()
 

@@ -128,11 +128,14 @@ class Cards:
 
     def __init__(self, image_hosts: Sequence[str], facts: Callable[[], Mapping[str, Mapping[str, Any]]]):
         self._hosts, self._facts = frozenset(image_hosts), facts
-        self._kept: dict[tuple[str, int, str], tuple[dict[str, list[str]], dict[str, str]]] = {}
+        self._kept: dict[tuple[str, str], tuple[dict[str, list[str]], dict[str, str]]] = {}
+        self._version = 0
 
     def of(self, slot: Slot, version: int, item: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Return attributes and display fields of an item of the catalogue."""
-        key = slot.serving.digest, version, item
+        if version != self._version or len(self._kept) >= _MOST_CARDS:
+            self._kept, self._version = {}, version
+        key = slot.serving.digest, item
         card = self._kept.get(key)
         if card is None:
             bundle = slot.recommender.bundle
@@ -144,8 +147,6 @@ class Cards:
                     values = of_fact[item]
                     attributes[name] = [str(each) for each in (values if isinstance(values, list) else [values])]
             card = {name: values for name, values in attributes.items() if values}, self._safe(slot.shown(item))
-            if len(self._kept) >= _MOST_CARDS:
-                self._kept.clear()
             self._kept[key] = card
         return card
 

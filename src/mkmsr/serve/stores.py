@@ -351,21 +351,25 @@ class RedisStore(SessionStore):
             raise StoreDown(f"Redis: {type(error).__name__}") from None
 
     def report(self, worker: str, position: int) -> None:
-        self._ask("hset", "mkmsr:workers", worker, f"{position} {time.time()}")
+        self._ask("hset", "mkmsr:workers", worker, f"{position} {self._now()}")
 
     def positions(self, seconds: float) -> dict[str, int]:
-        living = {}
+        living, now = {}, self._now()
         for worker, entry in self._ask("hgetall", "mkmsr:workers").items():
             position, seen = entry.split()
-            if float(seen) > time.time() - seconds:
+            if float(seen) > now - seconds:
                 living[worker.decode()] = int(position)
-            elif float(seen) < time.time() - 3600:
+            elif float(seen) < now - 3600:
                 self._ask("hdel", "mkmsr:workers", worker)
         return living
 
     def close(self) -> None:
         """Close the connections."""
         self._server.close()
+
+    def _now(self) -> float:
+        """The server's time, since the clocks of several machines may differ."""
+        return float(self._ask("time")[0])
 
     def _ask(self, command: str, *values: Any, **options: Any) -> Any:
         try:

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 MOST_EVENTS_A_REQUEST = 1000
-MOST_EXPLAINED = 100
+MOST_EXPLAINED = 50
 
 Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]

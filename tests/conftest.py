@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.models.base import ModelSizes, TrainingData
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -32,6 +37,25 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("development data is not beside the checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """The distribution's headless Chromium; a test that needs it is skipped where it is missing."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    profile = tmp_path_factory.mktemp("chromium")
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={profile}"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    browser.set_window_size(1280, 1000)
+    yield browser
+    browser.quit()
 
 
 def earlier_batch(sessions: Sequence[Sequence[tuple[int, int]]]) -> EarlierBatch:

@@ -102,8 +102,16 @@ def _everything(handle: int) -> str:
     return b"".join(parts).decode("utf-8", errors="replace")
 
 
+def test_make_serve_opens_the_page_on_the_demos_shop_with_a_second_model_beside() -> None:
+    root = Path(__file__).parents[2]
+    call = ["make", "--no-print-directory", "--dry-run", "serve", "PORT=8421"]
+    said = subprocess.run(call, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert "mkmsr serve runs/demo/compass/bundle --beside runs/demo/mkm-sr/bundle --port 8421" in said
+    assert "--editable '.[serve]'" in said
+
+
 def test_make_clean_removes_the_demo_and_no_run_of_ones_own() -> None:
     root = Path(__file__).parents[2]
     call = ["make", "--no-print-directory", "--dry-run", "clean"]  # Tests may themselves run under make.
     said = subprocess.run(call, cwd=root, capture_output=True, text=True, check=True).stdout
-    assert said.split() == ["rm", "-rf", ".venv", "runs/demo", "build"]
+    assert said.split() == ["rm", "-rf", ".venv", "runs/demo", "build", "dist", "site", ".cache"]

@@ -167,6 +167,19 @@ def test_the_page_can_be_read_without_seeing_it(page: Page) -> None:
     assert all(attributes["aria-labelledby"] in ids for tag, attributes in page.tags if tag == "section")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [420, 1280])
+def test_the_page_fits_a_phone_and_a_desk(chrome: Any, reported_run: Path, width: int) -> None:
+    chrome.get((reported_run / "report.html").as_uri())
+    size = {"width": width, "height": 1100, "deviceScaleFactor": 1, "mobile": False}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        assert chrome.execute_script("return document.documentElement.scrollWidth") <= width
+        assert [each for each in chrome.get_log("browser") if each["level"] != "INFO"] == []
+    finally:
+        chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_figures_are_also_written_as_files(reported_run: Path) -> None:
     written = sorted(path.name for path in (reported_run / "figures").iterdir())
     assert written == ["curves.svg", "metrics.svg", "slices.svg"]

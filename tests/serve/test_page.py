@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +24,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "src" / "mkmsr" / "serve" / "page"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SECONDS = 60
-
-browsing = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Chromium and chromedriver are not installed"),
-]
 
 
 def test_the_page_runs_under_a_strict_policy_and_never_reads_markup(live: Live) -> None:
@@ -65,22 +58,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         save_bundle(folder / name, new_bundle(model, name=name, config=config, dataset=dataset))
     with running(Settings(bundle=folder / "compass", beside=folder / "v-sknn")) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    profile = tmp_path_factory.mktemp("chromium")
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", f"user-data-dir={profile}"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
-    driver.set_window_size(1280, 1000)
-    yield driver
-    driver.quit()
 
 
 class Visitor:
@@ -136,7 +113,7 @@ def visitor(chrome: Chrome, shop: Live) -> Visitor:
 
 
 class TestInChromium:
-    pytestmark = browsing
+    pytestmark = pytest.mark.slow
 
     def test_a_visit_moves_the_list_and_taking_a_step_back_moves_it_back(self, visitor: Visitor) -> None:
         visitor.act("click")
@@ -199,7 +176,7 @@ class TestInChromium:
     def test_the_command_gives_the_list_that_is_shown(self, visitor: Visitor, shop: Live) -> None:
         visitor.press("#consent")
         visitor.act("click")
-        assert re.fullmatch(r"answered in \d+ ms \(median \d+ ms\)", visitor.one("#latency").text)
+        assert re.fullmatch(r"compass answered in \d+ ms \(median \d+ ms\)", visitor.one("#latency").text)
         words = shlex.split(str(visitor.one("#curl").get_attribute("textContent")))
         assert words[:3] == ["curl", "-s", f"http://127.0.0.1:{shop.port}/v1/recommendations"]
         assert shop.call("POST", "/v1/recommendations", json.loads(words[-1])).items == visitor.items()
@@ -245,6 +222,11 @@ class TestInChromium:
         assert any(tab().startswith("Look: ") for _ in range(20))
         visitor.news(lambda: ActionChains(visitor.chrome).send_keys(Keys.ENTER).perform())
         assert len(visitor.all("#events li")) == 1
+        pressed = visitor.one("#recommendations .card:nth-child(2) button")
+        name = pressed.get_attribute("aria-label")
+        pressed.send_keys("")
+        visitor.news(lambda: pressed.send_keys(Keys.ENTER))
+        assert focused() == name
         nameless = """return [...document.querySelectorAll('button, input, select')].filter((each) =>
             !(each.labels?.length || each.textContent.trim() || each.ariaLabel)).map((each) => each.outerHTML)"""
         assert visitor.chrome.execute_script(nameless) == []

@@ -87,10 +87,17 @@ export function readable(sentence, item, products) {
   return text.replace(/ \((explore|copy|neighbours) [^)]*\)$/, "");
 }
 
-// Replaces the children of a list; those that stay glide from their old places to the new ones.
+// Replaces the children of a list; those that stay glide from their old places to the new ones, and keep the focus.
 export function moveInto(parent, children) {
   const before = new Map([...parent.children].map((child) => [child.dataset.item, child.getBoundingClientRect()]));
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const owner = focused?.closest(".card")?.dataset.item;
   parent.replaceChildren(...children);
+  if (focused) {
+    const same = children.find((child) => child.dataset.item === owner) ?? children[0];
+    const buttons = [...(same?.querySelectorAll("button") ?? [])];
+    (buttons.find((button) => button.dataset.operation === focused.dataset.operation) ?? buttons[0])?.focus({ preventScroll: true });
+  }
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const child of children) {
     const old = before.get(child.dataset.item);

@@ -27,7 +27,7 @@ let waiting = Promise.resolve();
 function then(step) {
   waiting = waiting.then(step).catch((error) => {
     const problem = find("problem");
-    problem.textContent = error instanceof Problem ? error.message : `The service does not answer (${error.message}).`;
+    problem.textContent = error instanceof Problem ? error.message : `Something went wrong in this page: ${error.message}`;
     problem.hidden = false;
   });
   return waiting;
@@ -95,7 +95,7 @@ const bare = (events) => events.map(({ item, operation }) => ({ item, operation 
 async function refresh(added = []) {
   const asked = question();
   const own = find("consent").checked
-    ? { session, consent: true, append: isStored ? added : visit }
+    ? { session, consent: true, events: isStored ? bare(visit.filter((each) => !added.includes(each))) : [], append: isStored ? added : visit }
     : { events: bare(visit) };
   const answer = await explained({ ...asked, ...own });
   isStored ||= find("consent").checked && visit.length > 0;
@@ -127,7 +127,7 @@ function showList(answer) {
   find("legend").replaceChildren(...legend(parts));
   find("notes").textContent = answer.notes.join(" ");
   const { last, median } = service.latency();
-  find("latency").textContent = `answered in ${last.toFixed(0)} ms (median ${median.toFixed(0)} ms)`;
+  find("latency").textContent = `${answer.model} answered in ${last.toFixed(0)} ms (median ${median.toFixed(0)} ms)`;
   find("curl").textContent = service.curl();
   const first = answer.items[0];
   const reason = first?.reason ? `: ${sentenceOf(first)}` : "";
@@ -266,7 +266,8 @@ async function showLive() {
     const caption = make("caption", {}, `${model}: lists shown ${live.lists}, products chosen from them ${live.clicks}`);
     return [make("table", {}, caption, make("tbody", {}, ...rates, ...places, ...kinds)), live.drift ? make("p", {}, live.drift) : ""];
   });
-  find("live").replaceChildren(...told);
+  const split = shop.ab?.split ? `Sessions are split between ${shop.ab.models.join(" and ")}: ${shop.ab.verdict}.` : "";
+  find("live").replaceChildren(...told, make("p", {}, split));
 }
 
 function listen() {
@@ -297,6 +298,7 @@ function listen() {
     });
   });
   find("copy").addEventListener("click", () => then(async () => {
+    if (!navigator.clipboard) return getSelection().selectAllChildren(find("curl")); // a page without https may not copy
     await navigator.clipboard.writeText(find("curl").textContent);
     find("news").textContent = "The command is copied.";
   }));

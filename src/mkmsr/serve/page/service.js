@@ -11,10 +11,9 @@ export class Service {
 
   async call(method, path, body) {
     const began = performance.now();
-    const answer = await fetch(path, {
-      method,
-      headers: body === undefined ? {} : { "content-type": "application/json" },
-      body: body === undefined ? undefined : JSON.stringify(body),
+    const sent = body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+    const answer = await fetch(path, { method, ...sent }).catch(() => {
+      throw new Problem("The service does not answer.");
     });
     const document = await answer.json();
     this.took = performance.now() - began;

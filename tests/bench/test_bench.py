@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_shop import small_shop
+from small_shop import fitted, small_shop
 from torch.nn import functional as F
 
 from mkmsr.bench.evaluation import time_evaluation
 from mkmsr.bench.preparation import time_preparation
+from mkmsr.bench.recommending import time_recommending
 from mkmsr.bench.training import CatalogueFloor, time_training
+from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError
@@ -111,6 +113,15 @@ def test_an_evaluation_measurement_counts_examples_and_candidates(shop: Prepared
 def test_an_evaluation_of_some_examples_counts_only_these(shop: PreparedDataset) -> None:
     result = time_evaluation(shop, "m-sr", model_entry("m-sr").configure(), examples=3, repetitions=1)
     assert result["examples"] == 3
+
+
+def test_a_measurement_of_lists_counts_sessions_alone_and_in_bulk(shop: PreparedDataset, tmp_path: Path) -> None:
+    config, model = fitted("v-sknn", shop)
+    save_bundle(tmp_path / "bundle", new_bundle(model, name="v-sknn", config=config, dataset=shop))
+    found = time_recommending(tmp_path / "bundle", shop, sessions=3, repetitions=1)
+    assert (found["sessions"], found["sessions_in_bulk"], found["candidates"]) == (3, 12, len(shop.items))
+    assert found["milliseconds_alone"] > 0
+    assert found["sessions_a_processor_second"] > 0
 
 
 def test_a_preparation_measurement_is_of_exactly_the_events_asked_for() -> None:

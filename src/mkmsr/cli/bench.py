@@ -117,6 +117,35 @@ def evaluation(
         _show_measurement(screen, result, out)
 
 
+def recommend(
+    bundle: Path,
+    /,
+    *,
+    data: Path,
+    sessions: Annotated[int, AT_LEAST_ONE] = 200,
+    repetitions: Annotated[int, AT_LEAST_ONE] = 5,
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Time lists of a saved model: one session alone, and many in bulk, in processor time of one thread.
+
+    Args:
+        bundle: Saved model.
+        data: Prepared data, whose test prefixes are asked for.
+        sessions: Sessions alone; four times as many in bulk.
+        repetitions: Timed repetitions, after one that warms up.
+        out: Also write the result to this JSON file.
+    """
+    with terminal(common) as screen, locked(out):
+        from mkmsr.bench.recommending import time_recommending
+        from mkmsr.data.dataset import PreparedDataset
+
+        with waiting(screen.progress, f"making lists {repetitions} times"):
+            dataset = PreparedDataset.load(data)
+            result = time_recommending(bundle, dataset, sessions=sessions, repetitions=repetitions)
+        _show_measurement(screen, result, out)
+
+
 def prepare(
     *,
     events: Annotated[int, Parameter(validator=Number(gte=1000))] = 1_000_000,
@@ -212,6 +241,7 @@ def _list(*, common: Common = COMMON) -> None:
 CASES: tuple[CommandEntry, ...] = (
     ("training", training, "mkmsr bench training --model mkm-sr --data data/demo --json"),
     ("evaluation", evaluation, "mkmsr bench evaluation --model mkm-sr --data data/demo --json"),
+    ("recommend", recommend, "mkmsr bench recommend runs/demo/bundle --data data/demo"),
     ("prepare", prepare, "mkmsr bench prepare --events 1000000 --json"),
     ("serving", serving, "mkmsr bench serving --items 12195 --rate 200 --seconds 20 --json"),
 )

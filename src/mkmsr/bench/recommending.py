@@ -1,0 +1,84 @@
+"""What a list costs: one session alone, and many in bulk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from mkmsr.data.dataset import PreparedDataset
+from mkmsr.recommend import Recommender, SessionEncoder
+from mkmsr.runtime.compute import torch_threads
+from mkmsr.runtime.environment import environment, peak_mib, spread
+from mkmsr.training.memory import keep_freed_memory
+
+__all__ = ["time_recommending"]
+
+
+def time_recommending(
+    bundle: Path, dataset: PreparedDataset, *, sessions: int = 200, k: int = 20, repetitions: int = 5
+) -> dict[str, Any]:
+    """Time lists of a bundle in processor time of one thread, after a repetition that warms up.
+
+    Args:
+        bundle: Saved model.
+        dataset: Whose test prefixes are asked for, from the first to the last at equal distances.
+        sessions: So many alone, and four times as many in bulk.
+        k: Items a list.
+        repetitions: Timed ones.
+    """
+    keep_freed_memory()
+    recommender = Recommender.load(bundle)
+    asked = [_prefixes(dataset, count) for count in (sessions, 4 * sessions)]
+    encoded = SessionEncoder(recommender.bundle).encode({str(row): each for row, each in enumerate(asked[1])})
+    ranker = recommender.ranker(k)
+
+    def alone() -> None:
+        for session in asked[0]:
+            recommender.recommend(session, k)
+
+    def in_bulk() -> None:
+        with torch_threads(1):
+            ranker.rank(encoded)
+
+    milliseconds = [1000 * each / len(asked[0]) for each in _processor_seconds(alone, repetitions)]
+    rates = [len(asked[1]) / each for each in _processor_seconds(in_bulk, repetitions)]
+    return {
+        "model": recommender.bundle.name,
+        "candidates": len(recommender.bundle.items),
+        "sessions": len(asked[0]),
+        "items_a_list": k,
+        "milliseconds_alone": median(milliseconds),
+        "sessions_in_bulk": len(asked[1]),
+        "sessions_a_processor_second": median(rates),
+        "peak_mib": peak_mib(),
+        "case": "recommend",
+        "data": dataset.name,
+        "spread": spread(milliseconds_alone=milliseconds, sessions_a_processor_second=rates),
+        "environment": environment(),
+    }
+
+
+def _prefixes(dataset: PreparedDataset, count: int) -> list[list[tuple[str, str]]]:
+    """So many test prefixes in external ids; some recur where there are fewer."""
+    examples = dataset.evaluation_split("test").examples
+    table, prefixes = examples.sessions, []
+    for row in np.linspace(0, len(examples) - 1, count).astype(np.int64):
+        events = slice(examples.begin[row], examples.end[row])
+        pairs = zip(table.items[events].tolist(), table.operations[events].tolist(), strict=True)
+        prefixes.append([(dataset.items.id(item), dataset.operations.id(operation)) for item, operation in pairs])
+    return prefixes
+
+
+def _processor_seconds(work: Callable[[], None], repetitions: int) -> list[float]:
+    work()
+    seconds = []
+    for _ in range(repetitions):
+        busy = time.process_time()
+        work()
+        seconds.append(time.process_time() - busy)
+    return seconds

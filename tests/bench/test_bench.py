@@ -183,6 +183,7 @@ def test_bench_without_a_name_lists_the_benchmarks(capfd: pytest.CaptureFixture[
     assert [case["name"] for case in json.loads(capfd.readouterr().out)] == [
         "training",
         "evaluation",
+        "recommend",
         "prepare",
         "serving",
     ]

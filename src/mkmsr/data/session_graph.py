@@ -91,21 +91,16 @@ def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
         rows: Session of each event, ascending. Shape [P].
     """
     distinct, value = torch.unique(values, return_inverse=True)
-    if len(rows) > 0 and int(rows[-1]) == 0:  # The nodes of one session are the distinct values of the batch.
-        node_value, alias = torch.arange(len(distinct), device=values.device), value
-        node_row, source, destination = torch.zeros_like(node_value), alias[:-1], alias[1:]
-    else:
-        width = max(len(distinct), 1)
-        keys, alias = torch.unique(rows * width + value, return_inverse=True)
-        node_value, node_row = keys % width, keys // width
-        same_session = rows[1:] == rows[:-1]
-        source, destination = alias[:-1][same_session], alias[1:][same_session]
-    in_degree = torch.bincount(destination, minlength=len(node_value))
-    out_degree = torch.bincount(source, minlength=len(node_value))
+    width = max(len(distinct), 1)
+    keys, alias = torch.unique(rows * width + value, return_inverse=True)
+    same_session = rows[1:] == rows[:-1]
+    source, destination = alias[:-1][same_session], alias[1:][same_session]
+    in_degree = torch.bincount(destination, minlength=len(keys))
+    out_degree = torch.bincount(source, minlength=len(keys))
     return SessionGraph(
         distinct=distinct,
-        node_value=node_value,
-        node_row=node_row,
+        node_value=keys % width,
+        node_row=keys // width,
         alias=alias,
         incoming=Messages(source, destination, 1.0 / in_degree[destination]),
         outgoing=Messages(destination, source, 1.0 / out_degree[source]),

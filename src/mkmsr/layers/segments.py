@@ -50,6 +50,8 @@ def segment_softmax(logits: Tensor, rows: Tensor, num_rows: int) -> Tensor:
 
 def segment_log_softmax(logits: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     """log softmax within each group of entries that share a row. Shape of `logits`, [M]."""
+    if num_rows == 1:
+        return logits.log_softmax(0)
     largest = logits.detach().new_full((num_rows,), -torch.inf).scatter_reduce(0, rows, logits.detach(), "amax")
     shifted = logits - largest[rows]
     total = logits.new_zeros(num_rows).index_add(0, rows, shifted.exp())

@@ -189,9 +189,12 @@ def top(scores_BV: Tensor, k: int) -> Tensor:
 def _top_of_whole(scores_BV: Tensor, k: int) -> Tensor:
     """`top` by looking at all columns.
 
-    `torch.topk` leaves the order of equal scores open, so a row whose k-th score occurs again is cut by hand.
+    `torch.topk` leaves the order of equal scores open: where there are some, rows are put in order and cut by hand.
     """
-    values_BK, columns_BK = scores_BV.topk(k)
+    values_BK, columns_BK = scores_BV.topk(min(k + 1, scores_BV.shape[1]))
+    if not bool((values_BK[:, 1:] == values_BK[:, :-1]).any()):
+        return columns_BK[:, :k]
+    values_BK, columns_BK = values_BK[:, :k], columns_BK[:, :k]
     columns_BK = columns_BK.sort(dim=1).values
     tied = (scores_BV >= values_BK[:, -1:]).sum(dim=1) > k
     for row in tied.nonzero().flatten().tolist():

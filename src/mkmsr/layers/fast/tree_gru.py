@@ -47,6 +47,8 @@ class TreeGRU(nn.Module):
 
     def forward(self, inputs: Tensor, value: Tensor, parent: Tensor, level_sizes: Sequence[int]) -> Tensor:
         """The state after each tree node's prefix. Shape [Q, D]."""
+        if 0 < len(value) == len(level_sizes) and not torch.is_grad_enabled():  # One sequence: PyTorch's own loop.
+            return self._chain(inputs[value])
         gates_S3D, state = self.from_input(inputs), self.from_state
         row = _rows_of_parents(parent, level_sizes)
         if not torch.is_grad_enabled():
@@ -55,6 +57,14 @@ class TreeGRU(nn.Module):
             gates_S3D, state.weight, state.bias, value, row, level_sizes
         )
         return states
+
+    def _chain(self, inputs_QD: Tensor) -> Tensor:
+        """The state after each of some inputs. Shape [Q, D]."""
+        given, state = self.from_input, self.from_state
+        weights = [given.weight, state.weight, given.bias, state.bias]
+        start = inputs_QD.new_zeros(1, 1, state.in_features)
+        states_Q1D: Tensor = torch.gru(inputs_QD[:, None], start, weights, True, 1, 0.0, False, False, False)[0]
+        return states_Q1D[:, 0]
 
 
 def _rows_of_parents(parent: Tensor, level_sizes: Sequence[int]) -> Tensor:

@@ -19,7 +19,7 @@ from mkmsr.recommend import Condition, Filters
 from mkmsr.serve.access import Access
 from mkmsr.serve.changes import Changes, Record
 from mkmsr.serve.endpoint import LONGEST_ID, Call, Endpoint, Gate, Parameter, Problem, Raw, Served
-from mkmsr.serve.engine import Engine
+from mkmsr.serve.engine import Engine, Serving, Slot
 from mkmsr.serve.service import Cards, Keeper, Visitors
 from mkmsr.serve.types import (
     BundleRequest,
@@ -169,27 +169,28 @@ class Application:
         version = self._engine.version
 
         def found() -> ItemPage:
-            recommender = slot.recommender
+            serving = slot.serving
+            recommender = serving.recommender
             where = []
             if "relation" in call.query:
                 where = [Condition(call.query["relation"], "in", frozenset([call.query["value"]]))]
             allowed = recommender.allowed(Filters(where=where))
             text, ids = call.query.get("search", "").casefold(), recommender.bundle.items
-            rows = self._texts(slot, version)
+            rows = self._texts(slot, serving, version)
             chosen = [item for item, words in rows if text in words and allowed[ids.index(item)]]
-            page = [self._cards.item(slot, version, item) for item in chosen[offset : offset + limit]]
+            page = [self._cards.item(slot, serving, version, item) for item in chosen[offset : offset + limit]]
             return ItemPage(len(chosen), page)
 
         return await asyncio.to_thread(found)
 
-    def _texts(self, slot: Any, version: int) -> list[tuple[str, str]]:
+    def _texts(self, slot: Slot, serving: Serving, version: int) -> list[tuple[str, str]]:
         """Items, the most popular first, and the text in which is searched."""
-        key = slot.serving, version
+        key = serving, version
         if self._searched[0] != key:
-            bundle = slot.recommender.bundle
+            bundle = serving.recommender.bundle
             order = (-bundle.item_counts[1:]).argsort(kind="stable").tolist()
             named = [bundle.items.ids[each] for each in order]
-            texts = ["\n".join([item, *slot.shown(item).values()]).casefold() for item in named]
+            texts = ["\n".join([item, *slot.shown(serving, item).values()]).casefold() for item in named]
             self._searched = key, list(zip(named, texts, strict=True))
         return self._searched[1]
 

@@ -78,9 +78,9 @@ class Slot:
         """What answers."""
         return self.serving.recommender
 
-    def shown(self, item: str) -> Mapping[str, str]:
-        """What is shown with an item."""
-        return self.display.get(item) or self.recommender.bundle.display.get(item, {})
+    def shown(self, serving: Serving, item: str) -> Mapping[str, str]:
+        """What is shown with an item of a bundle that serves here, or did a moment ago."""
+        return self.display.get(item) or serving.recommender.bundle.display.get(item, {})
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Ask:
 class Ranked:
     """A list: items and scores, best first.
 
-    `is_late` says that popularity ranked because the queue was too long. `why_nothing` is a sentence if it is empty.
+    `serving` is what ranked; it may have been replaced since. `is_late` says that popularity ranked because the queue
+    was too long. `why_nothing` is a sentence if the list is empty.
     """
 
     items: Sequence[str]
@@ -116,7 +117,7 @@ class Ranked:
     skipped: int
     replaced: int
     by_model: bool
-    digest: str
+    serving: Serving
     version: int
     is_late: bool = False
     why_nothing: str = ""
@@ -186,11 +187,10 @@ class Engine:
         return ranked
 
     async def explain(
-        self, slot: Slot, events: Sequence[Pair], items: Sequence[str], operation: str | None
+        self, recommender: Recommender, events: Sequence[Pair], items: Sequence[str], operation: str | None
     ) -> list[Explanation]:
         """Return why items got their scores, see `Recommender.explain`."""
         self._check_queue()
-        recommender = slot.recommender
         found: list[Explanation] = await self._batcher.submit(
             lambda: recommender.explain(list(events), items, operation=operation)
         )
@@ -233,7 +233,7 @@ class Engine:
 
     def _group(self, asks: Sequence[Ask], length: int, filters: FilterKey, *, is_late: bool) -> list[Ranked]:
         version, serving = self.version, asks[0].slot.serving
-        recommender, digest = serving.recommender, serving.digest
+        recommender = serving.recommender
         ranker, encoder = self._ranker(recommender, length, filters, version)
         sessions = {
             str(row): {"events": () if is_late else ask.events, "exclude": ask.exclude} for row, ask in enumerate(asks)
@@ -251,7 +251,7 @@ class Engine:
             why = "" if count else recommender.why_nothing(_filters(filters))
             listed = [ids[item - 1] for item in items[:count]]
             lists.append(
-                Ranked(listed, scores[:count], skipped, replaced, not empty[row], digest, version, is_late, why)
+                Ranked(listed, scores[:count], skipped, replaced, not empty[row], serving, version, is_late, why)
             )
         return lists
 

@@ -20,7 +20,7 @@ from mkmsr.recommend import Explanation
 from mkmsr.recommend.sessions import default_operation
 from mkmsr.serve.batching import Batcher
 from mkmsr.serve.endpoint import Call, Problem
-from mkmsr.serve.engine import Engine, Pair, Ranked, Slot, filter_key
+from mkmsr.serve.engine import Engine, Pair, Ranked, Serving, Slot, filter_key
 from mkmsr.serve.feedback import Feedback
 from mkmsr.serve.sessions import FIRST_PLACES, Sessions, Shown, Update, Updated
 from mkmsr.serve.stores import SessionStore, StoreDown
@@ -131,22 +131,25 @@ class Cards:
         self._kept: dict[tuple[str, str], tuple[dict[str, list[str]], dict[str, str]]] = {}
         self._version = 0
 
-    def of(self, slot: Slot, version: int, item: str) -> tuple[dict[str, list[str]], dict[str, str]]:
+    def of(self, slot: Slot, serving: Serving, version: int, item: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Return attributes and display fields of an item of the catalogue."""
         if version != self._version or len(self._kept) >= _MOST_CARDS:
             self._kept, self._version = {}, version
-        key = slot.serving.digest, item
+        key = serving.digest, item
         card = self._kept.get(key)
         if card is None:
-            bundle = slot.recommender.bundle
-            attributes = slot.recommender.attributes(item)
+            bundle = serving.recommender.bundle
+            attributes = serving.recommender.attributes(item)
             for relation, of_item in bundle.unlearnt.items():
                 attributes.setdefault(relation, []).extend(of_item.get(item, ()))
             for name, of_fact in self._facts().items():
                 if item in of_fact:
                     values = of_fact[item]
                     attributes[name] = [str(each) for each in (values if isinstance(values, list) else [values])]
-            card = {name: values for name, values in attributes.items() if values}, self._safe(slot.shown(item))
+            card = (
+                {name: values for name, values in attributes.items() if values},
+                self._safe(slot.shown(serving, item)),
+            )
             self._kept[key] = card
         return card
 
@@ -158,16 +161,16 @@ class Cards:
         wanted = None if fields is None else frozenset(fields)
         listed = []
         for rank, (item, score) in enumerate(zip(ranked.items, ranked.scores, strict=True), start=1):
-            attributes, display = self.of(slot, ranked.version, item)
+            attributes, display = self.of(slot, ranked.serving, ranked.version, item)
             if wanted is not None:
                 attributes = {name: values for name, values in attributes.items() if name in wanted}
                 display = {name: value for name, value in display.items() if name in wanted}
             listed.append(ListedItem(item, rank, score, None, attributes, display))
         return listed
 
-    def item(self, slot: Slot, version: int, item: str) -> Item:
+    def item(self, slot: Slot, serving: Serving, version: int, item: str) -> Item:
         """Return an item of the catalogue."""
-        attributes, display = self.of(slot, version, item)
+        attributes, display = self.of(slot, serving, version, item)
         return Item(item, display, attributes)
 
     def _safe(self, display: Mapping[str, str]) -> dict[str, str]:
@@ -211,6 +214,8 @@ class Visitors:
             raise Problem(422, f"at most {MOST_EXPLAINED} items are explained at a time: choose a smaller k")
         key = self._key(asked.session)
         slot = self.slot(asked.model, key)
+        if asked.explain:
+            slot.recommender.check_explains()
         filters = filter_key(asked.where, asked.only, asked.at_most, asked.operation)
         events, updated, problems = await self._read(asked, asked.append, asked.merge)
         exclude = _excluded(asked, events, slot)
@@ -227,14 +232,16 @@ class Visitors:
             self.feedback.degraded.labels(reason).inc()
         items = self.cards.listed(slot, ranked, asked.fields)
         if asked.explain and ranked.by_model and ranked.items:
-            found = await self.engine.explain(slot, events, ranked.items, asked.operation)
+            found = await self.engine.explain(ranked.serving.recommender, events, ranked.items, asked.operation)
             for item, explanation in zip(items, found, strict=True):
                 item.reason = _reason(explanation)
         identity = base64.urlsafe_b64encode(os.urandom(12)).decode()
-        self.feedback.lists.labels(slot.name, ranked.digest).inc()
+        self.feedback.lists.labels(slot.name, ranked.serving.digest).inc()
         if key is not None and asked.consent and (updated.existed or updated.accepted):
             first = list(ranked.items[:FIRST_PLACES])
-            self.keeper.note(Update(key, shown=Shown(identity, slot.name, ranked.digest, first, len(ranked.items))))
+            self.keeper.note(
+                Update(key, shown=Shown(identity, slot.name, ranked.serving.digest, first, len(ranked.items)))
+            )
         return RecommendationsAnswer(
             id=identity,
             items=items,
@@ -246,7 +253,7 @@ class Visitors:
             accepted=updated.accepted,
             duplicates=updated.duplicates,
             model=slot.name,
-            bundle=ranked.digest,
+            bundle=ranked.serving.digest,
             catalogue=ranked.version,
             notes=notes,
         )
@@ -271,7 +278,9 @@ class Visitors:
         where = [call.query["where"]] if "where" in call.query else []
         item = self._known(slot, call.path["id"])
         ranked = await self.engine.similar(slot, item, k=call.numbers["k"], filters=filter_key(where, None, {}, None))
-        return SimilarAnswer(item, self.cards.listed(slot, ranked, None), slot.name, ranked.digest, ranked.version)
+        return SimilarAnswer(
+            item, self.cards.listed(slot, ranked, None), slot.name, ranked.serving.digest, ranked.version
+        )
 
     async def explanations(self, call: Call) -> ExplanationsAnswer:
         """Answer why items got their scores."""
@@ -280,10 +289,10 @@ class Visitors:
         events, _, _ = await self._read(asked, (), None)
         for item in asked.items:
             self._known(slot, item)
-        digest = slot.serving.digest
-        found = await self.engine.explain(slot, events, asked.items, asked.operation)
+        serving = slot.serving
+        found = await self.engine.explain(serving.recommender, events, asked.items, asked.operation)
         documents = [each.document() | {"parts": _reason(each).parts} for each in found]
-        return ExplanationsAnswer(documents, slot.name, digest)
+        return ExplanationsAnswer(documents, slot.name, serving.digest)
 
     async def session(self, call: Call) -> SessionAnswer:
         """Answer with what is stored of a session."""

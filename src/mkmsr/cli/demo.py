@@ -43,7 +43,7 @@ DISPLAY = "name+price+image"
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    sessions: Annotated[int, Parameter(validator=Number(gte=200))] = 10_000,
+    sessions: Annotated[int, Parameter(validator=Number(gte=200))] = 8_000,
     items: Annotated[int, Parameter(validator=Number(gte=50))] = 2_000,
     epochs: Annotated[int | None, AT_LEAST_ONE] = None,
     seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,

@@ -168,6 +168,15 @@ class TestInChromium:
         visitor.until(lambda: [each.text for each in visitor.all("#products .name")] == ["<b>Newest</b> thing"])
         assert not visitor.all("#products b")
 
+    def test_what_the_service_refuses_is_told_and_forgotten_after_the_next_step(self, visitor: Visitor) -> None:
+        visitor.chrome.execute_script("document.getElementById('relation').append(new Option('no-such'))")
+        visitor.chrome.execute_script("document.getElementById('relation').value = 'no-such'")
+        visitor.one("#value").send_keys("x")
+        visitor.press("#search button")
+        assert "no-such" in visitor.until(lambda: visitor.one("#problem").text)
+        visitor.act("click")
+        visitor.until(lambda: not visitor.one("#problem").is_displayed())
+
     def test_a_second_model_stands_beside(self, visitor: Visitor) -> None:
         visitor.act("click")
         visitor.until(lambda: visitor.items("#second-list"))

@@ -25,8 +25,9 @@ let waiting = Promise.resolve();
 
 // Calls follow one another, so that a quick visitor's events stay in order.
 function then(step) {
-  waiting = waiting.then(step).catch((error) => {
-    const problem = find("problem");
+  const problem = find("problem");
+  const done = () => (problem.hidden = true);
+  waiting = waiting.then(step).then(done, (error) => {
     problem.textContent = error instanceof Problem ? error.message : `Something went wrong in this page: ${error.message}`;
     problem.hidden = false;
   });
@@ -59,7 +60,7 @@ function showVisit() {
       return make("li", {}, picture(known(event.item)), text, remove);
     }),
   );
-  find("events").lastElementChild?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  find("events").scrollLeft = find("events").scrollWidth;
   showNewItemForm();
 }
 
@@ -100,7 +101,6 @@ async function refresh(added = []) {
   const answer = await explained({ ...asked, ...own });
   isStored ||= find("consent").checked && visit.length > 0;
   listed = { id: find("consent").checked ? answer.id : undefined, model: answer.model };
-  find("problem").hidden = true;
   showList(answer);
   if (!find("second").hidden) await showSecond(asked, answer);
   await showLive();

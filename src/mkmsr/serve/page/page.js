@@ -172,18 +172,18 @@ function details(each) {
 function reasons(found) {
   const named = (item) => nameOf(known(item));
   const told = [];
-  const strongest = [...(found.events ?? [])].filter((event) => event.effect !== null).sort((a, b) => b.effect - a.effect);
+  const strongest = [...(found.events ?? [])].filter((event) => event.effect != null).sort((a, b) => b.effect - a.effect);
   for (const event of strongest.slice(0, 2).filter((each) => each.effect > 0)) {
     told.push(`without "${event.operation} ${named(event.item)}" its chance would be ${Math.exp(event.effect).toFixed(1)} times smaller`);
   }
   for (const each of (found.attributes ?? []).slice(0, 3)) {
-    const shared = each.shared_with.length ? `, shared with ${named(each.shared_with[0])}` : "";
+    const shared = each.shared_with?.length ? `, shared with ${named(each.shared_with[0])}` : "";
     told.push(`${each.relation}: ${each.value}${shared}`);
   }
   if (found.voters) told.push(`${found.voters} similar ${found.voters === 1 ? "visit has" : "visits have"} it`);
   if (shop.simulated) {
     for (const each of (found.sessions ?? []).slice(0, 3)) {
-      const items = [...each.shared_items, ...each.alike_items].slice(0, 4).map(named);
+      const items = [...each.shared_items, ...(each.alike_items ?? [])].slice(0, 4).map(named);
       told.push(`a simulated visitor looked at ${items.join(", ")} and at this`);
     }
   }

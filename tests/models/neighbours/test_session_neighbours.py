@@ -345,8 +345,8 @@ def test_neighbours_are_strong_rivals_on_the_demo_log(demo: PreparedDataset, nam
     model = entry.build(entry.configure(), ModelSizes(len(demo.items), len(demo.operations)))
     model.observe(TrainingData(sessions, demo.examples(sessions), demo.knowledge))
     found = evaluate(model, demo.evaluation_split("test")).metrics((20,))
-    assert found["hit@20"] >= 0.44
-    assert found["mrr@20"] >= 0.187
+    assert found["hit@20"] >= 0.45
+    assert found["mrr@20"] >= 0.185
 
 
 def test_items_are_similar_when_all_their_attributes_agree() -> None:

@@ -84,3 +84,13 @@ def test_an_operation_that_recurs_gets_another_vector() -> None:
 def test_level_sizes_that_do_not_cover_the_nodes_are_an_error() -> None:
     with pytest.raises(RuntimeError):
         TreeGRU(2, 2)(torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([0, 0]), (1,))
+
+
+@torch.no_grad()
+def test_one_sequence_has_the_states_of_a_tree_of_two() -> None:
+    torch.manual_seed(3)
+    gru, inputs = TreeGRU(5, 4), torch.randn(6, 5)
+    value = torch.tensor([1, 2, 1, 5])
+    alone = gru(inputs, value, torch.zeros_like(value), (1, 1, 1, 1))
+    both = gru(inputs, torch.tensor([1, 3, 2, 1, 5]), torch.tensor([0, 0, 0, 0, 0]), (2, 1, 1, 1))
+    torch.testing.assert_close(alone, both[[0, 2, 3, 4]])

@@ -50,6 +50,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "torchrun --nproc-per-node 2 -m mkmsr train data/x --model narm --out runs/x",
     ),
     ("tune", "tune:tune", "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune"),
+    ("grid", "grid:grid", "mkmsr grid data/shop data/other --models compass,v-sknn,pop --seeds 3 --out runs/grid"),
     ("evaluate", "evaluate:evaluate", "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
     ("compare", "evaluate:compare", "mkmsr compare runs/shop runs/pop runs/recency"),
     ("report", "evaluate:report", "mkmsr report runs/shop --beside runs/pop"),
@@ -92,6 +93,7 @@ _GOING_ON = {
     "train": "with --resume the same call goes on from its last checkpoint",
     "recommend": "with --resume the same call goes on after the last file of --sessions",
     "tune": "the same call again goes on after its last trial",
+    "grid": "the same call again goes on where this one stopped",
     "reproduce": "the same call again goes on where this one stopped",
     "fetch": "the same call again goes on where this one stopped",
 }

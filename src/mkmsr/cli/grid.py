@@ -1,0 +1,91 @@
+"""`mkmsr grid`: models x data x seeds in one folder, and a table of each data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, WrongCall, terminal
+from mkmsr.cli.experiment import known_model
+from mkmsr.cli.progress import progress_bars
+from mkmsr.runtime.files import atomic_write, locked
+
+__all__ = ["grid"]
+
+
+def grid(
+    data: Annotated[tuple[Path, ...], Parameter(negative=())],
+    /,
+    *,
+    models: str,
+    out: Path,
+    seeds: Annotated[int, AT_LEAST_ONE] = 3,
+    settings: Path | None = None,
+    epochs: Annotated[int | None, AT_LEAST_ONE] = None,
+    metrics: str = "hit@20,mrr@20",
+    workers: Annotated[int, AT_LEAST_ONE] = 1,
+    device: Device = "cpu",
+    common: Common = COMMON,
+) -> None:
+    """Train models on several data sets with several seeds, and compare them on each, with the seeds pooled.
+
+    The first seed's validation chooses a model's number of epochs; all are then fitted again on train and validation.
+    Runs that are finished are not trained again: the same call goes on where an earlier one stopped, also with more
+    models, data or seeds. Run folders are OUT/DATA/MODEL/SEED, tables OUT/DATA.md, .tex and .csv.
+
+    Args:
+        data: Folders of prepared data.
+        models: Names of models, separated by commas, see `mkmsr models`.
+        out: Folder for runs and tables.
+        seeds: Runs of each model with weights, from seed 0; a model that only counts is run once.
+        settings: Folder of settings files, DATA/MODEL.toml or MODEL.toml; a model without one gets its defaults.
+        epochs: Most epochs, instead of those of the settings.
+        metrics: What the tables show, separated by commas; the first metric orders the rows.
+        workers: Runs beside each other, in processes of one thread each.
+    """
+    with terminal(common) as screen, locked(out):
+        names = [name.strip() for name in models.split(",")]
+        for name in names:
+            try:
+                known_model(str, name)
+            except ValueError as error:
+                raise WrongCall(f"--models: {error}") from None
+        if not data:
+            raise WrongCall("give at least one folder of prepared data")
+        if settings is not None and not settings.is_dir():
+            raise WrongCall(f"--settings: there is no folder {settings}")
+        from mkmsr.errors import TrainingError
+        from mkmsr.paper.runs import check_distinct, experiment_settings
+        from mkmsr.reports.comparison import compare_runs
+        from mkmsr.reports.tables import comparison_table
+        from mkmsr.runs.grid import plan_grid, run_grid
+
+        check_distinct(data)
+        asked = {"epochs": epochs} if epochs is not None else {}
+        runs = []
+        for each in data:
+            configs = {name: experiment_settings(each, name, settings, asked) for name in names}
+            runs += plan_grid([each], configs, range(seeds), out, choose_epochs="first-seed")
+        with progress_bars(screen.progress) as listener:
+            outcomes = run_grid(runs, workers=workers, device=device, listener=listener)
+        failed = {each.job.folder for each in outcomes if each.status == "failed"}
+        for each in data:
+            finished = [run.folder for run in runs if run.data == each and run.folder not in failed]
+            if not finished:
+                continue
+            comparison = compare_runs(finished, metrics=[name.strip() for name in metrics.split(",")], pool_seeds=True)
+            table, place = comparison_table(comparison), out / each.resolve().name
+            for ending, text in (
+                (".md", table.markdown()),
+                (".tex", table.latex()),
+                (".csv", comparison.to_frame().write_csv()),
+            ):
+                atomic_write(place.with_name(place.name + ending), text)
+            screen.document({"data": each.resolve().name, **comparison.to_json()})
+            screen.show_report(table)
+            screen.print(f"tables: {place}.md, .tex, .csv; runs: {place}")
+        if failed:
+            reasons = "; ".join(f"{each.job.name}: {each.reason}" for each in outcomes if each.status == "failed")
+            raise TrainingError(f"{len(failed)} of {len(runs)} runs failed: {reasons}")

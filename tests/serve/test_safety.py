@@ -262,6 +262,14 @@ def test_a_public_key_is_slowed_down(guarded: Live) -> None:
     assert refused[0].headers["retry-after"] == "1"
 
 
+@pytest.mark.parametrize("proxies", [(), ("127.0.0.1",)])
+def test_callers_behind_a_proxy_are_told_apart_if_it_is_trusted(bundle: Path, keys: Path, proxies: tuple[str]) -> None:
+    with running(Settings(bundle=bundle, keys=keys, proxies=proxies)) as live:
+        callers = [bearer(PUBLIC) | {"x-forwarded-for": f"10.0.0.{n}"} for n in range(20)]
+        statuses = [live.call("GET", "/v1/items?limit=1", headers=each).status for each in callers]
+    assert (429 in statuses) == (not proxies)
+
+
 def test_allowed_pages_may_call_and_others_may_not(guarded: Live) -> None:
     def preflight(origin: str) -> Any:
         headers = {"origin": origin, "access-control-request-method": "POST"}

@@ -32,6 +32,7 @@ def serve(
     keys: Path | None = None,
     origins: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     image_hosts: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
+    proxies: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = (),
     beside: Path | None = None,
     split: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.0,
     idle_minutes: Annotated[float, Parameter(validator=Number(gt=0))] = 30.0,
@@ -55,6 +56,8 @@ def serve(
         keys: File of keys, one a line: secret KEY or public KEY, perhaps with requests a second behind.
         origins: Web pages that may call, such as https://shop.example.
         image_hosts: Hosts whose images may be shown.
+        proxies: Addresses of proxies before the service, whose X-Forwarded-For says who calls: rates of public keys are
+            counted by caller.
         beside: A second bundle, which requests name by its model, or which answers a share of the sessions.
         split: That share.
         idle_minutes: After so many minutes without an event a session is forgotten.
@@ -79,6 +82,7 @@ def serve(
         keys=keys,
         origins=origins,
         image_hosts=image_hosts,
+        proxies=proxies,
         idle=60 * idle_minutes,
         capacity=session_memory,
     )

@@ -36,6 +36,7 @@ class Settings:
         keys: File of keys, see `read_keys`.
         origins: Origins of web pages that may call.
         image_hosts: Hosts whose images may be shown.
+        proxies: Addresses of proxies that are believed when they say (X-Forwarded-For) who calls.
         idle: Seconds after which a session without a new event is forgotten.
         capacity: MiB of all sessions; beyond it those longest idle are forgotten.
         patience: Seconds that a request waits for the model before popularity answers.
@@ -54,6 +55,7 @@ class Settings:
     keys: Path | None = None
     origins: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ()
     idle: float = 1800.0
     capacity: int = 256
     patience: float = 0.25

@@ -8,7 +8,7 @@ import logging
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import torch
@@ -114,7 +114,7 @@ async def run_worker(
     await changes.start()
     for slot in slots.values():
         await asyncio.to_thread(warm_up, slot.recommender, [])
-    servers = [_Server(_marked(application.gate, is_admin=False)).using(public)]
+    servers = [_Server(_marked(application.gate, is_admin=False), settings.proxies).using(public)]
     if admin is not None:
         servers.append(_Server(_marked(application.gate, is_admin=True)).using(admin))
     background = [
@@ -219,7 +219,7 @@ class _Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Uvicorn on a socket that was made here; signals are the worker's."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, proxies: Sequence[str] = ()):
         super().__init__(
             uvicorn.Config(
                 app,
@@ -228,7 +228,8 @@ class _Server(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=list(proxies),
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_DRAIN_SECONDS,

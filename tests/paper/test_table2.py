@@ -94,3 +94,10 @@ def test_a_table_says_what_it_cost_also_where_that_was_little() -> None:
     for each, said in ((quick, "1.1 minutes of processor time, one thread each: 0.6 on"), (slow, "30 minutes")):
         text = table_2([compare_systems("Demo", [each], samples=50)], fitted_on="train").markdown()
         assert f"They took {said}" in text
+
+
+def test_literal_rows_stand_behind_the_papers_own_and_are_asked_for_by_their_source() -> None:
+    groups = [group for _, _, group in rows_of_table_2()]
+    assert list(dict.fromkeys(groups)) == ["paper", "talk", "authors", "rival", "flagship"]
+    assert groups.count("talk") == groups.count("authors") == 6
+    assert rows_of_table_2(["talk/m-gru-sr"]) == [("M(GRU)-SR (talk)", "talk/m-gru-sr", "talk")]

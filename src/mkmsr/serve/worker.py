@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import torch
 import uvicorn
@@ -85,41 +86,15 @@ async def run_worker(
     """
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    slots = _slots(settings)
-    longest = max(slot.recommender.max_events for slot in slots.values())
-    sessions = Sessions(open_store(settings), secret, settings.idle, max(MOST_KEPT, longest))
-    keeper = Keeper(sessions)
-    first = next(iter(slots.values())).recommender.bundle
-    feedback = Feedback(first.operations.ids, lambda: {slot.name: slot.serving for slot in slots.values()})
-    engine = Engine(
-        slots, patience=settings.patience, most_queued=settings.most_queued, observe_batch=feedback.batch.observe
-    )
-
-    async def sample() -> list[list[Pair]]:
-        found: list[list[Pair]] = await keeper.ask(lambda store: sessions.sample(64))
-        return found
-
-    changes = Changes(engine, keeper.ask, worker=secrets.token_hex(8), run=run, sample=sample)
-    cards = Cards(settings.image_hosts, lambda: changes.facts)
-    visitors = Visitors(engine, keeper, cards, feedback, settings.split)
-    keys = [] if settings.keys is None else read_keys(settings.keys)
-    site = Site(
-        access=Access(keys, settings.origins, 1 / settings.workers),
-        image_hosts=settings.image_hosts,
-        split=settings.split,
-        workers=settings.workers,
-        run=run,
-    )
-    application = Application(site, engine=engine, keeper=keeper, changes=changes, cards=cards, visitors=visitors)
-    await changes.start()
-    for slot in slots.values():
+    application, parts = _made(settings, secret, run)
+    await parts.changes.start()
+    for slot in parts.engine.slots.values():
         await asyncio.to_thread(warm_up, slot.recommender, [])
     servers = [_Server(_marked(application.gate, is_admin=False), settings.proxies).using(public)]
     if admin is not None:
         servers.append(_Server(_marked(application.gate, is_admin=True)).using(admin))
-    background = [
-        asyncio.create_task(each) for each in (changes.follow(), changes.report_often(), _look_after(keeper, feedback))
-    ]
+    endless = (parts.changes.follow(), parts.changes.report_often(), _look_after(parts.keeper, parts.feedback))
+    background = [asyncio.create_task(each) for each in endless]
     serving = [asyncio.create_task(each.serve_socket()) for each in servers]
     while not all(each.started for each in servers):
         await asyncio.sleep(0.005)
@@ -135,10 +110,48 @@ async def run_worker(
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
-    engine.close()
-    keeper.close()
+    parts.engine.close()
+    parts.keeper.close()
     for task in failed:
         task.result()  # raises what ended it: a worker that cannot follow changes must not go on
+
+
+class _Parts(NamedTuple):
+    engine: Engine
+    keeper: Keeper
+    changes: Changes
+    feedback: Feedback
+
+
+def _made(settings: Settings, secret: bytes, run: str) -> tuple[Application, _Parts]:
+    """The application, and those of its parts that a worker starts and ends."""
+    keys = [] if settings.keys is None else read_keys(settings.keys)
+    slots = _slots(settings)
+    longest = max(slot.recommender.max_events for slot in slots.values())
+    sessions = Sessions(open_store(settings), secret, settings.idle, max(MOST_KEPT, longest))
+    keeper = Keeper(sessions)
+    operations = next(iter(slots.values())).recommender.bundle.operations.ids
+    feedback = Feedback(operations, lambda: {slot.name: slot.serving for slot in slots.values()})
+    engine = Engine(
+        slots, patience=settings.patience, most_queued=settings.most_queued, observe_batch=feedback.batch.observe
+    )
+
+    async def sample() -> list[list[Pair]]:
+        found: list[list[Pair]] = await keeper.ask(lambda store: sessions.sample(64))
+        return found
+
+    changes = Changes(engine, keeper.ask, worker=secrets.token_hex(8), run=run, sample=sample)
+    cards = Cards(settings.image_hosts, lambda: changes.facts)
+    visitors = Visitors(engine, keeper, cards, feedback, settings.split)
+    site = Site(
+        access=Access(keys, settings.origins, 1 / settings.workers),
+        image_hosts=settings.image_hosts,
+        split=settings.split,
+        workers=settings.workers,
+        run=run,
+    )
+    application = Application(site, engine=engine, keeper=keeper, changes=changes, cards=cards, visitors=visitors)
+    return application, _Parts(engine, keeper, changes, feedback)
 
 
 def _slots(settings: Settings) -> dict[str, Slot]:

@@ -30,5 +30,5 @@ def test_a_notebook_runs_to_its_end(name: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH")))))
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", 4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
     assert notebook.cells[-1].cell_type == "markdown" or notebook.cells[-1].outputs

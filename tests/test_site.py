@@ -46,7 +46,7 @@ def test_every_page_can_be_reached_from_the_navigation() -> None:
         reached.add(page)
         for target in re.findall(r"\]\(([^)\s#]+\.md)[^)]*\)", text(page)):
             linked = os.path.relpath(DOCS / page / ".." / target, DOCS)
-            if "://" not in target and linked not in reached:
+            if "://" not in target and linked not in reached and (DOCS / linked).is_file():
                 waiting.append(linked)
     assert sorted({path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - reached) == []
 

@@ -68,4 +68,4 @@ def test_the_times_of_models_are_those_of_the_kept_runs() -> None:
     rows = re.findall(r"^\| `([a-z0-9-]+)` \| ([\d.]+) \|", text("choosing.md"), re.MULTILINE)
     assert len(rows) > 10
     for model, stated in rows:
-        assert kept[model] / 3 < float(stated) < kept[model] * 3, model
+        assert kept[model] / 3 - 1 < float(stated) < kept[model] * 3 + 1, model

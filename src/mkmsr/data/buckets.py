@@ -50,21 +50,21 @@ def bucketed(attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequenc
             known = attributes.select("relation").unique().sort("relation").collect()["relation"].to_list()
             hint = nearest(relation, known) or f"; there are: {', '.join(known)}"
             raise ConfigError(f"no relation {relation!r}{hint}", key="buckets")
-        filled = table.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
         number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
-        wrong = filled.filter(number.is_null() | ~number.is_finite())
+        filled = table.filter(pl.col("value").is_not_null() & (pl.col("value") != "")).with_columns(number=number)
+        wrong = filled.filter(pl.col("number").is_null() | ~pl.col("number").is_finite())
         if wrong.height:
             item, value = wrong.select("item_id", "value").row(0)
             raise DataError(
                 f"should be a number to be put into buckets, found {value!r} (item {item!r})", column=relation
             )
-        known_values = filled.filter(pl.col("item_id").is_in(seen)).select(number)["value"].to_numpy()
+        known_values = filled.filter(pl.col("item_id").is_in(seen))["number"].to_numpy()
         if not len(known_values):
             raise ConfigError(f"no item of the training part has a value of {relation!r}", key="buckets")
         edges = _edges(known_values, count)
         names = pl.Series(bucket_names(edges))
-        place = pl.Series(np.searchsorted(edges, filled.select(number)["value"].to_numpy(), side="right"))
-        renamed = filled.with_columns(value=names.gather(place))
+        place = pl.Series(np.searchsorted(edges, filled["number"].to_numpy(), side="right"))
+        renamed = filled.with_columns(value=names.gather(place)).drop("number")
         attributes = pl.concat([attributes.filter(pl.col("relation") != relation), renamed.lazy()]).sort("row")
     return attributes
 

@@ -135,26 +135,18 @@ def drop_new_items(events: Query, engine: Engine, *, min_session_events: int) ->
 
 def _sessions(events: Query, engine: Engine, path: str | None) -> Query:
     """`session`, `end` (time of the last event), `events` and `rank` (all 0 in a log without a split)."""
+    ends = {"end": nw.col("time").max(), "events": nw.len().cast(nw.Int64)}
     if "split" not in events.collect_schema().names():
-        ends = events.group_by("session").agg(end=nw.col("time").max(), events=nw.len().cast(nw.Int64))
-        return engine.persist(ends.with_columns(rank=nw.lit(TRAIN, nw.Int64)))
+        sessions = events.group_by("session").agg(**ends)
+        return engine.persist(sessions.with_columns(rank=nw.lit(TRAIN, nw.Int64)))
     rank = nw.when(nw.col("split") == SPLITS[TEST]).then(TEST).otherwise(TRAIN)
     rank = nw.when(nw.col("split") == SPLITS[VALIDATION]).then(VALIDATION).otherwise(rank).cast(nw.Int64)
-    sessions = (
-        events.with_columns(rank=rank)
-        .group_by("session")
-        .agg(
-            end=nw.col("time").max(),
-            events=nw.len().cast(nw.Int64),
-            rank=nw.col("rank").min(),
-            last=nw.col("rank").max(),
-        )
-    )
-    sessions = engine.persist(sessions)
+    ranked = events.with_columns(rank=rank).group_by("session")
+    sessions = engine.persist(ranked.agg(**ends, rank=nw.col("rank").min(), last=nw.col("rank").max()))
     divided = engine.fetch(sessions.filter(nw.col("rank") != nw.col("last")).sort("session").head(1))
     if divided.height:
-        row = int(divided["session"][0])
-        raise DataError("this session has events in more than one split", path=path, row=row + 2)
+        row = int(divided["session"][0]) + 2
+        raise DataError("this session has events in more than one split", path=path, row=row)
     return sessions.drop("last")
 
 

@@ -35,6 +35,7 @@ _HOMES = {
     "sasrec": "sasrec:ENTRY",
     "esasrec": "esasrec:ENTRY",
     "core": "core:ENTRY",
+    "repeatnet": "repeatnet:ENTRY",
     "embsr": "embsr:ENTRY",
     "pop": "baselines:ENTRIES",
     "s-pop": "baselines:ENTRIES",

@@ -65,7 +65,10 @@ class RepeatNet(ItemNetwork):
         keys_M, pair = torch.unique(batch.rows * scores_BV.shape[1] + batch.items, return_inverse=True)
         repeat_M = segment_sum(self.repeating(h_PD, batch), pair, len(keys_M))
         rows_M, items_M = keys_M // scores_BV.shape[1], keys_M % scores_BV.shape[1]
-        return scores_BV.index_put((rows_M, items_M), repeat_M.clamp(min=_LEAST).log() + log_repeat_B[rows_M])
+        log_p_BV: Tensor = scores_BV.index_put(
+            (rows_M, items_M), repeat_M.clamp(min=_LEAST).log() + log_repeat_B[rows_M]
+        )
+        return log_p_BV
 
     def scorer(self) -> Scorer:
         return self.score

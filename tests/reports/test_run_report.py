@@ -89,7 +89,7 @@ def test_a_run_by_itself_is_compared_with_nothing(make_run: Any) -> None:
 def test_the_verdict_is_a_sentence_and_tells_visitors_and_repetition(page: Page, reported_run: Path) -> None:
     document = json.loads((reported_run / "metrics.json").read_text())["test"]
     words = page.words()
-    assert "mkm-sr is the best model here: mkm-sr has the next item among its first 20 in" in words
+    assert "mkm-sr finds the most: mkm-sr has the next item among its first 20 in" in words
     assert f"{round(20 * document['metrics']['hit@5'])} of 20 visitors found their next item in the first five" in words
     marks = [attributes for tag, attributes in page.tags if tag == "span" and attributes == {"class": "found"}]
     assert len(marks) == round(20 * document["metrics"]["hit@5"])

@@ -20,8 +20,8 @@ def said(make_run: Any, *runs: tuple[str, float]) -> str:
     ("runs", "sentence"),
     [
         ((("pop", 0.5),), "pop has the next item among its first 20 in "),
-        ((("a", 0.6), ("b", 0.2), ("c", 0.4)), "a is the best model here: a has the next item among its first 20 in "),
-        ((("b", 0.2), ("a", 0.6)), "a is the best model here: b has the next item among its first 20 in "),
+        ((("a", 0.6), ("b", 0.2), ("c", 0.4)), "a finds the most: a has the next item among its first 20 in "),
+        ((("b", 0.2), ("a", 0.6)), "a finds the most: b has the next item among its first 20 in "),
         ((("a", 0.5), ("b", 0.5)), "No clear winner: a has the next item among its first 20 in "),
     ],
     ids=["alone", "best", "beaten", "chance"],

@@ -70,9 +70,7 @@ def _sentence(own: ComparisonRow, best: ComparisonRow | None, hit: str) -> str:
     if found.p_value >= _CHANCE:
         return f"No clear winner: {own.run.label} {among}, {beside}, and such a difference can be chance."
     winner = own if found.difference < 0 else best
-    return (
-        f"{winner.run.label} is the best model here: {own.run.label} {among}, {beside}, and that is more than chance."
-    )
+    return f"{winner.run.label} finds the most: {own.run.label} {among}, {beside}, and that is more than chance."
 
 
 def _repetition(document: Mapping[str, Any], hit: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.capabilities import FittedForward
 from mkmsr.models.registry import model_entry
 from mkmsr.recommend import Recommender
 from mkmsr.training.config import TrainingConfig
@@ -38,5 +39,7 @@ def trained(
     model = entry.build(settings, sizes)
     data = TrainingData(dataset.train, dataset.examples(dataset.train), knowledge)
     fit(model, data, TrainingConfig.model_validate(TRAINING | (training or {})), seed=0)
+    if isinstance(model, FittedForward):
+        model.calibrate(dataset.evaluation_split("validation").examples)
     save_bundle(folder / name, new_bundle(model, name=name, config=settings, dataset=dataset, metrics={}))
     return Recommender.load(folder / name)

@@ -12,6 +12,7 @@ from typing import Protocol, TypeGuard, runtime_checkable
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
+from mkmsr.data.examples import ExampleTable
 from mkmsr.models.base import FactorisedModel, Negatives, SessionModel
 from mkmsr.models.explanation import Names, ScoreParts
 
@@ -19,6 +20,7 @@ __all__ = [
     "AnswersWanted",
     "ChecksBuffers",
     "Explains",
+    "FittedForward",
     "GrowsCatalogue",
     "KnowledgeTask",
     "Likelihood",
@@ -93,6 +95,17 @@ class TakesOver(Protocol):
 
     def take_over(self, earlier: SessionModel, items: Tensor) -> None:
         """Take note that weights come from `earlier`; `items` is each item's row there, 0 where it is new. [V]."""
+
+
+@runtime_checkable
+class FittedForward(Protocol):
+    """A model with a few weights that stay as they are in training, and are fitted to newer sessions afterwards."""
+
+    def calibrate(self, examples: ExampleTable) -> None:
+        """Fit these weights to sessions newer than all that it was trained on."""
+
+    def calibrate_like(self, other: SessionModel) -> None:
+        """Take these weights from a model of the same settings that was calibrated."""
 
 
 @runtime_checkable

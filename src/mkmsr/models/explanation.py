@@ -63,14 +63,11 @@ class NeighbourPart:
     Args:
         session: Its number among the training sessions that the model keeps, 0 for the newest.
         shared_items: Items that it has in common with the session.
-        alike_items: Its other items that have all their attributes in common with one of the session, where such
-            sessions count as neighbours.
         probability: Its part of the probability.
     """
 
     session: int
     shared_items: tuple[str, ...]
-    alike_items: tuple[str, ...]
     probability: float
 
 
@@ -83,19 +80,16 @@ class ScoreParts:
         score: log p(j | s).
         explore: Part of p(j | s): explore + copy + neighbours + earlier = exp(score).
         copy: Part of it: the sum of `copied` over `events`.
-        neighbours: Part of it: the sum of `probability` over all voting sessions, unless only second-hop
-            neighbours have the item.
+        neighbours: Part of it: the sum of `probability` over all voting sessions.
         earlier: Part of it: because the visitor touched the item in an earlier session.
-        lift: Factor that the first three parts include; above 1 for an item that similar sessions hold more than
-            others.
-        explore_score: The item's score within the explore component, a mean over masks: own_vector + popularity +
-            evidence + both numbers of each of `attributes`.
+        explore_score: The item's score within the explore component: own_vector + popularity + evidence + both numbers
+            of each of `attributes`.
         own_vector: What the item's own vector adds to it; 0 for an item that training never saw.
         popularity: What its training events add, or what it has as a new item.
-        evidence: What it adds that similar sessions have the item beside the session's own.
+        evidence: What it adds that similar sessions have the item beside the session's own, or that the session has it.
         events: The session, oldest event first.
         attributes: The item's attributes, the most helpful first.
-        voters: How many training sessions voted for the item, second-hop neighbours not counted.
+        voters: How many training sessions voted for the item.
         sessions: The strongest of them, strongest first.
     """
 
@@ -105,7 +99,6 @@ class ScoreParts:
     copy: float
     neighbours: float
     earlier: float
-    lift: float
     explore_score: float
     own_vector: float
     popularity: float

@@ -71,17 +71,15 @@ def _copy_reason(found: ScoreParts) -> str:
 
 
 def _neighbour_reason(found: ScoreParts) -> str:
-    if not found.sessions:
-        return "sessions with the items of similar sessions hold it"
     most_similar = found.sessions[0]
     items = [each for each in most_similar.shared_items if each != found.item]
-    alike = [each for each in most_similar.alike_items if each != found.item]
-    items = items or [f"{each}, which is of the same kind" for each in alike[:1]]
     sessions = "1 similar session holds it" if found.voters == 1 else f"{found.voters} similar sessions hold it"
     return f"{sessions}, the most similar one together with {' and '.join(items[:2])}" if items else sessions
 
 
 def _explore_reason(found: ScoreParts) -> str:
+    if found.copy > 0:
+        return _copy_reason(found)
     helpful = [part for part in found.attributes if part.by_vector + part.by_match > 0]
     shared = [part for part in helpful if part.shared_with]
     if shared:

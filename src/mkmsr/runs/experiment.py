@@ -32,6 +32,7 @@ from mkmsr.evaluation.metrics import list_lengths
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.showcase import showcase
 from mkmsr.models.base import SessionModel
+from mkmsr.models.capabilities import FittedForward
 from mkmsr.reports.run_folder import has_checkpoint
 from mkmsr.reports.run_report import write_run_report
 from mkmsr.runs.config import ExperimentConfig, new_model
@@ -133,13 +134,15 @@ def fit_new_model(
     seed: int,
     refit: bool = False,
     stop_after: int | None = None,
+    calibrated: SessionModel | None = None,
     start_from: ModelBundle | None = None,
     processes: Processes = ALONE,
     **options: Any,
 ) -> tuple[SessionModel, FitResult]:
     """Return a new model fitted on train, or with `refit` on train and validation, and what the fit came to.
 
-    Validation chooses the epoch, unless `stop_after` names it. The other options, and the errors, are those of
+    Validation chooses the epoch, unless `stop_after` names it, and calibrates a model that is `FittedForward`, unless
+    `calibrated` is one that it has calibrated before. The other options, and the errors, are those of
     `run_experiment` and `fit`.
     """
     training = fitting_data(dataset, refit=refit)
@@ -157,6 +160,11 @@ def fit_new_model(
         processes=processes,
         **options,
     )
+    if isinstance(model, FittedForward):
+        if calibrated is not None:
+            model.calibrate_like(calibrated)
+        elif not refit:
+            model.calibrate(dataset.evaluation_split("validation").examples)
     return model, result
 
 
@@ -233,9 +241,9 @@ class _Experiment:
     def _train_and_rank(self) -> dict[str, Any]:
         """Fit, rank, and write ranks, examples and the bundle; the part of `metrics.json` that is a result."""
         epochs, result, model = self.chosen_epochs, {}, None
-        if epochs is None:
+        if epochs is None or issubclass(self.config.entry.model, FittedForward):
             self.listener(PhaseStarted("fit"))
-            model, fitted = self._fit(self.folder)
+            model, fitted = self._fit(self.folder, stop_after=epochs)
             self.listener(PhaseStarted("validation"))
             _, validation = self._rank(model, "validation")
             epochs = fitted.best_epoch
@@ -243,7 +251,7 @@ class _Experiment:
         if self.refit or model is None:
             self.listener(PhaseStarted("refit" if self.refit else "fit"))
             folder = self.folder / "refit" if self.refit else self.folder
-            model, _ = self._fit(folder, refit=self.refit, stop_after=epochs)
+            model, _ = self._fit(folder, refit=self.refit, stop_after=epochs, calibrated=model)
         self.listener(PhaseStarted("test"))
         ranks, test = self._rank(model, "test")
         if self.processes.is_first:
@@ -251,7 +259,12 @@ class _Experiment:
         return {"best_epoch": epochs, **result, "test": test}
 
     def _fit(
-        self, folder: Path, *, refit: bool = False, stop_after: int | None = None
+        self,
+        folder: Path,
+        *,
+        refit: bool = False,
+        stop_after: int | None = None,
+        calibrated: SessionModel | None = None,
     ) -> tuple[SessionModel, FitResult]:
         if self.processes.is_first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -262,6 +275,7 @@ class _Experiment:
             device=self.device,
             refit=refit,
             stop_after=stop_after,
+            calibrated=calibrated,
             folder=folder,
             resume=self.resume,
             start_from=self.start_from,

@@ -1,17 +1,26 @@
-"""COMPASS over large catalogues: blocks give the exact loss, a sample estimates it from few rows."""
+"""COMPASS's explore component: exact, in blocks and from a sample; attribute matches; priors of known and new items."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from small_shop import batch_of, fitted, small_shop
 from torch import Tensor
 
+from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.layers.softmax import SparseScores
-from mkmsr.models.base import Negatives
-from mkmsr.models.compass.explore import AttributeMatch, Sample, fixed_masks
+from mkmsr.data.examples import ExampleTable
+from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.sessions import SessionTable
+from mkmsr.data.vocabulary import Vocabulary
+from mkmsr.models.base import ModelSizes, Negatives, TrainingData
+from mkmsr.models.compass.explore import Sample
 from mkmsr.models.compass.model import Compass
+from mkmsr.models.registry import model_entry
 from mkmsr.training.optimisation import item_tables
 
 
@@ -27,8 +36,16 @@ def compass(shop: PreparedDataset, **settings: object) -> Compass:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
+        model.vectors.id_dropout = 0.0
         for table in item_tables(model):
             table.weight[0] = 0
+    return model
+
+
+def compass_in_training(shop: PreparedDataset, **settings: object) -> Compass:
+    """The same in training, where nothing is dropped."""
+    model = compass(shop, dropout=0.0, **settings)
+    model.train()
     return model
 
 
@@ -52,7 +69,7 @@ def assert_same_loss(model: Compass, one: Tensor, other: Tensor) -> None:
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
 
 
-WITHOUT = [{}, {"explore": {"matching": False}}, {"explore": {"ids": False}}, {"neighbours": False, "copy_past": False}]
+WITHOUT = [{}, {"attributes": False}, {"ids": False}, {"neighbours": False, "copy_past": False}]
 
 
 @pytest.mark.parametrize("settings", WITHOUT)
@@ -69,14 +86,14 @@ def test_in_blocks_likelihood_and_gradients_are_the_exact_ones(
 def test_a_sample_of_every_item_gives_the_exact_likelihood_and_gradients(
     shop: PreparedDataset, settings: dict[str, object], *, sparse: bool
 ) -> None:
-    model, batch = compass(shop, **settings), batch_of(shop)
+    model, batch = compass_in_training(shop, **settings), batch_of(shop)
     for table in item_tables(model):
         table.sparse = sparse
     assert_same_loss(model, model.log_likelihood(batch), model.sampled_log_likelihood(batch, every_item_once(model)))
 
 
 def test_a_sample_estimates_the_sum_over_the_catalogue_without_bias(shop: PreparedDataset) -> None:
-    model, batch = compass(shop, neighbours=False, copy_past=False, explore={"masks": 1}), batch_of(shop)
+    model, batch = compass_in_training(shop, neighbours=False, copy_past=False), batch_of(shop)
     number, size = 12, model.sizes.num_items
     log_counts = torch.full((number,), number / size).log()
     generator = torch.Generator().manual_seed(0)
@@ -96,7 +113,7 @@ def test_a_sample_estimates_the_sum_over_the_catalogue_without_bias(shop: Prepar
 
 
 def test_only_the_rows_that_a_step_needs_get_a_gradient(shop: PreparedDataset) -> None:
-    model, batch = compass(shop), batch_of(shop)
+    model, batch = compass_in_training(shop), batch_of(shop)
     assert model.vectors.ids is not None
     model.vectors.ids.sparse = True
     negatives = Negatives(torch.tensor([3, 3, 5]), torch.zeros(3))
@@ -115,63 +132,83 @@ def test_some_items_are_composed_as_among_all(shop: PreparedDataset) -> None:
 
 
 def test_a_column_counts_as_often_as_it_was_drawn_beyond_expectation_and_once_where_it_is_exact() -> None:
-    counts = torch.tensor([2.0, 2.0, 0.5]).log()
-    negatives = Negatives(torch.tensor([4, 4, 9]), counts)
-    sample = Sample.of(torch.tensor([1, 0, 1]), torch.tensor([7, 9, 7]), negatives)
+    negatives = Negatives(torch.tensor([4, 4, 9]), torch.tensor([2.0, 2.0, 0.5]).log())
+    batch = replace(SessionBatch.from_sequences([([9], [1]), ([7], [1])]), targets=torch.tensor([9, 7]))
+    sample = Sample.draw(batch, negatives)
     assert sample.items.tolist() == [0, 4, 7, 9]
     torch.testing.assert_close(sample.log_weights[[1, 3]].exp(), torch.tensor([1.0, 2.0]))
     assert float(sample.log_weights[2].exp()) < 1e-12
-    nothing = torch.zeros(0, dtype=torch.int64)
-    exact = sample.extra_scores(SparseScores(nothing, nothing, torch.zeros(0)))
+    exact = sample.corrections()
     assert list(zip(exact.rows.tolist(), exact.columns.tolist(), strict=True)) == [(0, 3), (1, 2)]
     torch.testing.assert_close(exact.values + sample.log_weights[exact.columns], torch.zeros(2))
 
 
-def test_scores_of_items_outside_the_sample_are_left_out() -> None:
-    sample = Sample.of(torch.tensor([0]), torch.tensor([2]), Negatives(torch.tensor([4, 6]), torch.zeros(2)))
-    evidence = SparseScores(torch.tensor([0, 1, 1]), torch.tensor([6, 5, 99]), torch.tensor([0.5, 1.0, 2.0]))
-    rows, columns, values = (each[:-1].tolist() for each in sample.extra_scores(evidence))  # The last one is exact.
-    assert (rows, columns, values) == ([0], [3], [0.5])
-
-
-ATTRIBUTES, RELATIONS, SESSIONS = 9, 2, 3
-# (attribute, relation, share, age, session), one line an attribute of an event
-EVENTS = [(2, 1, 1.0, 0, 0), (7, 2, 0.5, 0, 0), (8, 2, 0.5, 0, 0), (2, 1, 1.0, 3, 0), (4, 1, 1.0, 40, 2)]
-
-
 @torch.no_grad()
-def test_weights_follow_the_formula() -> None:
-    torch.manual_seed(0)
-    matching = AttributeMatch(ATTRIBUTES, RELATIONS)
-    matching.by_age.normal_()
-    matching.by_attribute.weight[1:].normal_()
-    expected = torch.zeros(ATTRIBUTES + 1, SESSIONS)
-    for attribute, relation, share, age, session in EVENTS:
-        theta = matching.by_age[relation, min(age, 27)]
-        expected[attribute, session] += float(theta * (1 + matching.by_attribute.weight[attribute, 0]) * share)
-    columns = [torch.tensor(column) for column in zip(*EVENTS, strict=True)]
-    torch.testing.assert_close(matching(*columns, SESSIONS), expected)
+def test_weights_of_attributes_follow_the_formula(shop: PreparedDataset) -> None:
+    model, batch = compass(shop), batch_of(shop)
+    vectors, matching = model.vectors, model.explore.matching
+    assert matching is not None
+    expected = torch.zeros(len(vectors.relation_of), len(batch))
+    for row, item, age in zip(batch.rows.tolist(), batch.items, batch.ages.tolist(), strict=True):
+        _, attributes, shares = vectors.attributes_of(item[None])
+        for attribute, share in zip(attributes.tolist(), shares.tolist(), strict=True):
+            theta = matching.by_age[vectors.relation_of[attribute], min(age, 27)]
+            expected[attribute, row] += float(theta * (1 + matching.by_attribute.weight[attribute, 0]) * share)
+    torch.testing.assert_close(matching(batch, vectors), expected)
 
 
-@pytest.mark.parametrize(("count", "share", "kept"), [(4, 0.5, 2), (8, 0.6, 3), (16, 0.25, 12), (2, 0.9, 1)])
-def test_fixed_masks_keep_every_component_equally_often(count: int, share: float, kept: int) -> None:
-    masks = fixed_masks(count, 57, share)
-    assert masks.shape == (count, 57)
-    assert set(masks.unique().tolist()) <= {0.0, 1.0}
-    assert masks.sum(0).tolist() == [kept] * 57
-    assert len(masks.unique(dim=0)) == count
+NEW = 2.0
 
 
-def test_fixed_masks_are_the_same_everywhere_and_leave_the_generator_alone() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    first = fixed_masks(4, 9, 0.5)
-    assert torch.equal(torch.rand(1), expected)
-    torch.manual_seed(6)
-    assert torch.equal(fixed_masks(4, 9, 0.5), first)
+def model_of(catalogue: int, described: list[int], expects_new_items: bool = True) -> Compass:
+    """Twenty sessions over items 1 to 4, of which 3 and 4 come in with the two newest; the `described` have triples."""
+    sessions = [[1, 2]] * 18 + [[1, 3], [2, 4, 3]]
+    items = np.array([item for each in sessions for item in each], np.int32)
+    lengths = [len(each) for each in sessions]
+    times = np.repeat(np.arange(len(sessions)), lengths).astype(np.int64)
+    table = SessionTable(items, np.ones(len(items), np.int16), np.cumsum([0, *lengths]).astype(np.int64), times)
+    triples = np.array([[item, 1, catalogue + 1] for item in described], np.int64)
+    knowledge = KnowledgeGraph(
+        triples, Vocabulary(["brand"], kind="relation"), Vocabulary(["brand=a"], kind="attribute"), catalogue
+    )
+    entry = model_entry("compass")
+    model = entry.build(entry.configure({"dim": 4}), ModelSizes(catalogue, 1, 1, 1))
+    assert isinstance(model, Compass)
+    model.observe(TrainingData(table, ExampleTable.from_sessions(table), knowledge, expects_new_items))
+    with torch.no_grad():
+        model.explore.fitted[2:4] = torch.tensor([0.5, NEW])
+    return model.eval()
 
 
-@pytest.mark.parametrize(("count", "share"), [(1, 0.5), (4, 0.0)])
-def test_one_mask_and_no_dropout_keep_everything(count: int, share: float) -> None:
-    assert torch.equal(fixed_masks(count, 5, share), torch.ones(1, 5))
+def priors(model: Compass) -> list[float]:
+    return [float(each) for each in model.explore.priors(model.vectors)]
+
+
+def test_items_with_events_have_their_popularity() -> None:
+    assert priors(model_of(6, [1, 5]))[1:5] == pytest.approx([0.5 * math.log1p(count) for count in (19, 19, 2, 1)])
+
+
+def test_a_described_item_without_events_has_the_prior_of_new_items_and_an_unknown_one_comes_last() -> None:
+    prior = priors(model_of(6, [1, 5]))
+    assert prior[5] == pytest.approx(NEW)
+    assert prior[6] < -1000
+
+
+def test_more_new_items_than_came_in_lately_share_what_these_would_have_got() -> None:
+    assert priors(model_of(6, [5, 6]))[5] == pytest.approx(NEW)  # two came in with the newest tenth
+    assert priors(model_of(14, list(range(5, 15))))[5] == pytest.approx(NEW - math.log(5))
+
+
+def test_in_training_items_that_cannot_be_the_target_take_no_part() -> None:
+    model = model_of(6, [1, 5]).train()
+    assert isinstance(model, Compass)
+    assert max(priors(model)[5:]) < -1000
+    model.eval()
+    assert priors(model)[5] == pytest.approx(NEW)
+
+
+def test_data_without_new_items_give_them_no_prior_until_some_are_added() -> None:
+    model = model_of(6, [1, 5], expects_new_items=False)
+    assert priors(model)[5] < -1000
+    model.append_items(1, torch.tensor([[7, 1, 1]]))
+    assert [priors(model)[item] for item in (5, 7)] == pytest.approx([NEW] * 2)

@@ -9,7 +9,7 @@ from mkmsr.models.compass.item_vectors import ComposedVectors
 
 def test_an_id_counts_for_its_mean_over_training_steps() -> None:
     torch.manual_seed(0)
-    layer = ComposedVectors(6, 3, 1, 4, id_dropout=0.6)
+    layer = ComposedVectors(6, 3, 1, 4, id_dropout=0.6, use_ids=True)
     layer.observe(torch.tensor([0, 1, 1, 1, 1, 1, 0]) > 0, *torch.tensor([[1, 1, 1], [2, 1, 2], [6, 1, 3]]).T)
     layer.train()
     with torch.no_grad():

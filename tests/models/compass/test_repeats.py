@@ -14,8 +14,10 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable, earlier_items
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.compass.mixture import Encoded, probabilities
 from mkmsr.models.compass.model import Compass
 from mkmsr.models.compass.repeats import EarlierVisits
+from mkmsr.models.neighbours.voting import Votes
 from mkmsr.models.registry import model_entry
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit
@@ -31,6 +33,21 @@ def visits(prefixes: list[list[int]], earlier: list[list[tuple[int, int]]]) -> S
     return replace(batch, earlier=earlier_batch(earlier))
 
 
+class Known:
+    """A catalogue whose scores of the visitors' items are known."""
+
+    def __init__(self, scores: torch.Tensor):
+        self.scores = scores
+
+    def cosines(self, *_: object) -> torch.Tensor:
+        return self.scores
+
+
+def encoded(batch: SessionBatch, vectors: torch.Tensor, scores: torch.Tensor) -> Encoded:
+    nothing = Votes(batch.rows[:0], batch.items[:0], vectors[:0, 0])
+    return Encoded(batch, vectors, vectors[batch.items], Known(scores), nothing, None)  # type: ignore[arg-type]
+
+
 def test_probabilities_follow_the_formula() -> None:
     torch.manual_seed(0)
     layer = EarlierVisits(3)
@@ -41,7 +58,8 @@ def test_probabilities_follow_the_formula() -> None:
     # The newest event of the first session that is an old find is on item 6; the second's only event is none.
     batch = visits([[8, 6, 9], [3], [7]], [finds, [], [(5, 1), (6, 3)]])
     scores = torch.randn(8)
-    votes = layer(batch, scores)
+    said = layer(encoded(batch, torch.randn(10, 4), scores)).items
+    votes = probabilities(said, len(batch))
 
     def logit(h: int, rank: int, operation: int, beside: int) -> torch.Tensor:
         return (
@@ -75,14 +93,16 @@ def test_gates_see_what_old_finds_have_to_do_with_the_session() -> None:
         [1, np.log(4), 0, 0.5, *ends(7, [6, 2, 1])],
         [1, np.log(2), 1, 1, 0, 0],
     ]
-    assert torch.allclose(EarlierVisits(3).of_sessions(batch, vectors), torch.tensor(expected).float(), atol=1e-6)
+    found = EarlierVisits(3)(encoded(batch, vectors, torch.zeros(7))).features
+    assert torch.allclose(found, torch.tensor(expected).float(), atol=1e-6)
 
 
 def test_nothing_is_known_about_new_visitors() -> None:
     layer, batch = EarlierVisits(3), visits([[8, 6], [3]], [[], []])
     for each in (batch, replace(batch, earlier=None)):
-        assert len(layer(each, torch.zeros(0))) == 0
-        assert layer.of_sessions(each, torch.randn(10, 4)).abs().sum() == 0
+        said = layer(encoded(each, torch.randn(10, 4), torch.zeros(0)))
+        assert len(said.items) == 0
+        assert said.features.abs().sum() == 0
 
 
 def log_of(visits_of_visitors: list[list[list[int]]]) -> tuple[SessionTable, ExampleTable]:
@@ -125,7 +145,9 @@ def hit_at_1(model: Compass, examples: ExampleTable, length: int) -> float:
         return float((model.score(batch).argmax(1) == batch.targets).float().mean())
 
 
-def trained(log: tuple[SessionTable, ExampleTable], *, known: bool, loss: str = "cross-entropy") -> Compass:
+def trained(
+    log: tuple[SessionTable, ExampleTable], newer: ExampleTable, *, known: bool, loss: str = "cross-entropy"
+) -> Compass:
     """COMPASS after four epochs of such a log, that knows visitors or not."""
     table, examples = log
     entry = model_entry("compass")
@@ -137,21 +159,22 @@ def trained(log: tuple[SessionTable, ExampleTable], *, known: bool, loss: str = 
     optimiser = {"learning_rate": 1e-2, "schedule": "one-cycle"}
     config = TrainingConfig.model_validate({**training, "optimiser": optimiser})
     fit(model, TrainingData(table, examples, KnowledgeGraph.empty(ITEMS)), config, seed=0)
+    model.calibrate(newer)
     return model.eval()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross-entropy", "sampled-cross-entropy"])
 def test_who_comes_back_is_understood_only_with_earlier_visits(loss: str) -> None:
-    log, (_, others) = come_back(300, seed=0), come_back(100, seed=1)
-    assert hit_at_1(trained(log, known=True, loss=loss), others, 1) > 0.9
-    assert hit_at_1(trained(log, known=False, loss=loss), others, 1) < 0.1
+    log, (_, newer), (_, others) = come_back(300, seed=0), come_back(50, seed=2), come_back(100, seed=1)
+    assert hit_at_1(trained(log, newer, known=True, loss=loss), others, 1) > 0.9
+    assert hit_at_1(trained(log, newer, known=False, loss=loss), others, 1) < 0.1
 
 
 @pytest.mark.slow
 def test_who_goes_on_where_they_were_is_followed() -> None:
-    log, (_, others) = go_on(300, seed=0), go_on(100, seed=1)
-    assert hit_at_1(trained(log, known=True), others, 2) > 0.9
+    log, (_, newer), (_, others) = go_on(300, seed=0), go_on(50, seed=2), go_on(100, seed=1)
+    assert hit_at_1(trained(log, newer, known=True), others, 2) > 0.9
 
 
 def test_scores_are_a_distribution_and_new_visitors_need_nothing() -> None:
@@ -166,12 +189,10 @@ def test_scores_are_a_distribution_and_new_visitors_need_nothing() -> None:
     with torch.no_grad():
         scores, without = model.score(batch), model.score(nobody)
         likelihood = model.log_likelihood(batch)
-        model.similar.config = model.similar.config.model_copy(update={"share_power": 0.0, "near_power": 0.0})
-        unlifted = model.score(batch)
     assert torch.allclose(scores.exp().sum(1), torch.ones(len(batch)), atol=1e-4)
     assert torch.allclose(without.exp().sum(1), torch.ones(len(batch)), atol=1e-4)
     assert likelihood is not None
-    assert torch.allclose(unlifted.gather(1, batch.targets[:, None]).squeeze(1), likelihood, atol=1e-4)
+    assert torch.allclose(scores.gather(1, batch.targets[:, None]).squeeze(1), likelihood, atol=1e-4)
     assert batch.earlier is not None
     new = batch.earlier.offsets.diff() == 0
     assert torch.allclose(scores[new], without[new], atol=1e-5)
@@ -184,8 +205,3 @@ def test_data_that_know_no_visitors_are_a_clear_error() -> None:
     model = entry.build(entry.configure({"dim": 8, "earlier_visits": True}), ModelSizes(ITEMS, 1))
     with pytest.raises(ConfigError, match="--visitors"):
         model.observe(TrainingData(replace(table, earlier=None), examples, KnowledgeGraph.empty(ITEMS)))
-
-
-def test_earlier_visits_need_a_mixture() -> None:
-    with pytest.raises(ConfigError, match="earlier_visits"):
-        model_entry("compass").configure({"earlier_visits": True, "copy_past": False, "neighbours": False})

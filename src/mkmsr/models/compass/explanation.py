@@ -1,14 +1,12 @@
 """Why COMPASS gives an item its score: the score taken apart, exactly.
 
-The score is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier, the first three times what similar
-sessions lift the item by (`lifted`). Each is taken apart:
+The score is the log of a mixture, p(j | s) = explore + copy + neighbours + earlier. Each is taken apart:
 
 - copy: the probability of each event to be copied, summed over the events of the item;
 - neighbours: the votes of the training sessions that hold the item, in proportion to their raw votes;
 - earlier: the probability that the visitor goes back to an item of an earlier session;
-- explore: the mean over a few masks of the session's vector of a softmax over the catalogue of a sum. The sum's mean is
-  linear in the parts of the item: its own vector, each of its attributes (by vector, and by being shared with items of
-  the session), popularity, evidence of similar sessions.
+- explore: a softmax over the catalogue of a sum, which is linear in the parts of the item: its own vector, each of its
+  attributes (by vector, and by being shared with items of the session), popularity, evidence of similar sessions.
 
 Two more numbers say what an event means for the item: the readout's attention weight (how much the event enters the
 session's vector, whatever the item), and its effect: how much log p(j | s) falls when the event is left out.
@@ -16,19 +14,17 @@ session's vector, whatever the item), and its effect: how much log p(j | s) fall
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.models.base import Scorer
-from mkmsr.models.compass.explore import candidates
-from mkmsr.models.compass.item_vectors import ComposedVectors
-from mkmsr.models.compass.mixture import Mixture
-from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.explanation import AttributePart, EventPart, Names, NeighbourPart, ScoreParts
+
+if TYPE_CHECKING:
+    from mkmsr.models.compass.model import Compass
 
 __all__ = ["MOST_SESSIONS", "ScoredSession"]
 
@@ -40,64 +36,44 @@ class ScoredSession:
     """What COMPASS computes on the way to the scores of one session.
 
     Args:
+        model: The model.
         batch: The session.
         names: What indexes are called.
-        vectors: Item vectors, by their parts.
-        vectors_VD: The same, whole.
-        priors_V: What each item's explore score begins with.
-        mixture: The parts of p(j | s).
-        attention_P: How much the readout weighs each event.
-        score: The model's scorer.
-        similar: Where similar sessions are looked up; None where they do not count.
     """
 
-    def __init__(
-        self,
-        batch: SessionBatch,
-        names: Names,
-        *,
-        vectors: ComposedVectors,
-        vectors_VD: Tensor,
-        priors_V: Tensor,
-        mixture: Mixture,
-        attention_P: Tensor,
-        score: Scorer,
-        similar: SimilarSessions | None,
-    ):
-        self.batch, self.names, self.vectors, self.similar = batch, names, vectors, similar
-        self.vectors_VD, self.priors_V, self.mixture, self.attention_P = vectors_VD, priors_V, mixture, attention_P
-        self.gates = mixture.log_gates[0].exp().tolist()
-        self.query_D = torch.stack(mixture.explore.queries).mean(0)[0, :-1]
-        self.log_explore_V = mixture.explore.log_scores(vectors, candidates(vectors_VD, priors_V).T)[0]
+    def __init__(self, model: Compass, batch: SessionBatch, names: Names):
+        self.model, self.batch, self.names, self.vectors = model, batch, names, model.vectors
+        self.vectors_VD = model.vectors()
+        parts, score = model.parts(batch, self.vectors_VD), model.scorer()
+        self.priors_V = model.explore.priors(model.vectors)
+        query_BD, self.extra, match_AB = parts.catalogue.weighed()
+        self.query_D, self.match_A = query_BD[0, :-1], None if match_AB is None else match_AB[:, 0]
+        gates = model.gates.log_gates(parts)[0].exp()
+        candidates_DV = model.explore.candidates(model.vectors, self.vectors_VD).T
+        self.explore_V = parts.catalogue.log_scores(candidates_DV)[0].exp() * gates[0]
+        lists = zip(model.component_names(), model.gates.lists(parts), gates[1:], strict=True)
+        self.listed = {name: replace(each, weights=each.weights * gate) for name, each, gate in lists}
+        self.attention_P = model.attention(batch, self.vectors_VD)
         self.log_p_V = score(batch)[0]
-        match_AB = mixture.explore.match_weights
-        self.match_A = None if match_AB is None else match_AB[:, 0]
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else score(shorter)
 
     def score_parts(self, item: int) -> ScoreParts:
         """Return all parts of one item's score."""
-        mixture, gates, score = self.mixture, self.gates, float(self.log_p_V[item])
-        explore = float(self.log_explore_V[item].exp()) * gates[0]
-        copied_P = torch.where(self.batch.items == item, mixture.copies.weights, 0.0) * gates[1]
-        voted = float(mixture.votes.weights[mixture.votes.items == item].sum()) * gates[2]
-        earlier = self._earlier(item)
-        before = explore + float(copied_P.sum()) + voted
-        lift = 1.0 if mixture.log_lift is None else max(math.exp(score) - earlier, 0.0) / max(before, 1e-30)
-        copied_P *= lift
-        attributes = self._attributes(item)
-        own = self._own_vector(item)
-        popularity = float(self.priors_V[item])
-        evidence = float(mixture.explore.evidence.values[mixture.explore.evidence.columns == item].sum())
-        voters, sessions = self._sessions(item, voted * lift)
+        copied_P = torch.zeros_like(self.attention_P)
+        if "copying" in self.listed:
+            copied_P = torch.where(self.batch.items == item, self.listed["copying"].weights, 0.0)
+        attributes, own, popularity = self._attributes(item), self._own_vector(item), float(self.priors_V[item])
+        evidence = float(self.extra.values[self.extra.columns == item].sum())
+        voted = self._listed("similar", item)
+        voters, sessions = self._sessions(item, voted)
         return ScoreParts(
             item=self.names.items.id(item),
-            score=score,
-            explore=explore * lift,
+            score=float(self.log_p_V[item]),
+            explore=float(self.explore_V[item]),
             copy=float(copied_P.sum()),
-            neighbours=voted * lift,
-            earlier=earlier,
-            lift=lift,
+            neighbours=voted,
+            earlier=self._listed("earlier", item),
             explore_score=own + popularity + evidence + sum(each.by_vector + each.by_match for each in attributes),
             own_vector=own,
             popularity=popularity,
@@ -108,9 +84,9 @@ class ScoredSession:
             sessions=sessions,
         )
 
-    def _earlier(self, item: int) -> float:
-        earlier = self.mixture.earlier
-        return 0.0 if earlier is None else float(earlier.weights[earlier.items == item].sum()) * self.gates[3]
+    def _listed(self, component: str, item: int) -> float:
+        found = self.listed.get(component)
+        return 0.0 if found is None else float(found.weights[found.items == item].sum())
 
     def _own_vector(self, item: int) -> float:
         ids = self.vectors.ids
@@ -120,25 +96,17 @@ class ScoredSession:
         return float(self.query_D @ own_D / self._length(item))
 
     def _length(self, item: int) -> Tensor:
-        """The length by which the item's vector is divided, as `normalize` does."""
+        """The length by which the item's vector is divided, as `unit_rows` does."""
         length: Tensor = torch.linalg.vector_norm(self.vectors_VD[item]).clamp_min(1e-12)
         return length
 
     def _events(self, item: int, copied_P: Tensor) -> tuple[EventPart, ...]:
         parts = []
-        for event, (index, operation) in enumerate(
-            zip(self.batch.items.tolist(), self.batch.operations.tolist(), strict=True)
-        ):
+        events = zip(self.batch.items.tolist(), self.batch.operations.tolist(), strict=True)
+        for event, (index, operation) in enumerate(events):
             effect = None if self.shorter_LV is None else float(self.log_p_V[item] - self.shorter_LV[event, item])
-            parts.append(
-                EventPart(
-                    self.names.items.id(index),
-                    self.names.operations.id(operation),
-                    float(copied_P[event]),
-                    float(self.attention_P[event]),
-                    effect,
-                )
-            )
+            names = (self.names.items.id(index), self.names.operations.id(operation))
+            parts.append(EventPart(*names, float(copied_P[event]), float(self.attention_P[event]), effect))
         return tuple(parts)
 
     def _attributes(self, item: int) -> tuple[AttributePart, ...]:
@@ -160,24 +128,19 @@ class ScoredSession:
 
     def _sessions(self, item: int, probability: float) -> tuple[int, tuple[NeighbourPart, ...]]:
         """Who voted for an item; the component's probability is divided in proportion to the raw votes."""
-        if self.similar is None or probability == 0:
+        if probability == 0:
             return 0, ()
-        index, settings = self.similar.index, self.similar.config.settings()
+        index, settings = self.model.similar.index, self.model.similar.settings
         neighbours = index.neighbours(self.batch, settings)
         votes, source = index.raw_votes(neighbours, self.batch, settings)
         mine = votes.items == item
         weights, voters = votes.weights[mine], neighbours.places[source[mine]]
         order = weights.argsort(descending=True, stable=True)[:MOST_SESSIONS]
-        prefix = set(self.batch.items.tolist())
-        similar = index.similar_items
-        alike = set() if similar is None else set(similar.similar_to(self.batch.items).tolist()) - prefix
-        parts = []
+        prefix, parts = set(self.batch.items.tolist()), []
         for place, weight in zip(voters[order].tolist(), (weights / weights.sum())[order].tolist(), strict=True):
-            own = index.items[index.session_offsets[place] : index.session_offsets[place + 1]].tolist()
-            shared, of_a_kind = (
-                tuple(map(self.names.items.id, filter(each.__contains__, own))) for each in (prefix, alike)
-            )
-            parts.append(NeighbourPart(place, shared, of_a_kind, weight * probability))
+            held = index.items[index.session_offsets[place] : index.session_offsets[place + 1]].tolist()
+            shared = tuple(map(self.names.items.id, filter(prefix.__contains__, held)))
+            parts.append(NeighbourPart(place, shared, weight * probability))
         return len(weights), tuple(parts)
 
 

@@ -1,33 +1,46 @@
-"""COMPASS's explore component: any item of the catalogue, by its vector, by shared attributes and by its prior.
+"""COMPASS's explore component: any item of the catalogue, and the only component that knows items without any event.
 
-It is the mean over the queries of a session, one in training, of a softmax over the whole catalogue, block by block, or
-over a sample of it. Dimension letters: B sessions, A attributes, R relations, M (event, attribute) pairs, C columns of
-the sample, D embedding size, K queries of a session, N pairs of a session and an item, V catalogue + 1.
+    p(j) = softmax over j of  a scale cos(q, x_j) + b match(j) + prior(j) + c log(1 + n_j) + d [j is in the session]
+
+prior(j) is e log(1 + training events of j); a new item with attributes has f instead, less where there are more new
+items than lately came in. n_j counts the items that similar sessions with j share with the session. In training the
+weights are constants and c = d = 0; a to f are fitted forward in time, see `Mixture`.
+Dimension letters: B sessions, A attributes, R relations, M (event, attribute) pairs, C columns of a sample, D embedding
+size, N pairs of a session and an item, V catalogue + 1.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
+from mkmsr.data.sessions import SessionTable
+from mkmsr.errors import DataError
 from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
 from mkmsr.layers.fast.shared_table import unit_rows
-from mkmsr.layers.softmax import SparseScores, blockwise_target_log_softmax, row_blocks
+from mkmsr.layers.softmax import SparseScores, blockwise_target_log_softmax
 from mkmsr.models.base import Negatives
-from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors
+from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
 
-__all__ = ["AttributeMatch", "ExploreQuery", "Sample", "candidates", "fixed_masks", "log_mean"]
+__all__ = ["AttributeMatch", "Catalogue", "Explore", "Sample"]
 
+_IN_TRAINING = {"vector": 1.0, "match": 1.0, "popularity": 0.3, "new": 0.0, "evidence": 0.0, "own": 0.0}
+"""a, b, e, f, c and d in training. Learnt there, the weight of popularity would come out too high: the log counts it."""
+_AT_FIRST = (0.55, 0.7, 0.5, 1.5, 0.8, -0.5)
+"""The same before they are fitted: about what they come to on three logs."""
+_START_SCALE = 16.0
+_NEVER = -1e4
+"""Prior of an item that cannot come: probability 0."""
+_LATE = 0.1
+"""Share of the sessions, the newest, whose new items say how many come in at a time."""
 _ABSENT = -30.0
 """Log weight of a column that is there for some rows only; small enough for a weight of 0 in 32 bits, and no more, so
 that the rows that have it can take it back without loss."""
-_FEWEST_ROWS = 8
-"""Sessions scored at a time at least: a product of few rows is little more than reading the catalogue."""
 
 
 class AttributeMatch(nn.Module):
@@ -55,23 +68,127 @@ class AttributeMatch(nn.Module):
             self.by_age.copy_((0.5 * torch.exp(-ages / 1.5)).expand_as(self.by_age))
             self.by_attribute.weight.zero_()
 
-    def forward(
-        self, attributes: Tensor, relations: Tensor, shares: Tensor, ages: Tensor, rows: Tensor, num_rows: int
-    ) -> Tensor:
-        """attributes, relations, shares (1 / values of that relation), ages, rows: each [M] -> [A + 1, B]."""
-        theta_M = self.by_age[relations, ages.clamp(max=self.by_age.shape[1] - 1)]
+    def forward(self, batch: SessionBatch, vectors: ComposedVectors) -> Tensor:
+        """Return the weights of a batch's sessions. Shape [A + 1, B]."""
+        event, attributes, shares = vectors.attributes_of(batch.items)
+        ages = batch.ages[event].clamp(max=self.by_age.shape[1] - 1)
+        theta_M = self.by_age[vectors.relation_of[attributes], ages]
         weights_M: Tensor = theta_M * (1 + self.by_attribute(attributes).squeeze(1)) * shares
-        size = (self.by_attribute.num_embeddings, num_rows)
-        flat = weights_M.new_zeros(math.prod(size)).index_add(0, attributes * num_rows + rows, weights_M)
-        return flat.view(size)
+        size = (self.by_attribute.num_embeddings, len(batch))
+        place = attributes * len(batch) + batch.rows[event]
+        return weights_M.new_zeros(math.prod(size)).index_add(0, place, weights_M).view(size)
+
+
+class Explore(nn.Module):
+    """What scores of the catalogue are made of beside item vectors.
+
+    Args:
+        num_items: V - 1.
+        num_attributes: A; 0: attributes do not count.
+        num_relations: R.
+
+    Buffers:
+        popularity: log(1 + training events) of each item. Shape [V].
+        new_at_a_time: New items that came in with the newest tenth of the sessions, at least one.
+        expected: 1 where new items may come, else 0.
+    """
+
+    popularity: Tensor
+    new_at_a_time: Tensor
+    expected: Tensor
+
+    def __init__(self, num_items: int, num_attributes: int, num_relations: int):
+        super().__init__()
+        self.matching = AttributeMatch(num_attributes, num_relations) if num_attributes else None
+        self.log_scale = nn.Parameter(torch.empty(()))
+        self.fitted = nn.Parameter(torch.empty(len(_AT_FIRST)), requires_grad=False)
+        """The weights, in the order of `_IN_TRAINING`."""
+        self.register_buffer("popularity", torch.zeros(num_items + 1))
+        self.register_buffer("new_at_a_time", torch.ones(()))
+        self.register_buffer("expected", torch.ones(()))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the scale and the weights; matches start as their class says."""
+        with torch.no_grad():
+            self.log_scale.fill_(math.log(_START_SCALE))
+            self.fitted.copy_(torch.tensor(_AT_FIRST))
+        if self.matching is not None:
+            self.matching.reset_parameters()
+
+    def observe(self, sessions: SessionTable, counts: Tensor, *, expects_new_items: bool) -> None:
+        """Take in the training sessions, the events of each item there [V], and whether new items may come."""
+        self.popularity = counts.log1p().to(self.popularity)
+        ends = sessions.times[(sessions.offsets[1:] - 1).clip(min=0)]
+        late = np.argsort(np.argsort(ends, kind="stable")) >= len(sessions) - int(_LATE * len(sessions))
+        late = late[sessions.session_of_event]
+        new = max(len(np.setdiff1d(sessions.items[late], sessions.items[~late])), 1)
+        self.new_at_a_time = torch.full_like(self.new_at_a_time, new)
+        self.expected = torch.full_like(self.expected, expects_new_items)
+
+    def append_items(self, count: int) -> None:
+        """Take in items behind the catalogue."""
+        self.popularity = torch.cat([self.popularity, self.popularity.new_zeros(count)])
+        self.expected = torch.ones_like(self.expected)
+
+    def check_buffers(self) -> None:
+        """Make sure that buffers from a file have the right shapes.
+
+        Raises:
+            DataError: One has not.
+        """
+        for name in ("new_at_a_time", "expected"):
+            if getattr(self, name).dim():
+                raise DataError(f"{name} is of another shape: expected [], found {list(getattr(self, name).shape)}")
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weight of each term."""
+        if not self.training:
+            return dict(zip(_IN_TRAINING, self.fitted, strict=True))
+        return {name: self.fitted.new_tensor(value) for name, value in _IN_TRAINING.items()}
+
+    def priors(self, vectors: ComposedVectors) -> Tensor:
+        """Return prior(j) of each item. Shape [V].
+
+        In training new items take no part, because none can be the target: the softmax would learn that they never
+        are. Afterwards those that something is known about share what new items get, where new items may come at all.
+        """
+        weights = self.weights()
+        prior_V = (weights["popularity"] * self.popularity).masked_fill(vectors.seen == 0, _NEVER)
+        if self.training or not self.expected:
+            return prior_V
+        described_V = (vectors.seen == 0) & (vectors.rows.diff() > 0)
+        crowd = (described_V.sum() / self.new_at_a_time).clamp(min=1).log()
+        return torch.where(described_V, weights["new"] - crowd, prior_V)
+
+    def candidates(self, vectors: ComposedVectors, vectors_VD: Tensor) -> Tensor:
+        """Return unit vectors of items with their prior behind them, which meet queries. Shape [V, D + 1]."""
+        return torch.cat([unit_rows(vectors_VD), self.priors(vectors)[:, None]], dim=1)
+
+    def sampled_candidates(self, vectors: ComposedVectors, some: SomeVectors, sample: Sample) -> Tensor:
+        """Return the same of a sample's columns, whose vectors are `some`. Shape [C, D + 1]."""
+        priors_C = self.priors(vectors)[sample.items] + sample.log_weights
+        return torch.cat([unit_rows(some.vectors), priors_C[:, None]], dim=1)
+
+    def forward(
+        self, batch: SessionBatch, session_BD: Tensor, vectors: ComposedVectors, votes: SparseScores
+    ) -> Catalogue:
+        """Return what the sessions look for; `votes` are log(1 + n_j) of items outside the session."""
+        keys = torch.unique(batch.rows * len(vectors.seen) + batch.items)
+        match_AB = None if self.matching is None else self.matching(batch, vectors)
+        query_BD = unit_rows(session_BD) * self.log_scale.exp()
+        return Catalogue(
+            self, vectors, query_BD, votes, (keys // len(vectors.seen), keys % len(vectors.seen)), match_AB
+        )
 
 
 @dataclass(frozen=True)
 class Sample:
     """Columns of the catalogue, weighed so that a softmax over them estimates the softmax over all of it.
 
-    Each stands for log(times drawn / expected times) more than its own score; a row for which an item is exact, such
-    as its target, takes that back. The sum over the columns is then an unbiased estimate of the sum over the catalogue.
+    Each stands for log(times drawn / expected times) more than its own score; a row for which an item is exact, its
+    target or one of its own, takes that back. The sum over the columns is then an unbiased estimate of the sum over the
+    catalogue.
 
     Args:
         items: Those of the prefixes, the targets and the negatives, each once, rising; the first is the padding. [C].
@@ -87,152 +204,89 @@ class Sample:
 
     @classmethod
     def draw(cls, batch: SessionBatch, negatives: Negatives) -> Sample:
-        """Return what a sampled softmax looks at; the target and what the visitor touched is exact.
-
-        The visitor's items are composed anyway, and score high. Voted items score high too, but twenty of them a
-        prefix, taken exactly, gained nothing and made the columns twice as many (docs/log).
-        """
+        """Return what a sampled softmax looks at."""
         rows = [torch.arange(len(batch), device=batch.rows.device), batch.rows]
         exact = [batch.targets, batch.items]
         if batch.earlier is not None:
             rows.append(batch.earlier.rows)
             exact.append(batch.earlier.items)
-        return cls.of(torch.cat(rows), torch.cat(exact), negatives)
-
-    @classmethod
-    def of(cls, rows: Tensor, exact_items: Tensor, negatives: Negatives) -> Sample:
-        """Return the columns for some pairs whose score is exact, [N] each, and for negatives."""
-        drawn = negatives.items
+        exact_items, drawn = torch.cat(exact), negatives.items
         items = torch.unique(torch.cat([exact_items.new_zeros(1), exact_items, drawn]))
         places = torch.searchsorted(items, drawn)
         drawn_C = torch.bincount(places, minlength=len(items)).to(negatives.log_counts)
         expected_C = torch.zeros_like(drawn_C).scatter_(0, places, negatives.log_counts)
         log_weights = torch.where(drawn_C > 0, drawn_C.clamp(min=1).log() - expected_C, _ABSENT)
-        return cls(items, log_weights, rows, exact_items)
+        return cls(items, log_weights, torch.cat(rows), exact_items)
 
     def places(self, items: Tensor) -> Tensor:
         """Return the columns of items that are among them."""
         return torch.searchsorted(self.items, items)
 
-    def extra_scores(self, evidence: SparseScores) -> SparseScores:
-        """Return what is added to the columns: the evidence that falls on them, and what makes exact pairs exact."""
-        places = self.places(evidence.columns).clamp(max=len(self.items) - 1)
-        there = self.items[places] == evidence.columns
+    def corrections(self) -> SparseScores:
+        """Return what makes exact pairs exact."""
         pairs = torch.unique(self.rows * len(self.items) + self.places(self.exact_items))
-        exact = pairs % len(self.items)
-        return SparseScores(
-            torch.cat([evidence.rows[there], pairs // len(self.items)]),
-            torch.cat([places[there], exact]),
-            torch.cat([evidence.values[there], -self.log_weights[exact]]),
-        )
+        columns = pairs % len(self.items)
+        return SparseScores(pairs // len(self.items), columns, -self.log_weights[columns])
 
 
 @dataclass(frozen=True)
-class ExploreQuery:
-    """What the sessions of a batch look for in the catalogue.
+class Catalogue:
+    """p_explore of the sessions of a batch; the weights of its terms are the component's at the time of asking.
 
     Args:
-        queries: Scaled unit vectors, and a 1 that meets the items' prior: one of shape [B, D + 1] for each mask.
-        evidence: What similar sessions add to scores.
+        explore: The component.
+        vectors: What is known about items.
+        query: Scaled unit vectors. Shape [B, D].
+        evidence: log(1 + n_j) of items outside the session.
+        own: Session and item of each of the session's own, once each.
         match_weights: What an attribute adds to the scores of its items; None: nothing. Shape [A + 1, B].
     """
 
-    queries: tuple[Tensor, ...]
+    explore: Explore
+    vectors: ComposedVectors
+    query: Tensor
     evidence: SparseScores
+    own: tuple[Tensor, Tensor]
     match_weights: Tensor | None
 
-    def log_likelihood(self, vectors: ComposedVectors, candidates: Tensor, targets: Tensor, *, block: int) -> Tensor:
+    def weighed(self) -> tuple[Tensor, SparseScores, Tensor | None]:
+        """Return the query with a 1 that meets the prior [B, D + 1], what is added to some scores, and the matches."""
+        weights, rows, items = self.explore.weights(), *self.own
+        query_BD = torch.cat([weights["vector"] * self.query, self.query.new_ones(len(self.query), 1)], dim=1)
+        values = torch.cat([weights["evidence"] * self.evidence.values, weights["own"].expand(len(rows))])
+        extra = SparseScores(torch.cat([self.evidence.rows, rows]), torch.cat([self.evidence.columns, items]), values)
+        return query_BD, extra, None if self.match_weights is None else weights["match"] * self.match_weights
+
+    def log_likelihood(self, candidates: Tensor, targets: Tensor, *, block: int = 0) -> Tensor:
         """Return log p of each target over the whole catalogue, [V, D + 1]; `block` items at a time, 0 for all. [B]."""
-        weights_AB = self.match_weights
-        if 0 < block < len(candidates):
+        query_BD, extra, match_AB = self.weighed()
+        if not 0 < block < len(candidates):
+            matches_VB = None if match_AB is None else self.vectors.spread(match_AB)
+            return target_log_softmax(query_BD, candidates, targets, extra, matches_VB)
 
-            def matches(begin: int, end: int) -> Tensor:
-                assert weights_AB is not None
-                return vectors.spread_to(torch.arange(begin, end, device=targets.device), weights_AB)
+        def matches(begin: int, end: int) -> Tensor:
+            assert match_AB is not None
+            return self.vectors.spread_to(torch.arange(begin, end, device=targets.device), match_AB)
 
-            by_item = None if weights_AB is None else matches
-            return log_mean(
-                [
-                    blockwise_target_log_softmax(query, candidates, targets, block, self.evidence, by_item)
-                    for query in self.queries
-                ]
-            )
-        matches_VB = None if weights_AB is None else vectors.spread(weights_AB)
-        return log_mean(
-            [target_log_softmax(query, candidates, targets, self.evidence, matches_VB) for query in self.queries]
-        )
+        by_item = None if match_AB is None else matches
+        return blockwise_target_log_softmax(query_BD, candidates, targets, block, extra, by_item)
 
-    def sampled_log_likelihood(
-        self, vectors: ComposedVectors, candidates: Tensor, targets: Tensor, sample: Sample
-    ) -> Tensor:
-        """Return an estimate of the same; the candidates are the sample's columns, [C, D + 1]. Shape [B]."""
-        extra, places, weights_AB = sample.extra_scores(self.evidence), sample.places(targets), self.match_weights
-        matches_CB = None if weights_AB is None else vectors.spread_to(sample.items, weights_AB)
-        return log_mean([target_log_softmax(query, candidates, places, extra, matches_CB) for query in self.queries])
+    def sampled_log_likelihood(self, candidates: Tensor, targets: Tensor, sample: Sample) -> Tensor:
+        """Return an estimate of the same, in training; the candidates are the sample's columns, [C, D + 1]. [B]."""
+        query_BD, _, match_AB = self.weighed()
+        matches_CB = None if match_AB is None else self.vectors.spread_to(sample.items, match_AB)
+        return target_log_softmax(query_BD, candidates, sample.places(targets), sample.corrections(), matches_CB)
 
-    def log_scores(self, vectors: ComposedVectors, candidates_DV: Tensor) -> Tensor:
+    def log_scores(self, candidates_DV: Tensor) -> Tensor:
         """Return log p of every item; column 0 is left out. [D + 1, V] -> [B, V]."""
-        queries_BKD = torch.stack(self.queries, dim=1)
-        scores_BV = queries_BKD.new_zeros(len(queries_BKD), candidates_DV.shape[1])
-        if self.match_weights is not None:
-            scores_BV += vectors.spread(self.match_weights).T
-        rows, columns, values = self.evidence
-        scores_BV.index_put_((rows, columns), values, accumulate=True)
+        query_BD, extra, match_AB = self.weighed()
+        scores_BV = query_BD @ candidates_DV
+        if match_AB is not None:
+            scores_BV += self.vectors.spread(match_AB).T
+        scores_BV.index_put_((extra.rows, extra.columns), extra.values, accumulate=True)
         scores_BV[:, 0] = -torch.inf
-        for block in row_blocks(scores_BV, least=_FEWEST_ROWS):
-            queries_bKD = queries_BKD[block]
-            logits_bKV = (queries_bKD.flatten(0, 1) @ candidates_DV).view(*queries_bKD.shape[:2], -1)
-            logits_bKV += scores_BV[block, None]
-            scores_BV[block] = _log_mean_softmax(logits_bKV)
-        scores_BV[:, 0] = -torch.inf
-        return scores_BV
+        return scores_BV.log_softmax(1)
 
-    def scores_of(
-        self, vectors: ComposedVectors, item_vectors: ItemVectors, query: Tensor, rows: Tensor, items: Tensor
-    ) -> Tensor:
-        """Return the scores of some pairs of a session and an item, before the softmax and without the prior. [N].
-
-        Args:
-            vectors: What is known about items.
-            item_vectors: Read by item index.
-            query: One a session. Shape [B, D + 1].
-            rows: Session of each pair. Shape [N].
-            items: Its item. Shape [N].
-        """
-        scores_N = (query[rows, :-1] * unit_rows(item_vectors[items])).sum(1)
-        scores_N = scores_N + self.evidence.at(rows, items, len(vectors.seen))
-        if self.match_weights is None:
-            return scores_N
-        owner, attributes, shares = vectors.attributes_of(items)
-        return scores_N.index_add(0, owner, self.match_weights[attributes, rows[owner]] * shares)
-
-
-def candidates(vectors: Tensor, prior: Tensor) -> Tensor:
-    """Return unit vectors of items with their prior behind them, which meet queries. [V, D], [V] -> [V, D + 1]."""
-    return torch.cat([unit_rows(vectors), prior[:, None]], dim=1)
-
-
-def log_mean(logs: Sequence[Tensor]) -> Tensor:
-    """Return the logarithm of the mean of probabilities, given theirs."""
-    return logs[0] if len(logs) == 1 else torch.stack(list(logs)).logsumexp(0) - math.log(len(logs))
-
-
-def _log_mean_softmax(logits_bKV: Tensor) -> Tensor:
-    """The logarithm of the mean over queries of a softmax over items, the smallest number at least. [b, V]."""
-    if logits_bKV.shape[1] == 1:
-        return logits_bKV[:, 0].log_softmax(1)
-    return logits_bKV.softmax(2).mean(1).clamp_min_(torch.finfo(logits_bKV.dtype).tiny).log_()
-
-
-def fixed_masks(count: int, width: int, share: float) -> Tensor:
-    """Return dropout masks that stay, for a mean over what a network says under each (Monte Carlo dropout). [K, D].
-
-    They are drawn once, the same ones everywhere, and balanced: every component is kept by the same number of masks,
-    round((1 - share) K). Kept components are 1: nothing is scaled up. One mask keeps everything.
-
-    Source: Gal, Ghahramani, ICML 2016, "Dropout as a Bayesian approximation", with masks drawn anew each time.
-    """
-    if count == 1 or share == 0:
-        return torch.ones(1, width)
-    order = torch.rand(count, width, generator=torch.Generator().manual_seed(0)).argsort(dim=0)
-    return (order < max(1, round((1 - share) * count))).float()
+    def cosines(self, vectors: ItemVectors, rows: Tensor, items: Tensor) -> Tensor:
+        """Return scale cos(q, x_j) of some pairs of a session and an item, each [N]. Shape [N]."""
+        return (self.query[rows] * unit_rows(vectors[items])).sum(1)

@@ -19,6 +19,9 @@ from mkmsr.layers.rows import table_rows
 
 __all__ = ["ComposedVectors", "ItemVectors", "SomeVectors"]
 
+_ID_SHARE = 0.2
+"""Length of id vectors at the start, in those of attributes: knowledge leads at first."""
+
 
 @dataclass(frozen=True)
 class SomeVectors:
@@ -46,16 +49,14 @@ class ComposedVectors(nn.Module):
     e_i is the id's own vector; k_i is 0 where training did not see the item, and in training also for a random share p
     of the others at each step (id dropout), so that a vector made of attributes alone is nothing new to the network.
     It is 1 for the rest in training, and afterwards 1 - p for all that training saw: what it was on average. w_r are
-    learnt weights of relations.
-
-    The sum over all items is one product of a sparse [V, A] matrix, which `observe` builds from triples.
+    learnt weights of relations. The sum over all items is one product of a sparse [V, A] matrix.
 
     Args:
         num_items: V - 1.
-        num_attributes: A.
+        num_attributes: A; 0: items are ids alone.
         num_relations: R.
         dim: D.
-        id_dropout: Share of items that stand without their id vector at a training step.
+        id_dropout: p.
         use_ids: Whether there are id vectors at all.
 
     Buffers:
@@ -74,14 +75,7 @@ class ComposedVectors(nn.Module):
     by_attribute_values: Tensor
 
     def __init__(
-        self,
-        num_items: int,
-        num_attributes: int,
-        num_relations: int,
-        dim: int,
-        *,
-        id_dropout: float = 0.0,
-        use_ids: bool = True,
+        self, num_items: int, num_attributes: int, num_relations: int, dim: int, *, id_dropout: float, use_ids: bool
     ):
         super().__init__()
         self.num_items, self.dim, self.id_dropout = num_items, dim, id_dropout
@@ -99,13 +93,12 @@ class ComposedVectors(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw vectors from U(-1/sqrt(D), 1/sqrt(D)), ids a fifth of that: knowledge leads at first."""
+        """Draw vectors from U(-1/sqrt(D), 1/sqrt(D)), those of ids shorter; relations weigh 1."""
         bound = 1 / math.sqrt(self.dim)
-        for table, size in ((self.ids, bound / 5), (self.attributes, bound)):
+        for table, size in ((self.ids, _ID_SHARE * bound), (self.attributes, bound)):
             if table is not None:
                 nn.init.uniform_(table.weight, -size, size)
-                with torch.no_grad():
-                    table.weight[0].zero_()
+                nn.init.zeros_(table.weight[0])
         if self.attributes is not None:
             nn.init.ones_(self.relation_weight)
 
@@ -118,11 +111,10 @@ class ComposedVectors(nn.Module):
             return
         self.relation_of = torch.zeros_like(self.relation_of).index_put((attributes,), relations.to(self.relation_of))
         _, group, count = torch.unique(torch.stack([items, relations]), dim=1, return_inverse=True, return_counts=True)
-        share = 1.0 / count[group]
-        size = (self.num_items + 1, len(self.relation_of))
+        share, size = 1.0 / count[group], (self.num_items + 1, len(self.relation_of))
         self.rows, self.columns, self.values = _compressed(items, attributes, share, size)
         self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values = _compressed(
-            attributes, items, share, (size[1], size[0])
+            attributes, items, share, size[::-1]
         )
 
     def check_buffers(self) -> None:
@@ -133,9 +125,8 @@ class ComposedVectors(nn.Module):
         """
         num_rows, num_columns = self.num_items + 1, 1 if self.attributes is None else self.attributes.num_embeddings
         check_compressed_rows("attributes by item", self.rows, self.columns, self.values)
-        check_compressed_rows(
-            "items by attribute", self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values
-        )
+        transpose = (self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values)
+        check_compressed_rows("items by attribute", *transpose)
         check_indexes("columns of attributes by item", self.columns, 0, num_columns)
         check_indexes("columns of items by attribute", self.by_attribute_columns, 0, num_rows)
         num_relations = 1 if self.attributes is None else len(self.relation_weight)
@@ -159,9 +150,8 @@ class ComposedVectors(nn.Module):
         self._remembered = None
         owners = torch.repeat_interleave(torch.arange(len(self.rows) - 1, device=self.rows.device), self.rows.diff())
         known = (owners, self.relation_of[self.columns], self.columns)
-        triples = [
-            torch.cat([old, new.to(old)]) for old, new in zip(known, (items, relations, attributes), strict=True)
-        ]
+        added = (items, relations, attributes)
+        triples = [torch.cat([old, new.to(old)]) for old, new in zip(known, added, strict=True)]
         self.observe(torch.cat([self.seen, self.seen.new_zeros(count)]), *triples)
 
     def attributes_of(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,15 +179,13 @@ class ComposedVectors(nn.Module):
 
     def rows_of(self, items: Tensor) -> Tensor:
         """The vectors of some items, composed by themselves; id dropout as in `forward`. Shape [m, D]."""
-        parts = []
+        vectors_mD = self.seen.new_zeros(len(items), self.dim)
         if self.ids is not None:
-            parts.append(table_rows(self.ids, items) * self.known(self.seen[items]))
+            vectors_mD = vectors_mD + table_rows(self.ids, items) * self.known(self.seen[items])
         if self.attributes is not None:
             strength = self.relation_weight[self.relation_of]
-            parts.append(self.spread_to(items, self.attributes.weight, strength))
-        if not parts:
-            return self.seen.new_zeros(len(items), self.dim)
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+            vectors_mD = vectors_mD + self.spread_to(items, self.attributes.weight, strength)
+        return vectors_mD
 
     def forward(self) -> Tensor:
         """The vectors of all items; row 0 is zero. Shape [V, D]."""
@@ -207,9 +195,7 @@ class ComposedVectors(nn.Module):
         if self.attributes is not None:
             weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
             parts.append(self.spread(weighted_AD))
-        if not parts:
-            return self.seen.new_zeros(len(self.seen), self.dim)
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return torch.stack(parts).sum(0) if parts else self.seen.new_zeros(len(self.seen), self.dim)
 
     def known(self, seen: Tensor) -> Tensor:
         """k_i of items that training saw (1) or not (0). [m] -> [m, 1]."""

@@ -1,161 +1,199 @@
-"""COMPASS's mixture: the parts of p(j | s), their weights, and what becomes of them in training and in scoring.
+"""COMPASS's mixture: what components say, and the gates, which are fitted forward in time.
 
-Dimension letters: B sessions, P events, M votes, C components, F features, D size of a micro-behaviour, V catalogue
+    p(j | s) = sum over components c of  g_c(s) p_c(j | s),    p_c proportional to e^(sharpness_c * logit_c(j))
+
+Components learn from the training sessions, each by its own likelihood. How far each is to be trusted cannot be learnt
+there: it has overfitted these sessions, and neighbours would find the session itself. So gates, sharpness and the
+weights of explore's terms stay as they are in training, and are then fitted on newer sessions (`Compass.calibrate`).
+Dimension letters: B sessions, M pairs of a session and an item, C components, F features, V catalogue + 1, O operations
 + 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.models.compass.config import CompassConfig
-from mkmsr.models.compass.explore import ExploreQuery
-from mkmsr.models.compass.similar_sessions import SMALLEST, lifted
+from mkmsr.layers.segments import segment_log_softmax
+from mkmsr.models.compass.explore import Catalogue
+from mkmsr.models.compass.item_vectors import ItemVectors
 from mkmsr.models.neighbours.voting import Votes
 
-__all__ = ["COMPONENTS", "Mixture", "MixtureGates"]
+__all__ = ["Component", "Encoded", "Mixture", "Parts", "Said", "probabilities"]
 
-COMPONENTS = ("explore", "copy", "neighbours", "earlier")
-_FEATURES = 6
-_HIDDEN = 32
+_SMALLEST = 1e-12
+"""Probabilities below this are not told apart from it."""
 _EVEN_SHARE = 0.03
-"""Share of the mixture that is spread evenly: no component ever falls silent, so each goes on learning."""
-_SMALLEST_FLOAT = 1e-6
+"""Share of the mixture that is spread evenly over the components: what happens seldom stays possible."""
+_EXPLORE_AHEAD = 1.5
+"""Gate logit of the explore component at first; the others have 0."""
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """The parts of p(j | s) for a batch, all but the catalogue's softmax.
+class Encoded:
+    """What components look at.
 
     Args:
-        explore: What the sessions look for in the catalogue.
-        log_gates: Weights of the `COMPONENTS`; the last one only where it counts. Shape [B, C].
-        copies: The session's own items, an entry an event; the weights are probabilities. Each of shape [P].
-        votes: Items of similar sessions, likewise. Each of shape [M].
-        earlier: Items of the visitors' earlier sessions, likewise; None where they do not count.
-        log_lift: What is added to the final scores, see `log_lifts`; None where nothing is.
+        batch: The sessions.
+        vectors: Item vectors, read by item index.
+        events: Micro-behaviours. Shape [P, D].
+        catalogue: The explore component's distribution.
+        votes: What similar sessions hold, and the logarithms of their votes. Each of shape [M].
+        wanted: The operation asked for, 0 for any; None where it is never asked for. Shape [B].
     """
 
-    explore: ExploreQuery
-    log_gates: Tensor
-    copies: Votes
+    batch: SessionBatch
+    vectors: ItemVectors
+    events: Tensor
+    catalogue: Catalogue
     votes: Votes
-    earlier: Votes | None = None
-    log_lift: Votes | None = None
-
-    def log_likelihood(self, explore_B: Tensor, targets_B: Tensor, tasks: CompassConfig | None = None) -> Tensor:
-        """Return log p(target | s) without lifts, given the explore component's own. Shape [B].
-
-        With `tasks`, as in training: mixed with the explore component's own likelihood, and plus how well it is told
-        whether an item comes back, and which.
-        """
-        lists = [self.copies, self.votes] if self.earlier is None else [self.copies, self.votes, self.earlier]
-        listed = [each.of(targets_B) for each in lists]
-        logs_BC = torch.stack([explore_B, *(each.clamp_min(SMALLEST).log() for each in listed)], dim=1)
-        likelihood_B = (logs_BC + self.log_gates).logsumexp(1)
-        if tasks is None:
-            return likelihood_B
-        share = tasks.explore.own_task
-        likelihood_B = (1 - share) * likelihood_B + share * explore_B
-        for name, is_on in (("copy", tasks.copy_past), ("earlier", tasks.earlier_visits)):
-            if is_on and tasks.copy_task:
-                column = COMPONENTS.index(name)
-                right_B = _repeat_likelihood(self.log_gates[:, column], listed[column - 1])
-                likelihood_B = likelihood_B + tasks.copy_task * right_B
-        return likelihood_B
-
-    def log_scores(self, explore_BV: Tensor, seen_V: Tensor) -> Tensor:
-        """Return log p(j | s) of every item, with lifts, given the explore component's own. Shape [B, V].
-
-        `seen_V` is 1 for items that training saw, else 0.
-        """
-        scores_BV = explore_BV + self.log_gates[:, :1]
-        gates_BC = self.log_gates.exp()
-        scores_BV = _add_lists(scores_BV, [self.copies, self.votes], gates_BC[:, 1:])
-        if self.log_lift is not None:
-            scores_BV = lifted(scores_BV, self.log_lift, seen_V, gates_BC[:, :3].sum(1))
-        return scores_BV if self.earlier is None else _add_lists(scores_BV, [self.earlier], gates_BC[:, 3:])
+    wanted: Tensor | None
 
 
-class MixtureGates(nn.Module):
-    """Log weights of the components, from the last micro-behaviour and from how much each component has to say.
+@dataclass(frozen=True)
+class Said:
+    """What a component says.
 
     Args:
-        width: D.
-        copies: Whether the session's own events are a component.
-        earlier_features: Numbers a session about its visitor's earlier sessions; 0: they are no component.
+        items: The items that it names, with their logits; a pair may recur. Each of shape [M].
+        features: What its gate looks at. Shape [B, F].
     """
 
-    def __init__(self, width: int, *, copies: bool, earlier_features: int = 0):
+    items: Votes
+    features: Tensor
+
+
+class Component(Protocol):
+    """A part of the mixture that names some items of the catalogue."""
+
+    features: int
+    """F."""
+
+    def __call__(self, session: Encoded) -> Said:
+        """Return which items come next, as far as it can tell."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All parts of p(j | s) for a batch; weights that are fitted forward are not in it yet.
+
+    Args:
+        catalogue: What the explore component says.
+        lists: What the other components name.
+        features: What the gates look at. Shape [B, F].
+        operations: The sessions' newest operations. Shape [B].
+        wanted: The operation asked for. Shape [B].
+    """
+
+    catalogue: Catalogue
+    lists: tuple[Votes, ...]
+    features: Tensor
+    operations: Tensor
+    wanted: Tensor
+
+
+class Mixture(nn.Module):
+    """Gates of the components, the explore component first; all weights are fitted forward in time.
+
+        g = softmax over c of  bias_c + sum over features f of w_cf f + by_operation_c[o_L] + by_wanted_c[o wanted]
+
+    A component that names no item has no weight.
+
+    Args:
+        features: F of each component but explore.
+        num_operations: O - 1.
+    """
+
+    OF_SESSION = 5
+    """Features of a session itself, see `session_features`."""
+
+    def __init__(self, features: Sequence[int], num_operations: int):
         super().__init__()
-        self.copies = copies
-        features, components = _FEATURES + earlier_features, len(COMPONENTS) - (not earlier_features)
-        self.network = nn.Sequential(nn.Linear(width + features, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, components))
+        components = 1 + len(features)
 
-    def forward(
-        self,
-        batch: SessionBatch,
-        last_BD: Tensor,
-        votes: Votes,
-        seen_V: Tensor,
-        earlier_BF: Tensor | None = None,
-        extra_BC: Tensor | None = None,
-    ) -> Tensor:
-        """Return the log weights; a component that is off, or has nothing to say, has weight zero. Shape [B, C].
+        def fitted(*size: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(size), requires_grad=False)
 
-        Args:
-            batch: The sessions.
-            last_BD: Their newest micro-behaviours.
-            votes: The neighbours' items, as probabilities.
-            seen_V: 1 for items that training saw, else 0.
-            earlier_BF: See `EarlierVisits.of_sessions`.
-            extra_BC: What is added to the network's result.
+        self.bias, self.sharpness = fitted(components), fitted(components - 1)
+        self.of_features = fitted(self.OF_SESSION + sum(features), components)
+        self.by_operation, self.by_wanted = (
+            fitted(num_operations + 1, components),
+            fitted(num_operations + 1, components),
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin with the same gates for all sessions."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            self.bias[0] = _EXPLORE_AHEAD
+            self.sharpness.fill_(1.0)
+
+    def parts(self, session: Encoded, said: Sequence[Said], popularity_V: Tensor) -> Parts:
+        """Return what has been said, in one."""
+        batch = session.batch
+        features = [session_features(batch, popularity_V), *(each.features for each in said)]
+        wanted = torch.zeros_like(batch.last) if session.wanted is None else session.wanted
+        lists, operations = tuple(each.items for each in said), batch.operations[batch.last]
+        return Parts(session.catalogue, lists, torch.cat(features, dim=1), operations, wanted)
+
+    def log_gates(self, parts: Parts) -> Tensor:
+        """Return the log weights of the components. Shape [B, C]."""
+        num_rows = len(parts.features)
+        speaks_BC = parts.features.new_ones(num_rows, len(self.bias), dtype=torch.bool)
+        for column, each in enumerate(parts.lists, start=1):
+            speaks_BC[:, column] = torch.bincount(each.rows, minlength=num_rows) > 0
+        logits_BC = self.bias + parts.features @ self.of_features + self.by_operation[parts.operations]
+        logits_BC = logits_BC + self.by_wanted[parts.wanted] * (parts.wanted > 0)[:, None]
+        gates_BC = logits_BC.masked_fill(~speaks_BC, -torch.inf).softmax(1)
+        even_BC = speaks_BC / speaks_BC.sum(1, keepdim=True)
+        return ((1 - _EVEN_SHARE) * gates_BC + _EVEN_SHARE * even_BC).clamp_min(_SMALLEST).log()
+
+    def lists(self, parts: Parts) -> list[Votes]:
+        """Return what each component but explore names, as probabilities."""
+        num_rows = len(parts.features)
+        return [probabilities(each, num_rows, sharp) for each, sharp in zip(parts.lists, self.sharpness, strict=True)]
+
+    def log_likelihood(self, parts: Parts, explore_B: Tensor, targets: Tensor) -> Tensor:
+        """Return log p(target | s), given that of the explore component. Shape [B]."""
+        listed = [each.of(targets).clamp_min(_SMALLEST).log() for each in self.lists(parts)]
+        return (torch.stack([explore_B, *listed], dim=1) + self.log_gates(parts)).logsumexp(1)
+
+    def log_scores(self, parts: Parts, explore_BV: Tensor) -> Tensor:
+        """Return log p(j | s) of every item, given that of the explore component, which is changed in place. [B, V].
+
+        Lists touch a few hundred items of a session: only these leave the logarithm.
         """
-        rows = len(batch)
-        candidates_B = torch.bincount(votes.rows, minlength=rows).to(last_BD)
-        lengths_B = batch.lengths.to(last_BD)
-        features = [
-            (candidates_B > 0).to(last_BD),
-            candidates_B.log1p(),
-            last_BD.new_zeros(rows).scatter_reduce(0, votes.rows, votes.weights.detach(), "amax"),
-            lengths_B.log(),
-            torch.bincount(batch.graph.node_row, minlength=rows) / lengths_B,
-            seen_V[batch.items[batch.last]],
+        log_gates_BC = self.log_gates(parts)
+        gates_BC = log_gates_BC.exp()
+        scores_BV = explore_BV.add_(log_gates_BC[:, :1])
+        lists = [
+            replace(each, weights=each.weights * gates_BC[each.rows, column])
+            for column, each in enumerate(self.lists(parts), start=1)
         ]
-        never_B = torch.zeros_like(candidates_B, dtype=torch.bool)
-        silent = [never_B, never_B if self.copies else ~never_B, candidates_B == 0]
-        if earlier_BF is not None:
-            features += earlier_BF.to(last_BD).unbind(1)
-            silent.append(features[_FEATURES] == 0)
-        silent_BC = torch.stack(silent, dim=1)
-        logits_BC: Tensor = self.network(torch.cat([last_BD, torch.stack(features, dim=1)], dim=1))
-        if extra_BC is not None:
-            logits_BC = logits_BC + extra_BC
-        gates_BC = logits_BC.masked_fill(silent_BC, -torch.inf).softmax(1)
-        even_BC = ~silent_BC / (~silent_BC).sum(1, keepdim=True)
-        return ((1 - _EVEN_SHARE) * gates_BC + _EVEN_SHARE * even_BC).clamp_min(SMALLEST).log()
+        if not lists:
+            return scores_BV
+        touched = Votes(*(torch.cat([getattr(each, name) for each in lists]) for name in ("rows", "items", "weights")))
+        touched = touched.summed(scores_BV.shape[1])
+        place = (touched.rows, touched.items)
+        return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))
 
 
-def _repeat_likelihood(log_gate_B: Tensor, listed_B: Tensor) -> Tensor:
-    """The log probability of what happened: the right one of the listed items, or none of them. Shape [B]."""
-    no_repeat_B = torch.log1p(-log_gate_B.exp().clamp(max=1 - _SMALLEST_FLOAT))
-    return torch.where(listed_B > 0, log_gate_B + listed_B.clamp_min(SMALLEST).log(), no_repeat_B)
+def probabilities(said: Votes, num_rows: int, sharpness: Tensor | float = 1.0) -> Votes:
+    """Return what a component names with probabilities in place of logits."""
+    return replace(said, weights=segment_log_softmax(sharpness * said.weights, said.rows, num_rows).exp())
 
 
-def _add_lists(scores_BV: Tensor, lists: Sequence[Votes], gates_BC: Tensor) -> Tensor:
-    """Log probabilities [B, V], in place, plus those of components that name items, each weighed by its column.
-
-    They touch a few hundred items of a row: only these leave the logarithm.
-    """
-    touched = Votes(
-        torch.cat([each.rows for each in lists]),
-        torch.cat([each.items for each in lists]),
-        torch.cat([each.weights * gates_BC[each.rows, column] for column, each in enumerate(lists)]),
-    ).summed(scores_BV.shape[1])
-    place = (touched.rows, touched.items)
-    return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))
+def session_features(batch: SessionBatch, popularity_V: Tensor) -> Tensor:
+    """Return log length, whether there is one event, the share of distinct items, how often the newest item stands in
+    the session (logarithm), and log(1 + training events) of it. Shape [B, `Mixture.OF_SESSION`]."""
+    lengths_B, last_B = batch.lengths.to(popularity_V), batch.items[batch.last]
+    distinct_B = torch.bincount(batch.graph.node_row, minlength=len(batch)) / lengths_B
+    again_B = torch.bincount(batch.rows[batch.items == last_B[batch.rows]], minlength=len(batch)).to(popularity_V)
+    return torch.stack([lengths_B.log(), (lengths_B == 1).float(), distinct_B, again_B.log(), popularity_V[last_B]], 1)

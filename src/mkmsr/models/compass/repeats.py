@@ -13,99 +13,101 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.layers.fast.shared_table import unit_rows
-from mkmsr.layers.segments import segment_log_softmax, segment_sum
+from mkmsr.layers.segments import segment_sum
 from mkmsr.models.compass.item_vectors import ItemVectors
+from mkmsr.models.compass.mixture import Encoded, Said, probabilities
 from mkmsr.models.neighbours.voting import Votes
 
-__all__ = ["CopyAttention", "EarlierVisits", "visits_of"]
+__all__ = ["CopyAttention", "EarlierVisits"]
 
+_AGES = 28
+"""Ages told apart, in events of the session; older ones share the last. The longest prefix of the paper's data."""
+_HIDDEN = 32
 _RANKS = 50
-_BOTH = ("amax", "mean")
+"""Places told apart among the items of earlier sessions: as many as data hold."""
+_NEWEST = 10.0
+"""An item at place r of the earlier ones is as likely as 1 / (10 + r) at first."""
 _REACH = 3
 """Places before and after an old find that are told apart; farther ones count as this far."""
 
 
 class CopyAttention(nn.Module):
-    """Log probability that the next event repeats the item of each event of the prefix.
+    """Which event of the session comes back.
 
         logit_t = u' relu(U m_t + b) + m_t' C m_L / sqrt(D) + age[L - t] + pair[operation_t, operation_L]
+                  [+ wanted[operation_t, operation wanted]]
 
-    The pair table lets "added to cart, then clicked something else" weigh differently from "clicked twice".
+    The pair table lets "added to cart, then clicked something else" weigh differently from "clicked twice"; an item in
+    the cart is ordered, one just ordered is not, so the wanted operation has a table of pairs too.
 
     Args:
         dim: D.
-        num_operations: O - 1.
-        hidden: Units of the hidden layer.
-        ages: Ages told apart; older events share the last one.
+        num_operations: O - 1; 0 where operations do not count.
+        wants: Whether an operation can be asked for.
 
     Source: the repeat mode of RepeatNet (Ren et al., AAAI 2019), with operations and age.
     """
 
-    def __init__(self, dim: int, num_operations: int, *, hidden: int = 32, ages: int = 28):
+    features = 1
+
+    def __init__(self, dim: int, num_operations: int, *, wants: bool):
         super().__init__()
         self.dim, self.num_columns = dim, num_operations + 1
-        self.of_event = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.of_event = nn.Sequential(nn.Linear(dim, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1, bias=False))
         self.of_last = nn.Linear(dim, dim, bias=False)
-        self.age = nn.Embedding(ages, 1)
+        self.age = nn.Embedding(_AGES, 1)
         self.pair = nn.Embedding(self.num_columns**2, 1)
+        self.wanted = nn.Embedding(self.num_columns**2, 1) if wants else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw maps from U(-1/sqrt(D), 1/sqrt(D)); tables start at zero, so age and operations begin neutral."""
         bound = 1 / math.sqrt(self.dim)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
-        nn.init.zeros_(self.age.weight)
-        nn.init.zeros_(self.pair.weight)
+        for name, parameter in self.named_parameters():
+            if name.startswith("of_"):
+                nn.init.uniform_(parameter, -bound, bound)
+            else:
+                nn.init.zeros_(parameter)
 
-    def forward(
-        self,
-        events: Tensor,
-        operations: Tensor,
-        ages: Tensor,
-        rows: Tensor,
-        last: Tensor,
-        extra: Tensor | None = None,
-    ) -> Tensor:
-        """Return the log probabilities, [P].
-
-        Args:
-            events: Micro-behaviours. Shape [P, D].
-            operations: Shape [P].
-            ages: Events since each one. Shape [P].
-            rows: Session of each event. Shape [P].
-            last: Newest event of each session. Shape [B].
-            extra: What is added to the log probabilities, which are then renormalised. Shape [P].
-        """
-        newest_PD = self.of_last(events[last])[rows]
-        pairs = operations * self.num_columns + operations[last][rows]
+    def forward(self, session: Encoded) -> Said:
+        """Return the session's events; gates look at the largest probability."""
+        batch, events_PD = session.batch, session.events
+        rows, num_rows = batch.rows, len(batch)
+        operations_P = batch.operations if self.num_columns > 1 else torch.zeros_like(batch.operations)
+        newest_PD = self.of_last(events_PD[batch.last])[rows]
+        pairs_P = operations_P * self.num_columns + operations_P[batch.last][rows]
         logits_P = (
-            self.of_event(events).squeeze(1)
-            + (events * newest_PD).sum(1) / math.sqrt(self.dim)
-            + self.age(ages.clamp(max=self.age.num_embeddings - 1)).squeeze(1)
-            + self.pair(pairs).squeeze(1)
+            self.of_event(events_PD).squeeze(1)
+            + (events_PD * newest_PD).sum(1) / math.sqrt(self.dim)
+            + self.age(batch.ages.clamp(max=_AGES - 1)).squeeze(1)
+            + self.pair(pairs_P).squeeze(1)
         )
-        log_shares_P = segment_log_softmax(logits_P, rows, len(last))
-        return log_shares_P if extra is None else segment_log_softmax(log_shares_P + extra, rows, len(last))
+        if self.wanted is not None and session.wanted is not None:
+            wanted_P = session.wanted[rows]
+            of_wanted_P = self.wanted(operations_P * self.num_columns + wanted_P).squeeze(1)
+            logits_P = logits_P + of_wanted_P * (wanted_P > 0)
+        items = Votes(rows, batch.items, logits_P)
+        shares_P = probabilities(items, num_rows).weights.detach()
+        largest_B = shares_P.new_zeros(num_rows).scatter_reduce(0, rows, shares_P, "amax")
+        return Said(items, largest_B.log()[:, None])
 
 
 class EarlierVisits(nn.Module):
-    """A distribution over the items of a visitor's earlier sessions.
+    """Which item of the visitor's earlier sessions comes back.
 
-        logit_h = age[rank_h] + operation[o_h] + beside[rank_a - rank_h] + w score_h
+        logit_h = age[rank_h] + operation[o_h] + beside[rank_a - rank_h] + w scale cos(q, x_h)
 
-    rank_h counts the visitor's items from the newest back, o_h is the last operation on the item, score_h is its score
-    in the explore component: what the session looks for decides which of the old finds it goes back to. a is the
-    newest item of the session that is an old find itself; what stood beside it then is likely to come back with it.
+    rank_h counts the visitor's items from the newest back, o_h is the last operation on the item; what the session
+    looks for decides which of the old finds it goes back to. a is the newest item of the session that is an old find
+    itself; what stood beside it then is likely to come back with it.
 
     Args:
-        num_operations: Operations, padding not counted.
+        num_operations: O - 1.
 
     Source: this project.
     """
 
     features = 6
-    """Numbers a session that the gates look at, see `of_sessions`."""
 
     def __init__(self, num_operations: int):
         super().__init__()
@@ -116,48 +118,46 @@ class EarlierVisits(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Newer items are likelier (1 / (10 + rank) of it), all else is alike, and half the explore score counts."""
+        """Newer items are likelier, all else is alike, and half the explore score counts."""
         with torch.no_grad():
-            self.age.weight.copy_(-(10.0 + torch.arange(_RANKS)).log()[:, None])
+            self.age.weight.copy_(-(_NEWEST + torch.arange(_RANKS)).log()[:, None])
             self.operation.weight.zero_()
             self.beside.weight.zero_()
             self.likeness.fill_(0.5)
 
-    def forward(self, batch: SessionBatch, scores_H: Tensor) -> Votes:
-        """The items of the batch's visitors and their probabilities; `scores_H` are their explore scores."""
-        earlier = visits_of(batch)
+    def forward(self, session: Encoded) -> Said:
+        """Return the items of the batch's visitors."""
+        batch = session.batch
+        earlier = _visits_of(batch)
         logits_H = (
             self.age(earlier.positions.clamp(max=_RANKS - 1)).squeeze(1)
             + self.operation(earlier.operations).squeeze(1)
             + self.beside(_steps_from_old_find(batch, earlier)).squeeze(1)
-            + self.likeness * scores_H
+            + self.likeness * session.catalogue.cosines(session.vectors, earlier.rows, earlier.items)
         )
-        return Votes(earlier.rows, earlier.items, segment_log_softmax(logits_H, earlier.rows, len(batch)).exp())
-
-    def of_sessions(self, batch: SessionBatch, vectors: ItemVectors) -> Tensor:
-        """What the gates look at: whether there are such items; log(1 + how many); whether the session's last item is
-        one of them; which share of its events are; and the greatest and the mean cosine of the others with its last
-        item, for which nothing is learnt here. `vectors` are read by item index. Shape [B, `features`]."""
-        earlier, num_rows = visits_of(batch), len(batch)
-        counts_B = earlier.offsets.diff().float()
-        is_old_P = (batch.earlier_ranks >= 0).float()
-        last_B = batch.items[batch.last]
-        is_other_H = earlier.items != last_B[earlier.rows]
-        rows = earlier.rows[is_other_H]
-        with torch.no_grad():
-            others, last = unit_rows(vectors[earlier.items[is_other_H]]), unit_rows(vectors[last_B])
-            cosines = (others * last[rows]).sum(1)
-        features = [
-            (counts_B > 0).float(),
-            counts_B.log1p(),
-            is_old_P[batch.last],
-            segment_sum(is_old_P, batch.rows, num_rows) / batch.lengths,
-            *(cosines.new_zeros(num_rows).scatter_reduce(0, rows, cosines, how, include_self=False) for how in _BOTH),
-        ]
-        return torch.stack(features, dim=1)
+        return Said(Votes(earlier.rows, earlier.items, logits_H), _of_visitors(batch, earlier, session.vectors))
 
 
-def visits_of(batch: SessionBatch) -> EarlierBatch:
+@torch.no_grad()
+def _of_visitors(batch: SessionBatch, earlier: EarlierBatch, vectors: ItemVectors) -> Tensor:
+    """Whether there are old finds, log(1 + how many), whether the session's last item is one, which share of its events
+    are, and the greatest and the mean cosine of the others with its last item. Shape [B, F]."""
+    num_rows, counts_B = len(batch), earlier.offsets.diff().float()
+    is_old_P, last_B = (batch.earlier_ranks >= 0).float(), batch.items[batch.last]
+    is_other_H = earlier.items != last_B[earlier.rows]
+    rows = earlier.rows[is_other_H]
+    cosines = (unit_rows(vectors[earlier.items[is_other_H]]) * unit_rows(vectors[last_B])[rows]).sum(1)
+    greatest_B, mean_B = (
+        cosines.new_zeros(num_rows).scatter_reduce(0, rows, cosines, how, include_self=False)
+        for how in ("amax", "mean")
+    )
+    share_B = segment_sum(is_old_P, batch.rows, num_rows) / batch.lengths
+    return torch.stack(
+        [(counts_B > 0).float(), counts_B.log1p(), is_old_P[batch.last], share_B, greatest_B, mean_B], dim=1
+    )
+
+
+def _visits_of(batch: SessionBatch) -> EarlierBatch:
     """The items of the visitors' earlier sessions; none where the data do not know visitors."""
     return EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
 

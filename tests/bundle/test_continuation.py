@@ -144,7 +144,7 @@ def test_an_item_that_the_new_training_lacks_keeps_its_vector(tmp_path: Path) ->
     later = replace(shop, train=shop.train.select(shop.train.items != index))
     model, _ = continued(later, earlier)
     assert model.vectors.seen[index] == 1
-    assert model.prior.popularity[index] == 0
+    assert model.explore.popularity[index] == 0
 
 
 def test_another_model_or_other_settings_are_refused(tmp_path: Path) -> None:

@@ -240,15 +240,15 @@ def test_the_ablation_compares_every_variant_with_the_whole_and_leaves_out_those
 ) -> None:
     settings = tmp_path / "settings"
     settings.mkdir()
-    model = '[model]\nname = "compass"\ndim = 4\n[model.retrieval]\nkind_weight = 0.0\n'
+    model = '[model]\nname = "compass"\ndim = 4\noperations = false\n'
     (settings / "compass.toml").write_text(f"{model}[training]\nepochs = 1\nbatch_size = 64\n", encoding="utf-8")
     options = ["--out", tmp_path / "out", "--settings", settings, "--seeds", 1, "--workers", 1]
     first = call("reproduce", "ablation", folder / "shop", *options, "--keep", tmp_path / "kept", "--json")
     assert first.status == 0, first.err
     (table,) = json.loads(first.out)["tables"]
     variants = {row["variant"]: row for row in table["rows"]}
-    assert "without neighbours by kind" not in variants
-    assert {"COMPASS", "without ids", "without copies", "with the knowledge loss"} <= variants.keys()
+    assert "without operations" not in variants
+    assert {"COMPASS", "without ids", "without copies", "without neighbours"} <= variants.keys()
     whole, other = variants["COMPASS"], variants["without copies"]
     assert whole["differences"] == {}
     for metric in ("hit@20", "mrr@20"):

@@ -236,9 +236,7 @@ def test_adding_nothing_changes_nothing(tmp_path: Path) -> None:
     assert recommender.recommend(["item-03"], k=1000) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"), [("mkm-sr", {}), ("compass", {"explore": {"attributes": False}}), ("s-pop", {})]
-)
+@pytest.mark.parametrize(("name", "settings"), [("mkm-sr", {}), ("compass", {"attributes": False}), ("s-pop", {})])
 def test_a_model_that_knows_items_by_id_alone_says_so(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     shop = small_shop()
     config, model = fitted(name, shop, **settings)

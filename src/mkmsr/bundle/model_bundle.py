@@ -210,7 +210,8 @@ def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, S
     except SafetensorError as error:
         raise BundleError(f"not a safetensors file: {error}", path=file) from None
     except MkmsrError as error:
-        raise BundleError(f"this release cannot build the model: {error}", path=path / HEADER) from None
+        advice = "use the release of mkmsr that wrote it, or train again"
+        raise BundleError(f"this release cannot build the model: {error}; {advice}", path=path / HEADER) from None
     most = _LARGER * sum(each.numel() for each in tensors.values()) + _SMALL
     try:
         with torch.random.fork_rng(devices=[]), _Building(most):

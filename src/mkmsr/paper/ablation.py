@@ -22,27 +22,13 @@ WHOLE = "COMPASS"
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     WHOLE: {},
-    "without ids": {"explore": {"ids": False}},
-    "without attributes": {"explore": {"attributes": False}, "retrieval": {"kind_weight": 0.0}},
-    "without attribute matches": {"explore": {"matching": False}},
-    "without popularity": {"explore": {"popularity": 0.0}},
-    "without chances of new items": {"explore": {"novelty": 0.0}},
-    "without masks": {"explore": {"masks": 1}},
-    "without recent items": {"explore": {"recent_items": False}},
+    "without ids": {"ids": False},
+    "without attributes": {"attributes": False},
     "without copies": {"copy_past": False},
     "without neighbours": {"neighbours": False},
-    "without neighbours by kind": {"retrieval": {"kind_weight": 0.0}},
-    "without evidence of similar sessions": {"retrieval": {"evidence": 0.0}},
-    "without a second round of neighbours": {"retrieval": {"second_hop": 0.0}},
-    "without lifts": {"retrieval": {"share_power": 0.0, "near_power": 0.0}},
     "without earlier visits": {"earlier_visits": False},
     "without operations": {"operations": False},
-    "without attributes and operations": {
-        "explore": {"attributes": False},
-        "retrieval": {"kind_weight": 0.0},
-        "operations": False,
-    },
-    "with the knowledge loss": {"knowledge": True},
+    "without attributes and operations": {"attributes": False, "operations": False},
 }
 """What each row of the table changes in the settings of the model."""
 

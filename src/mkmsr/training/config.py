@@ -20,7 +20,9 @@ __all__ = [
     "TrainingConfig",
 ]
 
-SessionLoss = Literal["cross-entropy", "bce", "sampled-cross-entropy", "bpr", "bpr-max"]
+SessionLoss = Literal["cross-entropy", "bce", "sampled-cross-entropy", "bpr", "bpr-max", "by-size"]
+_MOST_EXACT = 20_000
+"""Items over which "by-size" is exact: there a step of the exact loss takes about as long as the encoder's part."""
 KnowledgeLoss = Literal["squared", "norm", "margin"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 StrategyName = Literal["alternating", "triples-first", "joint", "pretrain", "sessions"]
@@ -64,8 +66,9 @@ class LossConfig(StrictModel):
 
     session: SessionLoss = "cross-entropy"
     """"cross-entropy" of the softmax as in the authors' code; "bce", binary cross-entropy of the softmaxed scores over
-    the whole catalogue, as in the talk. The others look at a sample of items, see `mkmsr.training.sampled_losses`, and
-    need scores that are inner products."""
+    the whole catalogue, as in the talk. "by-size" is "cross-entropy" over catalogues of up to 20,000 items, and over
+    larger ones "sampled-cross-entropy" with `touched_rows`. The others look at a sample of items, see
+    `mkmsr.training.sampled_losses`, and need scores that are inner products."""
     negatives: NegativesConfig = NegativesConfig()
     """The sample, for "sampled-cross-entropy", "bpr" and "bpr-max"."""
     score_penalty: Annotated[float, Field(ge=0)] = 1.0
@@ -122,3 +125,12 @@ class TrainingConfig(StrictModel):
     are bit for bit the same only with the same number of threads."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
     """Besides every epoch's end, a checkpoint is written when the last one is so many seconds old; 0: every step."""
+
+    def for_catalogue(self, num_items: int) -> TrainingConfig:
+        """Return the same with the loss that "by-size" stands for."""
+        if self.loss.session != "by-size":
+            return self
+        is_large = num_items > _MOST_EXACT
+        loss = self.loss.model_copy(update={"session": "sampled-cross-entropy" if is_large else "cross-entropy"})
+        optimiser = self.optimiser.model_copy(update={"touched_rows": is_large or self.optimiser.touched_rows})
+        return self.model_copy(update={"loss": loss, "optimiser": optimiser})

@@ -32,6 +32,7 @@ def estimate_training(
     The model has observed the training data and stands on its device. Of several processes that share every step,
     memory and time are those of one, without what they exchange.
     """
+    config = config.for_catalogue(model.sizes.num_items)
     plan = Plan(effective_strategy(config, model, training), training, config, seed=0)
     first = plan.knowledge_epochs + 1
     weights = sum(each.nbytes for each in model.parameters() if each.requires_grad)

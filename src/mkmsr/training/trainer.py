@@ -116,6 +116,7 @@ def fit(
     if len(training.examples) == 0:
         raise TrainingError("there is no example to learn from: every training session has fewer than two events")
     keep_freed_memory()
+    config = config.for_catalogue(model.sizes.num_items)
     with torch_threads(config.threads), own_random_state(seed, device, processes.rank):
         plan = Plan(effective_strategy(config, model, training), training, config, seed)
         store = None

@@ -103,7 +103,8 @@ class Explore(nn.Module):
         self.log_scale = nn.Parameter(torch.empty(()))
         self.fitted = nn.Parameter(torch.empty(len(_AT_FIRST)), requires_grad=False)
         """The weights, in the order of `_IN_TRAINING`."""
-        self.register_buffer("popularity", torch.zeros(num_items + 1))
+        self.num_columns = num_items + 1
+        self.register_buffer("popularity", torch.zeros(self.num_columns))
         self.register_buffer("new_at_a_time", torch.ones(()))
         self.register_buffer("expected", torch.ones(()))
         self.reset_parameters()
@@ -128,6 +129,7 @@ class Explore(nn.Module):
 
     def append_items(self, count: int) -> None:
         """Take in items behind the catalogue."""
+        self.num_columns += count
         self.popularity = torch.cat([self.popularity, self.popularity.new_zeros(count)])
         self.expected = torch.ones_like(self.expected)
 
@@ -137,9 +139,10 @@ class Explore(nn.Module):
         Raises:
             DataError: One has not.
         """
-        for name in ("new_at_a_time", "expected"):
-            if getattr(self, name).dim():
-                raise DataError(f"{name} is of another shape: expected [], found {list(getattr(self, name).shape)}")
+        for name, shape in (("popularity", (self.num_columns,)), ("new_at_a_time", ()), ("expected", ())):
+            found = getattr(self, name).shape
+            if found != shape:
+                raise DataError(f"{name} is of another shape: expected {list(shape)}, found {list(found)}")
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weight of each term."""

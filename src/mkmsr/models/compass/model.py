@@ -268,7 +268,7 @@ ENTRY = ModelEntry(
     summary="vectors composed from attributes, copies of the past and similar sessions, as one mixture",
     source="this project",
     flagship=True,
-    training={**one_cycle(4, 0.004), "keep": "last"},
+    training={**one_cycle(4, 0.004), "keep": "last", "loss.session": "by-size"},
     space={
         "training.epochs": Choice((2, 3, 4, 6)),
         "training.optimiser.learning_rate": Range(1e-3, 1e-2),

@@ -220,7 +220,7 @@ class Model:
         with torch_threads(self.config.training.threads):
             model, chosen = fit_new_model(data, self.config, **how)
             if refit:
-                again = {"refit": True, "stop_after": chosen.best_epoch, "calibrated": model}
+                again: dict[str, Any] = {"refit": True, "stop_after": chosen.best_epoch, "calibrated": model}
                 model, _ = fit_new_model(data, self.config, **again, **how)
         bundle = new_bundle(model, name=self.name, config=self.config.settings(), dataset=data, refit=refit)
         self._recommender = Recommender(bundle, device=self.device)

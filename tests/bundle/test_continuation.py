@@ -105,7 +105,7 @@ def test_a_continued_model_scores_as_the_old_one_before_it_trains(name: str, tmp
     if name == "compass":  # Neighbours and popularity are those of the new log: the same network beside them.
         for each in (model, earlier.model):
             each.similar.index.build(shop.train.select(shop.train.items < 0), torch.zeros(0, 2, dtype=torch.int64))
-            each.prior.popularity.zero_()
+            each.explore.popularity.zero_()
             each.vectors.seen.fill_(1)
     events = [("plain", "click"), ("item-07", "cart"), ("plain", "order")]
     assert scores(model, other, events) == pytest.approx(scores(earlier.model, shop, events), abs=1e-4)
@@ -180,10 +180,10 @@ def test_train_goes_on_from_a_bundle_with_its_settings(tmp_path: Path, capfd: py
     bundle_of("compass", shop, tmp_path)
     shop.save(tmp_path / "data")
     call = ["train", str(tmp_path / "data"), "--from", str(tmp_path / "compass"), "--out", str(tmp_path / "run")]
-    assert run([*call, "--epochs", "1", "--set", "model.explore.popularity=0.1"]) == 0
+    assert run([*call, "--epochs", "1", "--set", "model.id_dropout=0.1"]) == 0
     later = load_bundle(tmp_path / "run" / "bundle")
     assert later.config.dim == 8
-    assert later.config.explore.popularity == 0.1
+    assert later.config.id_dropout == 0.1
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
     assert metrics["continued_from"]["fingerprint"] == shop.fingerprint
     capfd.readouterr()

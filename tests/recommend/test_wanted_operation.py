@@ -44,7 +44,7 @@ def shop() -> PreparedDataset:
 def recommender(shop: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     folder = tmp_path_factory.mktemp("bundles")
     settings = {"dim": 48, "dropout": 0.1, "neighbours": False}
-    return trained(shop, folder, training={"epochs": 8}, target_operation=True, **settings)
+    return trained(shop, folder, training={"epochs": 12}, target_operation=True, **settings)
 
 
 def test_the_operation_that_is_asked_for_decides_the_item(recommender: Recommender, shop: PreparedDataset) -> None:

@@ -14,17 +14,18 @@ session's vector, whatever the item), and its effect: how much log p(j | s) fall
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
+from mkmsr.models.base import Scorer
+from mkmsr.models.compass.explore import Explore
+from mkmsr.models.compass.mixture import Mixture, Parts
+from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.explanation import AttributePart, EventPart, Names, NeighbourPart, ScoreParts
-
-if TYPE_CHECKING:
-    from mkmsr.models.compass.model import Compass
 
 __all__ = ["MOST_SESSIONS", "ScoredSession"]
 
@@ -36,24 +37,41 @@ class ScoredSession:
     """What COMPASS computes on the way to the scores of one session.
 
     Args:
-        model: The model.
         batch: The session.
         names: What indexes are called.
+        explore: The component of the catalogue.
+        parts: The parts of p(j | s).
+        gates: What weighs them.
+        components: What the lists in `parts` are called.
+        attention_P: How much the readout weighs each event.
+        score: The model's scorer.
+        similar: Where similar sessions are looked up; None where they do not count.
     """
 
-    def __init__(self, model: Compass, batch: SessionBatch, names: Names):
-        self.model, self.batch, self.names, self.vectors = model, batch, names, model.vectors
-        self.vectors_VD = model.vectors()
-        parts, score = model.parts(batch, self.vectors_VD), model.scorer()
-        self.priors_V = model.explore.priors(model.vectors)
+    def __init__(
+        self,
+        batch: SessionBatch,
+        names: Names,
+        *,
+        explore: Explore,
+        parts: Parts,
+        gates: Mixture,
+        components: Sequence[str],
+        attention_P: Tensor,
+        score: Scorer,
+        similar: SimilarSessions | None,
+    ):
+        self.batch, self.names, self.similar, self.attention_P = batch, names, similar, attention_P
+        self.vectors = vectors = parts.catalogue.vectors
+        self.vectors_VD, self.priors_V = vectors(), explore.priors(vectors)
         query_BD, self.extra, match_AB = parts.catalogue.weighed()
         self.query_D, self.match_A = query_BD[0, :-1], None if match_AB is None else match_AB[:, 0]
-        gates = model.gates.log_gates(parts)[0].exp()
-        candidates_DV = model.explore.candidates(model.vectors, self.vectors_VD).T
-        self.explore_V = parts.catalogue.log_scores(candidates_DV)[0].exp() * gates[0]
-        lists = zip(model.component_names(), model.gates.lists(parts), gates[1:], strict=True)
+        of_each = gates.log_gates(parts)[0].exp()
+        self.explore_V = (
+            parts.catalogue.log_scores(explore.candidates(vectors, self.vectors_VD).T)[0].exp() * of_each[0]
+        )
+        lists = zip(components, gates.lists(parts), of_each[1:], strict=True)
         self.listed = {name: replace(each, weights=each.weights * gate) for name, each, gate in lists}
-        self.attention_P = model.attention(batch, self.vectors_VD)
         self.log_p_V = score(batch)[0]
         shorter = _without_each_event(batch)
         self.shorter_LV = None if shorter is None else score(shorter)
@@ -128,9 +146,9 @@ class ScoredSession:
 
     def _sessions(self, item: int, probability: float) -> tuple[int, tuple[NeighbourPart, ...]]:
         """Who voted for an item; the component's probability is divided in proportion to the raw votes."""
-        if probability == 0:
+        if self.similar is None or probability == 0:
             return 0, ()
-        index, settings = self.model.similar.index, self.model.similar.settings
+        index, settings = self.similar.index, self.similar.settings
         neighbours = index.neighbours(self.batch, settings)
         votes, source = index.raw_votes(neighbours, self.batch, settings)
         mine = votes.items == item

@@ -30,7 +30,7 @@ from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, Some
 __all__ = ["AttributeMatch", "Catalogue", "Explore", "Sample"]
 
 _IN_TRAINING = {"vector": 1.0, "match": 1.0, "popularity": 0.3, "new": 0.0, "evidence": 0.0, "own": 0.0}
-"""a, b, e, f, c and d in training. Learnt there, the weight of popularity would come out too high: the log counts it."""
+"""a, b, e, f, c and d in training. Learnt there, popularity would weigh too much: it counts the log's own events."""
 _AT_FIRST = (0.55, 0.7, 0.5, 1.5, 0.8, -0.5)
 """The same before they are fitted: about what they come to on three logs."""
 _START_SCALE = 16.0

@@ -49,7 +49,7 @@ _MOST_EXAMPLES, _MOST_SCORES = 4096, 500_000_000
 _BATCH, _STEPS, _RATE = 256, 100, 0.08
 """Of this fit: examples a step, steps, and the learning rate, which falls to 0 along a line."""
 _PULL = 4.0
-"""Examples' worth of pull to where a weight started, a point away from it: a small log's few examples move it little."""
+"""Pull to where weights started, in examples a squared point: a small log's few examples move them little."""
 
 
 class Compass(SessionModel):
@@ -207,7 +207,7 @@ class Compass(SessionModel):
             moved = sum((each - start).square().sum() for each, start in zip(weights, starts, strict=True))
             loss = _PULL / most * moved - self.gates.log_likelihood(parts, explore_B, targets).mean()
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             optimiser.param_groups[0]["lr"] = _RATE * (1 - (step + 1) / _STEPS)
         for each in weights:
@@ -244,7 +244,18 @@ class Compass(SessionModel):
             self.similar.index.append_items(count, triples[:, [0, 2]])
 
     def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
-        scored = ScoredSession(self, batch, names)
+        vectors_VD = self.vectors()
+        scored = ScoredSession(
+            batch,
+            names,
+            explore=self.explore,
+            parts=self.parts(batch, vectors_VD),
+            gates=self.gates,
+            components=self.component_names(),
+            attention_P=self.attention(batch, vectors_VD),
+            score=self.scorer(),
+            similar=self.similar if self.config.neighbours else None,
+        )
         return [scored.score_parts(item) for item in items]
 
     def take_over(self, earlier: SessionModel, items: Tensor) -> None:

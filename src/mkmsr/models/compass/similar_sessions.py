@@ -82,7 +82,7 @@ class SimilarSessions(nn.Module):
         return Similar(votes, SparseScores(counts.rows, counts.items, counts.weights.log1p()))
 
     def forward(self, session: Encoded) -> Said:
-        """Return the votes; gates look at whether there are any, at how many items have some, and at the largest share."""
+        """Return the votes; gates look at whether there are any, how many items have some, and the largest share."""
         votes, num_rows = session.votes, len(session.batch)
         counts_B = torch.bincount(votes.rows, minlength=num_rows).to(votes.weights)
         shares = probabilities(votes, num_rows).weights

@@ -44,10 +44,10 @@ __all__ = ["ENTRY", "Compass"]
 
 _OWN_START = ("vectors.", "explore.", "wanted.", "copying.", "earlier.", "gates.")
 """Parts that draw their weights themselves."""
-_MOST_EXAMPLES, _MOST_SCORES = 4096, 500_000_000
-"""Examples that weights are fitted to, and scores of items that they may need in all."""
-_BATCH, _STEPS, _RATE = 256, 100, 0.08
-"""Of this fit: examples a step, steps, and the learning rate, which falls to 0 along a line."""
+_MOST_EXAMPLES, _MOST_SCORES = 2048, 100_000_000
+"""Examples that weights are fitted to, and scores of items that a pass over them may need."""
+_BATCH, _PASSES = 256, 25
+"""Examples scored at a time, and passes of the fit (L-BFGS): Adam with as many steps stopped short of the optimum."""
 _PULL = 4.0
 """Pull to where weights started, in examples a squared point: a small log's few examples move them little."""
 
@@ -193,23 +193,29 @@ class Compass(SessionModel):
         self.eval()
         weights = [each for each in self.parameters() if not each.requires_grad]
         starts, device = [each.clone() for each in weights], weights[0].device
-        most = min(_MOST_EXAMPLES, max(_MOST_SCORES // (_STEPS * self.sizes.num_items), _BATCH), len(examples))
+        most = min(_MOST_EXAMPLES, max(_MOST_SCORES // self.sizes.num_items, _BATCH), len(examples))
         chosen = np.random.default_rng(0).permutation(len(examples))[:most]
         batches = [collate(examples, part).to(device) for part in np.array_split(chosen, -(-most // _BATCH))]
         with torch.no_grad():
             vectors_VD = self.vectors()
             prepared = [self.parts(self._asked(batch), vectors_VD) for batch in batches]
-        optimiser = torch.optim.Adam([each.requires_grad_() for each in weights], lr=_RATE)
-        for step in range(_STEPS):
-            parts, targets = prepared[step % len(batches)], batches[step % len(batches)].targets
-            candidates_VD = self.explore.candidates(self.vectors, vectors_VD)
-            explore_B = parts.catalogue.log_likelihood(candidates_VD, targets)
-            moved = sum((each - start).square().sum() for each, start in zip(weights, starts, strict=True))
-            loss = _PULL / most * moved - self.gates.log_likelihood(parts, explore_B, targets).mean()
+        optimiser = torch.optim.LBFGS(
+            [each.requires_grad_() for each in weights], max_iter=_PASSES, line_search_fn="strong_wolfe"
+        )
+
+        def surprise() -> Tensor:
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            optimiser.param_groups[0]["lr"] = _RATE * (1 - (step + 1) / _STEPS)
+            moved = torch.stack([(now - start).square().sum() for now, start in zip(weights, starts, strict=True)])
+            losses = [_PULL * moved.sum() / most]
+            losses[0].backward()  # type: ignore[no-untyped-call]
+            for parts, batch in zip(prepared, batches, strict=True):
+                candidates_VD = self.explore.candidates(self.vectors, vectors_VD)
+                explore_B = parts.catalogue.log_likelihood(candidates_VD, batch.targets)
+                losses.append(-self.gates.log_likelihood(parts, explore_B, batch.targets).sum() / most)
+                losses[-1].backward()  # type: ignore[no-untyped-call]
+            return torch.stack(losses).sum().detach()
+
+        optimiser.step(surprise)
         for each in weights:
             each.requires_grad_(False)
             each.grad = None

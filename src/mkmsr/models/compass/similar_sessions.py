@@ -29,7 +29,7 @@ class Similar(NamedTuple):
     """What similar sessions say.
 
     Args:
-        votes: Items and the logarithms of their votes. Each of shape [M].
+        votes: Items outside the session and the logarithms of their votes. Each of shape [M].
         evidence: log(1 + n_j) of items outside the session; n_j counts the items that those with j share with it.
     """
 
@@ -74,9 +74,9 @@ class SimilarSessions(nn.Module):
 
     @torch.no_grad()
     def look_up(self, batch: SessionBatch) -> Similar:
-        """Return what the index says of a batch."""
+        """Return what the index says of items outside the sessions, since those in them are the copies' business."""
         votes, counts = self.index.vote(batch, self.settings)
-        counts = counts.outside(batch.rows, batch.items, self.index.num_columns)
+        votes, counts = (each.outside(batch.rows, batch.items, self.index.num_columns) for each in (votes, counts))
         voted = votes.weights > 0
         votes = Votes(votes.rows[voted], votes.items[voted], votes.weights[voted].log())
         return Similar(votes, SparseScores(counts.rows, counts.items, counts.weights.log1p()))

@@ -215,7 +215,7 @@ class Compass(SessionModel):
                 losses[-1].backward()  # type: ignore[no-untyped-call]
             return torch.stack(losses).sum().detach()
 
-        optimiser.step(surprise)
+        optimiser.step(surprise)  # type: ignore[no-untyped-call]
         for each in weights:
             each.requires_grad_(False)
             each.grad = None

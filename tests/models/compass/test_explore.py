@@ -154,7 +154,32 @@ def test_weights_of_attributes_follow_the_formula(shop: PreparedDataset) -> None
         for attribute, share in zip(attributes.tolist(), shares.tolist(), strict=True):
             theta = matching.by_age[vectors.relation_of[attribute], min(age, 27)]
             expected[attribute, row] += float(theta * (1 + matching.by_attribute.weight[attribute, 0]) * share)
-    torch.testing.assert_close(matching(batch, vectors), expected)
+    found = matching(batch, vectors)
+    torch.testing.assert_close(
+        torch.zeros_like(expected).index_put((found.items, found.rows), found.weights, accumulate=True), expected
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("common", [0, 3, 8])
+def test_scores_of_all_items_are_those_of_whole_arrays(
+    shop: PreparedDataset, common: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mkmsr.models.compass.explore._COMMON", common)
+    model = compass(shop).eval()
+    model.explore.fitted.copy_(torch.tensor([0.6, 0.9, 0.5, 1.5, 0.8, -0.5]))
+    vectors_VD = model.vectors()
+    for rows in (slice(0, 1), slice(0, 9)):
+        batch = batch_of(shop).part(rows)
+        catalogue = model.parts(batch, vectors_VD).catalogue
+        (query_BD, extra), match_AB = catalogue.weighed(), catalogue.match_weights()
+        assert match_AB is not None
+        plain_BV = query_BD @ model.explore.candidates(model.vectors, vectors_VD).T + model.vectors.spread(match_AB).T
+        plain_BV.index_put_((extra.rows, extra.columns), extra.values, accumulate=True)
+        plain_BV[:, 0] = -torch.inf
+        gates_B = torch.linspace(-1, 0, len(batch))
+        found_BV = catalogue.log_scores(model.explore.all_items(model.vectors, vectors_VD), gates_B)
+        torch.testing.assert_close(found_BV, plain_BV.log_softmax(1) + gates_B[:, None])
 
 
 NEW = 2.0

@@ -50,9 +50,9 @@ def test_a_refit_takes_the_weights_of_the_first_fit(compass: Compass) -> None:
 def test_the_mixture_is_the_sum_of_what_components_say_times_their_gates(compass: Compass) -> None:
     batch, vectors_VD = batch_of(small_shop()), compass.vectors()
     parts = compass.parts(batch, vectors_VD)
-    candidates_DV = compass.explore.candidates(compass.vectors, vectors_VD).T
+    all_items = compass.explore.all_items(compass.vectors, vectors_VD)
     gates_BC = compass.gates.log_gates(parts).exp()
-    expected_BV = gates_BC[:, :1] * parts.catalogue.log_scores(candidates_DV).exp()
+    expected_BV = gates_BC[:, :1] * parts.catalogue.log_scores(all_items, torch.zeros(len(gates_BC))).exp()
     for column, each in enumerate(compass.gates.lists(parts), start=1):
         totals = torch.zeros(len(batch)).index_add(0, each.rows, each.weights)
         assert torch.allclose(totals[each.rows], torch.ones(len(each)), atol=1e-5)

@@ -64,12 +64,11 @@ class ScoredSession:
         self.batch, self.names, self.similar, self.attention_P = batch, names, similar, attention_P
         self.vectors = vectors = parts.catalogue.vectors
         self.vectors_VD, self.priors_V = vectors(), explore.priors(vectors)
-        query_BD, self.extra, match_AB = parts.catalogue.weighed()
+        (query_BD, self.extra), match_AB = parts.catalogue.weighed(), parts.catalogue.match_weights()
         self.query_D, self.match_A = query_BD[0, :-1], None if match_AB is None else match_AB[:, 0]
         of_each = gates.log_gates(parts)[0].exp()
-        self.explore_V = (
-            parts.catalogue.log_scores(explore.candidates(vectors, self.vectors_VD).T)[0].exp() * of_each[0]
-        )
+        all_items, log_gate = explore.all_items(vectors, self.vectors_VD), gates.log_gates(parts)[:1, 0]
+        self.explore_V = parts.catalogue.log_scores(all_items, log_gate)[0].exp()
         lists = zip(components, gates.lists(parts), of_each[1:], strict=True)
         self.listed = {name: replace(each, weights=each.weights * gate) for name, each, gate in lists}
         self.log_p_V = score(batch)[0]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from mkmsr.errors import DataError
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 from mkmsr.layers.rows import table_rows
+from mkmsr.models.neighbours.voting import expand
 
 __all__ = ["ComposedVectors", "ItemVectors", "SomeVectors"]
 
@@ -156,10 +157,13 @@ class ComposedVectors(nn.Module):
 
     def attributes_of(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All attributes of some items: position in `items`, attribute, and 1 / values of its relation; each [M]."""
-        begin, counts = self.rows[items], self.rows[items + 1] - self.rows[items]
-        owner = torch.repeat_interleave(torch.arange(len(items), device=items.device), counts)
-        place = torch.arange(len(owner), device=items.device) - (counts.cumsum(0) - counts)[owner] + begin[owner]
+        owner, place = expand(self.rows[items], self.rows[items + 1])
         return owner, self.columns[place], self.values[place]
+
+    def items_with(self, attributes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All items that have some attributes: position in `attributes`, item, and 1 / values of the relation; [M]."""
+        owner, place = expand(self.by_attribute_rows[attributes], self.by_attribute_rows[attributes + 1])
+        return owner, self.by_attribute_columns[place], self.by_attribute_values[place]
 
     def spread(self, weights: Tensor) -> Tensor:
         """Sums over each item's attributes of weights per attribute. Shape [A + 1, B] -> [V, B]."""

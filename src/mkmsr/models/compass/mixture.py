@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.segments import segment_log_softmax
-from mkmsr.models.compass.explore import Catalogue
+from mkmsr.models.compass.explore import AllItems, Catalogue
 from mkmsr.models.compass.item_vectors import ItemVectors
 from mkmsr.models.neighbours.voting import Votes
 
@@ -165,14 +165,14 @@ class Mixture(nn.Module):
         listed = [each.of(targets).clamp_min(_SMALLEST).log() for each in self.lists(parts)]
         return (torch.stack([explore_B, *listed], dim=1) + self.log_gates(parts)).logsumexp(1)
 
-    def log_scores(self, parts: Parts, explore_BV: Tensor) -> Tensor:
-        """Return log p(j | s) of every item, given that of the explore component, which is changed in place. [B, V].
+    def log_scores(self, parts: Parts, all_items: AllItems) -> Tensor:
+        """Return log p(j | s) of every item, given what is kept of all items. Shape [B, V].
 
         Lists touch a few hundred items of a session: only these leave the logarithm.
         """
         log_gates_BC = self.log_gates(parts)
         gates_BC = log_gates_BC.exp()
-        scores_BV = explore_BV.add_(log_gates_BC[:, :1])
+        scores_BV = parts.catalogue.log_scores(all_items, log_gates_BC[:, 0])
         lists = [
             replace(each, weights=each.weights * gates_BC[each.rows, column])
             for column, each in enumerate(self.lists(parts), start=1)

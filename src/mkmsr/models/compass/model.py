@@ -143,11 +143,10 @@ class Compass(SessionModel):
 
     def scorer(self) -> Scorer:
         vectors_VD = self.vectors()
-        candidates_DV = self.explore.candidates(self.vectors, vectors_VD).T.contiguous()
+        all_items = self.explore.all_items(self.vectors, vectors_VD)
 
         def score(batch: SessionBatch) -> Tensor:
-            parts = self.parts(batch, vectors_VD)
-            return self.gates.log_scores(parts, parts.catalogue.log_scores(candidates_DV))
+            return self.gates.log_scores(self.parts(batch, vectors_VD), all_items)
 
         return score
 

@@ -236,7 +236,7 @@ def test_forged_weights_that_are_not_numbers_are_refused(bundle: Path) -> None:
             "sessions of 38 items, not 37",
         ),
         ("compass", "similar.index.by_item.postings", lambda postings: postings + 1, "sessions by item must be"),
-        ("compass", "similar.index.ages", lambda ages: ages[:-1].clone(), "ages of"),
+        ("stan", "index.ages", lambda ages: ages[:-1].clone(), "ages of"),
         ("compass", "vectors.seen", lambda seen: seen[:, None].clone(), "buffers for other items and attributes"),
         ("compass", "explore.popularity", lambda counts: counts[:-1].clone(), "popularity is of another shape"),
         ("compass", "explore.expected", lambda expected: expected[None].clone(), "expected is of another shape"),

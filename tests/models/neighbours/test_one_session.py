@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 
 from mkmsr.models.neighbours.session_index import Neighbours, SessionIndex, VoteSettings
 from mkmsr.models.neighbours.voting import Votes
-from tests.models.neighbours.test_session_neighbours import NUM_COLUMNS, SETTINGS, batch_of, random_table
+from tests.models.neighbours.test_session_neighbours import NUM_COLUMNS, SETTINGS, batch_of, built, random_table
 
 OTHER = [1, 2, 3, 4]
-TRIPLES = torch.tensor([[1, 1], [2, 1], [3, 2], [3, 3], [4, 2], [4, 3], [5, 4], [6, 1]])
 
 
 def index_of(sessions: int = 40) -> SessionIndex:
-    index = SessionIndex(NUM_COLUMNS, by_attributes=True)
-    index.build(random_table(sessions=sessions), TRIPLES)
-    return index
+    return built(random_table(sessions=sessions))
 
 
 def of_first(found: Neighbours | Votes) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mkmsr.data.batching import SessionBatch, collate
+from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
@@ -21,7 +21,8 @@ from mkmsr.data.readers import read_log
 from mkmsr.data.sessions import SessionTable
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.models.base import ModelSizes, TrainingData
-from mkmsr.models.neighbours.session_index import Exclude, SessionIndex, VoteSettings
+from mkmsr.models.neighbours.indexed_sessions import places_of
+from mkmsr.models.neighbours.session_index import SessionIndex, VoteSettings
 from mkmsr.models.neighbours.session_neighbours import SessionNeighbours
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay, heaviest_first
 from mkmsr.models.registry import model_entry
@@ -41,12 +42,6 @@ SETTINGS = {
         gap_decay=Decay("exponential", 2.0),
         neighbours=4,
         sample_size=6,
-    ),
-    "kinds": VoteSettings(
-        prefix_decay=Decay("exponential", 1.5), match_decay=Decay("linear", 4.0), neighbours=6, kind_weight=0.3
-    ),
-    "kinds with gaps": VoteSettings(
-        cosine=False, gap_decay=Decay("exponential", 2.0), neighbours=5, sample_size=9, kind_weight=1.7
     ),
     "reciprocal": VoteSettings(
         cosine=False, prefix_decay=Decay("reciprocal"), match_decay=Decay("reciprocal"), gap_decay=Decay("reciprocal")
@@ -72,17 +67,13 @@ def random_table(seed: int = 0, sessions: int = 40) -> SessionTable:
     return table_of(made, rng.integers(0, 20, size=sessions).tolist())
 
 
-def batch_of(prefixes: Sequence[Sequence[int]], rows: Sequence[int] | None = None) -> SessionBatch:
-    batch = SessionBatch.from_sequences([(each, [1] * len(each)) for each in prefixes])
-    if rows is None:
-        return batch
-    sessions = torch.tensor(rows)
-    return SessionBatch(batch.items, batch.operations, batch.offsets, batch.targets, batch.target_operations, sessions)
+def batch_of(prefixes: Sequence[Sequence[int]]) -> SessionBatch:
+    return SessionBatch.from_sequences([(each, [1] * len(each)) for each in prefixes])
 
 
 def built(table: SessionTable) -> SessionIndex:
-    index = SessionIndex(NUM_COLUMNS, by_attributes=True)
-    index.build(table, TRIPLES)
+    index = SessionIndex(NUM_COLUMNS, by_age=True)
+    index.build(table)
     return index
 
 
@@ -97,50 +88,25 @@ def decayed(decay: Decay, distance: int, length: int) -> float:
     return max(0.0, 1 - distance / (length if decay.scale is None else decay.scale))
 
 
-ATTRIBUTES = {1: {1, 2}, 2: {1, 2}, 3: {1, 2}, 4: {1}, 5: {1}, 6: {3}, 8: {2}}
-"""Attributes of each item; 1, 2 and 3 are of one kind, 4 and 5 of another, 7 has none."""
-TRIPLES = torch.tensor([(item, each) for item, several in ATTRIBUTES.items() for each in sorted(several)])
-
-
-def kinds_in(items: Sequence[int]) -> set[frozenset[int]]:
-    return {frozenset(ATTRIBUTES[item]) for item in items if item in ATTRIBUTES}
-
-
-def slow_votes(
-    table: SessionTable, prefix: list[int], own: int, chosen: VoteSettings, exclude: Exclude
-) -> dict[int, float]:
+def slow_votes(table: SessionTable, prefix: list[int], chosen: VoteSettings) -> dict[int, float]:
     """The formula of VoteSettings for one prefix, session by session."""
-    of_kinds = chosen.kind_weight > 0
     sessions = [table.session(row)[0].tolist() for row in range(len(table))]
     end = {row: int(table.times[table.offsets[row + 1] - 1]) for row in range(len(table)) if sessions[row]}
     newest_first = sorted(end, key=lambda row: (end[row], row), reverse=True)
-    if exclude != "nothing" and own in newest_first:
-        at = newest_first.index(own)
-        newest_first = newest_first[at + 1 :] if exclude == "later" else [r for r in newest_first if r != own]
     steps = {item: prefix[::-1].index(item) for item in prefix}
-    kind_steps = {kind: min(steps[i] for i in steps if ATTRIBUTES.get(i) == kind) for kind in kinds_in(prefix)}
-    both = {row: kinds_in(prefix) & kinds_in(sessions[row]) if of_kinds else set() for row in end}
-    sample = [row for row in newest_first if set(prefix) & set(sessions[row]) or both[row]][: chosen.sample_size]
+    sample = [row for row in newest_first if set(prefix) & set(sessions[row])][: chosen.sample_size]
     found = []
     for row in sample:
         shared = set(prefix) & set(sessions[row])
         similarity = sum(decayed(chosen.prefix_decay, steps[item], len(prefix)) for item in shared)
-        for kind in both[row]:
-            rarity = math.log(len(end) / sum(kind in kinds_in(each) for each in sessions))
-            similarity += chosen.kind_weight * rarity * decayed(chosen.prefix_decay, kind_steps[kind], len(prefix))
         if chosen.cosine:
             similarity /= math.sqrt(len(set(prefix)) * len(set(sessions[row])))
         age = (end[sample[0]] - end[row]) / DAY
         if chosen.age_decay.kind != "none":
             assert chosen.age_decay.scale is not None
             similarity *= math.exp(-age / chosen.age_decay.scale)
-        if shared:
-            newest = min(shared, key=lambda item: steps[item])
-            anchor, match = sessions[row][::-1].index(newest), steps[newest]
-        else:
-            kind = min(both[row], key=lambda kind: kind_steps[kind])
-            anchor = min(sessions[row][::-1].index(i) for i in sessions[row] if ATTRIBUTES.get(i) == kind)
-            match = kind_steps[kind]
+        newest = min(shared, key=lambda item: steps[item])
+        anchor, match = sessions[row][::-1].index(newest), steps[newest]
         found.append((similarity, row, match, len(sessions[row]) - 1 - anchor))
     best = sorted(found, key=lambda each: round(each[0], 5), reverse=True)[: chosen.neighbours]
     votes: dict[int, float] = {}
@@ -163,19 +129,18 @@ def demo(shared_data: Path) -> PreparedDataset:
 PREFIXES = [[1, 2, 3, 2], [8], [5, 5, 6], [3, 1, 4, 1, 5, 2, 6]]
 
 
-@pytest.mark.parametrize("exclude", ["nothing", "own", "later"])
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("seed", range(3))
-def test_votes_follow_the_formula(name: str, exclude: Exclude, seed: int) -> None:
-    table, rows = random_table(seed), [4, 17, -1, 30]
-    votes, _ = built(table).vote(batch_of(PREFIXES, rows), SETTINGS[name], exclude=exclude)
+def test_votes_follow_the_formula(name: str, seed: int) -> None:
+    table = random_table(seed)
+    votes, _ = built(table).vote(batch_of(PREFIXES), SETTINGS[name])
     keys = list(zip(votes.rows.tolist(), votes.items.tolist(), strict=True))
     assert keys == sorted(set(keys))
     fast = dict(zip(keys, votes.weights.tolist(), strict=True))
     slow = {
         (row, item): weight
-        for row, (prefix, own) in enumerate(zip(PREFIXES, rows, strict=True))
-        for item, weight in slow_votes(table, prefix, own, SETTINGS[name], exclude).items()
+        for row, prefix in enumerate(PREFIXES)
+        for item, weight in slow_votes(table, prefix, SETTINGS[name]).items()
     }
     assert fast.keys() == slow.keys()
     assert fast == pytest.approx(slow, rel=1e-5, abs=1e-6)
@@ -191,32 +156,16 @@ def test_any_log_and_prefix_follow_the_formula(sessions: list[list[int]], prefix
     table = table_of(sessions, range(len(sessions)))
     chosen = VoteSettings(neighbours=3, sample_size=sample, gap_decay=Decay("exponential", 3.0))
     votes, _ = built(table).vote(batch_of([prefix]), chosen)
-    expected = slow_votes(table, prefix, -1, chosen, "nothing")
+    expected = slow_votes(table, prefix, chosen)
     assert dict(zip(votes.items.tolist(), votes.weights.tolist(), strict=True)) == pytest.approx(expected, rel=1e-5)
-
-
-def rows_of(index: SessionIndex, places: torch.Tensor) -> list[int]:
-    """Rows of sessions in the table that was indexed, by their places."""
-    return [index.places.tolist().index(place) for place in places.tolist()]
-
-
-def test_a_training_prefix_does_not_find_its_own_session() -> None:
-    table = table_of([[1, 2, 3], [4, 5], [4, 6]], [0, 1, 2])
-    batch = collate(ExampleTable.from_sessions(table), np.arange(4))
-    index = built(table)
-    with_own = index.neighbours(batch, VoteSettings())
-    assert 0 in rows_of(index, with_own.places[with_own.rows == 0])
-    without = index.neighbours(batch, VoteSettings(), exclude="own")
-    assert rows_of(index, without.places) == [2, 1]  # prefix [4] of the second and of the third session
-    earlier = index.neighbours(batch, VoteSettings(), exclude="later")
-    assert rows_of(index, earlier.places) == [1]
 
 
 def test_the_newest_of_equally_similar_sessions_are_chosen() -> None:
     table = table_of([[1, 2], [1, 3], [1, 4], [1, 5]], [3, 9, 1, 5])
     index = built(table)
     found = index.neighbours(batch_of([[1]]), VoteSettings(neighbours=2))
-    assert rows_of(index, found.places) == [1, 3]
+    places = places_of(table).tolist()
+    assert found.places.tolist() == sorted([places[1], places[3]])
 
 
 def test_neighbours_stay_within_the_sample_of_recent_sessions() -> None:
@@ -233,10 +182,9 @@ def test_old_neighbours_of_a_long_log_still_vote() -> None:
 
 
 def test_an_index_of_nothing_votes_for_nothing() -> None:
-    batch = batch_of([[1, 2], [3]], [0, 5])
+    batch = batch_of([[1, 2], [3]])
     for index in (SessionIndex(NUM_COLUMNS), built(SessionTable.empty())):
-        for exclude in ("nothing", "own", "later"):
-            assert len(index.vote(batch, VoteSettings(), exclude=exclude)[0]) == 0
+        assert len(index.vote(batch, VoteSettings())[0]) == 0
 
 
 def training(table: SessionTable) -> TrainingData:
@@ -294,7 +242,7 @@ def test_each_model_is_its_choice_of_weights(name: str, values: dict[str, object
     table = random_table(5)
     scores = fitted(name, table, **PLAIN, **values).score(batch_of(PREFIXES))
     for row, prefix in enumerate(PREFIXES):
-        votes = slow_votes(table, prefix, -1, meaning, "nothing")
+        votes = slow_votes(table, prefix, meaning)
         highest = max(votes.values(), default=1.0)
         expected = [votes.get(item, 0.0) / highest for item in range(1, NUM_COLUMNS)]
         np.testing.assert_allclose(scores[row, 1:].numpy(), expected, rtol=1e-4, atol=1e-6)
@@ -305,11 +253,11 @@ def test_the_second_hop_asks_the_neighbours_of_the_best_items() -> None:
     scores = fitted("s-knn", table, **{**PLAIN, "second_hop": weight}).score(batch_of(PREFIXES))
     meaning = VoteSettings(5, 50)
     for row, prefix in enumerate(PREFIXES):
-        first = slow_votes(table, prefix, -1, meaning, "nothing")
+        first = slow_votes(table, prefix, meaning)
         second: dict[int, float] = {}
         if first:
             best = sorted(first, key=lambda item: (-round(first[item], 5), item))[:10]
-            second = slow_votes(table, best[::-1], -1, VoteSettings(5, 5), "nothing")
+            second = slow_votes(table, best[::-1], VoteSettings(5, 5))
         scale = weight * max(first.values(), default=0.0) / max(second.values(), default=1.0)
         total = np.array([first.get(item, 0.0) + scale * second.get(item, 0.0) for item in range(1, NUM_COLUMNS)])
         np.testing.assert_allclose(scores[row, 1:].numpy(), total / max(total.max(), 1e-9), rtol=1e-4, atol=1e-6)
@@ -347,25 +295,6 @@ def test_neighbours_are_strong_rivals_on_the_demo_log(demo: PreparedDataset, nam
     found = evaluate(model, demo.evaluation_split("test")).metrics((20,))
     assert found["hit@20"] >= 0.45
     assert found["mrr@20"] >= 0.185
-
-
-def test_items_are_similar_when_all_their_attributes_agree() -> None:
-    similar = built(table_of([[1, 4], [2, 7]], [0, 1])).similar_items
-    assert similar is not None
-    of = similar.group_of_item.tolist()
-    assert of[1] == of[2] == of[3] > 0
-    assert of[4] == of[5] > 0
-    assert len({of[1], of[4], of[6], of[8]}) == 4
-    assert (of[0], of[7]) == (0, 0)
-
-
-def test_a_new_item_finds_the_sessions_of_similar_items() -> None:
-    index = built(table_of([[1, 6], [4, 8]], [0, 1]))
-    index.append_items(3, torch.tensor([[9, 2], [9, 1], [10, 9]]))
-    settings = VoteSettings(kind_weight=1.0)
-    assert index.vote(batch_of([[9]]), settings)[0].items.tolist() == [1, 6]
-    assert len(index.vote(batch_of([[10]]), settings)[0]) == 0  # its only attribute is one that nothing else has
-    assert len(index.vote(batch_of([[11]]), settings)[0]) == 0  # nothing is known about it
 
 
 def test_one_sort_orders_by_row_and_falling_weight_as_two_stable_ones_do() -> None:

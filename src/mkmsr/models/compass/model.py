@@ -246,7 +246,7 @@ class Compass(SessionModel):
         self.vectors.append(count, *triples.unbind(1))
         self.explore.append_items(count)
         if self.config.neighbours:
-            self.similar.index.append_items(count, triples[:, [0, 2]])
+            self.similar.index.append_items(count)
 
     def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
         vectors_VD = self.vectors()

@@ -1,4 +1,4 @@
-"""IndexedSessions: the training sessions of a `SessionIndex`, by session, by item and by group of similar items.
+"""IndexedSessions: the training sessions of a `SessionIndex`, by session and by item.
 
 Sessions are numbered from the newest to the oldest ("places"), so that the most recent sessions of an item are the
 first of its list and a cut of the list is exact. Dimension letters: S indexed sessions, N (session, item) pairs,
@@ -15,20 +15,18 @@ from torch import Tensor, nn
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import DataError
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
-from mkmsr.models.neighbours.similar_items import PostingLists, SimilarItems
 
-__all__ = ["RENAMED", "IndexedSessions", "places_of"]
+__all__ = ["RENAMED", "IndexedSessions", "PostingLists", "places_of"]
 
 
 class IndexedSessions(nn.Module):
     """Training sessions by item, and their items. All state is buffers, filled by `build`.
 
-    A bundle is to hold no more about other visitors than scores need: which row a session had in the training data is
-    known to training alone, and how old it is is saved only where that counts.
+    A bundle is to hold no more about other visitors than scores need: no ids, no times, and how old a session is only
+    where that counts.
 
     Args:
         num_columns: V.
-        by_attributes: Whether sessions can be found by similar items too.
         by_age: Whether a neighbour's age counts.
 
     Buffers:
@@ -36,22 +34,19 @@ class IndexedSessions(nn.Module):
         item_events: Newest event of that item in that session. Shape [N].
         session_offsets: Where each session's items begin. Shape [S + 1].
         ages: Days from a session's last event to the newest of all, if ages count. Shape [S].
-        places: Place of each row of the table that was indexed, see `places_of`; not saved. Shape [rows of the table].
     """
 
     items: Tensor
     item_events: Tensor
     session_offsets: Tensor
     ages: Tensor
-    places: Tensor
 
-    def __init__(self, num_columns: int, *, by_attributes: bool = False, by_age: bool = True):
+    def __init__(self, num_columns: int, *, by_age: bool = False):
         super().__init__()
         self.num_columns, self.by_age = num_columns, by_age
         self.by_item = PostingLists(num_columns)
-        self.similar_items = SimilarItems(num_columns) if by_attributes else None
-        for name in ("items", "item_events", "places"):
-            self.register_buffer(name, torch.zeros(0, dtype=torch.int64), persistent=name != "places")
+        for name in ("items", "item_events"):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.int64))
         self.register_buffer("session_offsets", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("ages", torch.zeros(0))
 
@@ -64,13 +59,8 @@ class IndexedSessions(nn.Module):
         """Return log(S / sessions with the item) of some items, [M] -> [M]."""
         return torch.log(self.num_sessions / self.by_item.sizes(items).clamp(min=1))
 
-    def build(self, sessions: SessionTable, triples: Tensor | None = None) -> None:
-        """Index these sessions in place of what was there; empty ones are left out.
-
-        Args:
-            sessions: Training sessions.
-            triples: Item and attribute indexes, for an index by attributes. Shape [T, 2].
-        """
+    def build(self, sessions: SessionTable) -> None:
+        """Index these training sessions in place of what was there; empty ones are left out."""
         place_of_row = places_of(sessions)
         rows = np.flatnonzero(sessions.lengths)
         rows = rows[place_of_row[rows].argsort()]
@@ -81,7 +71,6 @@ class IndexedSessions(nn.Module):
             "items": item[by_place],
             "item_events": newest[by_place],
             "session_offsets": np.searchsorted(place[by_place], np.arange(len(rows) + 1)),
-            "places": place_of_row,
         }
         for name, values in columns.items():
             setattr(self, name, torch.from_numpy(values.astype(np.int64)).to(self.ages.device))
@@ -89,9 +78,6 @@ class IndexedSessions(nn.Module):
             ends = sessions.times[sessions.offsets[1:][rows] - 1]
             days = (ends.max(initial=0) - ends) / 86_400
             self.ages = torch.from_numpy(days.astype(np.float32)).to(self.ages.device)
-        if self.similar_items is not None:
-            assert triples is not None
-            self.similar_items.build(sessions, places, triples[:, 0], triples[:, 1])
 
     def check_buffers(self) -> None:
         """Make sure that buffers from a file fit each other.
@@ -106,8 +92,6 @@ class IndexedSessions(nn.Module):
         self.by_item.check("sessions by item", self.num_sessions)
         if self.by_age and self.ages.shape != (self.num_sessions,):
             raise DataError(f"ages of {list(self.ages.shape)} sessions, not {self.num_sessions}")
-        if self.similar_items is not None:
-            self.similar_items.check(self.num_columns, self.num_sessions)
 
     def forget(self, places: NDArray[np.int64]) -> None:
         """Take some sessions out, by their places; those behind them move up."""
@@ -119,17 +103,92 @@ class IndexedSessions(nn.Module):
         if len(self.ages):
             self.ages = self.ages[kept]
         self.session_offsets = torch.cat([self.session_offsets[:1], sizes[kept].cumsum(0)])
-        self.places = self.places[:0]
         self.by_item.forget(kept)
-        if self.similar_items is not None:
-            self.similar_items.lists.forget(kept)
 
-    def append_items(self, count: int, triples: Tensor) -> None:
-        """Make room for items that stand in no indexed session; `triples` as in `build`."""
+    def append_items(self, count: int) -> None:
+        """Make room for items that stand in no indexed session."""
         self.num_columns += count
         self.by_item.offsets = torch.cat([self.by_item.offsets, self.by_item.offsets[-1:].expand(count)])
-        if self.similar_items is not None:
-            self.similar_items.append_items(count, triples[:, 0], triples[:, 1])
+
+
+class PostingLists(nn.Module):
+    """Sessions by item in compressed rows: the newest session of each list first.
+
+    Sessions are known by their places, see `SessionIndex`. All state is buffers, filled by `build`.
+
+    Args:
+        num_lists: V.
+
+    Buffers:
+        postings: list * S + place of every pair, rising. Shape [N].
+        events: Newest event of that item in that session, from its beginning. Shape [N].
+        offsets: Where each list begins. Shape [V + 1].
+    """
+
+    postings: Tensor
+    events: Tensor
+    offsets: Tensor
+
+    def __init__(self, num_lists: int):
+        super().__init__()
+        self.register_buffer("postings", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("events", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("offsets", torch.zeros(num_lists + 1, dtype=torch.int64))
+
+    @property
+    def counts(self) -> Tensor:
+        """Sessions of each list. Shape [V]."""
+        return self.offsets.diff()
+
+    def sizes(self, lists: Tensor) -> Tensor:
+        """Sessions of some lists, [M] -> [M]."""
+        return self.offsets[lists + 1] - self.offsets[lists]
+
+    def build(
+        self, lists: NDArray[np.int64], places: NDArray[np.int64], sessions: SessionTable, num_lists: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Put these lists in place of what was there.
+
+        Args:
+            lists: List of each event, -1 for none. Shape [events].
+            places: Place of each event's session. Shape [events].
+            sessions: Where the events stand.
+            num_lists: V.
+
+        Returns:
+            List, place and newest event of every pair, by list and then place; each of shape [N].
+        """
+        num_places = max(int((sessions.lengths > 0).sum()), 1)
+        event = np.arange(sessions.num_events) - sessions.offsets[sessions.session_of_event]
+        kept = np.flatnonzero(lists >= 0)[::-1]  # Backwards: np.unique keeps the first of equals, the newest event.
+        pairs, at = np.unique((lists * num_places + places)[kept], return_index=True)
+        newest = event[kept][at].astype(np.int64)
+        offsets = np.searchsorted(pairs, np.arange(num_lists + 1) * num_places)
+        device = self.offsets.device
+        self.postings, self.events, self.offsets = (
+            torch.from_numpy(each).to(device) for each in (pairs, newest, offsets)
+        )
+        return *np.divmod(pairs, num_places), newest
+
+    def forget(self, kept: Tensor) -> None:
+        """Leave out all sessions but some; those move up. Whether each is kept: [S], bool."""
+        lists, before = torch.repeat_interleave(self.counts), max(len(kept), 1)
+        places = self.postings - lists * before
+        stays, after = kept[places], max(int(kept.sum()), 1)
+        self.postings = (lists * after + (kept.cumsum(0) - 1)[places])[stays]
+        self.events = self.events[stays]
+        counts = torch.bincount(lists[stays], minlength=len(self.counts))
+        self.offsets = torch.cat([self.offsets[:1], counts.cumsum(0)])
+
+    def check(self, what: str, num_sessions: int) -> None:
+        """Make sure that buffers from a file fit each other and so many sessions; `what` names them.
+
+        Raises:
+            DataError: They do not.
+        """
+        check_compressed_rows(what, self.offsets, self.postings, self.events)
+        owner = torch.repeat_interleave(self.counts)
+        check_indexes(what, self.postings - owner * num_sessions, 0, num_sessions)
 
 
 def places_of(sessions: SessionTable) -> NDArray[np.int64]:
@@ -147,10 +206,5 @@ RENAMED = {
     "index.postings": "index.by_item.postings",
     "index.posting_events": "index.by_item.events",
     "index.item_offsets": "index.by_item.offsets",
-    "index.kinds.of_item": "index.similar_items.group_of_item",
-    "index.kinds.signatures": "index.similar_items.signatures",
-    "index.kinds.postings": "index.similar_items.lists.postings",
-    "index.kinds.posting_events": "index.similar_items.lists.events",
-    "index.kinds.offsets": "index.similar_items.lists.offsets",
 }
 """Tensors of an index in bundles of earlier releases, see `ModelEntry.renamed`."""

@@ -6,31 +6,24 @@ Dimension letters: M neighbours of all prefixes, S indexed sessions.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
 
-import torch
 from torch import Tensor
 
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay
 
-__all__ = ["Exclude", "Neighbours", "VoteSettings"]
-
-Exclude = Literal["nothing", "own", "later"]
+__all__ = ["Neighbours", "VoteSettings"]
 
 
 @dataclass(frozen=True)
 class VoteSettings:
     """How neighbours are found and how much each of their items gets.
 
-        sim(s, n)  = [ sum over i in both of  prefix_decay(steps of i in s)
-                       + w_group sum over groups g in both of  prefix_decay(steps of g in s) log(S / sessions with g) ]
-                     [/ sqrt(|s| |n|)]  * age_decay(n)
+        sim(s, n)  = sum over i in both of  prefix_decay(steps of i in s)  [/ sqrt(|s| |n|)]  * age_decay(n)
         score(s, i) = sum over n in N(s), i in n of  sim(s, n) * match_decay(steps of i*)
                       * gap_decay(|place of i - place of i*| in n) * (1 + w_idf idf(i))
 
-    where i* is the newest item of the prefix that n has too, or else the newest that it has a similar item to, steps
-    are counted back from the prefix's last event, what recurs stands at its newest place, and |.| counts distinct
-    items. Groups are those of similar items, see `SimilarItems`.
+    where i* is the newest item of the prefix that n has too, steps are counted back from the prefix's last event, what
+    recurs stands at its newest place, and |.| counts distinct items.
 
     Args:
         neighbours: k, the sessions that vote: the most similar, the newest first among equals.
@@ -42,7 +35,6 @@ class VoteSettings:
         age_decay: Of a neighbour, with its age in days (86,400 rows in a log without times), counted from the youngest
             neighbour of the same prefix. For an exponential decay every fixed point of time gives the same ranking.
         idf_weight: w_idf; idf(i) = log(S / sessions with i).
-        kind_weight: w_group; only in an index by attributes.
     """
 
     neighbours: int = 100
@@ -53,7 +45,6 @@ class VoteSettings:
     gap_decay: Decay = NO_DECAY
     age_decay: Decay = NO_DECAY
     idf_weight: float = 0.0
-    kind_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,11 +66,6 @@ class Neighbours:
     shared: Tensor
     steps: Tensor
     anchors: Tensor
-
-    def concatenated(self, other: Neighbours) -> Neighbours:
-        """Return both lists of neighbours; those of `self` come first."""
-        pairs = [(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)]
-        return Neighbours(*(torch.cat(pair) for pair in pairs))
 
     def chosen(self, which: Tensor) -> Neighbours:
         """The neighbours at the given positions or where a mask is true."""

@@ -2,12 +2,10 @@
 
 NumPy calls a small operation several times faster than PyTorch, and one session needs no keys that tell prefixes apart.
 Sums are taken in the order of the batch's look-up, so that equal similarities are equal here too.
-Dimension letters: P events, T distinct items or groups of the session ("things"), F (thing, session) pairs.
+Dimension letters: P events, T distinct items of the session, F (item, session) pairs.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,46 +14,36 @@ from torch import Tensor
 
 from mkmsr.models.neighbours.indexed_sessions import IndexedSessions
 from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
-from mkmsr.models.neighbours.similar_items import PostingLists
 from mkmsr.models.neighbours.voting import Decay, Votes
 
 __all__ = ["neighbours", "votes"]
 
 
 def neighbours(index: IndexedSessions, items_P: Tensor, settings: VoteSettings) -> Neighbours:
-    """Return what `SessionIndex.neighbours` does for a session of these items, [P], oldest first; nothing excluded."""
-    length, most, similar = len(items_P), settings.sample_size, index.similar_items
-    things = _newest_first(items_P.numpy())
-    weights_T = _decayed(settings.prefix_decay, things.steps, length)
-    found, num_items = _holding(index.by_item, things.values, index.num_sessions, most), len(things.values)
-    steps_T = things.steps
-    if similar is not None and settings.kind_weight > 0:
-        groups = _newest_first(similar.group_of_item.numpy()[items_P.numpy()], leave_out=0)
-        held = _holding(similar.lists, groups.values, index.num_sessions, most)
-        rarity = torch.log(index.num_sessions / torch.from_numpy(held.sizes).clamp(min=1)).numpy()
-        more = _decayed(settings.prefix_decay, groups.steps, length) * (settings.kind_weight * rarity)
-        weights_T, steps_T = np.concatenate([weights_T, more]), np.concatenate([steps_T, groups.steps])
-        found = _Holders(*(np.concatenate(pair) for pair in zip(found, held, strict=True)))
-    order_F = found.places.argsort(kind="stable")  # The first of a session is its newest shared item.
-    first_F = _is_first(found.places[order_F])
+    """Return what `SessionIndex.neighbours` does for a session of these items, [P], oldest first."""
+    most, (items_T, steps_T) = settings.sample_size, _newest_first(items_P.tolist())
+    weights_T = _decayed(settings.prefix_decay, steps_T, len(items_P))
+    places_F, events_F, counts_T = _holding(index, items_T, most)
+    order_F = places_F.argsort(kind="stable")  # The first of a session is its newest shared item.
+    first_F = _is_first(places_F[order_F])
     begins = first_F.nonzero()[0]
     if len(begins) > most:  # Places rise from the newest session on.
         order_F, begins = order_F[: begins[most]], begins[:most]
-    thing_F = np.arange(len(found.sizes)).repeat(found.counts)[order_F]
+    item_F = np.arange(len(items_T)).repeat(counts_T)[order_F]
     session_F = first_F[: len(order_F)].cumsum() - 1
     similarity = np.zeros(len(begins), np.float32)
-    np.add.at(similarity, session_F, weights_T[thing_F])
-    shared = np.bincount(session_F[thing_F < num_items], minlength=len(begins)).astype(np.float32)
+    np.add.at(similarity, session_F, weights_T[item_F])
+    shared = np.bincount(session_F, minlength=len(begins)).astype(np.float32)
     newest = order_F[begins]
-    places = found.places[newest]
+    places = places_F[newest]
     if settings.cosine:
         offsets = index.session_offsets.numpy()
-        similarity /= np.sqrt(((offsets[places + 1] - offsets[places]) * num_items).astype(np.float32))
+        similarity /= np.sqrt(((offsets[places + 1] - offsets[places]) * len(items_T)).astype(np.float32))
     if settings.age_decay.kind != "none":
         ages = index.ages.numpy()[places]
-        similarity *= _decayed(settings.age_decay, ages - ages.min(initial=np.inf), length)
+        similarity *= _decayed(settings.age_decay, ages - ages.min(initial=np.inf), len(items_P))
     chosen = _highest(similarity, settings.neighbours)
-    parts = places, similarity, shared, steps_T[thing_F[begins]], found.events[newest]
+    parts = places, similarity, shared, steps_T[item_F[begins]], events_F[newest]
     return Neighbours(torch.zeros(len(chosen), dtype=torch.int64), *(torch.from_numpy(part[chosen]) for part in parts))
 
 
@@ -86,39 +74,26 @@ def votes(index: IndexedSessions, found: Neighbours, length: int, settings: Vote
     return sums[0], sums[1]
 
 
-class _Things(NamedTuple):
-    """Distinct values and how many events ago each stood last, rising. Shapes [T]."""
-
-    values: NDArray[np.int64]
-    steps: NDArray[np.int64]
-
-
-class _Holders(NamedTuple):
-    """The newest sessions with each of some things: places and events [F]; how many here, and of all sessions, [T]."""
-
-    places: NDArray[np.int64]
-    events: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-
-
-def _newest_first(values_P: NDArray[np.int64], leave_out: int = -1) -> _Things:
+def _newest_first(items_P: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct items, and how many events ago each stood last, rising. Shapes [T]."""
     steps: dict[int, int] = {}
-    for step, value in enumerate(reversed(values_P.tolist())):
-        if value != leave_out:
-            steps.setdefault(value, step)
-    return _Things(np.array([*steps], np.int64), np.array([*steps.values()], np.int64))
+    for step, item in enumerate(reversed(items_P)):
+        steps.setdefault(item, step)
+    return np.array([*steps], np.int64), np.array([*steps.values()], np.int64)
 
 
-def _holding(lists: PostingLists, values_T: NDArray[np.int64], num_sessions: int, most: int) -> _Holders:
+def _holding(
+    index: IndexedSessions, items_T: NDArray[np.int64], most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The newest sessions with each of some items: places and events [F], and how many there are [T]."""
+    lists = index.by_item
     offsets, postings, events = lists.offsets.numpy(), lists.postings.numpy(), lists.events.numpy()
-    begins = offsets[values_T]
-    sizes = offsets[values_T + 1] - begins
-    counts = np.minimum(sizes, most)
+    begins = offsets[items_T]
+    counts = np.minimum(offsets[items_T + 1] - begins, most)
     ranges = [slice(begin, begin + count) for begin, count in zip(begins.tolist(), counts.tolist(), strict=True)]
-    places = np.concatenate([postings[:0], *(postings[each] for each in ranges)])
-    places -= (values_T * num_sessions).repeat(counts)
-    return _Holders(places, np.concatenate([events[:0], *(events[each] for each in ranges)]), counts, sizes)
+    places = np.concatenate([postings[each] for each in ranges])
+    places -= (items_T * index.num_sessions).repeat(counts)
+    return places, np.concatenate([events[each] for each in ranges]), counts
 
 
 def _decayed(decay: Decay, distance: NDArray[np.int64] | NDArray[np.float32], length: int) -> NDArray[np.float32]:

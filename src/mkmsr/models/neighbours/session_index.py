@@ -14,11 +14,10 @@ from torch import Tensor
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.neighbours import one_session
 from mkmsr.models.neighbours.indexed_sessions import RENAMED, IndexedSessions
-from mkmsr.models.neighbours.neighbourhood import Exclude, Neighbours, VoteSettings
-from mkmsr.models.neighbours.similar_items import PostingLists, SimilarItems
+from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
 from mkmsr.models.neighbours.voting import PrefixItems, Votes, expand, heaviest_first, prefix_values
 
-__all__ = ["RENAMED", "Exclude", "Neighbours", "SessionIndex", "VoteSettings", "second_hop"]
+__all__ = ["RENAMED", "Neighbours", "SessionIndex", "VoteSettings", "second_hop"]
 
 _BEST_ITEMS = 10
 _LESS = 10
@@ -27,18 +26,10 @@ _LESS = 10
 class SessionIndex(IndexedSessions):
     """Training sessions by item, and their items, with the look-up of those that resemble a prefix."""
 
-    def vote(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> tuple[Votes, Votes]:
+    def vote(self, batch: SessionBatch, settings: VoteSettings) -> tuple[Votes, Votes]:
         """One weight for each (prefix, item) that a neighbour votes for, by prefix and then item; and, for the same
-        pairs, how many items those who voted share with the prefix, added up.
-
-        Args:
-            batch: The prefixes.
-            settings: How neighbours vote.
-            exclude: Of the indexed sessions, "own" leaves out the one that the prefix was cut from (`batch.sessions`
-                are rows of the table that was indexed), "later" that one and all that ended after it. Needed on
-                training data, where a session would otherwise find itself; rows of -1 exclude nothing.
-        """
-        return self.votes_of(self.neighbours(batch, settings, exclude=exclude), batch, settings)
+        pairs, how many items those who voted share with the prefix, added up."""
+        return self.votes_of(self.neighbours(batch, settings), batch, settings)
 
     def votes_of(self, neighbours: Neighbours, batch: SessionBatch, settings: VoteSettings) -> tuple[Votes, Votes]:
         """What these neighbours vote for, see `vote`."""
@@ -50,15 +41,12 @@ class SessionIndex(IndexedSessions):
         weights, counts = summed.weights.unbind(1)
         return replace(summed, weights=weights), replace(summed, weights=counts)
 
-    def neighbours(self, batch: SessionBatch, settings: VoteSettings, *, exclude: Exclude = "nothing") -> Neighbours:
+    def neighbours(self, batch: SessionBatch, settings: VoteSettings) -> Neighbours:
         """The sessions that vote for each prefix, see `vote`."""
-        if exclude == "nothing" and _is_alone(batch):
+        if _is_alone(batch):
             return one_session.neighbours(self, batch.items, settings)
         prefix = prefix_values(batch, batch.items, self.num_columns, settings.prefix_decay)
-        found = self._sharing(prefix, 1, self.by_item, batch, settings.sample_size, exclude)
-        if self.similar_items is not None and settings.kind_weight > 0:
-            groups, lists = self._groups_of(batch, self.similar_items, settings), self.similar_items.lists
-            found = found.concatenated(self._sharing(groups, 0, lists, batch, settings.sample_size, exclude))
+        found = self._sharing(prefix, settings.sample_size)
         # Stable, and steps rise within a prefix: the first of a (prefix, session) group is the newest shared item.
         keys, order = (found.rows * self.num_sessions + found.places).sort(stable=True)
         first = torch.ones_like(keys, dtype=torch.bool)
@@ -93,47 +81,18 @@ class SessionIndex(IndexedSessions):
         """The items of one neighbour after the other: whose each is, and its place among `items`."""
         return expand(self.session_offsets[neighbours.places], self.session_offsets[neighbours.places + 1])
 
-    def _sharing(
-        self,
-        things: PrefixItems,
-        shared: int,
-        lists: PostingLists,
-        batch: SessionBatch,
-        sample_size: int,
-        exclude: Exclude,
-    ) -> Neighbours:
-        """One entry for each thing (item or group) that a prefix and a session share, in the order of `things`.
+    def _sharing(self, prefix: PrefixItems, sample_size: int) -> Neighbours:
+        """One entry for each item that a prefix and a session share, in the order of `prefix`; it counts as one.
 
-        The similarity is the thing's weight, and each counts as so many `shared` items. The newest m sessions of a
-        prefix are among the newest m of each of its things, so longer lists are cut.
+        The newest m sessions of a prefix are among the newest m of each of its items, so longer lists are cut.
         """
-        own = self._own_places(batch, exclude)
-        begin, end = lists.offsets[things.items], lists.offsets[things.items + 1]
-        if exclude == "later":
-            begin = torch.searchsorted(lists.postings, things.items * self.num_sessions + own[things.rows] + 1)
-        source, posting = expand(begin, torch.minimum(end, begin + sample_size + (exclude == "own")))
-        rows = things.rows[source]
-        places = lists.postings[posting] - things.items[source] * self.num_sessions
-        weights = things.weights[source]
-        found = Neighbours(
-            rows, places, weights, torch.full_like(weights, shared), things.steps[source], lists.events[posting]
-        )
-        return found.chosen((places != own[rows]).nonzero().squeeze(1)) if exclude == "own" else found
-
-    def _groups_of(self, batch: SessionBatch, similar: SimilarItems, settings: VoteSettings) -> PrefixItems:
-        """The distinct groups of each prefix's items, weighted by place and rarity."""
-        groups = similar.group_of_item[batch.items]
-        things = prefix_values(batch, groups, similar.num_groups, settings.prefix_decay)
-        things = things.chosen(things.items > 0)
-        rarity = torch.log(self.num_sessions / similar.lists.sizes(things.items).clamp(min=1))
-        return replace(things, weights=things.weights * (settings.kind_weight * rarity))
-
-    def _own_places(self, batch: SessionBatch, exclude: Exclude) -> Tensor:
-        """The place of each prefix's own session, -1 where it comes from none. Shape [B]."""
-        if exclude == "nothing" or len(self.places) == 0:
-            return torch.full_like(batch.sessions, -1)
-        own = self.places[batch.sessions.clamp(0, len(self.places) - 1)]
-        return torch.where((batch.sessions >= 0) & (batch.sessions < len(self.places)), own, -1)
+        lists = self.by_item
+        begin, end = lists.offsets[prefix.items], lists.offsets[prefix.items + 1]
+        source, posting = expand(begin, torch.minimum(end, begin + sample_size))
+        places = lists.postings[posting] - prefix.items[source] * self.num_sessions
+        weights = prefix.weights[source]
+        steps, anchors = prefix.steps[source], lists.events[posting]
+        return Neighbours(prefix.rows[source], places, weights, torch.ones_like(weights), steps, anchors)
 
     def _selected(self, found: Neighbours, batch: SessionBatch, settings: VoteSettings) -> Neighbours:
         """The m newest, aged, and of these the k most similar; `found` is ordered by prefix and place."""
@@ -159,8 +118,7 @@ def second_hop(first: Votes, settings: VoteSettings) -> tuple[Tensor, SessionBat
         settings: Its settings.
 
     Returns:
-        For each new prefix the row of `first` that it stands for, the new prefixes, and how their neighbours vote:
-        those that share items, never groups of similar items.
+        For each new prefix the row of `first` that it stands for, the new prefixes, and how their neighbours vote.
     """
     best = first.best(_BEST_ITEMS)
     rows, lengths = torch.unique_consecutive(best.rows, return_counts=True)
@@ -168,7 +126,7 @@ def second_hop(first: Votes, settings: VoteSettings) -> tuple[Tensor, SessionBat
     nothing = torch.zeros_like(rows)
     offsets = torch.cat([lengths.new_zeros(1), lengths.flip(0).cumsum(0)])
     batch = SessionBatch(items, torch.zeros_like(items), offsets, nothing, nothing, nothing - 1)
-    return rows.flip(0), batch, replace(settings, sample_size=-(-settings.sample_size // _LESS), kind_weight=0.0)
+    return rows.flip(0), batch, replace(settings, sample_size=-(-settings.sample_size // _LESS))
 
 
 def _place_in_row(rows: Tensor, num_rows: int) -> Tensor:

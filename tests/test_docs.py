@@ -56,7 +56,7 @@ def commands(block: str) -> list[str]:
     for line in block.replace("\\\n", " ").splitlines():
         words = line.replace("$model", "pop").replace("$seed", "1").split("; done")[0]
         if match := re.search(r"(?:^|[|;] (?:do )?)(MKMSR_MODELS=\S+ )?(?:PYTHONPATH=\S+ )?(mkmsr .*)$", words.strip()):
-            found.append(re.sub(r"--model \S+", "--model pop", match[2]) if match[1] else match[2])
+            found.append(re.sub(r"(--models?) \S+", r"\1 pop", match[2]) if match[1] else match[2])
     return found
 
 

@@ -117,7 +117,7 @@ def compare(
     metrics: str = "hit@20,mrr@20",
     reference: str | None = None,
     samples: Annotated[int, AT_LEAST_ONE] = 10_000,
-    pool_seeds: bool = False,
+    pool_seeds: Annotated[bool, Parameter(negative=())] = False,
     table: Literal["markdown", "latex", "csv"] | None = None,
     common: Common = COMMON,
 ) -> None:

@@ -183,7 +183,7 @@ class TestInChromium:
         assert re.match(r"v-sknn: \d+ of \d+ products are in both lists", visitor.one("#second-note").text)
 
     def test_the_command_gives_the_list_that_is_shown(self, visitor: Visitor, shop: Live) -> None:
-        visitor.press("#consent")
+        visitor.news(lambda: visitor.press("#consent"))
         visitor.act("click")
         assert re.fullmatch(r"compass answered in \d+ ms \(median \d+ ms\)", visitor.one("#latency").text)
         words = shlex.split(str(visitor.one("#curl").get_attribute("textContent")))

@@ -65,7 +65,7 @@ class IndexedSessions(nn.Module):
         rows = np.flatnonzero(sessions.lengths)
         rows = rows[place_of_row[rows].argsort()]
         places = place_of_row[sessions.session_of_event]
-        item, place, newest = self.by_item.build(sessions.items.astype(np.int64), places, sessions, self.num_columns)
+        item, place, newest = self.by_item.build(sessions, places)
         by_place = np.argsort(place, kind="stable")
         columns = {
             "items": item[by_place],
@@ -145,24 +145,19 @@ class PostingLists(nn.Module):
         return self.offsets[lists + 1] - self.offsets[lists]
 
     def build(
-        self, lists: NDArray[np.int64], places: NDArray[np.int64], sessions: SessionTable, num_lists: int
+        self, sessions: SessionTable, places: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Put these lists in place of what was there.
-
-        Args:
-            lists: List of each event, -1 for none. Shape [events].
-            places: Place of each event's session. Shape [events].
-            sessions: Where the events stand.
-            num_lists: V.
+        """Index these sessions in place of what was there; `places` are those of their events.
 
         Returns:
-            List, place and newest event of every pair, by list and then place; each of shape [N].
+            Item, place and newest event of every pair, by item and then place; each of shape [N].
         """
+        items, num_lists = sessions.items.astype(np.int64), len(self.counts)
         num_places = max(int((sessions.lengths > 0).sum()), 1)
         event = np.arange(sessions.num_events) - sessions.offsets[sessions.session_of_event]
-        kept = np.flatnonzero(lists >= 0)[::-1]  # Backwards: np.unique keeps the first of equals, the newest event.
-        pairs, at = np.unique((lists * num_places + places)[kept], return_index=True)
-        newest = event[kept][at].astype(np.int64)
+        # Backwards: np.unique keeps the first of equals, the newest event.
+        pairs, at = np.unique((items * num_places + places)[::-1], return_index=True)
+        newest = event[::-1][at].astype(np.int64)
         offsets = np.searchsorted(pairs, np.arange(num_lists + 1) * num_places)
         device = self.offsets.device
         self.postings, self.events, self.offsets = (

@@ -53,7 +53,7 @@ class Neighbours:
 
     Args:
         rows: Prefix.
-        places: The neighbour's place in the index, see `SessionIndex.table_rows`.
+        places: The neighbour's place in the index, 0 for the newest session.
         similarity: sim(s, n).
         shared: Distinct items of the prefix that the neighbour has too.
         steps: Steps in the prefix of i*, the newest item of the prefix that the neighbour has too.

@@ -2,8 +2,7 @@
 
 Votes say which items stand together, not how often visitors return to one of them. Both become comparable as
 probabilities: of a return, counted over the training log, and of the item with the most votes, which the newest
-training sessions show. Dimension letters: B sessions, V catalogue
-+ 1.
+training sessions show. Dimension letters: B sessions, P events of all prefixes, V catalogue + 1.
 """
 
 from __future__ import annotations

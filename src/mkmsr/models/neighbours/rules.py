@@ -18,7 +18,7 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry
-from mkmsr.models.neighbours.voting import Decay, DecayKind, Votes, expand, prefix_values
+from mkmsr.models.neighbours.voting import Decay, DecayKind, Votes, expand, prefix_items
 from mkmsr.models.neighbours.voting_model import VOTING_SPACE, VotingConfig, VotingModel
 
 __all__ = [
@@ -117,7 +117,7 @@ class RuleTable(nn.Module):
 
         A decay that is 0 from some step on leaves the items beyond it out.
         """
-        prefix = prefix_values(batch, batch.items, len(self.offsets) - 1, decay)
+        prefix = prefix_items(batch, len(self.offsets) - 1, decay)
         begin, end = self.offsets[prefix.items], self.offsets[prefix.items + 1]
         source, rule = expand(begin, torch.where(prefix.weights > 0, end, begin))
         return Votes(prefix.rows[source], self.consequents[rule], prefix.weights[source] * self.weights[rule])

@@ -15,7 +15,7 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.models.neighbours import one_session
 from mkmsr.models.neighbours.indexed_sessions import RENAMED, IndexedSessions
 from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
-from mkmsr.models.neighbours.voting import PrefixItems, Votes, expand, heaviest_first, prefix_values
+from mkmsr.models.neighbours.voting import PrefixItems, Votes, expand, heaviest_first, prefix_items
 
 __all__ = ["RENAMED", "Neighbours", "SessionIndex", "VoteSettings", "second_hop"]
 
@@ -45,7 +45,7 @@ class SessionIndex(IndexedSessions):
         """The sessions that vote for each prefix, see `vote`."""
         if _is_alone(batch):
             return one_session.neighbours(self, batch.items, settings)
-        prefix = prefix_values(batch, batch.items, self.num_columns, settings.prefix_decay)
+        prefix = prefix_items(batch, self.num_columns, settings.prefix_decay)
         found = self._sharing(prefix, settings.sample_size)
         # Stable, and steps rise within a prefix: the first of a (prefix, session) group is the newest shared item.
         keys, order = (found.rows * self.num_sessions + found.places).sort(stable=True)

@@ -21,7 +21,7 @@ __all__ = [
     "Votes",
     "expand",
     "heaviest_first",
-    "prefix_values",
+    "prefix_items",
 ]
 
 DecayKind = Literal["none", "linear", "reciprocal", "exponential"]
@@ -57,7 +57,7 @@ NO_DECAY = Decay()
 
 @dataclass(frozen=True)
 class PrefixItems:
-    """The distinct items of each prefix, or what else stands for its events, such as groups of similar items.
+    """The distinct items of each prefix.
 
     Args:
         rows: Prefix. Shape [M].
@@ -71,14 +71,6 @@ class PrefixItems:
     items: Tensor
     steps: Tensor
     weights: Tensor
-
-    def chosen(self, which: Tensor) -> PrefixItems:
-        """Those at the given positions or where a mask is true."""
-        return PrefixItems(self.rows[which], self.items[which], self.steps[which], self.weights[which])
-
-    def weighted(self, by_item: Tensor) -> PrefixItems:
-        """The same, each weight times its item's."""
-        return replace(self, weights=self.weights * by_item[self.items])
 
 
 @dataclass(frozen=True)
@@ -149,9 +141,9 @@ class Votes:
         return scores.index_add_(0, self.rows * num_columns + self.items, self.weights).view(num_rows, num_columns)
 
 
-def prefix_values(batch: SessionBatch, values: Tensor, num_columns: int, decay: Decay) -> PrefixItems:
-    """The distinct values of each prefix, each at its newest place; `values` [P] stand for the events, below V."""
-    keys = (batch.rows * num_columns + values).flip(0)
+def prefix_items(batch: SessionBatch, num_columns: int, decay: Decay) -> PrefixItems:
+    """Return the distinct items of each prefix, each at its newest place, weighted by its steps; V is `num_columns`."""
+    keys = (batch.rows * num_columns + batch.items).flip(0)
     order = keys.argsort(stable=True)
     ordered = keys[order]
     first = torch.ones_like(ordered, dtype=torch.bool)
@@ -159,7 +151,7 @@ def prefix_values(batch: SessionBatch, values: Tensor, num_columns: int, decay: 
     events = len(keys) - 1 - order[first].sort().values
     rows = batch.rows[events]
     steps = batch.ages[events]
-    return PrefixItems(rows, values[events], steps, decay(steps, batch.lengths[rows]))
+    return PrefixItems(rows, batch.items[events], steps, decay(steps, batch.lengths[rows]))
 
 
 def heaviest_first(rows: Tensor, weights: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 from live import Live, running, write_bundle
 from small_shop import ITEMS
 
+from mkmsr.serve.changes import Record, _Catalogue, load
 from mkmsr.serve.settings import Settings
 
 EVENTS = [{"item": "item-03", "operation": "click"}]
@@ -152,3 +153,58 @@ def test_catalogue_changes_outlive_the_service_with_sqlite(bundle: Path, tmp_pat
         assert live.recommend(events=EVENTS, k=100, where=["price=5"]).json["items"][0]["display"] == {"name": "New"}
         assert len(live.recommend(events=EVENTS, k=100).items) == len(ITEMS)
         assert live.call("GET", "/v1/sessions/s").json["events"][0]["item"] == "item-01"
+
+
+def test_a_worker_that_starts_anew_rolls_back_to_the_same_bundle_as_the_others(bundle: Path, tmp_path: Path) -> None:
+    settings = Settings(bundle=bundle, store="sqlite", state=tmp_path / "state", patience=30)
+    paths = [str(write_bundle(tmp_path / name, metrics={"made": name})) for name in ("second", "third")]
+
+    def digest(live: Live) -> str:
+        return str(live.recommend(events=EVENTS).json["bundle"])
+
+    def roll_back(live: Live) -> str:
+        assert live.call("POST", "/v1/admin/bundle", {"rollback": True}).status == 200
+        return digest(live)
+
+    with running(settings) as live:
+        second, third = (live.call("POST", "/v1/admin/bundle", {"path": path}).json["models"] for path in paths)
+        second, third = second["compass"]["bundle"], third["compass"]["bundle"]
+        with running(settings) as later:
+            assert digest(later) == third
+            assert [roll_back(later), digest(live)] == [second, second]
+            assert [roll_back(live), digest(later)] == [third, third]
+    shutil.rmtree(paths[0])
+    with running(settings) as live:
+        assert digest(live) == third
+        assert live.call("POST", "/v1/admin/bundle", {"rollback": True}).status == 422
+
+
+def test_of_two_that_add_an_item_at_once_neither_loses_the_others_items() -> None:
+    catalogue = _Catalogue()
+    catalogue.note(Record("add", items={"a": {"attributes": {"n": 1}}}))
+    catalogue.note(Record("add", items={"a": {"attributes": {"n": 2}}, "b": {"attributes": {}}}))
+    assert catalogue.record().items == {"a": {"attributes": {"n": 1}}, "b": {"attributes": {}}}
+
+
+def test_facts_that_are_being_read_do_not_change() -> None:
+    catalogue = _Catalogue()
+    catalogue.note(Record("set", facts={"price": {"a": 1}}))
+    read = catalogue.facts
+    catalogue.note(Record("update", facts={"price": {"b": 2}, "stock": {"a": 3}}))
+    assert read == {"price": {"a": 1}}
+    assert catalogue.facts == {"price": {"a": 1, "b": 2}, "stock": {"a": 3}}
+
+
+def test_a_bundle_whose_change_was_not_logged_is_read_again(bundle: Path, tmp_path: Path) -> None:
+    other, file = write_bundle(tmp_path / "other", metrics={"made": "first"}), tmp_path / "state" / "sessions.sqlite"
+    settings = Settings(bundle=bundle, store="sqlite", state=file.parent, patience=30)
+    with running(settings) as live, running(settings) as beside:
+        with sqlite3.connect(file) as store:
+            store.execute("ALTER TABLE changes RENAME TO away")
+        assert live.call("POST", "/v1/admin/bundle", {"path": str(other)}).status == 503
+        with sqlite3.connect(file) as store:
+            store.execute("ALTER TABLE away RENAME TO changes")
+        shutil.rmtree(other)
+        write_bundle(other, metrics={"made": "later"})
+        assert beside.call("POST", "/v1/admin/bundle", {"path": str(other)}).status == 200
+        assert live.recommend(events=EVENTS).json["bundle"] == load(str(other)).digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from live import Live, running
 from small_shop import ITEMS
 
 from mkmsr.recommend import Filters, Recommender, parse_condition
+from mkmsr.serve.changes import load
+from mkmsr.serve.engine import Slot
+from mkmsr.serve.service import Cards
 from mkmsr.serve.settings import Settings
 
 
@@ -172,3 +176,31 @@ def test_a_second_bundle_answers_by_name_and_by_share(beside: Live) -> None:
     asked = [beside.recommend(session=f"s{n}", consent=True).json["model"] for n in range(60)]
     assert asked == [beside.recommend(session=f"s{n}", consent=True).json["model"] for n in range(60)]
     assert 10 < asked.count("narm") < 50
+
+
+def test_a_late_thread_fills_no_newer_cards(bundle: Path) -> None:
+    serving, facts = load(str(bundle)), {"price": {"plain": 1}}
+    slot = Slot("compass", serving)
+
+    class Slow(dict[str, dict[str, int]]):
+        def items(self):  # type: ignore[no-untyped-def]  # while the facts are read, the next version comes
+            found = list(super().items())
+            now.update(facts={"price": {"plain": 2}})
+            cards.of(slot, serving, 2, "item-01")
+            return found
+
+    now = {"facts": Slow(facts)}
+    cards = Cards((), lambda: now["facts"])
+    assert cards.of(slot, serving, 1, "plain")[0]["price"] == ["1"]
+    assert cards.of(slot, serving, 2, "plain")[0]["price"] == ["2"]
+
+
+def test_a_session_that_cannot_be_read_is_not_explained_as_an_empty_one(bundle: Path, tmp_path: Path) -> None:
+    asked = {"items": ["item-01"], "session": "s", "consent": True}
+    with running(Settings(bundle=bundle, store="sqlite", state=tmp_path)) as live:
+        live.send("s", "plain")
+        with sqlite3.connect(tmp_path / "sessions.sqlite") as file:
+            file.execute("ALTER TABLE sessions RENAME TO away")
+        assert live.call("POST", "/v1/explanations", asked).status == 503
+        events = [{"item": "plain"}]
+        assert live.call("POST", "/v1/explanations", {**asked, "events": events}).status == 200

@@ -112,3 +112,48 @@ def test_lists_have_the_length_that_is_asked_for(bundle: Path, k: int) -> None:
             engine.close()
 
     assert len(asyncio.run(main()).items) == k
+
+
+def test_kept_lists_of_similar_items_stay_below_a_bound(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mkmsr.serve.engine._SIMILAR_BYTES", 8000)
+
+    async def main() -> tuple[int, int]:
+        engine = engine_of(bundle)
+        try:
+            for k in range(1, 31):
+                await engine.similar(engine.first, "plain", k=k, filters=NO_FILTER)
+            return len(engine._similar), engine._similar_bytes
+        finally:
+            engine.close()
+
+    lists, size = asyncio.run(main())
+    assert 1 < lists < 8
+    assert 0 < size <= 8000
+
+
+def test_a_long_queue_makes_no_popular_items_similar(bundle: Path) -> None:
+    async def main() -> Ranked:
+        engine = engine_of(bundle, patience=0.01)
+        busy = asyncio.ensure_future(engine._batcher.submit(lambda: time.sleep(0.1)))
+        await asyncio.sleep(0.02)
+        try:
+            return await engine.similar(engine.first, "plain", k=3, filters=NO_FILTER)
+        finally:
+            await busy
+            engine.close()
+
+    assert asyncio.run(main()).by_model
+
+
+def test_few_rankers_with_caps_are_kept(bundle: Path) -> None:
+    async def main() -> int:
+        engine = engine_of(bundle)
+        try:
+            for cap in range(1, 20):
+                filters = filter_key((), None, {"brand": cap}, None)
+                await engine.rank(engine.first, [("plain", None)], exclude=(), k=5, filters=filters)
+            return len(engine._rankers)
+        finally:
+            engine.close()
+
+    assert asyncio.run(main()) == 4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mkmsr.serve.sessions import Sessions, Update
+from mkmsr.serve.sessions import Sessions, Shown, Update
 from mkmsr.serve.stores import MemoryStore, RedisStore, SessionStore, SqliteStore, StoreDown
 from mkmsr.serve.types import Event
 
@@ -167,3 +167,47 @@ def test_a_store_that_is_down_recovers_by_itself(server: RedisServer) -> None:
     server.start()
     time.sleep(1.1)
     assert sessions.carry_out([update])[0].accepted == 1
+
+
+def test_a_full_disk_ends_one_transaction_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.sqlite", idle=60, capacity=10**8)
+    number = store.append_change(b"x")
+    pages = store._file.execute("PRAGMA page_count").fetchone()[0]
+    store._file.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StoreDown, match="full"):
+        store.compact(number, b"x" * 100_000, [])
+    with pytest.raises(StoreDown, match="full"):
+        store.transact([b"a"], lambda found: {b"a": b"x" * 100_000})
+    store._file.execute("PRAGMA max_page_count=100000")
+    store.transact([b"a"], lambda found: {b"a": b"1"})
+    store.compact(number, b"y", [])
+    assert (store.sample(1), store.changes(0)) == ([b"1"], [(number, b"y")])
+
+
+def test_a_wrong_statement_leaves_no_transaction_open(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.sqlite", idle=60, capacity=10**8)
+    number = store.append_change(b"x")
+    with pytest.raises(StoreDown):
+        store.compact(number, None, [])  # type: ignore[arg-type]
+    store.transact([b"a"], lambda found: {b"a": b"1"})
+    assert store.sample(1) == [b"1"]
+
+
+def test_a_merged_session_brings_its_lists_and_no_event_twice() -> None:
+    sessions = Sessions(MemoryStore(idle=60, capacity=10**6), b"k" * 32, idle=60)
+    anonymous, known = sessions.key("anonymous"), sessions.key("known")
+    event = Event(item="a", id="e")
+    sessions.carry_out([Update(anonymous, [event]), Update(known, [event])])
+    sessions.carry_out([Update(anonymous, shown=Shown("list", "compass", "digest", ["b", "c"], 2))])
+    merged = sessions.carry_out([Update(known, [Event(item="c", recommendation="list")], merge=anonymous)])[0]
+    assert [each.item for each in merged.events] == ["a", "c"]
+    assert [(each.place, each.is_next, each.is_click) for each in merged.reactions] == [(2, True, True)]
+
+
+def test_a_session_expires_so_long_after_its_last_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = Sessions(MemoryStore(idle=60, capacity=10**6), b"k" * 32, idle=60)
+    key, now = sessions.key("a"), time.time()
+    assert sessions.carry_out([Update(key, [Event(item="x")])])[0].expires_in == 60
+    monkeypatch.setattr("mkmsr.serve.sessions.time.time", lambda: now + 20)
+    assert sessions.carry_out([Update(key)])[0].expires_in == 40
+    assert sessions.carry_out([Update(sessions.key("nobody"))])[0].expires_in == 0

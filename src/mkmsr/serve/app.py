@@ -185,14 +185,16 @@ class Application:
 
     def _texts(self, slot: Slot, serving: Serving, version: int) -> list[tuple[str, str]]:
         """Items, the most popular first, and the text in which is searched."""
-        key = serving, version
-        if self._searched[0] != key:
+        key = slot.name, serving.digest, version
+        kept, rows = self._searched
+        if kept != key:
             bundle = serving.recommender.bundle
             order = (-bundle.item_counts[1:]).argsort(kind="stable").tolist()
             named = [bundle.items.ids[each] for each in order]
             texts = ["\n".join([item, *slot.shown(serving, item).values()]).casefold() for item in named]
-            self._searched = key, list(zip(named, texts, strict=True))
-        return self._searched[1]
+            rows = list(zip(named, texts, strict=True))
+            self._searched = key, rows  # in one assignment, since other threads search too
+        return rows
 
     async def _service(self, call: Call) -> ServiceDescription:
         bundle, slots = self._engine.first.recommender.bundle, self._engine.slots

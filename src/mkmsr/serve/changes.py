@@ -80,13 +80,12 @@ class _Catalogue:
             self.retired |= dict.fromkeys(self.retired, False) | dict.fromkeys(record.ids, True)
             self.added, self.facts = dict(record.items), record.facts
             return
-        if not any(item in self.added for item in record.items):
-            self.added |= record.items
+        self.added |= {item: each for item, each in record.items.items() if item not in self.added}
         self.retired |= dict.fromkeys(record.ids, record.kind == "retire")
-        if record.kind == "set":
-            self.facts = {}
+        facts = {} if record.kind == "set" else dict(self.facts)  # Other threads read the old one meanwhile.
         for name, of_item in record.facts.items():
-            self.facts.setdefault(name, {}).update(of_item)
+            facts[name] = facts.get(name, {}) | of_item
+        self.facts = facts
 
     def record(self) -> Record:
         """Return all of it as one record."""
@@ -180,7 +179,11 @@ class Changes:
         if record.kind == "bundle":
             sessions = await self._sample()
             self._verified[record.path] = await asyncio.to_thread(self._ready, record.path, sessions)
-        number = await self._store(lambda store: store.append_change(msgspec.json.encode(record)))
+        try:
+            number = await self._store(lambda store: store.append_change(msgspec.json.encode(record)))
+        except StoreDown:
+            self._verified.pop(record.path, None)  # Next time the folder may hold another bundle.
+            raise
         self._new.set()
         until = time.monotonic() + _PATIENCE
         while not all(each >= number for each in (await self._positions()).values()):
@@ -240,17 +243,23 @@ class Changes:
         return serving
 
     def _catch_up(self, records: list[tuple[int, Record]]) -> None:
-        paths: dict[str, list[str]] = {}
+        served: dict[str, tuple[str | None, str]] = {}  # paths of the bundle before and the one now; "": at the start
         for number, record in records:
             self._position = number
             self._catalogue.note(record)
+            before, now = served.get(record.slot, (None, ""))
             if record.run == self._run and record.kind == "bundle":
-                paths.setdefault(record.slot, []).append(record.path)
-            elif record.run == self._run and record.kind == "rollback" and paths.get(record.slot):
-                paths[record.slot].pop()
-        for slot in self._engine.slots.values():
-            if paths.get(slot.name):
-                self._swap(slot, load(paths[slot.name][-1]))
+                served[record.slot] = now, record.path
+            elif record.run == self._run and record.kind == "rollback" and before is not None:
+                served[record.slot] = now, before
+        for name, (before, now) in served.items():
+            slot = self._engine.slots[name]
+            at_start = slot.serving
+            slot.serving = load(now) if now else at_start
+            try:
+                slot.previous = load(before) if before else at_start
+            except BundleError as error:
+                _log.warning("this worker cannot roll back: %s", error)
         self._take_over(self._catalogue.record())
         self._engine.changed(self._position)
 

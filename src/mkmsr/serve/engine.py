@@ -5,6 +5,7 @@ All lists come from `Recommender`: its rankers and `SessionEncoder` rank the ses
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +26,10 @@ FilterKey = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[tuple[str, int]
 """Conditions, allow-list, caps and wanted operation."""
 
 _MOST_AT_ONCE = 64
-_MOST_RANKERS = 64
-_MOST_SIMILAR = 20_000
+_MOST_RANKERS, _CAP_WEIGHT = 64, 15
+"""Rankers that are kept. One counts more for each cap, which holds the values of every item."""
+
+_SIMILAR_BYTES = 64 * 1024 * 1024
 _LENGTHS = (20, 50, 100, 200, 500, 1000)
 """Lists are made in these lengths and cut, so that sessions with the same filters share a batch."""
 
@@ -146,6 +149,7 @@ class Engine:
         self._patience, self._most_queued, self._observe = patience, most_queued, observe_batch
         self._rankers: OrderedDict[Any, tuple[Ranker, SessionEncoder]] = OrderedDict()
         self._similar: OrderedDict[Any, Ranked] = OrderedDict()
+        self._similar_bytes = 0
         self._batcher: Batcher[Ask | Callable[[], Any], Any] = Batcher(self._batch, most=_MOST_AT_ONCE, name="compute")
 
     @property
@@ -154,22 +158,30 @@ class Engine:
         return next(iter(self.slots.values()))
 
     async def rank(
-        self, slot: Slot, events: Sequence[Pair], *, exclude: Sequence[str], k: int, filters: FilterKey
+        self,
+        slot: Slot,
+        events: Sequence[Pair],
+        *,
+        exclude: Sequence[str],
+        k: int,
+        filters: FilterKey,
+        patience: float | None = None,
     ) -> Ranked:
-        """Return the list of one session.
+        """Return the list of one session; `patience` is the engine's if it is None.
 
         Raises:
             Problem: Too many requests wait already: 429.
             MkmsrError: A filter or the wanted operation names what is not known.
         """
         self._check_queue()
-        ranked: Ranked = await self._batcher.submit(
-            Ask(slot, events, exclude, k, filters, time.monotonic() + self._patience)
-        )
+        until = time.monotonic() + (self._patience if patience is None else patience)
+        ranked: Ranked = await self._batcher.submit(Ask(slot, events, exclude, k, filters, until))
         return ranked
 
     async def similar(self, slot: Slot, item: str, *, k: int, filters: FilterKey) -> Ranked:
         """Return what the model ranks highest after an event of one item alone; such lists are kept.
+
+        However long the queue, the model answers: what is popular would not be similar.
 
         Raises:
             UnknownIdError: The item is not in the catalogue.
@@ -179,11 +191,12 @@ class Engine:
         key = slot.name, slot.serving.digest, self.version, item, k, filters
         ranked = self._similar.get(key)
         if ranked is None:
-            ranked = await self.rank(slot, [(item, None)], exclude=[item], k=k, filters=filters)
-            if ranked.by_model:
+            ranked = await self.rank(slot, [(item, None)], exclude=[item], k=k, filters=filters, patience=math.inf)
+            if ranked.by_model and key[1:3] == (slot.serving.digest, self.version) and key not in self._similar:
                 self._similar[key] = ranked
-                if len(self._similar) > _MOST_SIMILAR:
-                    self._similar.popitem(last=False)
+                self._similar_bytes += _bytes(key, ranked)
+                while self._similar_bytes > _SIMILAR_BYTES:
+                    self._similar_bytes -= _bytes(*self._similar.popitem(last=False))
         return ranked
 
     async def explain(
@@ -200,6 +213,7 @@ class Engine:
         """Take note that the catalogue, the facts or a bundle are others now."""
         self.version = version
         self._similar.clear()
+        self._similar_bytes = 0
 
     def close(self) -> None:
         """End the thread."""
@@ -265,7 +279,9 @@ class Engine:
             ranker = recommender.ranker(length, filters=_filters(filters), operation=filters[3])
             kept = ranker, SessionEncoder(ranker.bundle)
         self._rankers[key] = kept
-        while len(self._rankers) > _MOST_RANKERS or next(iter(self._rankers))[0] != version:
+        while next(iter(self._rankers))[0] != version or (
+            len(self._rankers) > 1 and sum(1 + _CAP_WEIGHT * len(each[3][2]) for each in self._rankers) > _MOST_RANKERS
+        ):
             self._rankers.popitem(last=False)
         return kept
 
@@ -296,6 +312,12 @@ def warm_up(recommender: Recommender, sessions: Sequence[Sequence[Pair]]) -> Non
         for session, found in zip(batch, recommender.recommend_many(batch) if batch else [], strict=True):
             if not found.items or not all(np.isfinite(each.score) for each in found.items):
                 raise BundleError(f"makes no list for a session of {len(session)} events, so that it cannot serve")
+
+
+def _bytes(key: tuple[Any, ...], ranked: Ranked) -> int:
+    """About how much memory a kept list of similar items takes."""
+    conditions: tuple[str, ...] = key[-1][0]
+    return 1000 + 50 * len(ranked.items) + 4 * sum(map(len, conditions))
 
 
 def _filters(key: FilterKey) -> Filters:

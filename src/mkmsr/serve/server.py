@@ -86,11 +86,11 @@ def serve(settings: Settings, ready: Callable[[Address], None]) -> None:
         if settings.kind_of_store == "sqlite" and kept is None:
             kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mkmsr-serve-")))
         settings = replace(settings, state=kept)
-        admin_port = settings.admin_port or settings.port + 1 if settings.keys is not None else None
-        plan = _Plan(settings, session_secret(settings), secrets.token_hex(8), admin_port)
+        plan = _Plan(settings, session_secret(settings), secrets.token_hex(8), _admin_port(settings))
         public, admin = plan.listeners()  # With several workers these only hold the ports: they never listen.
         stack.callback(public.close)
         settings = replace(settings, port=public.getsockname()[1])
+        admin_port = None
         if admin is not None:
             stack.callback(admin.close)
             admin_port = admin.getsockname()[1]
@@ -106,6 +106,15 @@ def serve(settings: Settings, ready: Callable[[Address], None]) -> None:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="mkmsr-count-"))
         stack.callback(os.environ.pop, "PROMETHEUS_MULTIPROC_DIR", None)
         _supervise(plan, lambda: ready(address))
+
+
+def _admin_port(settings: Settings) -> int | None:
+    """Port of the admin listener: the given one, else the one after the public port; 0 is a free one."""
+    if settings.keys is None:
+        return None
+    if settings.admin_port is not None:
+        return settings.admin_port
+    return settings.port + 1 if settings.port else 0
 
 
 def _run(plan: _Plan, public: socket.socket, admin: socket.socket | None, ready: Callable[[], None]) -> None:
@@ -149,7 +158,7 @@ def _supervise(plan: _Plan, ready: Callable[[], None]) -> None:
                 if worker.process.exitcode is not None:
                     young = worker.young_deaths + 1 if time.monotonic() - worker.began < _YOUNG_SECONDS else 0
                     _log.warning("a worker ended with status %s; another one starts", worker.process.exitcode)
-                    time.sleep(min(_LONGEST_PAUSE, 2.0**young - 1))
+                    time.sleep(_pause(young))
                     workers[place] = _Worker(plan, young)
     except KeyboardInterrupt:
         pass
@@ -163,6 +172,11 @@ def _supervise(plan: _Plan, ready: Callable[[], None]) -> None:
             worker.process.kill()
             worker.process.join()
         signal.signal(signal.SIGTERM, restore)
+
+
+def _pause(young_deaths: int) -> float:
+    """Seconds before the next start, after so many workers that ended just after theirs."""
+    return min(_LONGEST_PAUSE, 2.0 ** min(young_deaths, 10) - 1)
 
 
 class _Worker:

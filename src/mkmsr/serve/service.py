@@ -128,15 +128,16 @@ class Cards:
 
     def __init__(self, image_hosts: Sequence[str], facts: Callable[[], Mapping[str, Mapping[str, Any]]]):
         self._hosts, self._facts = frozenset(image_hosts), facts
-        self._kept: dict[tuple[str, str], tuple[dict[str, list[str]], dict[str, str]]] = {}
-        self._version = 0
+        self._kept: tuple[int, dict[tuple[str, str], tuple[dict[str, list[str]], dict[str, str]]]] = 0, {}
 
     def of(self, slot: Slot, serving: Serving, version: int, item: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Return attributes and display fields of an item of the catalogue."""
-        if version != self._version or len(self._kept) >= _MOST_CARDS:
-            self._kept, self._version = {}, version
+        of_version, kept = self._kept  # Several threads ask: a late one fills the cards of its own version.
+        if version != of_version or len(kept) >= _MOST_CARDS:
+            kept = {}
+            self._kept = version, kept
         key = serving.digest, item
-        card = self._kept.get(key)
+        card = kept.get(key)
         if card is None:
             bundle = serving.recommender.bundle
             attributes = serving.recommender.attributes(item)
@@ -150,7 +151,7 @@ class Cards:
                 {name: values for name, values in attributes.items() if values},
                 self._safe(slot.shown(serving, item)),
             )
-            self._kept[key] = card
+            kept[key] = card
         return card
 
     def listed(self, slot: Slot, ranked: Ranked, fields: Sequence[str] | None) -> list[ListedItem]:
@@ -270,7 +271,7 @@ class Visitors:
         self.feedback.react(updated.reactions)
         known = self.engine.first.recommender.bundle.items
         skipped = sum(each.item not in known for each in asked.events)
-        return EventsAnswer(updated.accepted, updated.duplicates, skipped, round(self.keeper.sessions.idle))
+        return EventsAnswer(updated.accepted, updated.duplicates, skipped, updated.expires_in)
 
     async def similar(self, call: Call) -> SimilarAnswer:
         """Answer with items like one."""
@@ -286,7 +287,9 @@ class Visitors:
         """Answer why items got their scores."""
         asked: ExplanationsRequest = call.body
         slot = self.slot(asked.model, self._key(asked.session))
-        events, _, _ = await self._read(asked, (), None)
+        events, _, problems = await self._read(asked, (), None)
+        if "store" in problems and asked.events is None:
+            raise Problem(503, "the store of sessions does not answer; give `events`", {"retry-after": "1"})
         for item in asked.items:
             self._known(slot, item)
         serving = slot.serving
@@ -302,7 +305,7 @@ class Visitors:
         if not updated.existed:
             raise Problem(404, "nothing is stored of this session")
         events = [{"item": each.item, "operation": each.operation, "time": each.time} for each in updated.events]
-        return SessionAnswer(events, round(self.keeper.sessions.idle))
+        return SessionAnswer(events, updated.expires_in)
 
     async def erase(self, call: Call) -> Erasure:
         """Erase a session: afterwards it cannot be read any more."""

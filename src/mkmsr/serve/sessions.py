@@ -60,6 +60,7 @@ class Shown(msgspec.Struct, array_like=True):
 class _Session(msgspec.Struct, array_like=True):
     events: list[KeptEvent] = []
     shown: list[Shown] = []
+    changed: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Updated:
         duplicates: Events that it held already.
         reactions: Which of the added events answer a list.
         existed: Whether anything was stored before.
+        expires_in: Seconds after which it is forgotten without a new event or list; 0 if nothing is stored.
     """
 
     events: Sequence[KeptEvent] = ()
@@ -121,6 +123,7 @@ class Updated:
     duplicates: int = 0
     reactions: Sequence[Reaction] = ()
     existed: bool = False
+    expires_in: int = 0
 
 
 @dataclass
@@ -130,7 +133,7 @@ class Sessions:
     Args:
         store: Where they live.
         secret: Key of the hash: without it nobody can tell from the store whose a session is.
-        idle: Seconds after which a session without a new event is forgotten.
+        idle: Seconds after which a session without a new event or list is forgotten.
         most_kept: Events that are kept of each.
     """
 
@@ -188,15 +191,21 @@ class Sessions:
             other = sessions.pop(update.merge, None)
             if other is not None:
                 touched += [update.key, update.merge]
-                session.events = sorted([*other.events, *session.events], key=_time)[-self.most_kept :]
+                held = {each.tag for each in session.events if each.tag}
+                new = [each for each in other.events if each.tag not in held]
+                session.events = sorted([*new, *session.events], key=_time)[-self.most_kept :]
+                session.shown = [*other.shown, *session.shown][:_SHOWN_LISTS]
         accepted, duplicates, reactions = self._append(session, update.append)
         if update.shown is not None and existed:
             session.shown = [update.shown, *session.shown[: _SHOWN_LISTS - 1]]
         if accepted or (update.shown is not None and existed):
             touched.append(update.key)
+        now = time.time()
         if touched:
+            session.changed = now
             sessions[update.key] = session
-        return Updated(tuple(session.events), accepted, duplicates, reactions, existed), touched
+        left = max(0, round(session.changed + self.idle - now))
+        return Updated(tuple(session.events), accepted, duplicates, reactions, existed, left), touched
 
     def _append(self, session: _Session, events: Sequence[Event]) -> tuple[int, int, list[Reaction]]:
         """Add events in the order of their times; how many were added, how many were there, and which answer a list."""

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mkmsr.errors import ConfigError, ServiceError
+from mkmsr.runtime.files import atomic_file
 from mkmsr.serve.stores import MemoryStore, RedisStore, SessionStore, SqliteStore
 
 __all__ = ["SECRET_VARIABLE", "Settings", "check", "open_store", "session_secret"]
 
 SECRET_VARIABLE = "MKMSR_SESSION_SECRET"
 """Environment variable with the key of the hash of session ids, for services that share a Redis."""
+
+_SECRET_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class Settings:
         origins: Origins of web pages that may call.
         image_hosts: Hosts whose images may be shown.
         proxies: Addresses of proxies that are believed when they say (X-Forwarded-For) who calls.
-        idle: Seconds after which a session without a new event is forgotten.
+        idle: Seconds after which a session without a new event or list is forgotten.
         capacity: MiB of all sessions; beyond it those longest idle are forgotten.
         patience: Seconds that a request waits for the model before popularity answers.
         most_queued: Requests that may wait at a worker; more are turned away.
@@ -115,9 +118,16 @@ def open_store(settings: Settings) -> SessionStore:
 def session_secret(settings: Settings) -> bytes:
     """Return the key of the hash of session ids: from the environment, the folder of the state, or a new one.
 
+    Makes the folder of the state where it is missing.
+
     Raises:
         ServiceError: Several machines need the same one, and it is not given; or it is too short.
     """
+    if settings.state is not None:
+        try:
+            settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ServiceError(f"{settings.state}: {error.strerror}") from None
     given = os.environ.get(SECRET_VARIABLE, "")
     if given:
         if len(given) < 24:
@@ -129,14 +139,18 @@ def session_secret(settings: Settings) -> bytes:
         return secrets.token_bytes(32)
     file = settings.state / "session.key"
     try:
-        settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not file.exists():
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as opened:
-                opened.write(secrets.token_bytes(32))
-        return file.read_bytes()
+            with atomic_file(file) as part:
+                part.touch(mode=0o600)
+                part.write_bytes(secrets.token_bytes(_SECRET_BYTES))
+        secret = file.read_bytes()
     except OSError as error:
         raise ServiceError(f"{file}: {error.strerror}") from None
+    if len(secret) != _SECRET_BYTES:
+        raise ServiceError(
+            f"{file}: should hold {_SECRET_BYTES} bytes and holds {len(secret)}; remove it for a new key"
+        )
+    return secret
 
 
 def _is_loopback(host: str) -> bool:

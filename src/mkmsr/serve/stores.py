@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -167,14 +168,19 @@ class SqliteStore(SessionStore):
         self._next_purge = 0.0
 
     def transact(self, keys: Sequence[bytes], change: Change) -> None:
+        with self._transaction():
+            self._change(keys, change)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
             self._file.execute("BEGIN IMMEDIATE")
             try:
-                self._change(keys, change)
-            except BaseException:
-                self._file.execute("ROLLBACK")
-                raise
-            self._file.execute("COMMIT")
+                yield
+                self._file.execute("COMMIT")
+            finally:
+                if self._file.in_transaction:
+                    self._file.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise StoreDown(f"SQLite: {error}") from None
 
@@ -234,13 +240,9 @@ class SqliteStore(SessionStore):
         return self._read("SELECT number, record FROM changes WHERE number > ? ORDER BY number", (after,))
 
     def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
-        try:
-            self._file.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             self._file.execute("UPDATE changes SET record = ? WHERE number = ?", (record, number))
             self._file.executemany("DELETE FROM changes WHERE number = ?", [(each,) for each in superseded])
-            self._file.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreDown(f"SQLite: {error}") from None
 
     def report(self, worker: str, position: int) -> None:
         self._read("INSERT OR REPLACE INTO workers VALUES (?, ?, ?)", (worker, position, time.time()))

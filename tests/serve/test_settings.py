@@ -1,0 +1,48 @@
+"""What is checked and made before a service starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mkmsr.errors import ServiceError
+from mkmsr.serve.server import _admin_port, _pause
+from mkmsr.serve.settings import SECRET_VARIABLE, Settings, open_store, session_secret
+
+
+def test_the_key_of_session_ids_is_kept_and_private(tmp_path: Path) -> None:
+    settings = Settings(bundle=tmp_path, state=tmp_path / "state")
+    secret = session_secret(settings)
+    assert (len(secret), session_secret(settings)) == (32, secret)
+    assert (tmp_path / "state" / "session.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_key_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "session.key").write_bytes(b"")
+    with pytest.raises(ServiceError, match=r"session\.key: should hold 32 bytes and holds 0"):
+        session_secret(Settings(bundle=tmp_path, state=tmp_path))
+
+
+def test_the_folder_of_the_state_is_made_with_a_key_of_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET_VARIABLE, "k" * 24)
+    settings = Settings(bundle=tmp_path, state=tmp_path / "new")
+    assert session_secret(settings) == b"k" * 24
+    open_store(settings).close()
+
+
+@pytest.mark.parametrize(("deaths", "seconds"), [(0, 0), (1, 1), (3, 7), (5, 30), (5000, 30)])
+def test_workers_that_cannot_start_are_started_ever_more_rarely(deaths: int, seconds: float) -> None:
+    assert _pause(deaths) == seconds
+
+
+@pytest.mark.parametrize(
+    ("port", "admin_port", "expected"), [(8420, None, 8421), (8420, 9000, 9000), (0, None, 0), (8420, 0, 0)]
+)
+def test_the_admin_port_is_the_next_one_or_a_free_one(
+    tmp_path: Path, port: int, admin_port: int | None, expected: int
+) -> None:
+    settings = Settings(bundle=tmp_path, keys=tmp_path / "keys", port=port, admin_port=admin_port)
+    assert _admin_port(settings) == expected

@@ -25,9 +25,12 @@ def command_lines() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", command_lines(), ids=["systemd", "container"])
-def test_the_command_is_understood_as_far_as_its_files(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(words) == 1  # Neither the bundle nor the keys are here; a wrong option would be status 2.
-    assert "not a bundle" in capfd.readouterr().err
+def test_the_command_is_understood_as_far_as_its_files(
+    words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = [str(tmp_path) if before == "--state" else word for before, word in zip(["", *words], words, strict=False)]
+    assert run(here) == 1  # Neither the keys nor the bundle are here; a wrong option would be status 2.
+    assert "cannot be read as a file of keys" in capfd.readouterr().err
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(live: Live) -> None:

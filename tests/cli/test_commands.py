@@ -268,6 +268,9 @@ def test_prepare_says_which_columns_are_names_to_be_shown(call: Any, shop: Path,
     again = call(*arguments, tmp_path / "data", "--attribute-columns", "display=title+image")
     assert "nearly every item" not in again.out
     assert "\nrelations: brand\n" in again.out
+    assert "no column is shown as the name, so lists will show ids" in again.out
+    named = call(*arguments, tmp_path / "data", "--attribute-columns", "display=name:title+image")
+    assert "no column is shown" not in named.out
 
 
 def test_describe_names_the_first_operations_of_many(call: Any, tmp_path: Path) -> None:

@@ -46,6 +46,19 @@ def test_a_mapping_chooses_items_relations_and_what_is_only_shown(tmp_path):
     ]
 
 
+def test_a_column_may_be_shown_under_another_name_and_learnt_from_as_well(tmp_path):
+    table = "item,title,cost,pic:url\na,Hat,5,x.png\nb,Bag,7,y.png\n"
+    columns = {"use": "cost", "display": "name:title+price:cost+pic:url"}
+    log = log_of(tmp_path, table, attribute_columns=columns)
+    assert triples_of(log) == [("a", "cost", "5"), ("b", "cost", "7")]
+    assert log.display is not None
+    shown = log.display.filter(pl.col("item_id") == "a").select("relation", "value").collect().rows()
+    assert set(shown) == {("name", "Hat"), ("price", "5"), ("pic:url", "x.png")}
+    for display, message in (("name:", "'name:' should read name:COLUMN"), ("title+title:cost", "shown as 'title'")):
+        with pytest.raises(ConfigError, match=message):
+            log_of(tmp_path, table, attribute_columns={"display": display})
+
+
 def test_the_columns_of_a_long_table_may_have_other_names(tmp_path):
     columns = {"item": "sku", "relation": "key", "value": "val", "use": "brand"}
     table = "sku,key,val,who\na,brand,acme,me\na,shop,1,me\n"
@@ -205,5 +218,7 @@ def test_a_relation_that_a_long_table_lacks_is_named(tmp_path):
     table = "item,relation,value\na,brand,acme\n"
     with pytest.raises(DataError, match=r"column 'relation': no relation 'brnad', did you mean 'brand'"):
         log_of(tmp_path, table, attribute_columns={"use": "brnad"})
-    with pytest.raises(ConfigError, match=r"'brand' stands under use and under display"):
-        log_of(tmp_path, table, attribute_columns={"use": "brand", "display": "brand"})
+    log = log_of(tmp_path, table, attribute_columns={"use": "brand", "display": "maker:brand"})
+    assert triples_of(log) == [("a", "brand", "acme")]
+    assert log.display is not None
+    assert log.display.select("relation", "value").collect().rows() == [("maker", "acme")]

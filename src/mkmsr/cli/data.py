@@ -235,6 +235,11 @@ def _show_doubtful_relations(screen: Terminal, dataset: PreparedDataset, *, is_p
             f"{relation}: {values:,} different numbers for {items:,} items, of which little can be learnt; if they are "
             f"amounts, --buckets {relation}=20 makes about 20 ranges of them"
         )
+    if dataset.display and not any("name" in shown for shown in dataset.display.values()):
+        screen.print(
+            "no column is shown as the name, so lists will show ids: "
+            "--attribute-columns display=name:COLUMN+image:COLUMN says which columns are name and image"
+        )
     if not is_public and (names := unshared_texts(dataset.knowledge)):
         screen.print(
             f"{', '.join(names)}: nearly every item has a text of its own, of which little can be learnt; if it is "

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from mkmsr.cli.console import printable
+from mkmsr.cli.console import counted, printable
 from mkmsr.runtime.events import (
     BatchDone,
     EpochRecord,
@@ -101,7 +101,7 @@ class _OneRun:
         self._console.print(
             f"about {event.mib:,.0f} MiB for weights, gradients, optimiser and scores; "
             f"{event.examples:,} examples{triples} an epoch, about {duration(event.seconds_per_epoch)} each; "
-            f"at most {duration(event.total_seconds)} for {event.epochs} epochs, without validation"
+            f"at most {duration(event.total_seconds)} for {counted(event.epochs, 'epoch')}, without validation"
         )
         self._epoch_began = time.monotonic()
 

@@ -46,7 +46,8 @@ class Reading:
         columns: What the file calls its fields: item=sku,operation=type,time=ts,user=uid,session=sid. Only item and one
             of session and user are required; order=COLUMN orders the rows by a number that is no time.
         attribute_columns: What the attribute table calls its fields: item=sku, relation=, value= and time= of a long
-            one; of a wide one, use=brand+category to learn from and display=name+image only to be shown.
+            one; of a wide one, use=brand+category to learn from and display=name+image only to be shown. The page looks
+            for name, price and image; display=name:title shows the column title as the name.
         multi: Separator of several values in one attribute cell, for example '|', or of one relation: 'category=|'.
             '[]' takes lists such as ["a", "b"] apart.
         levels: Relations whose values are paths, and what stands between the levels: 'category=>'

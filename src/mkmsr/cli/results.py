@@ -124,5 +124,5 @@ def _attributes(recommender: Recommender, item: str) -> str:
     if item not in recommender.bundle.items:
         return "(unknown item)"
     display = recommender.bundle.display.get(item, {})
-    shown = {name: [value] for name, value in display.items() if not value.startswith("data:")}
+    shown = {name: [value] for name, value in display.items() if not value.startswith(("data:", "http:", "https:"))}
     return ", ".join(f"{name}: {' | '.join(values)}" for name, values in (shown | recommender.attributes(item)).items())

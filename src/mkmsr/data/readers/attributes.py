@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,14 @@ LEAVE_OUT = "; or name the columns that are wanted: --attribute-columns use=bran
 
 @dataclass(frozen=True)
 class _Columns:
-    """What the columns of the table are: of a long one `long` is True, and relations are not columns."""
+    """What the columns of the table are: of a long one `long` is True, and relations are not columns.
+
+    `display` has the name under which each column is shown.
+    """
 
     item: str
     relations: tuple[str, ...]
-    display: tuple[str, ...]
+    display: Mapping[str, str]
     time: str | None
     relation: str = "relation"
     value: str = "value"
@@ -74,12 +77,13 @@ def read_attributes(
         logger.info("%s: attributes are taken as they were at %s", source.label, known_at(at))
         rows = as_of(rows, at, key=["item_id", "relation"], time=TIME).sort("row")
     reading.finish(notes)
-    shown = pl.col("relation").is_in(list(columns.display))
-    display = rows.filter(shown).select(list(ATTRIBUTE_COLUMNS)) if columns.display else None
-    learnt = rows.filter(~shown) if columns.display else rows
-    if columns.long and columns.relations:
-        learnt = learnt.filter(pl.col("relation").is_in(list(columns.relations)))
-    return learnt.select(list(ATTRIBUTE_COLUMNS)), display
+    relation, rows = pl.col("relation"), rows.select(list(ATTRIBUTE_COLUMNS))
+    display = rows.filter(relation.is_in(list(columns.display))) if columns.display else None
+    if display is not None:
+        display = display.with_columns(relation.replace(columns.display))
+    if columns.relations or not columns.long:
+        return rows.filter(relation.is_in(list(columns.relations))), display
+    return rows.filter(~relation.is_in(list(columns.display))), display
 
 
 def _columns(source: RawSource, item_column: str, notes: dict[str, Any], *, has_time: bool) -> _Columns:
@@ -100,9 +104,8 @@ def _columns(source: RawSource, item_column: str, notes: dict[str, Any], *, has_
             path=source.label,
         )
     relation, value = named.get("relation") or "relation", named.get("value") or "value"
-    use, display = (tuple(filter(None, named.get(key, "").split("+"))) for key in ("use", "display"))
-    if both := [name for name in use if name in display]:
-        raise ConfigError(f"{both[0]!r} stands under use and under display", key="attribute_columns")
+    use = tuple(filter(None, named.get("use", "").split("+")))
+    display = _display(named.get("display", ""), known)
     long = {relation, value} <= set(known)
     usual = next((name for name in known if name.lower() in TIMES and name not in (item, relation, value)), None)
     has_time = has_time or options.attributes_at is not None
@@ -119,7 +122,7 @@ def _columns(source: RawSource, item_column: str, notes: dict[str, Any], *, has_
             notes["unused_attribute_columns"] = rest
         source.check(item, relation, value, *([time] if time else []))
         return _Columns(item, use, display, time, relation, value, long=True)
-    if "time" not in named and (time in use + display or not (time and _repeats(source, item))):
+    if "time" not in named and (time in (*use, *display) or not (time and _repeats(source, item))):
         time = None
     ends = [name for name in known if time is not None and name.lower() in ENDS and name not in use]
     rest = [name for name in known if name not in (item, time, *display, *ends)]
@@ -138,6 +141,20 @@ def _columns(source: RawSource, item_column: str, notes: dict[str, Any], *, has_
     return _Columns(item, relations, display, time)
 
 
+def _display(text: str, known: Sequence[str]) -> dict[str, str]:
+    """Return under which name each column of `name:title+price` is shown; a column may hold a colon itself."""
+    display: dict[str, str] = {}
+    for each in filter(None, text.split("+")):
+        name, colon, column = each.partition(":")
+        column, name = (each, each) if not colon or each in known else (column, name)
+        if not name or not column:
+            raise ConfigError(f"{each!r} should read name:COLUMN", key="attribute_columns.display")
+        if name in display.values():
+            raise ConfigError(f"two columns are to be shown as {name!r}", key="attribute_columns.display")
+        display[column] = name
+    return display
+
+
 def _repeats(source: RawSource, item: str) -> bool:
     """Whether an item has several rows, as in a table of values over time."""
     items = pl.concat([table.scan([item]).select(pl.col(item).cast(pl.String)) for table in source.tables])
@@ -151,7 +168,7 @@ class _Reading:
         self._source, self._columns, self._malformed = source, columns, malformed
         self._options = source.options
         self._times = TimeColumn(source.options, or_any_form=True)
-        names = ("",) if columns.long else (*columns.relations, *columns.display)
+        names = ("",) if columns.long else (*columns.relations, *columns.display)  # a column in both is read once
         self._counts = dict.fromkeys(names, 0)
         self._lists: Counter[tuple[str, str]] = Counter()
         self._vectors: dict[str, None] = {}
@@ -239,7 +256,7 @@ class _Reading:
     def _apart(self, rows: pl.DataFrame, name: str) -> pl.DataFrame:
         """The rows with cells of several values and paths taken apart, as the options say."""
         multi, levels = self._options.multi, self._options.levels
-        if name in self._columns.display:
+        if name in self._columns.display and name not in self._columns.relations:
             return rows
         if isinstance(multi, str):
             return _exploded(rows, split_cells(pl.col("value"), multi))

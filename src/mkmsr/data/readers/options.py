@@ -43,7 +43,7 @@ class ReadOptions(StrictModel):
     pattern, or the address of a table in a database."""
     attribute_columns: dict[str, str] = Field(default_factory=dict)
     """What the attribute table calls `item`, and `relation`, `value` and `time` of a long one; of a wide one, which
-    columns to `use` and which only to `display`, with + between them."""
+    columns to `use` and which to `display`, with + between them; `name:title` shows the column title as name."""
     attribute_separator: Separator = None
     """What stands between the fields of the attribute table; None takes `separator`."""
     multi: str | dict[str, str] | None = Field(default=None, min_length=1)

@@ -60,6 +60,21 @@ def test_without_consent_nothing_is_stored(live: Live) -> None:
     assert live.call("GET", "/v1/sessions/shy").status == 404
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"where": ["no-such=1"]}, {"exclude_operations": ["no-such"]}, {"operation": "order"}]
+)
+def test_a_call_that_is_refused_stores_nothing(live: Live, wrong: dict[str, object]) -> None:
+    asked = {"session": "refused", "consent": True, "append": [{"item": "item-03", "operation": "click"}]}
+    assert live.recommend(**asked, **wrong).status == 422
+    assert live.call("GET", "/v1/sessions/refused").status == 404
+
+
+def test_an_unknown_field_is_named_with_the_right_ones(live: Live) -> None:
+    found = live.call("POST", "/v1/events", {"session": "s", "consent": True, "event": []})
+    assert found.status == 422
+    assert "unknown field `event`, did you mean 'events'?; there are session, " in found.json["detail"]
+
+
 def test_an_event_that_comes_again_is_a_duplicate(live: Live) -> None:
     event = {"item": "item-01", "operation": "click", "id": "e-1"}
     assert live.send("again", event).json["accepted"] == 1

@@ -168,6 +168,22 @@ class TestInChromium:
         visitor.until(lambda: [each.text for each in visitor.all("#products .name")] == ["<b>Newest</b> thing"])
         assert not visitor.all("#products b")
 
+    def test_a_picture_that_does_not_load_gives_way_to_a_letter(self, visitor: Visitor, shop: Live) -> None:
+        item = {
+            "item": "zebra",
+            "attributes": {"category": "Phones"},
+            "display": {"name": "Zebra", "image": "/page/no.png"},
+        }
+        assert shop.call("POST", "/v1/catalogue/items", {"items": [item]}).status == 200
+        visitor.one("#words").send_keys("zebra")
+        visitor.press("#search button")
+        visitor.until(lambda: [each.text for each in visitor.all("#products .letter")] == ["Z"])
+        assert not visitor.all("#products img")
+
+    def test_an_operation_without_a_label_reads_as_words(self, visitor: Visitor) -> None:
+        script = "return (await import('/page/elements.js')).operationLabel('add_to_basket')"
+        assert visitor.chrome.execute_script(script) == "Add to basket"
+
     def test_what_the_service_refuses_is_told_and_forgotten_after_the_next_step(self, visitor: Visitor) -> None:
         visitor.chrome.execute_script("document.getElementById('relation').append(new Option('no-such'))")
         visitor.chrome.execute_script("document.getElementById('relation').value = 'no-such'")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +22,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mkmsr.errors import MkmsrError, ServiceError
+from mkmsr.errors import MkmsrError, ServiceError, nearest
 from mkmsr.serve.types import ProblemDocument
 
 __all__ = ["LONGEST_ID", "Call", "Endpoint", "Gate", "Parameter", "Problem", "Raw", "Served"]
@@ -231,9 +232,19 @@ def _decoded(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
     try:
         return decoder.decode(content)
     except msgspec.ValidationError as error:
-        raise Problem(422, str(error)[:500]) from None
+        raise Problem(422, str(error)[:500] + _right_fields(str(error), decoder)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body should be JSON: {str(error)[:200]}") from None
+
+
+def _right_fields(text: str, decoder: msgspec.json.Decoder[Any]) -> str:
+    """What would be right where a request has an unknown field at its top."""
+    found = re.fullmatch(r"Object contains unknown field `(.*)`", text, flags=re.DOTALL)
+    if found is None:
+        return ""
+    request: Any = decoder.type
+    known = [each.encode_name for each in msgspec.structs.fields(request)]
+    return f"{nearest(found[1], known)}; there are {', '.join(known)}"
 
 
 def _problem(error: Exception) -> Problem:

@@ -178,6 +178,12 @@ class Engine:
         ranked: Ranked = await self._batcher.submit(Ask(slot, events, exclude, k, filters, until))
         return ranked
 
+    async def check(self, slot: Slot, k: int, filters: FilterKey) -> None:
+        """Raise what `rank` would raise about these filters."""
+        if filters != filter_key((), None, {}, None):
+            length = next(each for each in _LENGTHS if each >= k)
+            await self._batcher.submit(lambda: self._ranker(slot.recommender, length, filters, self.version))
+
     async def similar(self, slot: Slot, item: str, *, k: int, filters: FilterKey) -> Ranked:
         """Return what the model ranks highest after an event of one item alone; such lists are kept.
 

@@ -218,6 +218,10 @@ class Visitors:
         if asked.explain:
             slot.recommender.check_explains()
         filters = filter_key(asked.where, asked.only, asked.at_most, asked.operation)
+        if asked.append:  # a call that is refused stores nothing
+            await self.engine.check(slot, asked.k, filters)
+            for each in asked.exclude_operations:
+                slot.recommender.bundle.operations.index(each)
         events, updated, problems = await self._read(asked, asked.append, asked.merge)
         exclude = _excluded(asked, events, slot)
         ranked = await self.engine.rank(slot, events, exclude=exclude, k=asked.k, filters=filters)

@@ -21,14 +21,20 @@ const PARTS = {
 
 const LABELS = { click: "Look", view: "Look", cart: "Add to cart", favourite: "Favourite", order: "Order" };
 
-export const operationLabel = (operation) => LABELS[operation] ?? operation;
+// `add_to_basket` reads "Add to basket".
+const spelt = (operation) => operation.slice(0, 1).toUpperCase() + operation.slice(1).replace(/[_-]+/g, " ");
+
+export const operationLabel = (operation) => LABELS[operation] ?? spelt(operation);
 
 export const nameOf = (product) => product.display?.name ?? product.item;
 
 export function picture(product) {
   const source = product.display?.image;
-  if (source) return make("img", { src: source, alt: "", width: 56, height: 56, loading: "lazy" });
-  return make("span", { className: "letter", "aria-hidden": "true" }, nameOf(product).slice(0, 1).toUpperCase());
+  const letter = make("span", { className: "letter", "aria-hidden": "true" }, nameOf(product).slice(0, 1).toUpperCase());
+  if (!source) return letter;
+  const image = make("img", { src: source, alt: "", width: 56, height: 56, loading: "lazy" });
+  image.addEventListener("error", () => image.replaceWith(letter));
+  return image;
 }
 
 // A product with a button for each operation; `onAct(operation)` is called when one is pressed.

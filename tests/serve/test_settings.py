@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mkmsr.errors import ServiceError
+from mkmsr.errors import ConfigError, ServiceError
 from mkmsr.serve.server import _admin_port, _pause
-from mkmsr.serve.settings import SECRET_VARIABLE, Settings, open_store, session_secret
+from mkmsr.serve.settings import SECRET_VARIABLE, Settings, check, open_store, session_secret
 
 
 def test_the_key_of_session_ids_is_kept_and_private(tmp_path: Path) -> None:
@@ -46,3 +46,9 @@ def test_the_admin_port_is_the_next_one_or_a_free_one(
 ) -> None:
     settings = Settings(bundle=tmp_path, keys=tmp_path / "keys", port=port, admin_port=admin_port)
     assert _admin_port(settings) == expected
+
+
+@pytest.mark.parametrize("host", ["https://cdn.shop.example", "cdn.shop.example/p", "cdn.shop.example:8443", ""])
+def test_an_image_host_is_a_host_alone(host: str) -> None:
+    with pytest.raises(ConfigError, match="image_hosts: .* should be a host alone, such as cdn.shop.example"):
+        check(Settings(bundle=Path("bundle"), image_hosts=(host,)))

@@ -93,6 +93,9 @@ def check(settings: Settings) -> None:
     for origin in settings.origins:
         if not origin.startswith(("https://", "http://")) or origin.count("/") != 2:
             raise ConfigError(f"{origin!r:.100} should read https://shop.example, without a path", key="origins")
+    for host in settings.image_hosts:
+        if not host or set(host) & set(":/"):
+            raise ConfigError(f"{host!r:.100} should be a host alone, such as cdn.shop.example", key="image_hosts")
 
 
 def can_share_port() -> bool:

@@ -50,5 +50,5 @@ def test_the_admin_port_is_the_next_one_or_a_free_one(
 
 @pytest.mark.parametrize("host", ["https://cdn.shop.example", "cdn.shop.example/p", "cdn.shop.example:8443", ""])
 def test_an_image_host_is_a_host_alone(host: str) -> None:
-    with pytest.raises(ConfigError, match="image_hosts: .* should be a host alone, such as cdn.shop.example"):
+    with pytest.raises(ConfigError, match=r"image_hosts: .* should be a host alone"):
         check(Settings(bundle=Path("bundle"), image_hosts=(host,)))

@@ -157,3 +157,20 @@ def test_few_rankers_with_caps_are_kept(bundle: Path) -> None:
             engine.close()
 
     assert asyncio.run(main()) == 4
+
+
+def test_a_full_queue_refuses_before_anything_is_stored(bundle: Path) -> None:
+    async def main() -> None:
+        engine = engine_of(bundle, most_queued=1)
+        busy = [asyncio.ensure_future(engine._batcher.submit(lambda: time.sleep(0.1))) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        busy.append(asyncio.ensure_future(engine._batcher.submit(lambda: None)))
+        await asyncio.sleep(0)
+        try:
+            with pytest.raises(Problem, match="too many requests"):
+                await engine.check(engine.first, 5, NO_FILTER)
+        finally:
+            await asyncio.gather(*busy)
+            engine.close()
+
+    asyncio.run(main())

@@ -179,10 +179,11 @@ class Engine:
         return ranked
 
     async def check(self, slot: Slot, k: int, filters: FilterKey) -> None:
-        """Raise what `rank` would raise about these filters."""
-        if filters != filter_key((), None, {}, None):
-            length = next(each for each in _LENGTHS if each >= k)
-            await self._batcher.submit(lambda: self._ranker(slot.recommender, length, filters, self.version))
+        """Raise what `rank` would raise now about the queue and these filters."""
+        self._check_queue()
+        recommender, length, version = slot.recommender, _length(k), self.version
+        if (version, recommender, length, filters) not in self._rankers:
+            await self._batcher.submit(lambda: self._ranker(recommender, length, filters, version))
 
     async def similar(self, slot: Slot, item: str, *, k: int, filters: FilterKey) -> Ranked:
         """Return what the model ranks highest after an event of one item alone; such lists are kept.
@@ -236,8 +237,7 @@ class Engine:
         now = time.monotonic()
         for place, task in enumerate(tasks):
             if isinstance(task, Ask):
-                length = next(each for each in _LENGTHS if each >= task.k)
-                groups.setdefault((task.slot.name, length, task.filters, task.until < now), []).append(place)
+                groups.setdefault((task.slot.name, _length(task.k), task.filters, task.until < now), []).append(place)
             else:
                 results[place] = _result(task)
         for (_, length, filters, is_late), places in groups.items():
@@ -318,6 +318,10 @@ def warm_up(recommender: Recommender, sessions: Sequence[Sequence[Pair]]) -> Non
         for session, found in zip(batch, recommender.recommend_many(batch) if batch else [], strict=True):
             if not found.items or not all(np.isfinite(each.score) for each in found.items):
                 raise BundleError(f"makes no list for a session of {len(session)} events, so that it cannot serve")
+
+
+def _length(k: int) -> int:
+    return next(each for each in _LENGTHS if each >= k)
 
 
 def _bytes(key: tuple[Any, ...], ranked: Ranked) -> int:

@@ -218,7 +218,7 @@ class Visitors:
         if asked.explain:
             slot.recommender.check_explains()
         filters = filter_key(asked.where, asked.only, asked.at_most, asked.operation)
-        if asked.append:  # a call that is refused stores nothing
+        if asked.append or asked.merge:  # a call that is refused stores nothing
             await self.engine.check(slot, asked.k, filters)
             for each in asked.exclude_operations:
                 slot.recommender.bundle.operations.index(each)

@@ -32,7 +32,7 @@ def test_a_new_item_appears_in_the_right_sessions_within_one_call(
     unknown, similar, other, retired, cheap, excluded = printed("live_catalogue.md", tmp_path, monkeypatch)
     assert unknown == "left out: {'colour=mint': 1}"
     near, far = (int(line.rpartition(" ")[2]) for line in (similar, other))
-    assert near <= 60
+    assert near <= 20
     assert far > 120
     assert retired == "after it is sold out: False"
     assert excluded == "bought and excluded items: set()"

@@ -20,7 +20,9 @@ HEAD = """# Benchmarks
 data/demo` measures: it calls `mkmsr bench` and the scripts `large.py` and `growth.py` beside it. Times are medians,
 with the smallest and largest in brackets. *Load* is the mean number of busy processes while measuring. If it is above
 the benchmark's own threads, other programs were running, and times are too long. Ratios suffer less, because both
-sides are timed in turns, but an encoder's small arrays are the first to leave a cache that others use.
+sides are timed in turns, but an encoder's small arrays are the first to leave a cache that others use. Training,
+evaluation, growth and preparation were measured before the rebuild of 0.2.0 and with COMPASS's former core
+([the rebuild](log/2026-11-30-rebuild.md) says what it changed); serving is of today's code.
 """
 
 TRAINING = """
@@ -73,6 +75,15 @@ on an idle core, wall time is the same. The curve over the log has 30,000 items;
 exponents b. Python, PyTorch and Polars alone take about 300 MiB, which flattens the curves of memory.
 """
 
+SERVING = """
+## Serving
+
+`mkmsr bench serving` starts the service and sends `POST /v1/recommendations` at a constant rate, whether or not it
+keeps up: each request appends an event to a stored session and asks for 20 items. Times count from the moment at which
+a request was due, in milliseconds. The generator runs on the same two cores. *Recall* compares lists with those of
+`mkmsr recommend`. The large catalogue has first weights, which cost the same as trained ones.
+"""
+
 PREPARATION = """
 ## Preparation
 
@@ -111,9 +122,16 @@ def page(results: dict[str, Result]) -> str:
         ("evaluation", EVALUATION, _EVALUATION_COLUMNS),
         ("large", LARGE, _LARGE_COLUMNS),
         ("peer speed", PEERS, _PEER_COLUMNS),
+        ("serving", SERVING, _SERVING_COLUMNS),
         ("prepare", PREPARATION, _PREPARATION_COLUMNS),
     ):
         chosen = {name: result for name, result in sorted(results.items()) if result["case"] == case}
+        if case == "serving":
+            chosen = {
+                f"{name} {point['rate']:,.0f}/s": {**result, **point}
+                for name, result in chosen.items()
+                for point in result["curve"]
+            }
         if chosen:
             parts += [text, "\n", table(chosen, columns)]
             if case == "training":
@@ -241,6 +259,19 @@ _EVALUATION_COLUMNS: dict[str, Callable[[Result], str]] = {
     "processor s": _processor,
     "examples/s": _count("examples_per_second"),
     "peak MiB": _count("peak_mib"),
+    "load": _load,
+}
+_SERVING_COLUMNS: dict[str, Callable[[Result], str]] = {
+    "items": _count("items"),
+    "workers": _count("workers"),
+    "seconds": _count("seconds"),
+    "p50": lambda result: f"{result['p50_ms']:.1f}",
+    "p90": lambda result: f"{result['p90_ms']:.1f}",
+    "p99": lambda result: f"{result['p99_ms']:.1f}",
+    "errors": _count("errors"),
+    "recall": lambda result: f"{result['recall_at_20']:.3f}",
+    "peak MiB": _count("peak_mib"),
+    "generator": lambda result: f"{100 * result['generator_cpu_share']:.0f} % of a core",
     "load": _load,
 }
 _PREPARATION_COLUMNS: dict[str, Callable[[Result], str]] = {

@@ -18,7 +18,6 @@ from mkmsr.cli.app import app, run
 from mkmsr.cli.console import Terminal
 
 
-@pytest.mark.slow
 def test_the_demo_goes_from_a_raw_log_to_a_report_and_says_what_next(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,7 +63,6 @@ def test_table_1_counts_the_data(folder: Path, call: Any) -> None:
     assert "120" in (folder / "table1" / "table1.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_table_2_trains_what_is_missing_and_writes_what_the_runs_say(folder: Path, call: Any) -> None:
     readme, docs = folder / "README.md", folder / "docs" / "reproduction"
     readme.write_text("# x\n<!-- results:begin -->\n<!-- results:end -->\n", encoding="utf-8")
@@ -94,7 +93,6 @@ def test_table_2_trains_what_is_missing_and_writes_what_the_runs_say(folder: Pat
     assert json.loads(again.out)["tables"] == [table]
 
 
-@pytest.mark.slow
 def test_table_2_is_drawn_again_from_kept_results_without_training(folder: Path, call: Any, tmp_path: Path) -> None:
     kept, command = tmp_path / "kept", ["reproduce", "table2", folder / "shop", "--settings", folder / "settings"]
     options = [*command, "--models", "narm,v-sknn", "--seeds", 2, "--json"]
@@ -167,7 +165,6 @@ def test_a_failed_run_is_reported_after_the_table_of_the_others(folder: Path, ca
     assert "no metric 'mrr@x'" in table["missing"]["NARM"]
 
 
-@pytest.mark.slow
 def test_figure_3_draws_the_test_and_chooses_on_validation(folder: Path, call: Any) -> None:
     options = ["--seeds", 2, "--settings", folder / "settings", "--json"]
     found = call("reproduce", "figure3", folder / "shop", "--out", folder / "figure3", *options)
@@ -193,7 +190,6 @@ def test_figure_3_draws_the_test_and_chooses_on_validation(folder: Path, call: A
     assert json.loads(again.out)["shop"] == curves
 
 
-@pytest.mark.slow
 def test_figure_4_measures_what_its_maps_show(folder: Path, call: Any) -> None:
     pytest.importorskip("gensim")
     pytest.importorskip("sklearn")
@@ -234,7 +230,6 @@ def test_a_call_without_data_or_with_two_data_of_one_name_is_refused(folder: Pat
     assert "two folders of prepared data are called 'shop'" in found.err
 
 
-@pytest.mark.slow
 def test_the_ablation_compares_every_variant_with_the_whole_and_leaves_out_those_that_change_nothing(
     folder: Path, tmp_path: Path, call: Any
 ) -> None:

@@ -57,22 +57,19 @@ def grid(
         if settings is not None and not settings.is_dir():
             raise WrongCall(f"--settings: there is no folder {settings}")
         from mkmsr.errors import TrainingError
-        from mkmsr.paper.runs import check_distinct, experiment_settings
+        from mkmsr.paper.runs import RunOptions, finish_runs
         from mkmsr.reports.comparison import compare_runs
         from mkmsr.reports.tables import comparison_table
-        from mkmsr.runs.grid import plan_grid, run_grid
 
-        check_distinct(data)
-        asked = {"epochs": epochs} if epochs is not None else {}
-        runs = []
-        for each in data:
-            configs = {name: experiment_settings(each, name, settings, asked) for name in names}
-            runs += plan_grid([each], configs, range(seeds), out, choose_epochs="first-seed")
         with progress_bars(screen.progress) as listener:
-            outcomes = run_grid(runs, workers=workers, device=device, listener=listener)
-        failed = {each.job.folder for each in outcomes if each.status == "failed"}
-        for each in data:
-            finished = [run.folder for run in runs if run.data == each and run.folder not in failed]
+            options = RunOptions(
+                seeds=seeds, settings=settings, epochs=epochs, workers=workers, device=device, listener=listener
+            )
+            found, failures = finish_runs(
+                data, lambda each: {name: options.experiment(each, name) for name in names}, out, options
+            )
+        for each, runs in found.items():
+            finished = [folder.run for folders in runs.found.values() for folder in folders]
             if not finished:
                 continue
             comparison = compare_runs(finished, metrics=[name.strip() for name in metrics.split(",")], pool_seeds=True)
@@ -86,6 +83,7 @@ def grid(
             screen.document({"data": each.resolve().name, **comparison.to_json()})
             screen.show_report(table)
             screen.print(f"tables: {place}.md, .tex, .csv; runs: {place}")
-        if failed:
-            reasons = "; ".join(f"{each.job.name}: {each.reason}" for each in outcomes if each.status == "failed")
-            raise TrainingError(f"{len(failed)} of {len(runs)} runs failed: {reasons}")
+        if failures:
+            reasons = "; ".join(f"{each.job.name}: {each.reason}" for each in failures)
+            total = len(failures) + sum(len(folders) for runs in found.values() for folders in runs.found.values())
+            raise TrainingError(f"{len(failures)} of {total} runs failed: {reasons}")

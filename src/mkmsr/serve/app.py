@@ -18,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 from mkmsr.recommend import Condition, Filters
 from mkmsr.serve.access import Access
 from mkmsr.serve.changes import Changes, Record
-from mkmsr.serve.endpoint import LONGEST_ID, Call, Endpoint, Gate, Parameter, Problem, Raw, Served
+from mkmsr.serve.endpoint import Call, Endpoint, Gate, Parameter, Problem, Raw, Served
 from mkmsr.serve.engine import Engine, Serving, Slot
 from mkmsr.serve.service import Cards, Keeper, Visitors
 from mkmsr.serve.types import (
+    LONGEST_ID,
     BundleRequest,
     CatalogueAnswer,
     Erasure,

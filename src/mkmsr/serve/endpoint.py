@@ -23,9 +23,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mkmsr.errors import MkmsrError, ServiceError, nearest
-from mkmsr.serve.types import ProblemDocument
+from mkmsr.serve.types import LONGEST_ID, ProblemDocument
 
-__all__ = ["LONGEST_ID", "Call", "Endpoint", "Gate", "Parameter", "Problem", "Raw", "Served"]
+__all__ = ["Call", "Endpoint", "Gate", "Parameter", "Problem", "Raw", "Served"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +33,6 @@ _BODY_SECONDS = 10.0
 """A body must be here after so many seconds."""
 
 _FORGET_SECONDS, _FORGET_BYTES = 2.0, 32 * 1024 * 1024
-
-LONGEST_ID = 256
 
 _HEADERS = [
     (b"cache-control", b"no-store"),

@@ -378,10 +378,9 @@ def _excluded(asked: RecommendationsRequest, events: Sequence[Pair], slot: Slot)
         exclude += [item for item, _ in events]
     if asked.exclude_operations:
         bundle = slot.recommender.bundle
-        unwanted = {bundle.operations.index(each) for each in asked.exclude_operations}
-        usual = default_operation(bundle)
-        known = {each: index for index, each in enumerate(bundle.operations.ids, start=1)}
-        exclude += [item for item, operation in events if known.get(operation or "", usual) in unwanted]
+        usual, unwanted = default_operation(bundle), set(bundle.operations.indexes(asked.exclude_operations).tolist())
+        done = bundle.operations.indexes((operation or "" for _, operation in events), missing="zero").tolist()
+        exclude += [item for (item, _), each in zip(events, done, strict=True) if (each or usual) in unwanted]
     return exclude
 
 

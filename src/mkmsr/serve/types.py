@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 __all__ = [
+    "LONGEST_ID",
     "MOST_EVENTS_A_REQUEST",
     "MOST_EXPLAINED",
     "BundleRequest",
@@ -37,10 +38,13 @@ __all__ = [
     "SimilarAnswer",
 ]
 
+LONGEST_ID = 256
+"""Characters of an id, in a body or a path."""
+
 MOST_EVENTS_A_REQUEST = 1000
 MOST_EXPLAINED = 50
 
-Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+Id: TypeAlias = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
 Time: TypeAlias = Annotated[float, Meta(ge=0, le=32_503_680_000)]

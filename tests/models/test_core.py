@@ -8,7 +8,7 @@ import torch
 from mkmsr.models.core import CORE
 from mkmsr.models.sasrec import CausalBlock
 from tests.models.small_sessions import SEQUENCES, array, scores_of, small_batch, small_model
-from tests.models.test_sasrec import block_by_hand, normalised
+from tests.models.test_sasrec import block_by_hand, normalised, states_by_hand
 
 
 def core() -> CORE:
@@ -19,13 +19,11 @@ def core() -> CORE:
 
 def test_a_session_is_a_weighted_mean_of_its_items_compared_by_cosine() -> None:
     model = core()
-    table, places = array(model.items.weight), array(model.places.weight)
+    assert all(isinstance(block, CausalBlock) for block in model.blocks)
+    table = array(model.items.weight)
     expected = []
     for items, _ in SEQUENCES:
-        x = [table[item] + places[min(t, 2)] for t, item in enumerate(items)]
-        for block in model.blocks:
-            assert isinstance(block, CausalBlock)
-            x = block_by_hand(block, x)
+        x = states_by_hand(model, items, block_by_hand)
         powers = np.exp([array(model.weigh.weight)[0] @ normalised(model.norm, each) for each in x])
         s = sum(power * table[item] for power, item in zip(powers / powers.sum(), items, strict=True))
         lengths = np.linalg.norm(table[1:], axis=1) * np.linalg.norm(s)

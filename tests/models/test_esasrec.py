@@ -7,7 +7,7 @@ import pytest
 
 from mkmsr.models.esasrec import ESASRec, GatedBlock
 from tests.models.small_sessions import SEQUENCES, array, scores_of, small_model
-from tests.models.test_sasrec import attended, linear, normalised
+from tests.models.test_sasrec import attended, linear, normalised, states_by_hand
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -29,12 +29,8 @@ def block_by_hand(block: GatedBlock, x: list[np.ndarray]) -> list[np.ndarray]:
 def test_scores_are_products_of_the_newest_events_state(heads: int) -> None:
     model = small_model("esasrec", heads=heads, blocks=2, max_events=3, scorer="dot")
     assert isinstance(model, ESASRec)
-    table, places = array(model.items.weight), array(model.places.weight)
-    expected = []
-    for items, _ in SEQUENCES:
-        x = [table[item] + places[min(t, 2)] for t, item in enumerate(items)]
-        for block in model.blocks:
-            assert isinstance(block, GatedBlock)
-            x = block_by_hand(block, x)
-        expected.append(table[1:] @ normalised(model.norm, x[-1]))
+    assert all(isinstance(block, GatedBlock) for block in model.blocks)
+    table = array(model.items.weight)
+    newest = [states_by_hand(model, items, block_by_hand)[-1] for items, _ in SEQUENCES]
+    expected = [table[1:] @ normalised(model.norm, state) for state in newest]
     np.testing.assert_allclose(scores_of(model), expected, rtol=1e-8)

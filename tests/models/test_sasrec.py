@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -57,18 +58,23 @@ def block_by_hand(block: CausalBlock, x: list[np.ndarray]) -> list[np.ndarray]:
     return result
 
 
+def states_by_hand(model: SASRec, items: list[int], block_by_hand: Callable[..., list[np.ndarray]]) -> list[np.ndarray]:
+    """The states of one sequence behind all blocks of a model of three places; `block_by_hand` writes out one block."""
+    table, places = array(model.items.weight), array(model.places.weight)
+    x = [table[item] + places[min(t, 2)] for t, item in enumerate(items)]
+    for block in model.blocks:
+        x = block_by_hand(block, x)
+    return x
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_scores_are_products_of_the_newest_events_state(heads: int) -> None:
     model = small_model("sasrec", heads=heads, blocks=2, max_events=3, scorer="dot")
     assert isinstance(model, SASRec)
-    table, places = array(model.items.weight), array(model.places.weight)
-    expected = []
-    for items, _ in SEQUENCES:
-        x = [table[item] + places[min(t, 2)] for t, item in enumerate(items)]
-        for block in model.blocks:
-            assert isinstance(block, CausalBlock)
-            x = block_by_hand(block, x)
-        expected.append(table[1:] @ normalised(model.norm, x[-1]))
+    assert all(isinstance(block, CausalBlock) for block in model.blocks)
+    table = array(model.items.weight)
+    newest = [states_by_hand(model, items, block_by_hand)[-1] for items, _ in SEQUENCES]
+    expected = [table[1:] @ normalised(model.norm, state) for state in newest]
     np.testing.assert_allclose(scores_of(model), expected, rtol=1e-8)
 
 

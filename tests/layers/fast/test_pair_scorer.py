@@ -1,4 +1,4 @@
-"""The perceptron over s (+) i_j, split and blocked, against the literal concatenation."""
+"""The perceptron over s (+) i_j, split and compiled, against the literal concatenation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from mkmsr.layers.fast import pair_scorer
-from mkmsr.layers.fast.pair_scorer import PairScorer, pair_scores, plain_pair_scores
+from mkmsr.layers.fast.pair_scorer import PairScorer, compiled_pair_scores, pair_scores
+
+WAYS = [pair_scores, compiled_pair_scores]
+
+
+@pytest.fixture(autouse=True)
+def _numba() -> None:
+    pytest.importorskip("numba")
 
 
 def literal(scorer: PairScorer, sessions: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -19,7 +26,10 @@ def literal(scorer: PairScorer, sessions: torch.Tensor, items: torch.Tensor) -> 
     return torch.stack([torch.stack(row) for row in hidden])
 
 
-def test_scores_and_gradients_are_those_of_the_concatenation() -> None:
+@pytest.mark.parametrize("numba", [True, False])
+def test_scores_and_gradients_are_those_of_the_concatenation(numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not numba:
+        monkeypatch.setattr(pair_scorer, "find_spec", lambda _: None)
     torch.manual_seed(0)
     scorer = PairScorer(4, 6).double()
     sessions = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
@@ -32,16 +42,16 @@ def test_scores_and_gradients_are_those_of_the_concatenation() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("block", [1, 3, 7, 100])
-def test_blocks_of_any_size_give_what_the_definition_gives(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_scorer, "_BLOCK", block)
+@pytest.mark.parametrize("scores", WAYS)
+def test_gradients_are_those_of_finite_differences(scores) -> None:
     torch.manual_seed(2)
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 4), (7, 4), (4,))]
-    torch.testing.assert_close(pair_scores(*inputs), plain_pair_scores(*inputs))
-    assert torch.autograd.gradcheck(pair_scores, inputs)
+    assert torch.autograd.gradcheck(scores, inputs)
 
 
-def test_a_session_has_the_same_scores_alone_as_in_a_batch() -> None:
+def test_more_items_than_a_block_are_scored_alike_both_ways_alone_and_in_a_batch() -> None:
     torch.manual_seed(3)
-    sessions, items, weight = torch.randn(5, 8), torch.randn(3000, 8), torch.randn(8)
-    assert torch.equal(pair_scores(sessions[2:3], items, weight), pair_scores(sessions, items, weight)[2:3])
+    sessions, items, weight = torch.randn(5, 8), torch.randn(3 * pair_scorer._BLOCK + 7, 8), torch.randn(8)
+    compiled = compiled_pair_scores(sessions, items, weight)
+    torch.testing.assert_close(compiled, pair_scores(sessions, items, weight), atol=1e-5, rtol=1e-5)
+    assert torch.equal(compiled_pair_scores(sessions[2:3], items, weight), compiled[2:3])

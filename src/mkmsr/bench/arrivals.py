@@ -16,8 +16,6 @@ from itertools import count
 
 import numpy as np
 
-__all__ = ["Arrivals", "Load", "Outcome"]
-
 _VISITORS = 2000
 """Sessions that take turns."""
 _MOST_CONNECTIONS = 256

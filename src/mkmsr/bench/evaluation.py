@@ -15,8 +15,6 @@ from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib, spread, timed
 from mkmsr.training.trainer import fitting_data
 
-__all__ = ["time_evaluation"]
-
 
 def time_evaluation(
     dataset: PreparedDataset,

@@ -16,8 +16,6 @@ from mkmsr.data.simulate import SimulateOptions, simulate
 from mkmsr.runtime.environment import environment, spread, timed, tree_cpu_seconds, tree_peak_mib
 from mkmsr.runtime.files import scratch_folder
 
-__all__ = ["time_preparation"]
-
 _EVENTS_PER_SESSION = 4.5
 """Simulated sessions have about 5.1 events; a log of N events is cut from a slightly longer one."""
 _EVENTS_PER_ITEM = 18

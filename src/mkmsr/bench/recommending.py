@@ -16,8 +16,6 @@ from mkmsr.runtime.compute import torch_threads
 from mkmsr.runtime.environment import environment, peak_mib, spread
 from mkmsr.training.memory import keep_freed_memory
 
-__all__ = ["time_recommending"]
-
 
 def time_recommending(
     bundle: Path, dataset: PreparedDataset, *, sessions: int = 200, k: int = 20, repetitions: int = 5

@@ -24,8 +24,6 @@ from mkmsr.runs.config import ExperimentConfig, new_model
 from mkmsr.runtime.environment import environment, peak_mib, spread, tree_peak_mib
 from mkmsr.training.trainer import fitting_data
 
-__all__ = ["draw_latency", "make_bundle", "time_serving"]
-
 _SESSIONS_PER_ITEM = 3.4
 _MOST_SESSIONS = 455_000
 """Sessions for each item as in JDATA, and never more than JDATA has."""

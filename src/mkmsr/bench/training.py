@@ -26,8 +26,6 @@ from mkmsr.training.config import OptimiserConfig, TrainingConfig
 from mkmsr.training.optimisation import build_optimiser
 from mkmsr.training.trainer import fit, fitting_data
 
-__all__ = ["CatalogueFloor", "time_training", "training_data"]
-
 
 def time_training(
     dataset: PreparedDataset,

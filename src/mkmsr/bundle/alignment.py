@@ -12,8 +12,6 @@ from mkmsr.data.sessions import EarlierItems, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import EvaluationError
 
-__all__ = ["aligned_split", "has_learnt_from"]
-
 
 def aligned_split(bundle: ModelBundle, dataset: PreparedDataset, split: SplitName) -> EvaluationSplit:
     """Return a split of the dataset as the bundle's model can rank it.

@@ -8,8 +8,6 @@ from typing import Any
 from mkmsr.config import to_toml
 from mkmsr.models.entry import ModelEntry
 
-__all__ = ["model_card"]
-
 _CARD = """# {model} on {data[name]}
 
 {entry.summary}. Source: {entry.source}.

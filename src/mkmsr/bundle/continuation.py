@@ -23,8 +23,6 @@ from mkmsr.models.base import ModelSizes, SessionModel
 from mkmsr.models.capabilities import TakesOver
 from mkmsr.models.registry import model_entry
 
-__all__ = ["Continuation", "carry_over"]
-
 _PROBE = ModelSizes(num_items=1_000_002, num_operations=10_006, num_attributes=3_000_016, num_relations=20_010)
 
 

@@ -21,8 +21,6 @@ from mkmsr.errors import BundleError, DataError
 from mkmsr.models.neighbours.indexed_sessions import IndexedSessions, places_of
 from mkmsr.runtime.files import locked
 
-__all__ = ["Forgotten", "forget"]
-
 
 @dataclass(frozen=True)
 class Forgotten:

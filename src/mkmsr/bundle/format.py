@@ -27,20 +27,6 @@ from mkmsr.models.base import ModelSizes
 from mkmsr.runtime.files import is_signed, signed_json
 from mkmsr.runtime.parquet import read_table
 
-__all__ = [
-    "CARD",
-    "FORMAT_VERSION",
-    "HEADER",
-    "WEIGHTS",
-    "Header",
-    "Vocabularies",
-    "read_header",
-    "read_vocabularies",
-    "verified_files",
-    "write_header",
-    "write_vocabularies",
-]
-
 FORMAT_VERSION = 1
 HEADER, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
 

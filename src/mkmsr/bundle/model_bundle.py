@@ -50,8 +50,6 @@ from mkmsr.models.capabilities import ChecksBuffers
 from mkmsr.models.registry import model_entry
 from mkmsr.runtime.files import atomic_folder, may_replace, unshared
 
-__all__ = ["ModelBundle", "load_bundle", "new_bundle", "save_bundle"]
-
 _SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
 _FIRST_WEIGHTS = ("normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "kaiming_normal_", "kaiming_uniform_")
 _LARGER, _SMALL = 2, 10_000_000

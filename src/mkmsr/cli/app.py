@@ -20,8 +20,6 @@ from mkmsr.cli.console import LineConsole, WrongCall, command_group, printable
 from mkmsr.errors import MkmsrError
 from mkmsr.runtime.process_group import own_rank, own_size
 
-__all__ = ["app", "run"]
-
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("demo", "demo:demo", "mkmsr demo --out runs/demo"),
     ("simulate", "data:simulate", "mkmsr simulate --out shop --sessions 20000 --seed 7"),

@@ -26,8 +26,6 @@ from mkmsr.cli.progress import waiting
 from mkmsr.cli.reading import Running
 from mkmsr.runtime.files import atomic_write, locked
 
-__all__ = ["BENCH"]
-
 _RATE = Number(gt=0, lte=20_000)
 _SHARE = Parameter(validator=Number(gt=0, lte=1))
 

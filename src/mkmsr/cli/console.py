@@ -30,23 +30,6 @@ from mkmsr.runtime.files import locked, may_replace
 if TYPE_CHECKING:
     from mkmsr.reports.tables import TextTable
 
-__all__ = [
-    "AT_LEAST_ONE",
-    "COMMON",
-    "CommandEntry",
-    "Common",
-    "Device",
-    "LineConsole",
-    "Terminal",
-    "WrongCall",
-    "command_group",
-    "counted",
-    "output_folder",
-    "printable",
-    "terminal",
-    "text_table",
-]
-
 AT_LEAST_ONE = Parameter(validator=Number(gte=1))
 
 CommandEntry: TypeAlias = tuple[str, str | Callable[..., None], str]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mkmsr.data.dataset import PreparedDataset
     from mkmsr.data.prepare import PrepareOptions
 
-__all__ = ["describe", "prepare", "simulate"]
-
 _SHARE = Parameter(validator=Number(gte=0, lt=1))
 
 

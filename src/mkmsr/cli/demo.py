@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mkmsr.data.dataset import PreparedDataset
     from mkmsr.runs.experiment import RunResult
 
-__all__ = ["demo"]
-
 MODEL = "compass"
 BASELINES = ("mkm-sr", "v-sknn", "recency")
 SETTINGS = {

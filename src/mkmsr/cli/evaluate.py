@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
     from mkmsr.runtime.events import Listener
 
-__all__ = ["compare", "evaluate", "report"]
-
 
 def _list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
     """The list lengths in "5,10,20"."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mkmsr.runs.config import ExperimentConfig
     from mkmsr.runs.experiment import RunResult
 
-__all__ = ["ModelName", "Settings", "chosen_settings", "experiment_config", "known_model", "train_into"]
-
 
 def known_model(_type: Any, name: str | None) -> None:
     """Accept a registered model, or raise what Cyclopts shows as a wrong call."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from mkmsr.data.public import FileCheck
     from mkmsr.data.readers.public import PublicDataset
 
-__all__ = ["fetch"]
-
 
 def fetch(
     name: str | None = None,

@@ -16,8 +16,6 @@ from mkmsr.errors import DataError
 if TYPE_CHECKING:
     from mkmsr.recommend import Filters
 
-__all__ = ["Filtering", "read_facts"]
-
 _GROUP = Group("Filters", sort_key=50)
 _MANY = Parameter(consume_multiple=True, negative=(), group=_GROUP)
 

@@ -10,8 +10,6 @@ from cyclopts import Parameter
 from mkmsr.cli.console import COMMON, Common, counted, terminal
 from mkmsr.cli.reading import Reading
 
-__all__ = ["forget"]
-
 
 def forget(
     data: Path,

@@ -12,8 +12,6 @@ from mkmsr.cli.experiment import known_model
 from mkmsr.cli.progress import progress_bars
 from mkmsr.runtime.files import atomic_write, locked
 
-__all__ = ["grid"]
-
 
 def grid(
     data: Annotated[tuple[Path, ...], Parameter(negative=())],

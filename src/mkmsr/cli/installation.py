@@ -12,8 +12,6 @@ from typing import Any
 
 from mkmsr.cli.console import COMMON, Common, terminal, text_table
 
-__all__ = ["doctor", "models"]
-
 _OPTIONAL = ("duckdb", "pyspark", "psycopg", "optuna", "matplotlib", "gensim", "scikit-learn")
 """Libraries that only some commands need."""
 

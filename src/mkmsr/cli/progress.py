@@ -28,8 +28,6 @@ from mkmsr.runtime.events import (
     TrainingEstimate,
 )
 
-__all__ = ["duration", "progress_bars", "waiting"]
-
 _MINUTE = 60.0
 
 _PHASES = {

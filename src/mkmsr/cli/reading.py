@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mkmsr.data.engines import EngineOptions
     from mkmsr.data.readers import ReadOptions
 
-__all__ = ["Reading", "Running", "bucket_count", "byte_count", "known_kind", "named_columns"]
-
 _GENERIC = Group("Only for the kind 'events'", sort_key=10)
 _PUBLIC = Group("Only for public data sets", sort_key=11)
 _ROWS = Group("Malformed rows", sort_key=12)

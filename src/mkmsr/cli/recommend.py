@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mkmsr.data.storage import Display
     from mkmsr.recommend import Explanation, Filters, Recommendations, Recommender
 
-__all__ = ["recommend"]
-
 _LINES_AT_ONCE = 256
 _RIGHT = 'should be {"events": [{"item": .., "operation": ..}, ...]} in one line, perhaps with "earlier" of that form'
 _GROUP = Group("Many sessions", sort_key=40)

@@ -29,8 +29,6 @@ from mkmsr.runtime.files import locked
 if TYPE_CHECKING:
     from mkmsr.paper.runs import Reproduction, RunOptions
 
-__all__ = ["REPRODUCE"]
-
 _ELSEWHERE = Parameter(group=Group("Where else it is written", sort_key=20))
 _SETTINGS = Path("experiments")
 

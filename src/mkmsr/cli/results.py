@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mkmsr.data.dataset import PreparedDataset
     from mkmsr.recommend import Recommendations, Recommender
 
-__all__ = ["show_evaluation", "show_recommendations", "show_statistics"]
-
 _SHOWN_EVENTS = 30
 """Most events of a session that a table shows."""
 

@@ -14,8 +14,6 @@ from mkmsr.errors import ConfigError
 if TYPE_CHECKING:
     from mkmsr.serve.server import Address
 
-__all__ = ["serve"]
-
 _SERVED = Parameter(validator=Number(gte=0, lte=65535))
 
 

@@ -18,8 +18,6 @@ from mkmsr.cli.results import show_evaluation
 from mkmsr.errors import ConfigError
 from mkmsr.runtime.process_group import is_restarted, joined, own_device
 
-__all__ = ["train"]
-
 
 def train(
     data: Path,

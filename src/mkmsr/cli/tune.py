@@ -12,8 +12,6 @@ from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, output_folde
 from mkmsr.cli.experiment import ModelName, Settings, chosen_settings
 from mkmsr.cli.progress import progress_bars
 
-__all__ = ["tune"]
-
 
 def tune(
     data: Path,

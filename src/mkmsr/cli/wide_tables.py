@@ -11,8 +11,6 @@ from rich.cells import cell_len
 if TYPE_CHECKING:
     from mkmsr.reports.tables import TextTable
 
-__all__ = ["pieces_that_fit"]
-
 _BESIDE_A_CELL = 3
 """Columns of the terminal between the texts of two cells."""
 

@@ -18,8 +18,6 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.examples import ExampleTable
 from mkmsr.data.sessions import SessionTable
 
-__all__ = ["Audit", "AuditCheck", "AuditVerdict", "audit"]
-
 AuditVerdict = Literal["clean", "note", "leak"]
 
 VERDICTS: tuple[AuditVerdict, ...] = ("clean", "note", "leak")

@@ -22,17 +22,6 @@ from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree
 from mkmsr.data.sessions import EarlierItems, offsets_of, ranges
 from mkmsr.errors import DataError
 
-__all__ = [
-    "EarlierBatch",
-    "SessionBatch",
-    "Shuffle",
-    "TripleBatch",
-    "collate",
-    "collate_triples",
-    "epoch_order",
-    "session_batches",
-]
-
 Shuffle = Literal["examples", "sessions"]
 
 

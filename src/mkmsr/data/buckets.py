@@ -17,16 +17,6 @@ from numpy.typing import NDArray
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.errors import ConfigError, DataError, nearest
 
-__all__ = [
-    "bucket_bounds",
-    "bucket_names",
-    "bucket_of",
-    "bucketed",
-    "number_in",
-    "scattered_numbers",
-    "unshared_texts",
-]
-
 SCATTERED = 20
 """Up to so many different values of a relation are few, however few its items."""
 

@@ -17,8 +17,6 @@ from mkmsr.data.storage import Contents, Description, Display, content_fingerpri
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
 
-__all__ = ["EvaluationSplit", "NewItems", "PreparedDataset", "SplitName", "statistics"]
-
 NewItems = Literal["drop", "keep"]
 SplitName = Literal["validation", "test"]
 

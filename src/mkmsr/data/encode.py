@@ -18,8 +18,6 @@ from mkmsr.data.sessions import SessionTable, earlier_items
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
 
-__all__ = ["column_of", "encode_knowledge", "encode_sessions", "index_ids"]
-
 
 def index_ids(events: Query, raw: Query, engine: Engine, *, number: str, external: str) -> Query:
     """Return one row an id: its `number`, the external id as `id` and its `index` from 1.

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from mkmsr.data.sessions import SessionTable, ranges
 
-__all__ = ["MAX_SESSION_EVENTS", "ExampleTable"]
-
 MAX_SESSION_EVENTS = 29
 """Sequences keep the last 29 events (the 99th percentile of JDATA), so the longest prefix has 28. Source: the paper."""
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from mkmsr.data.sessions import ranges
 from mkmsr.data.vocabulary import Vocabulary
 
-__all__ = ["KnowledgeGraph"]
-
 
 @dataclass(frozen=True)
 class KnowledgeGraph:

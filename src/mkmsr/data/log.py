@@ -12,8 +12,6 @@ import polars as pl
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import sha256
 
-__all__ = ["ATTRIBUTE_COLUMNS", "EVENT_COLUMNS", "InteractionLog", "LogSource"]
-
 EVENT_COLUMNS: Mapping[str, pl.DataType] = {
     "session_id": pl.String(),
     "user_id": pl.String(),

@@ -30,8 +30,6 @@ from mkmsr.data.storage import Display, display_of
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError
 
-__all__ = ["PrepareOptions", "prepare"]
-
 logger = logging.getLogger(__name__)
 
 GAP_SECONDS = 3600

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from mkmsr.data.shop import Shop
 
-__all__ = ["brand_names", "category_names", "product_display", "shop_names"]
-
 
 class Kind(NamedTuple):
     """What a category sells: its name, the name of one piece, a usual price and the outline in a square of 48."""

@@ -23,8 +23,6 @@ from mkmsr.errors import ConfigError, DataError, nearest
 from mkmsr.runtime.files import atomic_file
 from mkmsr.runtime.files import sha256 as sha256_of
 
-__all__ = ["FileCheck", "check_files", "download", "public_dataset"]
-
 PIECE = 1 << 16
 TIMEOUT = 30.0
 """Seconds without an answer after which a connection counts as lost."""

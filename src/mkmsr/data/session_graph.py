@@ -14,8 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Messages", "PrefixTree", "SessionGraph", "build_prefix_tree", "build_session_graph"]
-
 MOST_HASH_BITS = 48
 """Bits of a prefix's number below its length; fewer where lengths need more than 15."""
 

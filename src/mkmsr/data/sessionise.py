@@ -12,19 +12,6 @@ from mkmsr.data.engines import Engine, Query
 from mkmsr.data.log import SPLITS
 from mkmsr.errors import DataError
 
-__all__ = [
-    "TEST",
-    "TRAIN",
-    "VALIDATION",
-    "cut_sessions",
-    "drop_duplicates",
-    "drop_long_sessions",
-    "drop_new_items",
-    "filter_events",
-    "number_ids",
-    "order_sessions",
-]
-
 TRAIN, VALIDATION, TEST = range(3)
 
 

@@ -13,8 +13,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_EARLIER_ITEMS", "EarlierItems", "SessionTable", "earlier_items", "offsets_of", "ranges"]
-
 MOST_EARLIER_ITEMS = 50
 """Items that a session remembers of earlier ones, the newest."""
 MOST_EARLIER_VISITS = 20

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ACCESSORIES", "DAY", "GroupSampler", "Shop", "stock_shop"]
-
 ACCESSORIES = 3
 """Companions of each item."""
 DAY = 86_400

@@ -33,8 +33,6 @@ from mkmsr.data.shop import ACCESSORIES, DAY, GroupSampler, Shop, stock_shop
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_file
 
-__all__ = ["SimulateOptions", "SimulatedLog", "simulate"]
-
 OPERATIONS = ("click", "cart", "favourite", "order", "comment")
 CLICK, CART, FAVOURITE, ORDER, COMMENT = range(5)
 

@@ -21,17 +21,6 @@ from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_folder, atomic_write, is_signed, may_replace, sha256, signed_json
 from mkmsr.runtime.parquet import read_table
 
-__all__ = [
-    "Contents",
-    "Description",
-    "Display",
-    "content_fingerprint",
-    "display_of",
-    "display_table",
-    "load_contents",
-    "save_contents",
-]
-
 FORMAT: Literal["mkmsr prepared dataset"] = "mkmsr prepared dataset"
 FORMAT_VERSION = 2
 UNSIGNED_VERSION = 1

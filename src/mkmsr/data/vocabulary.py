@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from mkmsr.errors import DataError, UnknownIdError, nearest
 
-__all__ = ["Vocabulary"]
-
 
 class Vocabulary:
     """Two-way map between external ids and the indexes 1..n, in the given order.

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from mkmsr.layers.segments import segment_sum
 
-__all__ = ["Part", "SoftAttention"]
-
 
 class Part(NamedTuple):
     """One half of the micro-behaviour vectors: event p has the vector `table[alias[p]]`.

@@ -9,8 +9,6 @@ from torch import Tensor, int64
 
 from mkmsr.errors import DataError
 
-__all__ = ["check_compressed_rows", "check_indexes"]
-
 
 def check_compressed_rows(name: str, offsets: Tensor, *entries: Tensor) -> None:
     """Make sure that rows lie one after the other and hold all entries.

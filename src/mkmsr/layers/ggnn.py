@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["GGNN", "Aggregation", "Gate", "Messages"]
-
 Aggregation = Literal["sum", "concat"]
 Gate = Literal["slides", "gru"]
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["table_rows"]
-
 
 def table_rows(table: nn.Embedding, rows: Tensor) -> Tensor:
     """Return the vectors of some rows, [m, D] for rows [m]; padding rows are ordinary rows here.

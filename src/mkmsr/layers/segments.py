@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["segment_log_softmax", "segment_mean", "segment_softmax", "segment_sum"]
-
 
 def segment_sum(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     """Sum over the events of each session.

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["SparseScores", "blockwise_target_log_softmax", "row_blocks"]
-
 _CACHED_SCORES = 2**18
 """Scores of as many rows as fill about 1 MiB are turned into probabilities at a time: they stay in the processor's
 second-level cache between the passes over them."""

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["TransH", "transh_distance"]
-
 
 def transh_distance(head: Tensor, normal: Tensor, translation: Tensor, tail: Tensor) -> Tensor:
     """Squared TransH distances, || (h - w'h w) + d - (t - w't w) ||^2.

@@ -19,16 +19,6 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import SessionTable
 from mkmsr.layers.fast.catalogue_product import CatalogueProduct
 
-__all__ = [
-    "FactorisedModel",
-    "ModelSizes",
-    "Negatives",
-    "Scorer",
-    "SessionModel",
-    "TrainingData",
-    "mask_padding",
-]
-
 Scorer = Callable[[SessionBatch], Tensor]
 
 

@@ -16,8 +16,6 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import ModelSizes, SessionModel, TrainingData, mask_padding
 from mkmsr.models.entry import Choice, ModelEntry
 
-__all__ = ["ENTRIES", "Popularity", "PopularityConfig", "Recency", "RecencyConfig", "SessionPopularity"]
-
 
 class PopularityConfig(StrictModel):
     """Popularity has no settings."""

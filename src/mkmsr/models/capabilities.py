@@ -16,21 +16,6 @@ from mkmsr.data.examples import ExampleTable
 from mkmsr.models.base import FactorisedModel, Negatives, SessionModel
 from mkmsr.models.explanation import Names, ScoreParts
 
-__all__ = [
-    "AnswersWanted",
-    "ChecksBuffers",
-    "Explains",
-    "FittedForward",
-    "GrowsCatalogue",
-    "KnowledgeTask",
-    "Likelihood",
-    "TakesOver",
-    "answers_wanted",
-    "has_knowledge_task",
-    "is_factorised",
-    "places_new_items",
-]
-
 
 @runtime_checkable
 class Likelihood(Protocol):

@@ -19,8 +19,6 @@ from mkmsr.models.entry import Choice, ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING
 from mkmsr.models.sasrec import SASRec, SASRecConfig
 
-__all__ = ["CORE", "ENTRY", "COREConfig"]
-
 
 class COREConfig(SASRecConfig):
     """Settings of CORE."""

@@ -14,8 +14,6 @@ from mkmsr.config import StrictModel, validate
 from mkmsr.errors import ConfigError, shown
 from mkmsr.models.base import ModelSizes, SessionModel
 
-__all__ = ["SAMPLED_LOSSES", "Choice", "ModelEntry", "Range", "SearchSpace", "Value", "one_cycle"]
-
 Value: TypeAlias = str | int | float | bool
 
 

@@ -15,8 +15,6 @@ from mkmsr.models.entry import SAMPLED_LOSSES, Choice, ModelEntry, one_cycle
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE
 from mkmsr.models.sasrec import CausalBlock, Places, SASRec, SASRecConfig
 
-__all__ = ["ENTRY", "ESASRec", "ESASRecConfig", "GatedBlock"]
-
 
 class ESASRecConfig(SASRecConfig):
     """Settings of eSASRec."""

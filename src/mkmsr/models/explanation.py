@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from mkmsr.data.vocabulary import Vocabulary
 
-__all__ = ["AttributePart", "EventPart", "Names", "NeighbourPart", "ScoreParts"]
-
 
 @dataclass(frozen=True)
 class Names:

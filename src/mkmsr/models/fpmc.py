@@ -17,8 +17,6 @@ from mkmsr.layers.segments import segment_mean
 from mkmsr.models.base import FactorisedModel, ModelSizes
 from mkmsr.models.entry import SAMPLED_LOSSES, Choice, ModelEntry, Range, one_cycle
 
-__all__ = ["ENTRY", "FPMC", "FPMCConfig"]
-
 
 class FPMCConfig(StrictModel):
     """Settings of FPMC."""

@@ -17,8 +17,6 @@ from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import SAMPLED_LOSSES, Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["BPR_ENTRY", "CROSS_ENTROPY_ENTRY", "WELL_MADE_ENTRY", "GRU4Rec", "GRU4RecConfig", "WellMadeGRU4RecConfig"]
-
 
 class GRU4RecConfig(ItemNetworkConfig):
     """Settings of GRU4REC. The loss, BPR or cross-entropy, is a setting of training."""

@@ -20,8 +20,6 @@ from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import FactorisedModel, ModelSizes
 from mkmsr.models.entry import Choice, Range, SearchSpace, one_cycle
 
-__all__ = ["ITEM_NETWORK_SPACE", "ITEM_NETWORK_TRAINING", "ItemNetwork", "ItemNetworkConfig"]
-
 
 class ItemNetworkConfig(StrictModel):
     """Settings that every item network has."""

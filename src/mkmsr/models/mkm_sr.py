@@ -26,8 +26,6 @@ from mkmsr.models.base import ModelSizes, Scorer, mask_padding
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
-__all__ = ["ENTRIES", "MKMSR", "MKMSRConfig"]
-
 
 class MKMSRConfig(StrictModel):
     """Settings of MKM-SR; the five ablations differ in the four encoder fields alone."""

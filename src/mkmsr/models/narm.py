@@ -19,8 +19,6 @@ from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["ENTRY", "NARM", "NARMConfig"]
-
 
 class NARMConfig(ItemNetworkConfig):
     """Settings of NARM."""

@@ -14,8 +14,6 @@ from importlib.metadata import entry_points
 from mkmsr.errors import ConfigError, nearest
 from mkmsr.models.entry import ModelEntry
 
-__all__ = ["MODELS", "model_entry", "register"]
-
 _HOMES = {
     "compass": "compass.model:ENTRY",
     "mkm-sr": "mkm_sr:ENTRIES",

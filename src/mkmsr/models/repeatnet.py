@@ -16,8 +16,6 @@ from mkmsr.models.base import ModelSizes, Scorer, mask_padding
 from mkmsr.models.entry import ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["ENTRY", "RepeatNet"]
-
 _NEVER = -1e30
 """The score of an item that cannot be explored; not -inf, so that a session may hold the whole catalogue."""
 _LEAST = 1e-30

@@ -23,8 +23,6 @@ from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
 from mkmsr.models.entry import Choice, ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["ENTRY", "RIB", "RIBConfig"]
-
 
 class RIBConfig(ItemNetworkConfig):
     """Settings of RIB."""

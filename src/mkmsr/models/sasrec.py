@@ -20,8 +20,6 @@ from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry, one_cycle
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ItemNetwork, ItemNetworkConfig
 
-__all__ = ["ENTRY", "CausalBlock", "SASRec", "SASRecConfig"]
-
 
 class SASRecConfig(ItemNetworkConfig):
     """Settings of SASRec."""

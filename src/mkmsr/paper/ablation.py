@@ -16,8 +16,6 @@ from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_val
 from mkmsr.reports.write_up import Section, WriteUp
 from mkmsr.runs.config import ExperimentConfig
 
-__all__ = ["VARIANTS", "folder_name", "reproduce_ablation"]
-
 WHOLE = "COMPASS"
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {

@@ -31,8 +31,6 @@ from mkmsr.runtime.files import atomic_write
 from mkmsr.training.checkpoint import read_history, remove_checkpoint
 from mkmsr.training.trainer import fit, fitting_data
 
-__all__ = ["reproduce_figure_3"]
-
 MODEL = "mkm-sr"
 
 STRATEGIES: Mapping[str, str] = {"alternating": "alternating", "joint": "joint", "pretrain": "pre-training"}

@@ -40,8 +40,6 @@ from mkmsr.runtime.files import atomic_write
 from mkmsr.training.checkpoint import remove_checkpoint
 from mkmsr.training.trainer import fit, fitting_data
 
-__all__ = ["reproduce_figure_4"]
-
 VECTORS_FILE = "vectors.safetensors"
 
 TRANSH_EPOCHS = 50

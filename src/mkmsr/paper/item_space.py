@@ -15,20 +15,6 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import DataError, nearest
 
-__all__ = [
-    "ChosenItems",
-    "ItemDifference",
-    "chance_purity",
-    "choose_items",
-    "closeness",
-    "default_attribute",
-    "item_difference",
-    "later_pairs",
-    "neighbour_purity",
-    "pairs_of_sessions",
-    "sample_pairs",
-]
-
 MOST_SHOWN = 2000
 """Items on a map."""
 MOST_COLOURS = 8

@@ -28,8 +28,6 @@ from mkmsr.runs.experiment import METRICS_FILE
 from mkmsr.runs.grid import GridRun
 from mkmsr.runtime.files import atomic_write, locked
 
-__all__ = ["NOTHING_KEPT", "KeptResults"]
-
 NOTHING_KEPT = "not trained, and no results are kept"
 """Why a run cannot be restored, if nothing speaks against it."""
 

@@ -12,18 +12,6 @@ from typing import Any
 
 from mkmsr.data.dataset import PreparedDataset
 
-__all__ = [
-    "ABLATIONS",
-    "BASELINES",
-    "LITERAL",
-    "OWN",
-    "SYSTEMS",
-    "TABLE_1",
-    "TABLE_2",
-    "PublishedData",
-    "published_name",
-]
-
 
 @dataclass(frozen=True)
 class PublishedData:

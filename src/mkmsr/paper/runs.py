@@ -20,17 +20,6 @@ from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runs.grid import ChooseEpochs, GridRun, Job, JobOutcome, plan_grid, run_grid, run_jobs
 from mkmsr.runtime.events import Listener, ignore
 
-__all__ = [
-    "Reproduction",
-    "RunOptions",
-    "Runs",
-    "check_distinct",
-    "data_title",
-    "experiment_settings",
-    "finish_jobs",
-    "finish_runs",
-]
-
 _logger = logging.getLogger(__name__)
 
 

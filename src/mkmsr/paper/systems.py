@@ -19,21 +19,6 @@ from mkmsr.evaluation.significance import (
 from mkmsr.paper.published import ABLATIONS, BASELINES, LITERAL
 from mkmsr.reports.run_folder import EvaluatedRun, RunFolder
 
-__all__ = [
-    "METRICS",
-    "SIGNIFICANT",
-    "Claim",
-    "Group",
-    "System",
-    "SystemRow",
-    "SystemTable",
-    "Verdict",
-    "compare_systems",
-    "measure",
-    "verdict",
-    "with_differences",
-]
-
 METRICS = ("hit@20", "mrr@20")
 """What the paper reports."""
 

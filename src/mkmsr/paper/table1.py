@@ -12,8 +12,6 @@ from mkmsr.paper.runs import Reproduction, data_title
 from mkmsr.reports.tables import TextTable, percent
 from mkmsr.reports.write_up import Section, WriteUp
 
-__all__ = ["reproduce_table_1"]
-
 _Counted: TypeAlias = tuple[str, Mapping[str, Any], PublishedData | None]
 """What tables call some data, its counts as `mkmsr describe --json` prints them, and the published ones."""
 

@@ -29,18 +29,6 @@ from mkmsr.reports.tables import (
 from mkmsr.reports.write_up import Section, WriteUp, draw_if_possible, file_name
 from mkmsr.runs.config import ExperimentConfig
 
-__all__ = [
-    "RIVALS",
-    "claims_table",
-    "long_csv",
-    "reproduce_table_2",
-    "results_tables",
-    "rows_of_table_2",
-    "slice_tables",
-    "summary_table",
-    "table_2",
-]
-
 RIVALS: Mapping[str, str] = {
     "GRU4REC, well made": "gru4rec",
     "SASRec": "sasrec",

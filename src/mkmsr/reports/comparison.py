@@ -23,14 +23,6 @@ from mkmsr.reports.run_folder import EvaluatedRun, evaluation_of, read_evaluated
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = [
-    "Comparison",
-    "ComparisonRow",
-    "check_same_examples",
-    "compare_runs",
-    "read_runs",
-]
-
 Source: TypeAlias = str | Path | Mapping[str, Any] | EvaluatedRun
 """A run folder, a file of metrics, an evaluation document, or a run that was read before."""
 

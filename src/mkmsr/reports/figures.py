@@ -24,21 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "INKS",
-    "FigureRow",
-    "MissingMatplotlibError",
-    "canvas",
-    "draw_learning_curves",
-    "draw_metrics",
-    "draw_slices",
-    "finish_curves",
-    "inline_svg",
-    "panel_title",
-    "render",
-]
-
-
 INKS: Mapping[str, str] = {
     "ink": "#1b2430",
     "muted": "#5c6675",

@@ -13,8 +13,6 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runtime.events import EpochRecord
 from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER, read_history
 
-__all__ = ["EvaluatedRun", "RunFolder", "has_checkpoint", "read_evaluated_run", "read_run_folder"]
-
 _DOCUMENT_KEYS = ("model", "split", "examples", "candidates", "metrics", "intervals", "slices")
 
 

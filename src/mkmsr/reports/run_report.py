@@ -41,8 +41,6 @@ from mkmsr.reports.verdict import VISITORS, verdict
 from mkmsr.reports.write_up import table_view, template
 from mkmsr.runtime.files import atomic_write
 
-__all__ = ["write_run_report"]
-
 REPORT = "report.html"
 _BASELINES = "baselines"
 _MAX_ATTRIBUTES = 8

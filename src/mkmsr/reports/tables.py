@@ -13,19 +13,6 @@ from mkmsr.evaluation.significance import PairedDifference
 from mkmsr.reports.comparison import Comparison
 from mkmsr.reports.run_folder import EvaluatedRun
 
-__all__ = [
-    "TextTable",
-    "comparison_table",
-    "difference_text",
-    "interval_text",
-    "metric_title",
-    "metrics_table",
-    "p_value_text",
-    "percent",
-    "slice_title",
-    "slices_table",
-]
-
 
 @dataclass(frozen=True)
 class TextTable:

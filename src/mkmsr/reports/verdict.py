@@ -8,8 +8,6 @@ from typing import Any
 
 from mkmsr.reports.comparison import Comparison, ComparisonRow
 
-__all__ = ["VISITORS", "Verdict", "verdict"]
-
 VISITORS = 20
 """Shares are told as so many of these."""
 

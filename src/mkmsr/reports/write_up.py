@@ -15,8 +15,6 @@ from mkmsr.reports.figures import MissingMatplotlibError, inline_svg
 from mkmsr.reports.tables import TextTable
 from mkmsr.runtime.files import atomic_write
 
-__all__ = ["Drawing", "Section", "WriteUp", "draw_if_possible", "file_name", "rewrite_between", "template"]
-
 
 @dataclass(frozen=True)
 class Drawing:

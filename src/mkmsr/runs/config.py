@@ -16,8 +16,6 @@ from mkmsr.models.entry import ModelEntry
 from mkmsr.models.registry import model_entry
 from mkmsr.training.config import TrainingConfig
 
-__all__ = ["ExperimentConfig", "build_model", "new_model"]
-
 
 class ExperimentConfig(StrictModel):
     """Everything that one run is set by, apart from data, seed and device."""

@@ -44,8 +44,6 @@ from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.checkpoint import remove_checkpoint
 from mkmsr.training.trainer import FitResult, Validate, fit, fitting_data
 
-__all__ = ["METRICS_FILE", "RunResult", "fit_new_model", "run_experiment", "validator"]
-
 METRICS_FILE = "metrics.json"
 
 _logger = logging.getLogger(__name__)

@@ -26,18 +26,6 @@ from mkmsr.runtime.files import locked
 from mkmsr.runtime.workers import Line, Task, run_tasks
 from mkmsr.training.checkpoint import remove_checkpoint
 
-__all__ = [
-    "ChooseEpochs",
-    "GridRun",
-    "Job",
-    "JobOutcome",
-    "depends_on_seed",
-    "plan_grid",
-    "run_grid",
-    "run_jobs",
-    "settings_key",
-]
-
 LOG_FILE = "run.log"
 
 ChooseEpochs = Literal["first-seed", "each-seed"]

@@ -32,8 +32,6 @@ from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
 from mkmsr.training.trainer import FitResult, fit, fitting_data
 
-__all__ = ["TuneResult", "search_space", "tune"]
-
 CHOSEN_FILE = "chosen.toml"
 
 _logger = logging.getLogger(__name__)

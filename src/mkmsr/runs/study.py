@@ -14,8 +14,6 @@ from mkmsr.models.entry import Choice, Range, SearchSpace, Value
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["Proposal", "Study", "TrialRecord"]
-
 STUDY_FILE = "study.sqlite3"
 STARTUP_TRIALS = 3
 """Trials that are never stopped early, and the fewest that are drawn at random before the search learns from them."""

@@ -13,8 +13,6 @@ import torch
 
 from mkmsr.errors import ConfigError
 
-__all__ = ["compute_device", "torch_threads"]
-
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:

@@ -13,8 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["environment", "peak_mib", "spread", "timed", "tree_cpu_seconds", "tree_peak_mib"]
-
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "narwhals")
 _CPU_FILE = Path("/proc/cpuinfo")
 _PROCESSES = Path("/proc")

@@ -11,21 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = [
-    "BatchDone",
-    "EpochRecord",
-    "Event",
-    "JobEnded",
-    "JobProgress",
-    "JobStarted",
-    "JobsPlanned",
-    "Listener",
-    "PhaseStarted",
-    "RankingDone",
-    "TrainingEstimate",
-    "ignore",
-]
-
 
 class Event:
     """Something that happened; each kind is a frozen dataclass below."""

@@ -21,20 +21,6 @@ from mkmsr.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "Scratch",
-    "atomic_file",
-    "atomic_folder",
-    "atomic_write",
-    "is_signed",
-    "locked",
-    "may_replace",
-    "scratch_folder",
-    "sha256",
-    "signed_json",
-    "unshared",
-]
-
 _NO_DIGEST = "0" * 64
 
 _SECONDS_TO_LET_GO = 2.0

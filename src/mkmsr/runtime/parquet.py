@@ -17,8 +17,6 @@ import polars as pl
 
 from mkmsr.errors import DataError
 
-__all__ = ["BYTES_A_VALUE", "read_table", "unpacked_bytes"]
-
 BYTES_A_VALUE = 16
 """Of memory that a value takes beside its page: a view of a text, or a number."""
 

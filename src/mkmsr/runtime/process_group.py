@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch._C._distributed_c10d import Store
 
-__all__ = ["ALONE", "Processes", "is_restarted", "joined", "own_device", "own_rank", "own_size"]
-
 _SECONDS_TO_ANSWER = 5.0
 """How long a process that lost contact waits for the others' reasons before it calls them gone."""
 

@@ -26,8 +26,6 @@ from typing import Any, Literal, cast
 
 from mkmsr.errors import MkmsrError
 
-__all__ = ["Line", "Task", "TaskEvent", "run_tasks"]
-
 _PRELOAD = ["mkmsr.runtime.end_with_parent", "mkmsr.runs.experiment", "torch._dynamo"]
 """What the server imports: its own end, the library, and what every optimiser would load at its first step."""
 

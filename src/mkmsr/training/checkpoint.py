@@ -34,18 +34,6 @@ from mkmsr.runtime.events import EpochRecord
 from mkmsr.runtime.files import atomic_write, sha256, unshared
 from mkmsr.training.config import TrainingConfig
 
-__all__ = [
-    "CHECKPOINT_FILE",
-    "CHECKPOINT_FOLDER",
-    "CheckpointFolder",
-    "Progress",
-    "append_record",
-    "fit_depends_on",
-    "read_history",
-    "remove_checkpoint",
-    "write_history",
-]
-
 FORMAT_VERSION = 1
 
 CHECKPOINT_FOLDER, CHECKPOINT_FILE = "checkpoint", "checkpoint.json"

@@ -9,17 +9,6 @@ from pydantic import Field, model_validator
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import Shuffle
 
-__all__ = [
-    "KnowledgeLoss",
-    "LossConfig",
-    "NegativesConfig",
-    "OptimiserConfig",
-    "Schedule",
-    "SessionLoss",
-    "StrategyName",
-    "TrainingConfig",
-]
-
 SessionLoss = Literal["cross-entropy", "bce", "sampled-cross-entropy", "bpr", "bpr-max", "by-size"]
 _MOST_EXACT = 20_000
 """Items over which "by-size" is exact: there a step of the exact loss takes about as long as the encoder's part."""

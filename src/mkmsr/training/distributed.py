@@ -16,8 +16,6 @@ from mkmsr.runtime.process_group import Processes
 from mkmsr.training.checkpoint import Progress
 from mkmsr.training.random_state import random_state
 
-__all__ = ["StoredFit", "add_up_gradients", "all_random_states", "check_same_run", "own_part", "share_checkpoint"]
-
 StoredFit = tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None]
 """A checkpoint: progress, the tensors to go on with, the best epoch's weights."""
 

@@ -12,8 +12,6 @@ from mkmsr.errors import TrainingError
 from mkmsr.training.optimisation import StepLosses
 from mkmsr.training.strategies import Step
 
-__all__ = ["ADVICE", "EpochLosses"]
-
 ADVICE = "a smaller learning rate, clip_norm or a smaller knowledge_weight may help"
 
 _SESSION, _KNOWLEDGE = 0, 1

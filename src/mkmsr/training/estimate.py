@@ -17,8 +17,6 @@ from mkmsr.training.optimisation import build_optimiser, take_step
 from mkmsr.training.random_state import own_random_state
 from mkmsr.training.strategies import Plan, effective_strategy
 
-__all__ = ["estimate_training"]
-
 _WARM_UP, _TIMED_STEPS = 2, 20
 _ENOUGH_SECONDS = 2.0
 """No further step is timed after so long."""

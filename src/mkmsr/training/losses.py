@@ -21,12 +21,6 @@ from mkmsr.models.base import SessionModel
 from mkmsr.models.capabilities import Likelihood, has_knowledge_task, is_factorised
 from mkmsr.training.config import KnowledgeLoss, SessionLoss
 
-__all__ = [
-    "binary_cross_entropy",
-    "knowledge_loss",
-    "session_loss",
-]
-
 _SMALLEST_DISTANCE = 1e-12
 """Below it the root's slope grows without bound."""
 

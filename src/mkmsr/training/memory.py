@@ -6,8 +6,6 @@ import ctypes
 import sys
 from functools import cache
 
-__all__ = ["keep_freed_memory"]
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Numbers of glibc's `mallopt`, see its manual page."""
 _LARGEST_KEPT = 32 * 2**20

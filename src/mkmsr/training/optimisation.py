@@ -19,16 +19,6 @@ from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
 from mkmsr.training.sampled_losses import is_sampled, sampled_session_loss
 from mkmsr.training.strategies import Step
 
-__all__ = [
-    "StepLosses",
-    "build_optimiser",
-    "item_tables",
-    "learning_rate_factor",
-    "optimiser_tensors",
-    "restore_optimiser",
-    "take_step",
-]
-
 _WARM_UP = 0.25
 _START = 1 / 25
 _END = 1e-4 / 25

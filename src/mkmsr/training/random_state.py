@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["own_random_state", "random_state", "set_random_state"]
-
 
 @contextmanager
 def own_random_state(seed: int, device: torch.device, rank: int = 0) -> Iterator[None]:

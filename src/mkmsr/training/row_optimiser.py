@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["RowAdagrad", "RowAdam", "clip_gradients"]
-
 
 class _TouchedRows(torch.optim.Optimizer):
     @torch.no_grad()

@@ -17,8 +17,6 @@ from mkmsr.layers.softmax import row_blocks
 from mkmsr.models.base import Negatives, SessionModel
 from mkmsr.models.capabilities import Likelihood, is_factorised
 
-__all__ = ["SampledLoss", "bpr", "bpr_max", "is_sampled", "sampled_cross_entropy", "sampled_session_loss"]
-
 _NOT_THERE = -1e9
 """The score of a negative that does not count: so low that its weight is exactly 0."""
 

@@ -16,8 +16,6 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.models.base import Negatives
 from mkmsr.training.config import NegativesConfig
 
-__all__ = ["NegativeSampler", "TripleCorruptor"]
-
 _ATTEMPTS = 8
 
 

@@ -26,8 +26,6 @@ from mkmsr.training.config import StrategyName, TrainingConfig
 from mkmsr.training.sampled_losses import is_sampled
 from mkmsr.training.sampling import NegativeSampler, TripleCorruptor
 
-__all__ = ["Plan", "Step", "effective_strategy"]
-
 _TURNS = ("alternating", "triples-first")
 """The strategies whose epochs visit sessions and triples by turns."""
 

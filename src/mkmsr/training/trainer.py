@@ -36,8 +36,6 @@ from mkmsr.training.optimisation import (
 from mkmsr.training.random_state import own_random_state, set_random_state
 from mkmsr.training.strategies import Plan, effective_strategy
 
-__all__ = ["FitResult", "Validate", "fit", "fitting_data"]
-
 Validate = Callable[[SessionModel], Mapping[str, float]]
 
 HISTORY_FILE = "history.jsonl"

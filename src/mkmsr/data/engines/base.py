@@ -18,8 +18,6 @@ import polars as pl
 
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["Engine", "PolarsEngine", "Query"]
-
 Query: TypeAlias = "nw.LazyFrame[Any]"
 
 MANY = 2**62

@@ -13,8 +13,6 @@ from mkmsr.data.engines.base import Engine, Query
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["DuckDBEngine"]
-
 
 class DuckDBEngine(Engine):
     """DuckDB over temporary files.

@@ -15,8 +15,6 @@ from mkmsr.data.engines.base import Engine, Query
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["SparkEngine", "java_is_missing"]
-
 
 class SparkEngine(Engine):
     """Spark, which computes where its master says.

@@ -21,8 +21,6 @@ from mkmsr.data.readers.times import TimeColumn
 from mkmsr.data.readers.values import as_of, known_at, moment
 from mkmsr.errors import ConfigError, DataError, nearest
 
-__all__ = ["read_attributes"]
-
 logger = logging.getLogger(__name__)
 
 RELATION_BITS = 40

@@ -21,8 +21,6 @@ from mkmsr.data.readers.table import PIECE_ROWS, RawTable
 from mkmsr.data.readers.times import TimeColumn
 from mkmsr.errors import DataError
 
-__all__ = ["FIELDS", "ONE_OPERATION", "canonical_events"]
-
 FIELDS = {
     "item": "item_id",
     "operation": "operation",

@@ -11,8 +11,6 @@ import polars as pl
 
 from mkmsr.errors import DataError
 
-__all__ = ["EXACT", "FILLERS", "LISTS", "as_text", "joins_others", "split_cells", "without_words"]
-
 EXACT, EXACT_SHORT = 2**53, 2**24
 """Up to here a float of 64 or 32 bits holds every whole number."""
 

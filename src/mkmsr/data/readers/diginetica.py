@@ -12,8 +12,6 @@ from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
 from mkmsr.data.readers.values import Value, clock, counted, needed, relation, text
 from mkmsr.errors import DataError
 
-__all__ = ["DATASET"]
-
 VIEWS, PURCHASES = "train-item-views.csv", "train-purchases.csv"
 
 

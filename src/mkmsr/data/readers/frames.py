@@ -20,8 +20,6 @@ from mkmsr.runtime.files import Scratch
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
-__all__ = ["read_frames"]
-
 
 def read_frames(
     events: IntoDataFrame, items: IntoDataFrame | None, options: ReadOptions, *, name: str = "frame"

@@ -9,8 +9,6 @@ from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
 from mkmsr.data.readers.values import Value, clock, coded, counted, needed, relation, text
 from mkmsr.errors import DataError
 
-__all__ = ["DATASET", "DEMO", "OPERATIONS"]
-
 OPERATIONS = {"1": "click", "2": "order", "3": "follow", "4": "comment", "5": "cart"}
 """Names of the operation types. The Demo sample holds only the first four."""
 

@@ -24,8 +24,6 @@ from mkmsr.data.readers.table import PIECE_ROWS, RawTable
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["scan_json_lines"]
-
 FIRST_LINES = 1000
 """Lines from which the columns are told."""
 

@@ -11,8 +11,6 @@ import polars as pl
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
 from mkmsr.data.readers.values import Value, needed, relation, text
 
-__all__ = ["DATASET"]
-
 NO_SCREEN = "null"
 """The operation of a row without a screen, which the files write as nothing or as this word."""
 

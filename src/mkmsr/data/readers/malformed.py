@@ -13,8 +13,6 @@ import polars as pl
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.errors import DataError
 
-__all__ = ["EXAMPLES", "EXTRA", "FAULT", "FOUND", "ROW", "BadRow", "Fault", "MalformedRows", "empty", "marks"]
-
 logger = logging.getLogger(__name__)
 
 ROW = " row"

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from mkmsr.data.readers.cells import FILLERS
 
-__all__ = ["MOST_WORDS", "notice"]
-
 logger = logging.getLogger(__name__)
 
 LONGEST_FILLER = max(map(len, FILLERS))

@@ -12,8 +12,6 @@ import polars as pl
 
 from mkmsr.errors import DataError
 
-__all__ = ["LONG_UNITS", "UNITS", "Cells", "LostDigits", "Span", "datetimes", "first", "refuse_written_dates"]
-
 LONG_UNITS = {"min": (60, 0), "h": (3600, 0), "d": (86_400, 0), "excel": (86_400, 25_569)}
 """Units that are only used where they are stated: their seconds, and the number of the first of January 1970."""
 UNITS = {

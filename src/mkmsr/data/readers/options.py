@@ -11,8 +11,6 @@ from pydantic import AfterValidator, Field
 from mkmsr.config import StrictModel
 from mkmsr.errors import ConfigError
 
-__all__ = ["ReadOptions", "TimeUnit"]
-
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "min", "h", "d", "excel"]
 
 

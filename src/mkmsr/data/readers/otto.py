@@ -18,8 +18,6 @@ from mkmsr.data.readers.raw_bytes import pieces
 from mkmsr.data.readers.values import SECOND, event_row
 from mkmsr.errors import DataError
 
-__all__ = ["DATASET"]
-
 EVENT = pl.Struct({"aid": pl.Int64(), "ts": pl.Int64(), "type": pl.String()})
 SCHEMA = {"session": pl.Int64(), "events": pl.List(EVENT)}
 RIGHT = '{"session": 0, "events": [{"aid": 1517085, "ts": 1659304800025, "type": "clicks"}, ...]}'

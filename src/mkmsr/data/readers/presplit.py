@@ -27,8 +27,6 @@ from mkmsr.data.readers.sources import RawSource, open_source
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["read_presplit"]
-
 INTER_FILES = {"train": "*.train.inter", "validation": "*.valid.inter", "test": "*.test.inter"}
 PICKLES = {"train": "train.txt", "test": "test.txt"}
 OPERATION = "event"

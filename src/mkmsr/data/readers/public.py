@@ -22,8 +22,6 @@ from mkmsr.data.readers.values import SECOND, Value, event_row, known_at, moment
 from mkmsr.errors import ConfigError, DataError, nearest
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["Intake", "PublicDataset", "PublicFile"]
-
 COMMON = ("quote", "strict", "malformed_limit", "scratch")
 """Options that every public data set takes."""
 

@@ -17,8 +17,6 @@ import numpy as np
 from mkmsr.data.readers.raw_bytes import pieces
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["BROKEN", "LongFields", "PlainText", "plain_text"]
-
 BROKEN = "\x00quote"
 """What stands one column past the last in a row whose quotation marks are open or stray."""
 

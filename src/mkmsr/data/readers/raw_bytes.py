@@ -14,8 +14,6 @@ from typing import IO, Any
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["PACKED", "is_packed", "pieces", "unpack", "unzip"]
-
 MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".zst": b"\x28\xb5\x2f\xfd", ".xz": b"\xfd7zXZ\x00"}
 """How packed files begin."""
 PACKED = (*MAGIC, ".zip")

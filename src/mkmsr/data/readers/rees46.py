@@ -13,8 +13,6 @@ from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
 from mkmsr.data.readers.values import clock, needed, one_of, price_bucket, relation, text, values_at
 from mkmsr.errors import DataError
 
-__all__ = ["DATASET"]
-
 COLUMNS = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session"
 TIMES = ("%Y-%m-%d %H:%M:%S UTC", "%Y-%m-%d %H:%M:%S")
 

@@ -11,8 +11,6 @@ import polars as pl
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
 from mkmsr.data.readers.values import SECOND, Value, counted, needed, one_of, relation, text, values_at
 
-__all__ = ["DATASET"]
-
 PROPERTIES = {"category": "categoryid", "parent_category": "categoryid"}
 """Properties that relations with another name are made of."""
 

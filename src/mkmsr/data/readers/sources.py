@@ -21,8 +21,6 @@ from mkmsr.data.readers.table import RawTable, scan_parquet, scan_text
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import Scratch, sha256
 
-__all__ = ["SMALL_BYTES", "RawSource", "Stored", "open_source", "read_texts"]
-
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson", ".json")

@@ -26,8 +26,6 @@ from mkmsr.data.readers.cells import EXACT
 from mkmsr.errors import ConfigError, DataError
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["extract", "is_address", "masked"]
-
 SCHEMES = ("postgresql", "postgres", "sqlite")
 OWN = ("table", "query", "order")
 """Parameters that are ours; the others are the database's."""

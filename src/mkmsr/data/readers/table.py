@@ -23,8 +23,6 @@ from mkmsr.data.readers.raw_bytes import unpack
 from mkmsr.errors import DataError, nearest
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["NAMELESS", "RawTable", "header_names", "scan_parquet", "scan_text"]
-
 logger = logging.getLogger(__name__)
 
 REPLACEMENT = "\ufffd"

@@ -15,8 +15,6 @@ from mkmsr.data.readers.sources import RawSource, open_source
 from mkmsr.errors import ConfigError, DataError, nearest
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["read_events", "read_opened"]
-
 _ABSENT = {
     "operation": f"every event has the one operation {ONE_OPERATION!r}",
     "time": "the order of the rows counts, and --gap counts rows",

@@ -24,8 +24,6 @@ from mkmsr.data.readers.odd_times import (
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.errors import ConfigError, DataError
 
-__all__ = ["ParsedTimes", "TimeColumn"]
-
 logger = logging.getLogger(__name__)
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

@@ -12,8 +12,6 @@ import polars as pl
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
 from mkmsr.data.readers.values import Value, counted, needed, one_of, relation, text
 
-__all__ = ["DATASET"]
-
 ABOUT_ITEMS = (
     "clickout item",
     "interaction item image",

@@ -11,24 +11,6 @@ import polars as pl
 from mkmsr.data.readers.malformed import ROW, Fault, empty
 from mkmsr.data.readers.options import ReadOptions
 
-__all__ = [
-    "SECOND",
-    "Value",
-    "as_of",
-    "clock",
-    "coded",
-    "counted",
-    "event_row",
-    "known_at",
-    "moment",
-    "needed",
-    "one_of",
-    "price_bucket",
-    "relation",
-    "text",
-    "values_at",
-]
-
 SECOND = 1_000_000
 """Microseconds of a second."""
 

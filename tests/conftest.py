@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from mkmsr.data.batching import EarlierBatch
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.models.base import ModelSizes, TrainingData
 

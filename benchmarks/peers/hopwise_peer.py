@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 
 NAME = "demo"
 FILES = ("train", "valid", "test")

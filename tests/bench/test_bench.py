@@ -16,9 +16,8 @@ import torch
 from small_shop import fitted, small_shop
 from torch.nn import functional as F
 
-from mkmsr.bench.evaluation import time_evaluation
 from mkmsr.bench.preparation import time_preparation
-from mkmsr.bench.recommending import time_recommending
+from mkmsr.bench.ranking import time_evaluation, time_recommending
 from mkmsr.bench.training import CatalogueFloor, time_training
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run

@@ -6,8 +6,7 @@ import io
 
 import pytest
 
-from mkmsr.cli.console import Terminal
-from mkmsr.cli.wide_tables import pieces_that_fit
+from mkmsr.cli.console import Terminal, pieces_that_fit
 from mkmsr.reports.tables import TextTable
 
 COMPARISON = TextTable(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mkmsr.data.batching import SessionBatch, collate, collate_triples, epoch_order, session_batches
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.errors import DataError
 from mkmsr.models.base import TrainingData
 from tests.conftest import earlier_batch

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mkmsr.data.examples import MAX_SESSION_EVENTS, ExampleTable
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import MAX_SESSION_EVENTS, ExampleTable, SessionTable
 
 sessions_of_items = st.lists(st.lists(st.integers(1, 5), max_size=8), max_size=6)
 

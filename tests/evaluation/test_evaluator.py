@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
-from mkmsr.data.examples import ExampleTable
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.metrics import conservative_ranks

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, collate, collate_triples
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.models.base import FactorisedModel, ModelSizes, SessionModel, TrainingData
 from mkmsr.models.capabilities import has_knowledge_task, is_factorised
 from mkmsr.models.registry import MODELS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.registry import model_entry

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from mkmsr.data.batching import session_batches
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.models.base import SessionModel
 from mkmsr.runtime.process_group import ALONE, Processes, joined
 from mkmsr.training.config import TrainingConfig

@@ -21,7 +21,7 @@ import torch
 import torch._dynamo  # Every optimiser loads it at its first step; once here instead of in each child.
 
 from mkmsr.data.batching import session_batches
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.models.base import SessionModel
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit

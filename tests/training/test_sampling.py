@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.training.config import NegativesConfig
 from mkmsr.training.sampling import NegativeSampler
 from tests.conftest import session_table

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, TripleBatch, collate_triples, session_batches
-from mkmsr.data.examples import ExampleTable
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.errors import ConfigError, TrainingError
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import BatchDone, Event, TrainingEstimate

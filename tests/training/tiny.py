@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.models.base import FactorisedModel, ModelSizes, TrainingData
 

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
-from mkmsr.data.examples import ExampleTable
-from mkmsr.data.sessions import EarlierItems, SessionTable
+from mkmsr.data.sessions import EarlierItems, ExampleTable, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import EvaluationError
 

@@ -35,7 +35,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("describe", "data:describe", "mkmsr describe data/shop"),
     (
         "forget",
-        "forget:forget",
+        "data:forget",
         "mkmsr forget data/shop visitor.csv --bundle runs/shop/bundle\n"
         "mkmsr forget data/shop visitor.csv --columns item=sku,time=ts,user=uid",
     ),

@@ -104,7 +104,7 @@ def evaluation(
     """
     with terminal(common) as screen, locked(out):
         settings = experiment_config(model, None, (*_usual(model), *set_), {})
-        from mkmsr.bench.evaluation import time_evaluation
+        from mkmsr.bench.ranking import time_evaluation
         from mkmsr.data.dataset import PreparedDataset
 
         dataset = PreparedDataset.load(data)
@@ -135,7 +135,7 @@ def recommend(
         out: Also write the result to this JSON file.
     """
     with terminal(common) as screen, locked(out):
-        from mkmsr.bench.recommending import time_recommending
+        from mkmsr.bench.ranking import time_recommending
         from mkmsr.data.dataset import PreparedDataset
 
         with waiting(screen.progress, f"making lists {repetitions} times"):

@@ -15,8 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.examples import ExampleTable
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 
 AuditVerdict = Literal["clean", "note", "leak"]
 

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.session_graph import PrefixTree, SessionGraph, build_prefix_tree, build_session_graph
-from mkmsr.data.sessions import EarlierItems, offsets_of, ranges
+from mkmsr.data.sessions import EarlierItems, ExampleTable, offsets_of, ranges
 from mkmsr.errors import DataError
 
 Shuffle = Literal["examples", "sessions"]

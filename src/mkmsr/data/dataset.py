@@ -10,9 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mkmsr.data.examples import MAX_SESSION_EVENTS, ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import MAX_SESSION_EVENTS, ExampleTable, SessionTable
 from mkmsr.data.storage import Contents, Description, Display, content_fingerprint, load_contents, save_contents
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError

@@ -14,7 +14,6 @@ from mkmsr.data.buckets import bucketed
 from mkmsr.data.dataset import NewItems, PreparedDataset, SplitName
 from mkmsr.data.encode import column_of, encode_knowledge, encode_sessions, index_ids
 from mkmsr.data.engines import Engine, PolarsEngine, Query
-from mkmsr.data.examples import MAX_SESSION_EVENTS
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.log import SPLITS, InteractionLog
 from mkmsr.data.sessionise import (
@@ -26,6 +25,7 @@ from mkmsr.data.sessionise import (
     number_ids,
     order_sessions,
 )
+from mkmsr.data.sessions import MAX_SESSION_EVENTS
 from mkmsr.data.storage import Display, display_of
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError

@@ -28,8 +28,17 @@ from pydantic import Field
 
 from mkmsr.config import StrictModel
 from mkmsr.data.log import InteractionLog
-from mkmsr.data.products import brand_names, category_names, product_display, shop_names
-from mkmsr.data.shop import ACCESSORIES, DAY, GroupSampler, Shop, stock_shop
+from mkmsr.data.shop import (
+    ACCESSORIES,
+    DAY,
+    GroupSampler,
+    Shop,
+    brand_names,
+    category_names,
+    product_display,
+    shop_names,
+    stock_shop,
+)
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_file
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mkmsr.data.dataset import EvaluationSplit
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.target_ranks import Ranked, largest_batch, rank_examples

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, session_batches
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.metrics import check_finite, check_targets, conservative_ranks
 from mkmsr.models.base import FactorisedModel, SessionModel

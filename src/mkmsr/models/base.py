@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.layers.fast.catalogue_product import CatalogueProduct
 
 Scorer = Callable[[SessionBatch], Tensor]

@@ -12,7 +12,7 @@ from typing import Protocol, TypeGuard, runtime_checkable
 from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
-from mkmsr.data.examples import ExampleTable
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.models.base import FactorisedModel, Negatives, SessionModel
 from mkmsr.models.explanation import Names, ScoreParts
 

@@ -20,12 +20,11 @@ from mkmsr.recommend.recommender import Recommender
 from mkmsr.recommend.session_file import SessionFile, Stretch
 from mkmsr.recommend.sessions import EventColumns, SessionEncoder
 from mkmsr.recommend.shard_folder import Counts, ShardCounts, ShardFolder
-from mkmsr.runtime.compute import torch_threads
+from mkmsr.runtime.compute import keep_freed_memory, torch_threads
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, RankingDone, ignore
 from mkmsr.runtime.files import locked, scratch_folder, sha256
 from mkmsr.runtime.workers import Line, Task, run_tasks
-from mkmsr.training.memory import keep_freed_memory
 
 __all__ = ["BulkJob", "BulkResult", "recommend_in_bulk"]
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mkmsr.config import differences
 from mkmsr.errors import TrainingError
+from mkmsr.runtime.compute import random_state
 from mkmsr.runtime.process_group import Processes
 from mkmsr.training.checkpoint import Progress
-from mkmsr.training.random_state import random_state
 
 StoredFit = tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None]
 """A checkpoint: progress, the tensors to go on with, the best epoch's weights."""

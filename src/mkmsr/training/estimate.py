@@ -10,11 +10,11 @@ from statistics import median
 import numpy as np
 
 from mkmsr.models.base import SessionModel, TrainingData
+from mkmsr.runtime.compute import own_random_state
 from mkmsr.runtime.events import TrainingEstimate
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.optimisation import build_optimiser, take_step
-from mkmsr.training.random_state import own_random_state
 from mkmsr.training.strategies import Plan, effective_strategy
 
 _WARM_UP, _TIMED_STEPS = 2, 20

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mkmsr.data.batching import TripleBatch
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
+from mkmsr.data.sessions import ExampleTable
 from mkmsr.models.base import Negatives
 from mkmsr.training.config import NegativesConfig
 

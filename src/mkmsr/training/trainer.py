@@ -16,24 +16,23 @@ from torch import Tensor
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
-from mkmsr.runtime.compute import torch_threads
+from mkmsr.runtime.compute import keep_freed_memory, own_random_state, set_random_state, torch_threads
 from mkmsr.runtime.events import BatchDone, EpochRecord, Listener, ignore
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training import checkpoint
 from mkmsr.training.checkpoint import CheckpointFolder, Progress
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.distributed import all_random_states, check_same_run, own_part, share_checkpoint
-from mkmsr.training.epoch_losses import ADVICE, EpochLosses
 from mkmsr.training.estimate import estimate_training
-from mkmsr.training.memory import keep_freed_memory
 from mkmsr.training.optimisation import (
+    ADVICE,
+    EpochLosses,
     build_optimiser,
     learning_rate_factor,
     optimiser_tensors,
     restore_optimiser,
     take_step,
 )
-from mkmsr.training.random_state import own_random_state, set_random_state
 from mkmsr.training.strategies import Plan, effective_strategy
 
 Validate = Callable[[SessionModel], Mapping[str, float]]

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.models.base import ModelSizes, Negatives, TrainingData
 from mkmsr.models.compass.explore import Sample

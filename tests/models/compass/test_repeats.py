@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from mkmsr.data.batching import SessionBatch, collate
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable, earlier_items
+from mkmsr.data.sessions import ExampleTable, SessionTable, earlier_items
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.compass.mixture import Encoded, probabilities

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import EarlierItems, SessionTable
+from mkmsr.data.sessions import EarlierItems, ExampleTable, SessionTable
 from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
 from mkmsr.models.neighbours.reminders import newest_examples, return_shares
 from mkmsr.models.registry import model_entry

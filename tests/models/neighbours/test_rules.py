@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbours.rules import SequentialRules
 from mkmsr.models.registry import model_entry

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.examples import ExampleTable
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import read_log
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbours.indexed_sessions import places_of

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch, session_batches
-from mkmsr.data.examples import ExampleTable
-from mkmsr.data.sessions import SessionTable
+from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.models.base import TrainingData
 from mkmsr.models.neighbours.voting import Votes
 

@@ -11,7 +11,7 @@ import pytest
 
 _SCRIPT = """
 import resource, sys, torch
-from mkmsr.training.memory import keep_freed_memory
+from mkmsr.runtime.compute import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -39,7 +39,7 @@ def test_arrays_of_a_step_are_fetched_from_the_system_once() -> None:
 
 _PAGES = """
 import re, torch
-from mkmsr.training.memory import keep_freed_memory
+from mkmsr.runtime.compute import keep_freed_memory
 
 keep_freed_memory()
 array = torch.ones(4_000_000)

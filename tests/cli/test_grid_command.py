@@ -24,7 +24,7 @@ def test_every_model_is_run_on_every_data_set_and_compared(
 ) -> None:
     out = tmp_path / "grid"
     assert run(["grid", *data, "--models", "pop, recency", "--out", str(out), "--json"]) == 0
-    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    documents = json.loads(capsys.readouterr().out)
     assert [each["data"] for each in documents] == ["one", "two"]
     for each in documents:
         assert {row["label"] for row in each["runs"]} == {"pop", "recency"}

@@ -66,6 +66,7 @@ def grid(
             found, failures = finish_runs(
                 data, lambda each: {name: options.experiment(each, name) for name in names}, out, options
             )
+        documents = []
         for each, runs in found.items():
             finished = [folder.run for folders in runs.found.values() for folder in folders]
             if not finished:
@@ -78,9 +79,10 @@ def grid(
                 (".csv", comparison.to_frame().write_csv()),
             ):
                 atomic_write(place.with_name(place.name + ending), text)
-            screen.document({"data": each.resolve().name, **comparison.to_json()})
+            documents.append({"data": each.resolve().name, **comparison.to_json()})
             screen.show_report(table)
             screen.print(f"tables: {place}.md, .tex, .csv; runs: {place}")
+        screen.document(documents)
         if failures:
             reasons = "; ".join(f"{each.job.name}: {each.reason}" for each in failures)
             total = len(failures) + sum(len(folders) for runs in found.values() for folders in runs.found.values())

@@ -451,6 +451,29 @@ def test_evaluate_says_what_the_lists_are_like(call: Any, data: Path, runs: Path
     assert pl.read_parquet(lists)["item"].n_unique() == round(document["lists"]["coverage@3"] * document["candidates"])
 
 
+def test_evaluate_tells_details_and_whether_order_matters(call: Any, data: Path, runs: Path) -> None:
+    bundle = runs / "recency" / "bundle"
+    shown = call("evaluate", bundle, data, "--k", "1,3", "--details", "--shuffle")
+    assert shown.status == 0
+    for said in ("diversity", "each session counts once", "newest", "random order", "Hit@3 +"):
+        assert said in shown.out
+    document = call("evaluate", bundle, data, "--k", "1,3", "--details", "--json").document
+    assert document["metrics"] == call("evaluate", bundle, data, "--k", "1,3", "--json").document["metrics"]
+    frame = pl.DataFrame(document["details"])
+    kinds = frame.group_by("by").agg(pl.col("examples").sum()).filter(pl.col("by") != "average")
+    assert kinds["examples"].to_list() == [document["examples"]] * 4
+    assert "probabilities" not in document
+
+
+def test_evaluate_says_whether_probabilities_are_right(call: Any, data: Path, tmp_path: Path) -> None:
+    call("train", data, "--model", "compass", "--out", tmp_path / "run", "--epochs", 1, "--set", "model.dim=8")
+    found = call("evaluate", tmp_path / "run" / "bundle", data, "--details", "--json").document["probabilities"]
+    assert found["log_likelihood"] < 0
+    assert 0 <= found["calibration_error"] < 0.5
+    assert all(0 < each["expected"] <= 1.001 for each in found["groups"])
+    assert "mean difference" in call("evaluate", tmp_path / "run" / "bundle", data, "--details").out
+
+
 def test_evaluate_takes_list_lengths_and_split(call: Any, data: Path, runs: Path) -> None:
     document = call(
         "evaluate", runs / "recency" / "bundle", data, "--split", "validation", "--k", "1,3", "--json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import EvaluationError
+from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.lists import LIST_METRICS, list_metrics, save_lists, share_of_sessions, top_lists
 from mkmsr.recommend.ranker import top
 
@@ -29,7 +30,7 @@ def by_newest_item(batch: SessionBatch) -> Tensor:
 
 def test_a_list_holds_the_best_items_in_order(dataset: PreparedDataset) -> None:
     split = dataset.evaluation_split("test")
-    found = top_lists(by_newest_item, split, 3, top, batch_size=2)
+    found = top_lists(by_newest_item, split, 3, top, batch_size=2).items
     newest = split.examples.sessions.items[split.examples.end - 1]
     assert newest.tolist() == [1, 2, 1, 7, 5, 8, 6]
     assert found[:4].tolist() == [[2, 3, 4], [1, 3, 4], [2, 3, 4], [6, 8, 5]]
@@ -67,8 +68,9 @@ def test_metrics_of_lists_follow_their_formulae(dataset: PreparedDataset, k: int
 
 
 def test_every_metric_of_lists_says_what_it_is(dataset: PreparedDataset) -> None:
-    found = list_metrics(LISTS, dataset.evaluation_split("test"), share_of_sessions(dataset.train, 9), (1, 3))
-    assert list(found) == [f"{name}@{k}" for k in (1, 3) for name in LIST_METRICS]
+    share = share_of_sessions(dataset.train, 9)
+    found = list_metrics(LISTS, dataset.evaluation_split("test"), share, (2, 3), dataset.knowledge)
+    assert list(found) == [f"{name}@{k}" for k in (2, 3) for name in LIST_METRICS]
 
 
 def test_lists_that_are_too_short_are_an_error(dataset: PreparedDataset) -> None:
@@ -83,3 +85,27 @@ def test_lists_are_written_with_external_ids(dataset: PreparedDataset, tmp_path:
     save_lists(tmp_path / "lists.parquet", LISTS[:2], dataset.items)
     rows = pl.read_parquet(tmp_path / "lists.parquet").rows()
     assert rows[:4] == [(0, 1, "plain"), (0, 2, "with space"), (0, 3, "seven"), (1, 1, "plain")]
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_diversity_is_one_minus_the_mean_cosine_of_pairs(dataset: PreparedDataset, k: int) -> None:
+    split, share, knowledge = dataset.evaluation_split("test"), share_of_sessions(dataset.train, 9), dataset.knowledge
+    has: dict[int, set[int]] = {item: set() for item in range(9)}
+    for item, _, entity in knowledge.triples.tolist():
+        has[item].add(entity)
+
+    def cosine(one: int, other: int) -> float:
+        return len(has[one] & has[other]) / (math.sqrt(len(has[one]) * len(has[other])) or 1)
+
+    means = [float(np.mean([cosine(one, other) for one, other in combinations(row[:k], 2)])) for row in LISTS.tolist()]
+    found = list_metrics(LISTS, split, share, (1, k), knowledge)
+    assert found[f"diversity@{k}"] == pytest.approx(1 - np.mean(means))
+    assert 0 < found[f"diversity@{k}"] < 1
+    assert "diversity@1" not in found
+
+
+def test_the_pass_that_makes_lists_ranks_as_evaluate_does(dataset: PreparedDataset) -> None:
+    split = dataset.evaluation_split("test")
+    found = top_lists(by_newest_item, split, 3, top, batch_size=2)
+    assert found.ranks.rank.tolist() == evaluate(by_newest_item, split).rank.tolist()
+    assert found.log_p is None

@@ -111,6 +111,16 @@ def test_a_small_but_steady_gain_is_found_in_pairs_though_the_intervals_overlap(
     assert bootstrap_intervals(second)["hit@20"][1] > bootstrap_intervals(first)["hit@20"][0]
 
 
+def test_a_true_difference_of_the_stated_resolution_is_found_four_times_in_five() -> None:
+    generator, sessions, found = np.random.default_rng(3), np.arange(600), []
+    for _ in range(100):
+        first, second = generator.random((2, 600)) < np.array([[0.58], [0.5]])
+        tables = (ranks_by_session(sessions, np.where(hits, 1, 99)) for hits in (first, second))
+        found.append(paired_differences(*tables, (1,), samples=200)["hit@1"])
+    assert np.mean([each.resolution for each in found]) == pytest.approx(0.08, abs=0.002)
+    assert np.mean([each.low > 0 for each in found]) == pytest.approx(0.8, abs=0.08)
+
+
 def test_swapping_the_runs_turns_the_sign_and_keeps_the_p_value() -> None:
     generator = np.random.default_rng(8)
     first = simulated(200, generator, shared=True)

@@ -133,7 +133,13 @@ def test_the_json_of_a_comparison_keeps_shares_and_says_how_it_was_corrected(mak
     document = compare_runs([make_run("g", "mkm-sr", 0.7), make_run("p", "pop", 0.2)], samples=100).to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["correction"] == "holm"
-    assert set(document["runs"][1]["differences"]["hit@20"]) == {"difference", "low", "high", "p_value"}
+    assert set(document["runs"][1]["differences"]["hit@20"]) == {
+        "difference",
+        "low",
+        "high",
+        "p_value",
+        "resolution",
+    }
     assert 0 < document["runs"][0]["metrics"]["hit@20"] < 1
 
 

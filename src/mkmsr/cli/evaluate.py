@@ -18,7 +18,7 @@ from mkmsr.cli.results import show_evaluation
 if TYPE_CHECKING:
     from mkmsr.bundle.model_bundle import ModelBundle
     from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
-    from mkmsr.runtime.events import Listener
+    from mkmsr.evaluation.lists import TopLists
 
 
 def _list_lengths(_type: Any, tokens: list[Token]) -> tuple[int, ...]:
@@ -42,6 +42,8 @@ def evaluate(
     k: ListLengths = (5, 10, 20),
     out: Path | None = None,
     lists: Path | None = None,
+    details: Annotated[bool, Parameter(negative=())] = False,
+    shuffle: Annotated[bool, Parameter(negative=())] = False,
     workers: Annotated[int, AT_LEAST_ONE] = 1,
     device: Device = "cpu",
     common: Common = COMMON,
@@ -55,7 +57,10 @@ def evaluate(
         k: List lengths, separated by commas.
         out: Also write the rank of every example to this Parquet file.
         lists: Also write the longest list of every example to this Parquet file, and say how much of the catalogue the
-            lists show, how evenly, and how popular it is.
+            lists show, how evenly, how popular and how diverse it is.
+        details: Also say this of the lists, and how the metrics differ by popularity, prefix length, operation and
+            time, by session and by price, and whether the model's probabilities are right.
+        shuffle: Also rank with the events of each prefix in random order: does order matter on this log?
         workers: Processes of one thread that share the work; for many examples over a large catalogue.
     """
     with terminal(common) as screen:
@@ -72,40 +77,62 @@ def evaluate(
                 "the model learnt from these sessions (--refit): what it reaches on them says nothing of others"
             )
         began = time.perf_counter()
+        found: TopLists | None = None
         with progress_bars(screen.progress) as listener:
-            ranks = rank_split(loaded.model, examples, workers=workers, listener=listener)
+            if lists is not None or details:
+                from mkmsr.evaluation.lists import save_lists, top_lists
+                from mkmsr.recommend.ranker import top
+
+                found = top_lists(loaded.model, examples, max(k), top, listener=listener)
+                ranks = found.ranks
+            else:
+                ranks = rank_split(loaded.model, examples, workers=workers, listener=listener)
         seconds = time.perf_counter() - began
         if out is not None:
             ranks.save(out)
             screen.note(f"ranks of {len(ranks):,} examples: {out}")
         document = evaluation_document(loaded.name, split, ranks, len(loaded.items), k, seconds)
-        if lists is not None:
+        if found is not None:
+            document |= _judge(loaded, dataset, examples, k, found, details=details)
+            if lists is not None:
+                save_lists(lists, found.items, loaded.items)
+                screen.note(f"lists of {len(ranks):,} examples: {lists}")
+        if shuffle:
+            from mkmsr.evaluation.details import order_effect
+
             with progress_bars(screen.progress) as listener:
-                document["lists"] = _judge_lists(loaded, dataset, examples, k, lists, listener)
-            screen.note(f"lists of {len(ranks):,} examples: {lists}")
+                effect = order_effect(loaded.model, examples, ranks, k, workers=workers, listener=listener)
+            document["order"] = {name: each.to_json() for name, each in effect.items()}
         screen.document(document)
         show_evaluation(screen, [document])
 
 
-def _judge_lists(
+def _judge(
     bundle: ModelBundle,
     dataset: PreparedDataset,
     split: EvaluationSplit,
     ks: tuple[int, ...],
-    path: Path,
-    listener: Listener,
-) -> dict[str, float]:
-    """Write the model's lists for a split, and return what they are like."""
+    found: TopLists,
+    *,
+    details: bool,
+) -> dict[str, Any]:
+    """Return what the model's lists for a split are like, and the details."""
     import numpy as np
 
-    from mkmsr.evaluation.lists import list_metrics, save_lists, share_of_sessions, top_lists
-    from mkmsr.recommend.ranker import top
+    from mkmsr.evaluation import details as measures
+    from mkmsr.evaluation.lists import list_metrics, share_of_sessions
 
-    found = top_lists(bundle.model, split, max(ks), top, listener=listener)
-    save_lists(path, found, bundle.items)
     share_V = share_of_sessions(dataset.fitting_sessions(refit=split.name == "test"), len(dataset.items) + 1)
-    known = dataset.items.indexes(bundle.items.ids, missing="zero")
-    return list_metrics(found, split, np.concatenate([[0.0], share_V[known]]), ks)
+    share_V = np.concatenate([[0.0], share_V[dataset.items.indexes(bundle.items.ids, missing="zero")]])
+    result: dict[str, Any] = {"lists": list_metrics(found.items, split, share_V, ks, bundle.knowledge)}
+    if details:
+        price_V = measures.prices(bundle.items, bundle.display, bundle.knowledge)
+        result["details"] = measures.details(
+            measures.Judged(found.ranks, split, bundle.operations, share_V, price_V), ks
+        )
+        if found.log_p is not None and found.log_p_listed is not None:
+            result["probabilities"] = measures.calibration(found.log_p, found.log_p_listed, found.ranks)
+    return result
 
 
 def compare(

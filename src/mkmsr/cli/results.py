@@ -68,6 +68,34 @@ def show_evaluation(screen: Terminal, documents: Sequence[Mapping[str, Any]]) ->
     screen.show_report(ranks)
     if "lists" in first:
         _show_lists(screen, first["lists"])
+    if "details" in first:
+        shown = [f"{kind}@{longest}" for kind in ("hit", "mrr")]
+        rows = [
+            [each["by"], each["part"], f"{each['examples']:,}", *(percent(each[name]) for name in shown)]
+            for each in first["details"]
+        ]
+        header = ["by", "", "examples", *(metric_title(name) for name in shown)]
+        screen.show(text_table("In detail, per cent", header, rows, numbers_from=2))
+    if "probabilities" in first:
+        _show_probabilities(screen, first["probabilities"], longest)
+    if "order" in first:
+        screen.print("What is lost when the events of each prefix stand in random order, points [95 % interval]:")
+        for name, each in first["order"].items():
+            found = f"{100 * each['difference']:+.2f} [{100 * each['low']:+.2f}, {100 * each['high']:+.2f}]"
+            screen.print(f"{metric_title(name)} {found}")
+
+
+def _show_probabilities(screen: Terminal, found: Mapping[str, Any], longest: int) -> None:
+    """Print how often the next item is in the list, beside how often the model expected it."""
+    from mkmsr.reports.tables import percent
+
+    rows = [[f"{each['examples']:,}", percent(each["expected"]), percent(each["found"])] for each in found["groups"]]
+    title = f"Next item in lists of {longest}, per cent"
+    screen.show(text_table(title, ["examples", "expected", "found"], rows))
+    screen.print(
+        f"mean difference {percent(found['calibration_error'])}; log probability of the next item "
+        f"{found['log_likelihood']:.3f} (natural logarithm)"
+    )
 
 
 def _show_lists(screen: Terminal, found: Mapping[str, float]) -> None:
@@ -75,10 +103,14 @@ def _show_lists(screen: Terminal, found: Mapping[str, float]) -> None:
     from mkmsr.evaluation.lists import LIST_METRICS
 
     lengths = sorted({int(name.partition("@")[2]) for name in found})
-    rows = [[_words(name), *(f"{found[f'{name}@{k}']:.3f}" for k in lengths)] for name in LIST_METRICS]
+    names = [name for name in LIST_METRICS if f"{name}@{lengths[-1]}" in found]
+    rows = [
+        [_words(name), *(f"{found[key]:.3f}" if (key := f"{name}@{k}") in found else "-" for k in lengths)]
+        for name in names
+    ]
     screen.show(text_table("Lists", ["", *(f"first {k}" for k in lengths)], rows))
-    for name, about in LIST_METRICS.items():
-        screen.print(f"{_words(name)}: {about}")
+    for name in names:
+        screen.print(f"{_words(name)}: {LIST_METRICS[name]}")
 
 
 def _words(name: str) -> str:

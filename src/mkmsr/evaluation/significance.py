@@ -32,6 +32,8 @@ __all__ = [
 
 _INTERVAL = [(1 - 0.95) / 2, (1 + 0.95) / 2]
 """The quantiles between which 95 % of the resamples are."""
+_RESOLVED = (1.9600 + 0.8416) / (2 * 1.9600)
+"""Smallest difference that a test at 5 % finds with a power of 80 %, in widths of an interval of 95 %."""
 _CHUNK_DRAWS = 2**21
 """Sessions drawn at a time: a resample's counts are then made and used while they are in the cache."""
 
@@ -48,9 +50,14 @@ class PairedDifference:
     high: float
     p_value: float
 
+    @property
+    def resolution(self) -> float:
+        """The smallest true difference that such a test, at a level of 5 %, finds four times in five."""
+        return _RESOLVED * (self.high - self.low)
+
     def to_json(self) -> dict[str, float]:
         """Return the numbers as plain data."""
-        return asdict(self)
+        return {**asdict(self), "resolution": self.resolution}
 
 
 def bootstrap_intervals(

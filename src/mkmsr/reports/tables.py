@@ -84,6 +84,15 @@ def comparison_table(comparison: Comparison) -> TextTable:
         f"Difference: percentage points from {comparison.reference} on the same examples [95 % interval]; "
         "p: two-sided paired bootstrap over sessions, corrected by Holm for all tests of the table.",
     ]
+    resolved = [
+        f"{metric_title(name)} {100 * max(each):.1f}"
+        for name in comparison.metrics
+        if (each := [row.differences[name].resolution for row in comparison.rows if row.differences])
+    ]
+    if resolved:
+        notes.append(
+            f"True differences below these may well go unseen (found four times in five): {', '.join(resolved)} points."
+        )
     without = [row.run.label for row in comparison.rows if not row.is_reference and not row.differences]
     if without:
         notes.append(f"Not tested, since ranks are missing on one side: {', '.join(without)}.")

@@ -85,7 +85,8 @@ class SASRec(ItemNetwork):
         _, value = torch.unique(batch.items, return_inverse=True)
         events, shared = longest_sequences(build_prefix_tree(value, batch.offsets), batch)
         position = batch.positions[events]
-        places = Places(batch.rows[events], position, (len(batch), int(batch.lengths.max())))
+        _, row = torch.unique_consecutive(batch.rows[events], return_inverse=True)  # Rows of other prefixes are empty.
+        places = Places(row, position, (int(row[-1]) + 1, int(position.max()) + 1))
         place_vectors = self.places(position.clamp(max=self.config.max_events - 1))
         x_PD = self.drop_items(table_rows(self.items, batch.items[events]) + place_vectors)
         for block in self.blocks:

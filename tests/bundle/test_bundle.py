@@ -221,11 +221,21 @@ def test_forged_weights_that_are_not_numbers_are_refused(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "name", "forge", "message"),
     [
-        ("compass", "vectors.rows", lambda rows: rows.index_fill(0, torch.tensor(3), -(2**40)), "do not rise from 0"),
-        ("compass", "vectors.by_attribute_rows", lambda rows: rows + 1, "do not rise from 0"),
-        ("compass", "vectors.rows", lambda rows: rows[:-1].clone(), "its rows end at"),
-        ("compass", "vectors.columns", lambda columns: columns + 10**6, "columns of attributes by item must be"),
-        ("compass", "vectors.values", lambda values: values.double(), "is of another type"),
+        (
+            "compass",
+            "vectors.by_item.rows",
+            lambda rows: rows.index_fill(0, torch.tensor(3), -(2**40)),
+            "do not rise from 0",
+        ),
+        ("compass", "vectors.by_attribute.rows", lambda rows: rows + 1, "do not rise from 0"),
+        ("compass", "vectors.by_item.rows", lambda rows: rows[:-1].clone(), "its rows end at"),
+        (
+            "compass",
+            "vectors.by_item.columns",
+            lambda columns: columns + 10**6,
+            "columns of attributes by item must be",
+        ),
+        ("compass", "vectors.by_item.values", lambda values: values.double(), "is of another type"),
         ("compass", "vectors.relation_of", lambda relations: relations - 1, "relations of attributes must be"),
         ("compass", "vectors.seen", lambda seen: seen[:-1].clone(), "buffers for other items and attributes"),
         ("compass", "similar.index.session_offsets", lambda offsets: offsets * 2**40, "its rows end at"),

@@ -39,16 +39,20 @@ def trained(dataset: PreparedDataset, examples_at_once: int) -> Recommender:
 def plain_scores(model: Compass, batch: SessionBatch) -> Tensor:
     """p(j | s) from whole arrays, as the formulas are written; two sessions at least, see `one_session`."""
     vectors_VD = model.vectors()
-    parts = model.parts(batch, vectors_VD)
-    (query_BD, extra), match_AB = parts.catalogue.weighed(), parts.catalogue.match_weights()
+    session, said = model.said(batch, vectors_VD)
+    (query_BD, extra), match_AB = (
+        model.explore.weighed(session.sought),
+        model.explore.match_weights(session.sought, model.vectors),
+    )
+    assert extra is not None
     scores_BV = query_BD @ model.explore.candidates(model.vectors, vectors_VD).T
     if match_AB is not None:
         scores_BV += model.vectors.spread(match_AB).T
     scores_BV.index_put_((extra.rows, extra.columns), extra.values, accumulate=True)
     scores_BV[:, 0] = -torch.inf
-    gates_BC = model.gates.log_gates(parts).exp()
+    gates_BC = model.gates.log_gates(session, said).exp()
     p_BV = gates_BC[:, :1] * scores_BV.softmax(1)
-    for column, each in enumerate(model.gates.lists(parts), start=1):
+    for column, each in enumerate(model.gates.lists(said, len(batch)), start=1):
         weighed = replace(each, weights=each.weights * gates_BC[each.rows, column])
         p_BV += weighed.dense(len(batch), p_BV.shape[1])
     return p_BV.log()

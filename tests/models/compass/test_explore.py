@@ -149,7 +149,7 @@ def test_weights_of_attributes_follow_the_formula(shop: PreparedDataset) -> None
     assert matching is not None
     expected = torch.zeros(len(vectors.relation_of), len(batch))
     for row, item, age in zip(batch.rows.tolist(), batch.items, batch.ages.tolist(), strict=True):
-        _, attributes, shares = vectors.attributes_of(item[None])
+        _, attributes, shares = vectors.by_item.of(item[None])
         for attribute, share in zip(attributes.tolist(), shares.tolist(), strict=True):
             theta = matching.by_age[vectors.relation_of[attribute], min(age, 27)]
             expected[attribute, row] += float(theta * (1 + matching.by_attribute.weight[attribute, 0]) * share)
@@ -170,14 +170,16 @@ def test_scores_of_all_items_are_those_of_whole_arrays(
     vectors_VD = model.vectors()
     for rows in (slice(0, 1), slice(0, 9)):
         batch = batch_of(shop).part(rows)
-        catalogue = model.parts(batch, vectors_VD).catalogue
-        (query_BD, extra), match_AB = catalogue.weighed(), catalogue.match_weights()
+        sought, explore = model.said(batch, vectors_VD)[0].sought, model.explore
+        (query_BD, extra), match_AB = explore.weighed(sought), explore.match_weights(sought, model.vectors)
         assert match_AB is not None
+        assert extra is not None
         plain_BV = query_BD @ model.explore.candidates(model.vectors, vectors_VD).T + model.vectors.spread(match_AB).T
         plain_BV.index_put_((extra.rows, extra.columns), extra.values, accumulate=True)
         plain_BV[:, 0] = -torch.inf
         gates_B = torch.linspace(-1, 0, len(batch))
-        found_BV = catalogue.log_scores(model.explore.all_items(model.vectors, vectors_VD), gates_B)
+        all_items = explore.all_items(model.vectors, vectors_VD)
+        found_BV = explore.log_scores(sought, model.vectors, all_items, gates_B)
         torch.testing.assert_close(found_BV, plain_BV.log_softmax(1) + gates_B[:, None])
 
 

@@ -49,11 +49,12 @@ def test_a_refit_takes_the_weights_of_the_first_fit(compass: Compass) -> None:
 @torch.no_grad()
 def test_the_mixture_is_the_sum_of_what_components_say_times_their_gates(compass: Compass) -> None:
     batch, vectors_VD = batch_of(small_shop()), compass.vectors()
-    parts = compass.parts(batch, vectors_VD)
+    session, said = compass.said(batch, vectors_VD)
     all_items = compass.explore.all_items(compass.vectors, vectors_VD)
-    gates_BC = compass.gates.log_gates(parts).exp()
-    expected_BV = gates_BC[:, :1] * parts.catalogue.log_scores(all_items, torch.zeros(len(gates_BC))).exp()
-    for column, each in enumerate(compass.gates.lists(parts), start=1):
+    gates_BC = compass.gates.log_gates(session, said).exp()
+    explore_BV = compass.explore.log_scores(session.sought, compass.vectors, all_items, torch.zeros(len(batch)))
+    expected_BV = gates_BC[:, :1] * explore_BV.exp()
+    for column, each in enumerate(compass.gates.lists(said, len(batch)), start=1):
         totals = torch.zeros(len(batch)).index_add(0, each.rows, each.weights)
         assert torch.allclose(totals[each.rows], torch.ones(len(each)), atol=1e-5)
         expected_BV += gates_BC[:, column : column + 1] * each.dense(len(batch), expected_BV.shape[1])
@@ -63,7 +64,7 @@ def test_the_mixture_is_the_sum_of_what_components_say_times_their_gates(compass
 @torch.no_grad()
 def test_a_component_that_names_nothing_has_no_weight(compass: Compass) -> None:
     batch = batch_of(small_shop())
-    compass.similar.build(small_shop().train.rows(0, 0))
-    gates_BC = compass.gates.log_gates(compass.parts(batch, compass.vectors())).exp()
+    compass.similar.index.build(small_shop().train.rows(0, 0))
+    gates_BC = compass.gates.log_gates(*compass.said(batch, compass.vectors())).exp()
     assert float(gates_BC[:, 2].max()) < 1e-9
     assert torch.allclose(gates_BC.sum(1), torch.ones(len(batch)), atol=1e-5)

@@ -13,10 +13,10 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import ExampleTable, SessionTable, earlier_items
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, TrainingData
+from mkmsr.models.compass.explore import Sought
 from mkmsr.models.compass.mixture import Encoded, probabilities
 from mkmsr.models.compass.model import Compass
 from mkmsr.models.compass.repeats import EarlierVisits
-from mkmsr.models.neighbours.voting import Votes
 from mkmsr.models.registry import model_entry
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit
@@ -32,19 +32,10 @@ def visits(prefixes: list[list[int]], earlier: list[list[tuple[int, int]]]) -> S
     return replace(batch, earlier=earlier_batch(earlier))
 
 
-class Known:
-    """A catalogue whose scores of the visitors' items are known."""
-
-    def __init__(self, scores: torch.Tensor):
-        self.scores = scores
-
-    def cosines(self, *_: object) -> torch.Tensor:
-        return self.scores
-
-
-def encoded(batch: SessionBatch, vectors: torch.Tensor, scores: torch.Tensor) -> Encoded:
-    nothing = Votes(batch.rows[:0], batch.items[:0], vectors[:0, 0])
-    return Encoded(batch, vectors, vectors[batch.items], Known(scores), nothing, None)  # type: ignore[arg-type]
+def encoded(batch: SessionBatch, vectors: torch.Tensor) -> Encoded:
+    """Sessions that look for the vectors of their newest items."""
+    sought = Sought(vectors[batch.items[batch.last]], None)
+    return Encoded(batch, vectors, torch.zeros(len(vectors)), vectors[batch.items], sought, None, None)
 
 
 def test_probabilities_follow_the_formula() -> None:
@@ -56,8 +47,13 @@ def test_probabilities_follow_the_formula() -> None:
     finds = [(5, 1), (6, 3), (8, 1), (4, 2), (2, 1), (1, 1)]
     # The newest event of the first session that is an old find is on item 6; the second's only event is none.
     batch = visits([[8, 6, 9], [3], [7]], [finds, [], [(5, 1), (6, 3)]])
-    scores = torch.randn(8)
-    said = layer(encoded(batch, torch.randn(10, 4), scores)).items
+    vectors = torch.randn(10, 4)
+    said = layer(encoded(batch, vectors)).items
+    scores = [
+        vectors[last] @ vectors[item] / vectors[item].norm()
+        for last, items in ((9, [5, 6, 8, 4, 2, 1]), (7, [5, 6]))
+        for item in items
+    ]
     votes = probabilities(said, len(batch))
 
     def logit(h: int, rank: int, operation: int, beside: int) -> torch.Tensor:
@@ -92,14 +88,14 @@ def test_gates_see_what_old_finds_have_to_do_with_the_session() -> None:
         [1, np.log(4), 0, 0.5, *ends(7, [6, 2, 1])],
         [1, np.log(2), 1, 1, 0, 0],
     ]
-    found = EarlierVisits(3)(encoded(batch, vectors, torch.zeros(7))).features
+    found = EarlierVisits(3)(encoded(batch, vectors)).features
     assert torch.allclose(found, torch.tensor(expected).float(), atol=1e-6)
 
 
 def test_nothing_is_known_about_new_visitors() -> None:
     layer, batch = EarlierVisits(3), visits([[8, 6], [3]], [[], []])
     for each in (batch, replace(batch, earlier=None)):
-        said = layer(encoded(each, torch.randn(10, 4), torch.zeros(0)))
+        said = layer(encoded(each, torch.randn(10, 4)))
         assert len(said.items) == 0
         assert said.features.abs().sum() == 0
 

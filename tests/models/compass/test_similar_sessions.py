@@ -36,14 +36,14 @@ def literal_evidence(prefix: list[int], sessions: list[list[int]]) -> dict[int, 
 
 def similar(sessions: list[list[int]] = TRAINING) -> SimilarSessions:
     layer = SimilarSessions(100, 1000, 8)
-    layer.build(table(sessions))
+    layer.index.build(table(sessions))
     return layer.eval()
 
 
 @pytest.mark.parametrize("prefix", [[1, 2], [2], [3, 6, 3], [5, 1, 4], [7]])
 def test_evidence_counts_what_stood_beside_the_items_of_the_session(prefix: list[int]) -> None:
     batch = SessionBatch.from_sequences([(prefix, [1] * len(prefix)), ([6], [1])])
-    rows, items, values = similar().look_up(batch).evidence
+    rows, items, values = similar().look_up(batch)[1]
     found = {int(item): float(value) for row, item, value in zip(rows, items, values, strict=True) if row == 0}
     assert found == pytest.approx(literal_evidence(prefix, TRAINING))
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from mkmsr.layers.softmax import SparseScores
 
-__all__ = ["plain_target_log_softmax", "target_log_softmax"]
-
 _SMALLEST_SHARE = 1e-30
 """A target's probability whose logarithm can be trusted; where one is smaller the scores are taken a second time."""
 

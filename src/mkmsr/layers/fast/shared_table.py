@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["plain_rows_and_table", "rows_and_table", "unit_rows"]
-
 _SHORTEST = 1e-12
 """Norms below it count as it, as in `torch.nn.functional.normalize`."""
 

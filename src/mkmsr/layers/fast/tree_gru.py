@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["TreeGRU"]
-
 
 class TreeGRU(nn.Module):
     """The states of `torch.nn.GRU`, one layer, zero start, computed on a tree of prefixes.

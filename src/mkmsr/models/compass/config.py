@@ -8,8 +8,6 @@ from pydantic import Field
 
 from mkmsr.config import StrictModel
 
-__all__ = ["CompassConfig"]
-
 
 class CompassConfig(StrictModel):
     """Settings of COMPASS; every part is a switch."""

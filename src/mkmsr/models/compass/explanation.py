@@ -14,7 +14,7 @@ session's vector, whatever the item), and its effect: how much log p(j | s) fall
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -23,11 +23,11 @@ from torch import Tensor
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import Scorer
 from mkmsr.models.compass.explore import Explore
-from mkmsr.models.compass.mixture import Mixture, Parts
+from mkmsr.models.compass.item_vectors import ComposedVectors
+from mkmsr.models.compass.mixture import Encoded
 from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.explanation import AttributePart, EventPart, Names, NeighbourPart, ScoreParts
-
-__all__ = ["MOST_SESSIONS", "ScoredSession"]
+from mkmsr.models.neighbours.voting import Votes
 
 MOST_SESSIONS = 10
 """Neighbour sessions that an explanation names."""
@@ -37,12 +37,12 @@ class ScoredSession:
     """What COMPASS computes on the way to the scores of one session.
 
     Args:
-        batch: The session.
         names: What indexes are called.
         explore: The component of the catalogue.
-        parts: The parts of p(j | s).
-        gates: What weighs them.
-        components: What the lists in `parts` are called.
+        vectors: What is known about items.
+        session: What components look at.
+        listed: What each other component names, as probabilities, by its name.
+        gates_C: What weighs explore and these.
         attention_P: How much the readout weighs each event.
         score: The model's scorer.
         similar: Where similar sessions are looked up; None where they do not count.
@@ -50,29 +50,31 @@ class ScoredSession:
 
     def __init__(
         self,
-        batch: SessionBatch,
         names: Names,
-        *,
         explore: Explore,
-        parts: Parts,
-        gates: Mixture,
-        components: Sequence[str],
+        vectors: ComposedVectors,
+        session: Encoded,
+        *,
+        listed: Mapping[str, Votes],
+        gates_C: Tensor,
         attention_P: Tensor,
         score: Scorer,
         similar: SimilarSessions | None,
     ):
-        self.batch, self.names, self.similar, self.attention_P = batch, names, similar, attention_P
-        self.vectors = vectors = parts.catalogue.vectors
+        self.batch, self.names, self.vectors = session.batch, names, vectors
+        self.similar, self.attention_P = similar, attention_P
         self.vectors_VD, self.priors_V = vectors(), explore.priors(vectors)
-        (query_BD, self.extra), match_AB = parts.catalogue.weighed(), parts.catalogue.match_weights()
+        (query_BD, self.extra), match_AB = (
+            explore.weighed(session.sought),
+            explore.match_weights(session.sought, vectors),
+        )
         self.query_D, self.match_A = query_BD[0, :-1], None if match_AB is None else match_AB[:, 0]
-        of_each = gates.log_gates(parts)[0].exp()
-        all_items, log_gate = explore.all_items(vectors, self.vectors_VD), gates.log_gates(parts)[:1, 0]
-        self.explore_V = parts.catalogue.log_scores(all_items, log_gate)[0].exp()
-        lists = zip(components, gates.lists(parts), of_each[1:], strict=True)
-        self.listed = {name: replace(each, weights=each.weights * gate) for name, each, gate in lists}
-        self.log_p_V = score(batch)[0]
-        shorter = _without_each_event(batch)
+        all_items = explore.all_items(vectors, self.vectors_VD)
+        self.explore_V = explore.log_scores(session.sought, vectors, all_items, gates_C[:1].log())[0].exp()
+        weighed = zip(listed.items(), gates_C[1:], strict=True)
+        self.listed = {name: replace(each, weights=each.weights * gate) for (name, each), gate in weighed}
+        self.log_p_V = score(session.batch)[0]
+        shorter = _without_each_event(session.batch)
         self.shorter_LV = None if shorter is None else score(shorter)
 
     def score_parts(self, item: int) -> ScoreParts:
@@ -81,7 +83,7 @@ class ScoredSession:
         if "copying" in self.listed:
             copied_P = torch.where(self.batch.items == item, self.listed["copying"].weights, 0.0)
         attributes, own, popularity = self._attributes(item), self._own_vector(item), float(self.priors_V[item])
-        evidence = float(self.extra.values[self.extra.columns == item].sum())
+        evidence = 0.0 if self.extra is None else float(self.extra.values[self.extra.columns == item].sum())
         voted = self._listed("similar", item)
         voters, sessions = self._sessions(item, voted)
         return ScoreParts(
@@ -130,11 +132,11 @@ class ScoredSession:
         vectors = self.vectors
         if vectors.attributes is None:
             return ()
-        _, attributes, shares = vectors.attributes_of(torch.tensor([item], device=self.vectors_VD.device))
+        _, attributes, shares = vectors.by_item.of(torch.tensor([item], device=self.vectors_VD.device))
         weights = vectors.relation_weight[vectors.relation_of[attributes]] * shares / self._length(item)
         by_vector = (vectors.attributes(attributes) @ self.query_D) * weights
         by_match = torch.zeros_like(by_vector) if self.match_A is None else self.match_A[attributes] * shares
-        owner, of_session, _ = vectors.attributes_of(self.batch.items)
+        owner, of_session, _ = vectors.by_item.of(self.batch.items)
         parts = []
         for attribute, vector, match in zip(attributes, by_vector.tolist(), by_match.tolist(), strict=True):
             relation, _, value = self.names.attributes.id(int(attribute)).partition("=")

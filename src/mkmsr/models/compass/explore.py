@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,10 +27,8 @@ from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
 from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.softmax import SparseScores, blockwise_target_log_softmax, row_blocks
 from mkmsr.models.base import Negatives
-from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
+from mkmsr.models.compass.item_vectors import ComposedVectors, SomeVectors
 from mkmsr.models.neighbours.voting import Votes
-
-__all__ = ["AllItems", "AttributeMatch", "Catalogue", "Explore", "Sample"]
 
 _IN_TRAINING = {"vector": 1.0, "match": 1.0, "popularity": 0.3, "new": 0.0, "evidence": 0.0, "own": 0.0}
 """a, b, e, f, c and d in training. Learnt there, popularity would weigh too much: it counts the log's own events."""
@@ -40,12 +39,45 @@ _NEVER = -1e4
 """Prior of an item that cannot come: probability 0."""
 _LATE = 0.1
 """Share of the sessions, the newest, whose new items say how many come in at a time."""
+_AGES = 28
+"""Ages of events that are told apart; older ones share the last one."""
 _COMMON = 8
 """Attributes that count as common. Over 134,548 items of a simulated shop, 49,000 have one of a session, 1,200 of them
 without such a one."""
 _ABSENT = -30.0
 """Log weight of a column that is there for some rows only; small enough for a weight of 0 in 32 bits, and no more, so
 that the rows that have it can take it back without loss."""
+
+
+class Sought(NamedTuple):
+    """What sessions look for in the catalogue.
+
+    Args:
+        query: Scaled unit vectors. Shape [B, D].
+        match: What each attribute of each event adds to the scores of its items, in place of an item; None: nothing.
+        evidence: log(1 + n_j) of items outside the session; None in training.
+        own: Session and item of each of the session's own, once each; None in training.
+    """
+
+    query: Tensor
+    match: Votes | None
+    evidence: SparseScores | None = None
+    own: tuple[Tensor, Tensor] | None = None
+
+
+class AllItems(NamedTuple):
+    """What scoring keeps of the catalogue from one batch to the next.
+
+    A session has a dozen attributes. Those that few items have are added to the scores of these items; those that most
+    have are columns of the product, behind the candidates.
+
+    Args:
+        product: With candidates and, behind them, 1 / values of the relation where an item has a common attribute.
+        common: These attributes. Shape [T].
+    """
+
+    product: CatalogueProduct
+    common: Tensor
 
 
 class AttributeMatch(nn.Module):
@@ -57,33 +89,30 @@ class AttributeMatch(nn.Module):
     Args:
         num_attributes: A.
         num_relations: R.
-        ages: Ages told apart; older events share the last one.
     """
 
-    def __init__(self, num_attributes: int, num_relations: int, *, ages: int = 28):
+    def __init__(self, num_attributes: int, num_relations: int):
         super().__init__()
-        self.by_age = nn.Parameter(torch.empty(num_relations + 1, ages))
+        self.by_age = nn.Parameter(torch.empty(num_relations + 1, _AGES))
         self.by_attribute = nn.Embedding(num_attributes + 1, 1, padding_idx=0)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """theta starts at half a point for the newest event and falls to 1/e of it in 1.5 events; u at zero."""
-        ages = torch.arange(self.by_age.shape[1])
         with torch.no_grad():
-            self.by_age.copy_((0.5 * torch.exp(-ages / 1.5)).expand_as(self.by_age))
+            self.by_age.copy_((0.5 * torch.exp(-torch.arange(_AGES) / 1.5)).expand_as(self.by_age))
             self.by_attribute.weight.zero_()
 
     def forward(self, batch: SessionBatch, vectors: ComposedVectors) -> Votes:
         """Return the weights of a batch's sessions, one entry for each attribute of each event in place of an item."""
-        event, attributes, shares = vectors.attributes_of(batch.items)
-        ages = batch.ages[event].clamp(max=self.by_age.shape[1] - 1)
-        theta_M = self.by_age[vectors.relation_of[attributes], ages]
+        event, attributes, shares = vectors.by_item.of(batch.items)
+        theta_M = self.by_age[vectors.relation_of[attributes], batch.ages[event].clamp(max=_AGES - 1)]
         weights_M = theta_M * (1 + self.by_attribute(attributes).squeeze(1)) * shares
         return Votes(batch.rows[event], attributes, weights_M)
 
 
 class Explore(nn.Module):
-    """What scores of the catalogue are made of beside item vectors.
+    """Scores of the catalogue, from item vectors and what else counts.
 
     Args:
         num_items: V - 1.
@@ -137,11 +166,7 @@ class Explore(nn.Module):
         self.expected = torch.ones_like(self.expected)
 
     def check_buffers(self) -> None:
-        """Make sure that buffers from a file have the right shapes.
-
-        Raises:
-            DataError: One has not.
-        """
+        """Make sure that buffers from a file have the right shapes; a `DataError` says which has not."""
         for name, shape in (("popularity", (self.num_columns,)), ("new_at_a_time", ()), ("expected", ())):
             found = getattr(self, name).shape
             if found != shape:
@@ -163,7 +188,7 @@ class Explore(nn.Module):
         prior_V = (weights["popularity"] * self.popularity).masked_fill(vectors.seen == 0, _NEVER)
         if self.training or not self.expected:
             return prior_V
-        described_V = (vectors.seen == 0) & (vectors.rows.diff() > 0)
+        described_V = (vectors.seen == 0) & (vectors.by_item.sizes > 0)
         crowd = (described_V.sum() / self.new_at_a_time).clamp(min=1).log()
         return torch.where(described_V, weights["new"] - crowd, prior_V)
 
@@ -172,42 +197,100 @@ class Explore(nn.Module):
         return torch.cat([unit_rows(vectors_VD), self.priors(vectors)[:, None]], dim=1)
 
     def all_items(self, vectors: ComposedVectors, vectors_VD: Tensor) -> AllItems:
-        """Return what scoring keeps of the catalogue from one batch to the next."""
+        """Return what scoring keeps of the catalogue."""
         candidates_VD = self.candidates(vectors, vectors_VD)
-        common = vectors.by_attribute_rows.diff().topk(min(_COMMON, len(vectors.by_attribute_rows) - 1)).indices
-        owner, items, shares = vectors.items_with(common)
+        sizes = vectors.by_attribute.sizes
+        common = sizes.topk(min(_COMMON, len(sizes))).indices
+        owner, items, shares = vectors.by_attribute.of(common)
         shares_VT = candidates_VD.new_zeros(len(candidates_VD), len(common)).index_put((items, owner), shares)
         return AllItems(CatalogueProduct(torch.cat([candidates_VD, shares_VT], dim=1)), common)
 
-    def sampled_candidates(self, vectors: ComposedVectors, some: SomeVectors, sample: Sample) -> Tensor:
-        """Return the same of a sample's columns, whose vectors are `some`. Shape [C, D + 1]."""
-        priors_C = self.priors(vectors)[sample.items] + sample.log_weights
-        return torch.cat([unit_rows(some.vectors), priors_C[:, None]], dim=1)
-
-    def forward(
-        self, batch: SessionBatch, session_BD: Tensor, vectors: ComposedVectors, votes: SparseScores
-    ) -> Catalogue:
-        """Return what the sessions look for; `votes` are log(1 + n_j) of items outside the session."""
-        keys = torch.unique(batch.rows * len(vectors.seen) + batch.items)
+    def forward(self, batch: SessionBatch, session_BD: Tensor, vectors: ComposedVectors) -> Sought:
+        """Return what the sessions look for, but for the evidence of similar ones."""
         match = None if self.matching is None else self.matching(batch, vectors)
         query_BD = unit_rows(session_BD) * self.log_scale.exp()
-        return Catalogue(self, vectors, query_BD, votes, (keys // len(vectors.seen), keys % len(vectors.seen)), match)
+        if self.training:
+            return Sought(query_BD, match)
+        keys = torch.unique(batch.rows * len(vectors.seen) + batch.items)
+        return Sought(query_BD, match, own=(keys // len(vectors.seen), keys % len(vectors.seen)))
 
+    def weighed(self, sought: Sought) -> tuple[Tensor, SparseScores | None]:
+        """Return the query with a 1 that meets the prior [B, D + 1], and what is added to some items' scores."""
+        weights, query_BD = self.weights(), sought.query
+        query_BD = torch.cat([weights["vector"] * query_BD, query_BD.new_ones(len(query_BD), 1)], dim=1)
+        if sought.own is None:
+            return query_BD, None
+        (rows, items), evidence = sought.own, sought.evidence
+        extra = SparseScores(rows, items, weights["own"].expand(len(rows)))
+        if evidence is not None:
+            evidence = evidence._replace(values=weights["evidence"] * evidence.values)
+            extra = SparseScores(*(torch.cat(pair) for pair in zip(evidence, extra, strict=True)))
+        return query_BD, extra
 
-@dataclass(frozen=True)
-class AllItems:
-    """What scoring keeps of the catalogue from one batch to the next.
+    def match_weights(self, sought: Sought, vectors: ComposedVectors) -> Tensor | None:
+        """Return what each attribute adds to the scores of its items; None: nothing. Shape [A + 1, B]."""
+        if sought.match is None:
+            return None
+        rows, num_attributes = len(sought.query), len(vectors.relation_of)
+        sums = sought.match.weights.new_zeros(num_attributes * rows)
+        sums = sums.index_add(0, sought.match.items * rows + sought.match.rows, sought.match.weights)
+        return self.weights()["match"] * sums.view(num_attributes, rows)
 
-    A session has a dozen attributes. Those that few items have are added to the scores of these items; those that most
-    have are columns of the product, behind the candidates.
+    def log_likelihood(
+        self, sought: Sought, vectors: ComposedVectors, vectors_VD: Tensor, targets: Tensor, *, block: int = 0
+    ) -> Tensor:
+        """Return log p of each target over the whole catalogue, `block` items at a time, 0 for all. Shape [B]."""
+        candidates_VD = self.candidates(vectors, vectors_VD)
+        (query_BD, extra), match_AB = self.weighed(sought), self.match_weights(sought, vectors)
+        if not 0 < block < len(candidates_VD):
+            matches_VB = None if match_AB is None else vectors.spread(match_AB)
+            return target_log_softmax(query_BD, candidates_VD, targets, extra, matches_VB)
 
-    Args:
-        product: With candidates and, behind them, 1 / values of the relation where an item has a common attribute.
-        common: These attributes. Shape [T].
-    """
+        def matches(begin: int, end: int) -> Tensor:
+            assert match_AB is not None
+            return vectors.spread_to(torch.arange(begin, end, device=targets.device), match_AB)
 
-    product: CatalogueProduct
-    common: Tensor
+        by_item = None if match_AB is None else matches
+        return blockwise_target_log_softmax(query_BD, candidates_VD, targets, block, extra, by_item)
+
+    def sampled_log_likelihood(
+        self, sought: Sought, vectors: ComposedVectors, some: SomeVectors, targets: Tensor, sample: Sample
+    ) -> Tensor:
+        """Return an estimate of the same, in training; `some` are the vectors of the sample's columns. Shape [B]."""
+        priors_C = self.priors(vectors)[sample.items] + sample.log_weights
+        candidates_CD = torch.cat([unit_rows(some.vectors), priors_C[:, None]], dim=1)
+        (query_BD, _), match_AB = self.weighed(sought), self.match_weights(sought, vectors)
+        matches_CB = None if match_AB is None else vectors.spread_to(sample.items, match_AB)
+        return target_log_softmax(query_BD, candidates_CD, sample.places(targets), sample.corrections(), matches_CB)
+
+    def log_scores(self, sought: Sought, vectors: ComposedVectors, all_items: AllItems, log_gate_B: Tensor) -> Tensor:
+        """Return log p of every item, plus a number a session; column 0 is left out. Shape [B, V]."""
+        query_BD, extra = self.weighed(sought)
+        common_BT = query_BD.new_zeros(len(query_BD), len(all_items.common))
+        if sought.match is not None:
+            (rows, attributes), weights = (
+                (sought.match.rows, sought.match.items),
+                self.weights()["match"] * sought.match.weights,
+            )
+            is_common = attributes[:, None] == all_items.common
+            pair, column = is_common.nonzero(as_tuple=True)
+            common_BT.index_put_((rows[pair], column), weights[pair], accumulate=True)
+            rare = (~is_common.any(1)).nonzero().squeeze(1)
+            owner, items, shares = vectors.by_attribute.of(attributes[rare])
+            added = rare[owner]
+            matches = (rows[added], items, weights[added] * shares)
+            extra = (
+                SparseScores(*matches)
+                if extra is None
+                else SparseScores(*map(torch.cat, zip(extra, matches, strict=True)))
+            )
+        scores_BV = all_items.product(torch.cat([query_BD, common_BT], dim=1))
+        if extra is not None:
+            scores_BV.view(-1).index_add_(0, extra.rows * scores_BV.shape[1] + extra.columns, extra.values)
+        scores_BV[:, 0] = -torch.inf
+        for block in row_blocks(scores_BV):
+            scores_BV[block] = scores_BV[block].log_softmax(1).add_(log_gate_B[block, None])
+        return scores_BV
 
 
 @dataclass(frozen=True)
@@ -255,90 +338,3 @@ class Sample:
         pairs = torch.unique(self.rows * len(self.items) + self.places(self.exact_items))
         columns = pairs % len(self.items)
         return SparseScores(pairs // len(self.items), columns, -self.log_weights[columns])
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """p_explore of the sessions of a batch; the weights of its terms are the component's at the time of asking.
-
-    Args:
-        explore: The component.
-        vectors: What is known about items.
-        query: Scaled unit vectors. Shape [B, D].
-        evidence: log(1 + n_j) of items outside the session.
-        own: Session and item of each of the session's own, once each.
-        match: What attributes add to the scores of their items, in place of an item; None: nothing.
-    """
-
-    explore: Explore
-    vectors: ComposedVectors
-    query: Tensor
-    evidence: SparseScores
-    own: tuple[Tensor, Tensor]
-    match: Votes | None
-
-    def weighed(self) -> tuple[Tensor, SparseScores]:
-        """Return the query with a 1 that meets the prior [B, D + 1], and what is added to some scores."""
-        weights, rows, items = self.explore.weights(), *self.own
-        query_BD = torch.cat([weights["vector"] * self.query, self.query.new_ones(len(self.query), 1)], dim=1)
-        values = torch.cat([weights["evidence"] * self.evidence.values, weights["own"].expand(len(rows))])
-        extra = SparseScores(torch.cat([self.evidence.rows, rows]), torch.cat([self.evidence.columns, items]), values)
-        return query_BD, extra
-
-    def match_weights(self) -> Tensor | None:
-        """Return what each attribute adds to the scores of its items; None: nothing. Shape [A + 1, B]."""
-        if self.match is None:
-            return None
-        rows, num_attributes = len(self.query), len(self.vectors.relation_of)
-        sums = self.match.weights.new_zeros(num_attributes * rows)
-        sums = sums.index_add(0, self.match.items * rows + self.match.rows, self.match.weights)
-        return self.explore.weights()["match"] * sums.view(num_attributes, rows)
-
-    def log_likelihood(self, candidates: Tensor, targets: Tensor, *, block: int = 0) -> Tensor:
-        """Return log p of each target over the whole catalogue, [V, D + 1]; `block` items at a time, 0 for all. [B]."""
-        (query_BD, extra), match_AB = self.weighed(), self.match_weights()
-        if not 0 < block < len(candidates):
-            matches_VB = None if match_AB is None else self.vectors.spread(match_AB)
-            return target_log_softmax(query_BD, candidates, targets, extra, matches_VB)
-
-        def matches(begin: int, end: int) -> Tensor:
-            assert match_AB is not None
-            return self.vectors.spread_to(torch.arange(begin, end, device=targets.device), match_AB)
-
-        by_item = None if match_AB is None else matches
-        return blockwise_target_log_softmax(query_BD, candidates, targets, block, extra, by_item)
-
-    def sampled_log_likelihood(self, candidates: Tensor, targets: Tensor, sample: Sample) -> Tensor:
-        """Return an estimate of the same, in training; the candidates are the sample's columns, [C, D + 1]. [B]."""
-        (query_BD, _), match_AB = self.weighed(), self.match_weights()
-        matches_CB = None if match_AB is None else self.vectors.spread_to(sample.items, match_AB)
-        return target_log_softmax(query_BD, candidates, sample.places(targets), sample.corrections(), matches_CB)
-
-    def log_scores(self, all_items: AllItems, log_gate_B: Tensor) -> Tensor:
-        """Return log p of every item, plus a number a session; column 0 is left out. Shape [B, V]."""
-        query_BD, extra = self.weighed()
-        common_BT = query_BD.new_zeros(len(query_BD), len(all_items.common))
-        if self.match is not None:
-            rows, attributes, weights = self.match.rows, self.match.items, self.match.weights
-            weights = self.explore.weights()["match"] * weights
-            is_common = attributes[:, None] == all_items.common
-            pair, column = is_common.nonzero(as_tuple=True)
-            common_BT.index_put_((rows[pair], column), weights[pair], accumulate=True)
-            rare = (~is_common.any(1)).nonzero().squeeze(1)
-            owner, items, shares = self.vectors.items_with(attributes[rare])
-            added = rare[owner]
-            extra = SparseScores(
-                torch.cat([extra.rows, rows[added]]),
-                torch.cat([extra.columns, items]),
-                torch.cat([extra.values, weights[added] * shares]),
-            )
-        scores_BV = all_items.product(torch.cat([query_BD, common_BT], dim=1))
-        scores_BV.view(-1).index_add_(0, extra.rows * scores_BV.shape[1] + extra.columns, extra.values)
-        scores_BV[:, 0] = -torch.inf
-        for block in row_blocks(scores_BV):
-            scores_BV[block] = scores_BV[block].log_softmax(1).add_(log_gate_B[block, None])
-        return scores_BV
-
-    def cosines(self, vectors: ItemVectors, rows: Tensor, items: Tensor) -> Tensor:
-        """Return scale cos(q, x_j) of some pairs of a session and an item, each [N]. Shape [N]."""
-        return (self.query[rows] * unit_rows(vectors[items])).sum(1)

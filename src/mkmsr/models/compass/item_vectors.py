@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mkmsr.errors import DataError
-from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
+from mkmsr.layers.compressed_rows import CompressedRows, check_indexes
 from mkmsr.layers.rows import table_rows
-from mkmsr.models.neighbours.voting import expand
-
-__all__ = ["ComposedVectors", "ItemVectors", "SomeVectors"]
 
 _ID_SHARE = 0.2
 """Length of id vectors at the start, in those of attributes: knowledge leads at first."""
@@ -50,7 +46,7 @@ class ComposedVectors(nn.Module):
     e_i is the id's own vector; k_i is 0 where training did not see the item, and in training also for a random share p
     of the others at each step (id dropout), so that a vector made of attributes alone is nothing new to the network.
     It is 1 for the rest in training, and afterwards 1 - p for all that training saw: what it was on average. w_r are
-    learnt weights of relations. The sum over all items is one product of a sparse [V, A] matrix.
+    learnt weights of relations.
 
     Args:
         num_items: V - 1.
@@ -63,34 +59,25 @@ class ComposedVectors(nn.Module):
     Buffers:
         seen: 1 for items that training saw. Shape [V].
         relation_of: Relation of each attribute. Shape [A + 1].
-        rows, columns, values: Items by attributes, compressed by item; likewise `by_attribute_...`, its transpose.
+        by_item: 1 / values of the relation for each attribute of each item; `by_attribute` is its transpose.
     """
 
     seen: Tensor
     relation_of: Tensor
-    rows: Tensor
-    columns: Tensor
-    values: Tensor
-    by_attribute_rows: Tensor
-    by_attribute_columns: Tensor
-    by_attribute_values: Tensor
 
     def __init__(
         self, num_items: int, num_attributes: int, num_relations: int, dim: int, *, id_dropout: float, use_ids: bool
     ):
         super().__init__()
-        self.num_items, self.dim, self.id_dropout = num_items, dim, id_dropout
+        self.dim, self.id_dropout = dim, id_dropout
         self.ids = nn.Embedding(num_items + 1, dim, padding_idx=0) if use_ids else None
         self.attributes = nn.Embedding(num_attributes + 1, dim, padding_idx=0) if num_attributes else None
         if num_attributes:
             self.relation_weight = nn.Parameter(torch.empty(num_relations + 1))
+        self.by_item, self.by_attribute = CompressedRows(num_items + 1), CompressedRows(num_attributes + 1)
         self.register_buffer("seen", torch.ones(num_items + 1))
-        self._remembered: Tensor | None = None
         self.register_buffer("relation_of", torch.zeros(num_attributes + 1, dtype=torch.int64))
-        for prefix, length in (("", num_items + 2), ("by_attribute_", num_attributes + 2)):
-            self.register_buffer(f"{prefix}rows", torch.zeros(length, dtype=torch.int64))
-            self.register_buffer(f"{prefix}columns", torch.zeros(0, dtype=torch.int64))
-            self.register_buffer(f"{prefix}values", torch.zeros(0))
+        self._remembered: Tensor | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -104,7 +91,7 @@ class ComposedVectors(nn.Module):
             nn.init.ones_(self.relation_weight)
 
     def observe(self, seen: Tensor, items: Tensor, relations: Tensor, attributes: Tensor) -> None:
-        """Take in which items training saw, [V] bool, and the triples: items, relations, attributes, each [T]."""
+        """Take in which items training saw, [V], and the triples: items, relations, attributes, each [T]."""
         self.seen = seen.to(self.seen)
         if self._remembered is not None:
             self.seen = torch.maximum(self.seen, self._remembered.to(self.seen))
@@ -112,11 +99,9 @@ class ComposedVectors(nn.Module):
             return
         self.relation_of = torch.zeros_like(self.relation_of).index_put((attributes,), relations.to(self.relation_of))
         _, group, count = torch.unique(torch.stack([items, relations]), dim=1, return_inverse=True, return_counts=True)
-        share, size = 1.0 / count[group], (self.num_items + 1, len(self.relation_of))
-        self.rows, self.columns, self.values = _compressed(items, attributes, share, size)
-        self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values = _compressed(
-            attributes, items, share, size[::-1]
-        )
+        share, size = 1.0 / count[group], (len(self.seen), len(self.relation_of))
+        self.by_item.fill(items, attributes, share, size)
+        self.by_attribute.fill(attributes, items, share, size[::-1])
 
     def check_buffers(self) -> None:
         """Make sure that buffers from a file fit each other.
@@ -124,17 +109,17 @@ class ComposedVectors(nn.Module):
         Raises:
             DataError: They do not.
         """
-        num_rows, num_columns = self.num_items + 1, 1 if self.attributes is None else self.attributes.num_embeddings
-        check_compressed_rows("attributes by item", self.rows, self.columns, self.values)
-        transpose = (self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values)
-        check_compressed_rows("items by attribute", *transpose)
-        check_indexes("columns of attributes by item", self.columns, 0, num_columns)
-        check_indexes("columns of items by attribute", self.by_attribute_columns, 0, num_rows)
-        num_relations = 1 if self.attributes is None else len(self.relation_weight)
-        check_indexes("relations of attributes", self.relation_of, 0, num_relations)
-        found = (self.seen.numel(), len(self.rows) - 1, len(self.by_attribute_rows) - 1, len(self.relation_of))
-        if found != (num_rows, num_rows, num_columns, num_columns) or self.seen.dim() != 1:
-            raise DataError(f"buffers for other items and attributes than {num_rows} and {num_columns}: {found}")
+        num_rows, num_columns = (
+            len(self.by_item.rows) - 1,
+            1 if self.attributes is None else self.attributes.num_embeddings,
+        )
+        self.by_item.check("attributes by item", num_rows, num_columns)
+        self.by_attribute.check("items by attribute", num_columns, num_rows)
+        check_indexes(
+            "relations of attributes", self.relation_of, 0, 1 if self.attributes is None else len(self.relation_weight)
+        )
+        if self.seen.shape != (num_rows,) or len(self.relation_of) != num_columns:
+            raise DataError(f"buffers for other items and attributes than {num_rows} and {num_columns}")
 
     def remember(self, items: Tensor) -> None:
         """Say which items have id vectors from an earlier training, 1 or 0 each, [V]: they count as seen."""
@@ -143,46 +128,29 @@ class ComposedVectors(nn.Module):
     def append(self, count: int, items: Tensor, relations: Tensor, attributes: Tensor) -> None:
         """Take in `count` items that training did not see, with their triples: items from V on, ..., each [T]."""
         if self.ids is not None:
-            weight_VD = torch.cat([self.ids.weight.detach(), self.ids.weight.new_zeros(count, self.dim)])
-            self.ids = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
-                weight_VD, freeze=False, padding_idx=0
-            )
-        self.num_items += count
+            self.ids.weight = nn.Parameter(F.pad(self.ids.weight.detach(), (0, 0, 0, count)))
+            self.ids.num_embeddings += count
         self._remembered = None
-        owners = torch.repeat_interleave(torch.arange(len(self.rows) - 1, device=self.rows.device), self.rows.diff())
-        known = (owners, self.relation_of[self.columns], self.columns)
+        owners = torch.repeat_interleave(self.by_item.sizes)
+        known = (owners, self.relation_of[self.by_item.columns], self.by_item.columns)
         added = (items, relations, attributes)
         triples = [torch.cat([old, new.to(old)]) for old, new in zip(known, added, strict=True)]
-        self.observe(torch.cat([self.seen, self.seen.new_zeros(count)]), *triples)
-
-    def attributes_of(self, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All attributes of some items: position in `items`, attribute, and 1 / values of its relation; each [M]."""
-        owner, place = expand(self.rows[items], self.rows[items + 1])
-        return owner, self.columns[place], self.values[place]
-
-    def items_with(self, attributes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """All items that have some attributes: position in `attributes`, item, and 1 / values of the relation; [M]."""
-        owner, place = expand(self.by_attribute_rows[attributes], self.by_attribute_rows[attributes + 1])
-        return owner, self.by_attribute_columns[place], self.by_attribute_values[place]
+        self.observe(F.pad(self.seen, (0, count)), *triples)
 
     def spread(self, weights: Tensor) -> Tensor:
-        """Sums over each item's attributes of weights per attribute. Shape [A + 1, B] -> [V, B]."""
-        matrix = (self.rows, self.columns, self.values)
-        transpose = (self.by_attribute_rows, self.by_attribute_columns, self.by_attribute_values)
-        result: Tensor = _IncidenceProduct.apply(weights, *matrix, *transpose)  # type: ignore[no-untyped-call]
-        return result
+        """Return sums over each item's attributes of weights per attribute. Shape [A + 1, B] -> [V, B]."""
+        return self.by_item.product(weights, self.by_attribute)
 
     def spread_to(self, items: Tensor, weights: Tensor, strength: Tensor | None = None) -> Tensor:
-        """`spread` for some items alone; `strength` [A + 1] scales each attribute's row. [A + 1, B] -> [m, B]."""
-        owner, attributes, shares = self.attributes_of(items)
+        """Return the same for some items; `strength` [A + 1] scales each attribute's row. [A + 1, B] -> [m, B]."""
+        owner, attributes, shares = self.by_item.of(items)
         if strength is not None:
             shares = shares * strength[attributes]
         counts = torch.bincount(owner, minlength=len(items))
-        offsets = counts.cumsum(0) - counts
-        return F.embedding_bag(attributes, weights, offsets, mode="sum", per_sample_weights=shares)
+        return F.embedding_bag(attributes, weights, counts.cumsum(0) - counts, mode="sum", per_sample_weights=shares)
 
     def rows_of(self, items: Tensor) -> Tensor:
-        """The vectors of some items, composed by themselves; id dropout as in `forward`. Shape [m, D]."""
+        """Return the vectors of some items, composed by themselves; id dropout as in `forward`. Shape [m, D]."""
         vectors_mD = self.seen.new_zeros(len(items), self.dim)
         if self.ids is not None:
             vectors_mD = vectors_mD + table_rows(self.ids, items) * self.known(self.seen[items])
@@ -192,45 +160,17 @@ class ComposedVectors(nn.Module):
         return vectors_mD
 
     def forward(self) -> Tensor:
-        """The vectors of all items; row 0 is zero. Shape [V, D]."""
-        parts = []
-        if self.ids is not None:
-            parts.append(self.ids.weight * self.known(self.seen))
-        if self.attributes is not None:
-            weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
-            parts.append(self.spread(weighted_AD))
-        return torch.stack(parts).sum(0) if parts else self.seen.new_zeros(len(self.seen), self.dim)
+        """Return the vectors of all items; row 0 is zero. Shape [V, D]."""
+        known_V1 = self.known(self.seen)
+        vectors_VD = known_V1.new_zeros(len(known_V1), self.dim) if self.ids is None else self.ids.weight * known_V1
+        if self.attributes is None:
+            return vectors_VD
+        weighted_AD = self.attributes.weight * self.relation_weight[self.relation_of][:, None]
+        return vectors_VD + self.spread(weighted_AD)
 
     def known(self, seen: Tensor) -> Tensor:
-        """k_i of items that training saw (1) or not (0). [m] -> [m, 1]."""
+        """Return k_i of items that training saw (1) or not (0). [m] -> [m, 1]."""
         known = seen[:, None]
         if not self.id_dropout:
             return known
         return known * (torch.rand_like(known) >= self.id_dropout if self.training else 1 - self.id_dropout)
-
-
-class _IncidenceProduct(torch.autograd.Function):
-    """The product of a compressed sparse matrix and a dense one, with the transpose at hand for the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, dense: Tensor, *matrix_and_transpose: Tensor) -> Tensor:
-        ctx.transpose = matrix_and_transpose[3:]
-        return _product(matrix_and_transpose[:3], dense)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (_product(ctx.transpose, gradients[0].contiguous()), *[None] * 6)
-
-
-def _product(matrix: tuple[Tensor, ...], dense: Tensor) -> Tensor:
-    offsets, columns, values = matrix
-    return F.embedding_bag(columns, dense, offsets[:-1], mode="sum", per_sample_weights=values)
-
-
-def _compressed(rows: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Row offsets [rows + 1], columns and values of a sparse matrix in compressed form, rows and columns ascending."""
-    order = torch.argsort(rows * size[1] + columns)
-    counts = torch.bincount(rows, minlength=size[0])
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return offsets, columns[order], values[order].float()

@@ -5,26 +5,24 @@
 Components learn from the training sessions, each by its own likelihood. How far each is to be trusted cannot be learnt
 there: it has overfitted these sessions, and neighbours would find the session itself. So gates, sharpness and the
 weights of explore's terms stay as they are in training, and are then fitted on newer sessions (`Compass.calibrate`).
-Dimension letters: B sessions, M pairs of a session and an item, C components, F features, V catalogue + 1, O operations
-+ 1.
+Dimension letters: B sessions, M pairs of a session and an item, P events, C components, F features, V catalogue + 1,
+O operations + 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.segments import segment_log_softmax
-from mkmsr.models.compass.explore import AllItems, Catalogue
+from mkmsr.models.compass.explore import Sought
 from mkmsr.models.compass.item_vectors import ItemVectors
 from mkmsr.models.neighbours.voting import Votes
-
-__all__ = ["Component", "Encoded", "Mixture", "Parts", "Said", "probabilities"]
 
 _SMALLEST = 1e-12
 """Probabilities below this are not told apart from it."""
@@ -32,6 +30,8 @@ _EVEN_SHARE = 0.03
 """Share of the mixture that is spread evenly over the components: what happens seldom stays possible."""
 _EXPLORE_AHEAD = 1.5
 """Gate logit of the explore component at first; the others have 0."""
+_OF_SESSION = 5
+"""Features of a session itself, see `_session_features`."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,23 @@ class Encoded:
     Args:
         batch: The sessions.
         vectors: Item vectors, read by item index.
+        popularity: log(1 + training events) of each item. Shape [V].
         events: Micro-behaviours. Shape [P, D].
-        catalogue: The explore component's distribution.
-        votes: What similar sessions hold, and the logarithms of their votes. Each of shape [M].
+        sought: What the explore component looks for.
+        votes: What similar sessions hold, and the logarithms of their votes; None where nobody is asked.
         wanted: The operation asked for, 0 for any; None where it is never asked for. Shape [B].
     """
 
     batch: SessionBatch
     vectors: ItemVectors
+    popularity: Tensor
     events: Tensor
-    catalogue: Catalogue
-    votes: Votes
+    sought: Sought
+    votes: Votes | None
     wanted: Tensor | None
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """What a component says.
 
     Args:
@@ -73,28 +74,11 @@ class Component(Protocol):
 
     features: int
     """F."""
+    learns: bool
+    """Whether it has weights that training moves."""
 
     def __call__(self, session: Encoded) -> Said:
         """Return which items come next, as far as it can tell."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """All parts of p(j | s) for a batch; weights that are fitted forward are not in it yet.
-
-    Args:
-        catalogue: What the explore component says.
-        lists: What the other components name.
-        features: What the gates look at. Shape [B, F].
-        operations: The sessions' newest operations. Shape [B].
-        wanted: The operation asked for. Shape [B].
-    """
-
-    catalogue: Catalogue
-    lists: tuple[Votes, ...]
-    features: Tensor
-    operations: Tensor
-    wanted: Tensor
 
 
 class Mixture(nn.Module):
@@ -109,9 +93,6 @@ class Mixture(nn.Module):
         num_operations: O - 1.
     """
 
-    OF_SESSION = 5
-    """Features of a session itself, see `session_features`."""
-
     def __init__(self, features: Sequence[int], num_operations: int):
         super().__init__()
         components = 1 + len(features)
@@ -120,67 +101,53 @@ class Mixture(nn.Module):
             return nn.Parameter(torch.empty(size), requires_grad=False)
 
         self.bias, self.sharpness = fitted(components), fitted(components - 1)
-        self.of_features = fitted(self.OF_SESSION + sum(features), components)
-        self.by_operation, self.by_wanted = (
-            fitted(num_operations + 1, components),
-            fitted(num_operations + 1, components),
-        )
+        self.of_features = fitted(_OF_SESSION + sum(features), components)
+        self.by_operation = fitted(num_operations + 1, components)
+        self.by_wanted = fitted(num_operations + 1, components)
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Begin with the same gates for all sessions."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
-        with torch.no_grad():
-            self.bias[0] = _EXPLORE_AHEAD
-            self.sharpness.fill_(1.0)
+        self.bias[0] = _EXPLORE_AHEAD
+        self.sharpness.fill_(1.0)
 
-    def parts(self, session: Encoded, said: Sequence[Said], popularity_V: Tensor) -> Parts:
-        """Return what has been said, in one."""
-        batch = session.batch
-        features = [session_features(batch, popularity_V), *(each.features for each in said)]
-        wanted = torch.zeros_like(batch.last) if session.wanted is None else session.wanted
-        lists, operations = tuple(each.items for each in said), batch.operations[batch.last]
-        return Parts(session.catalogue, lists, torch.cat(features, dim=1), operations, wanted)
-
-    def log_gates(self, parts: Parts) -> Tensor:
+    def log_gates(self, session: Encoded, said: Sequence[Said]) -> Tensor:
         """Return the log weights of the components. Shape [B, C]."""
-        num_rows = len(parts.features)
-        speaks_BC = parts.features.new_ones(num_rows, len(self.bias), dtype=torch.bool)
-        for column, each in enumerate(parts.lists, start=1):
-            speaks_BC[:, column] = torch.bincount(each.rows, minlength=num_rows) > 0
-        logits_BC = self.bias + parts.features @ self.of_features + self.by_operation[parts.operations]
-        logits_BC = logits_BC + self.by_wanted[parts.wanted] * (parts.wanted > 0)[:, None]
+        batch, wanted = session.batch, session.wanted
+        features_BF = torch.cat([_session_features(batch, session.popularity), *(each.features for each in said)], 1)
+        logits_BC = self.bias + features_BF @ self.of_features + self.by_operation[batch.operations[batch.last]]
+        if wanted is not None:
+            logits_BC = logits_BC + self.by_wanted[wanted] * (wanted > 0)[:, None]
+        counts = [torch.bincount(each.items.rows, minlength=len(batch)) for each in said]
+        speaks_BC = torch.stack([torch.ones_like(batch.last), *counts], dim=1) > 0
         gates_BC = logits_BC.masked_fill(~speaks_BC, -torch.inf).softmax(1)
         even_BC = speaks_BC / speaks_BC.sum(1, keepdim=True)
         return ((1 - _EVEN_SHARE) * gates_BC + _EVEN_SHARE * even_BC).clamp_min(_SMALLEST).log()
 
-    def lists(self, parts: Parts) -> list[Votes]:
+    def lists(self, said: Sequence[Said], num_rows: int) -> list[Votes]:
         """Return what each component but explore names, as probabilities."""
-        num_rows = len(parts.features)
-        return [probabilities(each, num_rows, sharp) for each, sharp in zip(parts.lists, self.sharpness, strict=True)]
+        return [probabilities(each.items, num_rows, sharp) for each, sharp in zip(said, self.sharpness, strict=True)]
 
-    def log_likelihood(self, parts: Parts, explore_B: Tensor, targets: Tensor) -> Tensor:
+    def log_likelihood(self, session: Encoded, said: Sequence[Said], explore_B: Tensor) -> Tensor:
         """Return log p(target | s), given that of the explore component. Shape [B]."""
-        listed = [each.of(targets).clamp_min(_SMALLEST).log() for each in self.lists(parts)]
-        return (torch.stack([explore_B, *listed], dim=1) + self.log_gates(parts)).logsumexp(1)
+        batch = session.batch
+        listed = [each.of(batch.targets).clamp_min(_SMALLEST).log() for each in self.lists(said, len(batch))]
+        return (torch.stack([explore_B, *listed], dim=1) + self.log_gates(session, said)).logsumexp(1)
 
-    def log_scores(self, parts: Parts, all_items: AllItems) -> Tensor:
-        """Return log p(j | s) of every item, given what is kept of all items. Shape [B, V].
+    def add_lists(self, scores_BV: Tensor, log_gates_BC: Tensor, said: Sequence[Said]) -> Tensor:
+        """Return log p(j | s) of every item, given what explore adds to it; in the same memory. Shape [B, V].
 
         Lists touch a few hundred items of a session: only these leave the logarithm.
         """
-        log_gates_BC = self.log_gates(parts)
-        gates_BC = log_gates_BC.exp()
-        scores_BV = parts.catalogue.log_scores(all_items, log_gates_BC[:, 0])
-        lists = [
-            replace(each, weights=each.weights * gates_BC[each.rows, column])
-            for column, each in enumerate(self.lists(parts), start=1)
-        ]
+        gates_BC, lists = log_gates_BC.exp(), self.lists(said, len(scores_BV))
         if not lists:
             return scores_BV
-        touched = Votes(*(torch.cat([getattr(each, name) for each in lists]) for name in ("rows", "items", "weights")))
-        touched = touched.summed(scores_BV.shape[1])
+        weights = [each.weights * gates_BC[each.rows, column] for column, each in enumerate(lists, start=1)]
+        rows, items = (torch.cat([getattr(each, name) for each in lists]) for name in ("rows", "items"))
+        touched = Votes(rows, items, torch.cat(weights)).summed(scores_BV.shape[1])
         place = (touched.rows, touched.items)
         return scores_BV.index_put_(place, torch.logaddexp(scores_BV[place], touched.weights.log()))
 
@@ -190,9 +157,15 @@ def probabilities(said: Votes, num_rows: int, sharpness: Tensor | float = 1.0) -
     return replace(said, weights=segment_log_softmax(sharpness * said.weights, said.rows, num_rows).exp())
 
 
-def session_features(batch: SessionBatch, popularity_V: Tensor) -> Tensor:
+def largest_shares(said: Votes, num_rows: int) -> Tensor:
+    """Return the largest probability of an entry of each session, 0 where there is none. Shape [B]."""
+    shares = probabilities(said, num_rows).weights.detach()
+    return shares.new_zeros(num_rows).scatter_reduce(0, said.rows, shares, "amax")
+
+
+def _session_features(batch: SessionBatch, popularity_V: Tensor) -> Tensor:
     """Return log length, whether there is one event, the share of distinct items, how often the newest item stands in
-    the session (logarithm), and log(1 + training events) of it. Shape [B, `Mixture.OF_SESSION`]."""
+    the session (logarithm), and log(1 + training events) of it. Shape [B, 5]."""
     lengths_B, last_B = batch.lengths.to(popularity_V), batch.items[batch.last]
     distinct_B = torch.bincount(batch.graph.node_row, minlength=len(batch)) / lengths_B
     again_B = torch.bincount(batch.rows[batch.items == last_B[batch.rows]], minlength=len(batch)).to(popularity_V)

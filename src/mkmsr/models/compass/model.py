@@ -15,13 +15,12 @@ Dimension letters: B sessions, P events, U distinct items of the batch, D embedd
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch, collate
@@ -29,21 +28,16 @@ from mkmsr.data.sessions import ExampleTable
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
 from mkmsr.models.compass.config import CompassConfig
-from mkmsr.models.compass.encoder import EventEncoder
+from mkmsr.models.compass.encoder import EventEncoder, WantedOperation
 from mkmsr.models.compass.explanation import ScoredSession
 from mkmsr.models.compass.explore import Explore, Sample
 from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
-from mkmsr.models.compass.mixture import Component, Encoded, Mixture, Parts, Said, probabilities
+from mkmsr.models.compass.mixture import Component, Encoded, Mixture, Said, probabilities
 from mkmsr.models.compass.repeats import CopyAttention, EarlierVisits
-from mkmsr.models.compass.similar_sessions import Similar, SimilarSessions
-from mkmsr.models.compass.wanted_operation import WantedOperation
+from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.explanation import Names, ScoreParts
 
-__all__ = ["ENTRY", "Compass"]
-
-_OWN_START = ("vectors.", "explore.", "wanted.", "copying.", "earlier.", "gates.")
-"""Parts that draw their weights themselves."""
 _MOST_EXAMPLES, _MOST_SCORES = 2048, 100_000_000
 """Examples that weights are fitted to, and scores of items that a pass over them may need."""
 _BATCH, _PASSES = 256, 25
@@ -82,31 +76,17 @@ class Compass(SessionModel):
             self.similar = SimilarSessions(config.nearest, config.sample_size, sizes.num_items + 1)
         if config.earlier_visits:
             self.earlier = EarlierVisits(sizes.num_operations)
-        self.gates = Mixture([each.features for each in self.components()], sizes.num_operations)
+        self.gates = Mixture([each.features for each in self.components().values()], sizes.num_operations)
         self.reset_parameters()
 
-    def component_names(self) -> list[str]:
-        """Return the attributes that hold components which name some items, in the order of the formula."""
-        switches = ("copy_past", "neighbours", "earlier_visits")
-        named = zip(switches, ("copying", "similar", "earlier"), strict=True)
-        return [name for switch, name in named if getattr(self.config, switch)]
-
-    def components(self) -> list[Component]:
-        """Return these components."""
-        return [getattr(self, name) for name in self.component_names()]
+    def components(self) -> dict[str, Component]:
+        """Return the components that name some items, in the order of the formula."""
+        return {name: each for name in ("copying", "similar", "earlier") if (each := getattr(self, name, None))}
 
     def reset_parameters(self) -> None:
-        """Draw weights from U(-1/sqrt(D), 1/sqrt(D)); parts start as their own files say."""
-        bound = 1 / math.sqrt(self.config.dim)
-        for name, parameter in self.named_parameters():
-            if not name.startswith(_OWN_START):
-                nn.init.uniform_(parameter, -bound, bound)
-        self.encoder.set_starts()
-        for part in (self.vectors, self.explore, self.gates, *self.components()):
+        for part in (self.encoder, *(each for each in self.children() if each is not self.encoder)):
             if not isinstance(part, SimilarSessions):
-                part.reset_parameters()  # type: ignore[attr-defined]
-        if self.config.target_operation:
-            self.wanted.reset_parameters()
+                part.reset_parameters()  # type: ignore[operator]
 
     def observe(self, training: TrainingData) -> None:
         sessions, knowledge = training.sessions, training.knowledge
@@ -117,25 +97,23 @@ class Compass(SessionModel):
         self.vectors.observe(counts > 0, items, relations, entities - knowledge.num_items)
         self.explore.observe(sessions, counts, expects_new_items=training.expects_new_items)
         if self.config.neighbours:
-            self.similar.build(sessions)
+            self.similar.index.build(sessions)
 
     # What a batch comes to: in training the likelihood of each component by itself, afterwards that of the mixture.
 
     def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor:
         vectors_VD = self.vectors()
-        session, said = self._said(batch, vectors_VD)
-        candidates_VD = self.explore.candidates(self.vectors, vectors_VD)
-        explore_B = session.catalogue.log_likelihood(candidates_VD, batch.targets, block=block)
+        session, said = self.said(batch, vectors_VD)
+        explore_B = self.explore.log_likelihood(session.sought, self.vectors, vectors_VD, batch.targets, block=block)
         if self.training:
             return explore_B + _repeats(said, batch.targets)
-        return self.gates.log_likelihood(self._parts(session, said), explore_B, batch.targets)
+        return self.gates.log_likelihood(session, said, explore_B)
 
     def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor:
         sample = Sample.draw(batch, negatives)
-        vectors = SomeVectors(sample.items, self.vectors.rows_of(sample.items))
-        session, said = self._said(batch, vectors)
-        candidates_CD = self.explore.sampled_candidates(self.vectors, vectors, sample)
-        explore_B = session.catalogue.sampled_log_likelihood(candidates_CD, batch.targets, sample)
+        some = SomeVectors(sample.items, self.vectors.rows_of(sample.items))
+        session, said = self.said(batch, some)
+        explore_B = self.explore.sampled_log_likelihood(session.sought, self.vectors, some, batch.targets, sample)
         return explore_B + _repeats(said, batch.targets)
 
     def score(self, batch: SessionBatch) -> Tensor:
@@ -146,42 +124,29 @@ class Compass(SessionModel):
         all_items = self.explore.all_items(self.vectors, vectors_VD)
 
         def score(batch: SessionBatch) -> Tensor:
-            return self.gates.log_scores(self.parts(batch, vectors_VD), all_items)
+            session, said = self.said(batch, vectors_VD)
+            log_gates_BC = self.gates.log_gates(session, said)
+            scores_BV = self.explore.log_scores(session.sought, self.vectors, all_items, log_gates_BC[:, 0])
+            return self.gates.add_lists(scores_BV, log_gates_BC, said)
 
         return score
 
-    def parts(self, batch: SessionBatch, vectors: ItemVectors) -> Parts:
-        """Return everything that p(j | s) is made of; `vectors` are read by item index."""
-        return self._parts(*self._said(batch, vectors))
-
-    def _parts(self, session: Encoded, said: Sequence[Said]) -> Parts:
-        return self.gates.parts(session, said, self.explore.popularity)
-
-    def _said(self, batch: SessionBatch, vectors: ItemVectors) -> tuple[Encoded, list[Said]]:
-        """What components look at, and what they say of it."""
+    def said(self, batch: SessionBatch, vectors: ItemVectors) -> tuple[Encoded, list[Said]]:
+        """Return what components look at, and what they say of it; in training only those that learn."""
         parts = self.encoder.micro_behaviours(batch, vectors[batch.graph.distinct])
-        wanted_B = self._wanted_operations(batch)
-        session_BD = self.encoder(batch, parts)
-        if wanted_B is not None:
+        session_BD, wanted_B = self.encoder(batch, parts), batch.wanted
+        if self.config.target_operation and self.training:
+            wanted_B = self.wanted.masked(batch.target_operations)
+        if self.config.target_operation and wanted_B is not None:
             session_BD = self.wanted(session_BD, wanted_B)
         events_PD = self._drop(torch.cat([part.table[part.alias] for part in parts], dim=1))
-        # Neighbours have nothing to learn, and in training would find the session itself.
-        asks = self.config.neighbours and not self.training
-        similar = self.similar.look_up(batch) if asks else Similar.nothing(batch, session_BD)
-        catalogue = self.explore(batch, self._drop(session_BD), self.vectors, similar.evidence)
-        session = Encoded(batch, vectors, events_PD, catalogue, similar.votes, wanted_B)
-        return session, [component(session) for component in self.components()]
-
-    def attention(self, batch: SessionBatch, vectors: ItemVectors) -> Tensor:
-        """Return how much the readout weighs each event, not normalised. Shape [P]."""
-        parts = self.encoder.micro_behaviours(batch, vectors[batch.graph.distinct])
-        return self.encoder.readout.weights(parts, batch.rows, batch.last)
-
-    def _wanted_operations(self, batch: SessionBatch) -> Tensor | None:
-        """The operation asked for, [B]: in training the target's own for some examples, else what the caller says."""
-        if not self.config.target_operation:
-            return None
-        return self.wanted.masked(batch.target_operations) if self.training else batch.wanted
+        sought, votes = self.explore(batch, self._drop(session_BD), self.vectors), None
+        if self.config.neighbours and not self.training:
+            votes, evidence = self.similar.look_up(batch)
+            sought = sought._replace(evidence=evidence)
+        session = Encoded(batch, vectors, self.explore.popularity, events_PD, sought, votes, wanted_B)
+        speak = [each for each in self.components().values() if each.learns or not self.training]
+        return session, [each(session) for each in speak]
 
     def _drop(self, vectors: Tensor) -> Tensor:
         return F.dropout(vectors, self.config.dropout, self.training)
@@ -190,14 +155,14 @@ class Compass(SessionModel):
 
     def calibrate(self, examples: ExampleTable) -> None:
         self.eval()
-        weights = [each for each in self.parameters() if not each.requires_grad]
+        weights = list(self._fitted_forward().values())
         starts, device = [each.clone() for each in weights], weights[0].device
         most = min(_MOST_EXAMPLES, max(_MOST_SCORES // self.sizes.num_items, _BATCH), len(examples))
         chosen = np.random.default_rng(0).permutation(len(examples))[:most]
         batches = [collate(examples, part).to(device) for part in np.array_split(chosen, -(-most // _BATCH))]
         with torch.no_grad():
             vectors_VD = self.vectors()
-            prepared = [self.parts(self._asked(batch), vectors_VD) for batch in batches]
+            prepared = [self.said(self._asked(batch), vectors_VD) for batch in batches]
         optimiser = torch.optim.LBFGS(
             [each.requires_grad_() for each in weights], max_iter=_PASSES, line_search_fn="strong_wolfe"
         )
@@ -207,10 +172,10 @@ class Compass(SessionModel):
             moved = torch.stack([(now - start).square().sum() for now, start in zip(weights, starts, strict=True)])
             losses = [_PULL * moved.sum() / most]
             losses[0].backward()  # type: ignore[no-untyped-call]
-            for parts, batch in zip(prepared, batches, strict=True):
-                candidates_VD = self.explore.candidates(self.vectors, vectors_VD)
-                explore_B = parts.catalogue.log_likelihood(candidates_VD, batch.targets)
-                losses.append(-self.gates.log_likelihood(parts, explore_B, batch.targets).sum() / most)
+            for session, said in prepared:
+                targets = session.batch.targets
+                explore_B = self.explore.log_likelihood(session.sought, self.vectors, vectors_VD, targets)
+                losses.append(-self.gates.log_likelihood(session, said, explore_B).sum() / most)
                 losses[-1].backward()  # type: ignore[no-untyped-call]
             return torch.stack(losses).sum().detach()
 
@@ -220,10 +185,12 @@ class Compass(SessionModel):
             each.grad = None
 
     def calibrate_like(self, other: SessionModel) -> None:
-        own = {name: each for name, each in self.named_parameters() if not each.requires_grad}
         theirs = dict(other.named_parameters())
-        for name, each in own.items():
+        for name, each in self._fitted_forward().items():
             each.copy_(theirs[name])
+
+    def _fitted_forward(self) -> dict[str, Tensor]:
+        return {name: each for name, each in self.named_parameters() if not each.requires_grad}
 
     def _asked(self, batch: SessionBatch) -> SessionBatch:
         """The batch with an operation asked for in some rows, where that can be."""
@@ -250,16 +217,18 @@ class Compass(SessionModel):
 
     def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
         vectors_VD = self.vectors()
+        session, said = self.said(batch, vectors_VD)
+        parts = self.encoder.micro_behaviours(batch, vectors_VD[batch.graph.distinct])
         scored = ScoredSession(
-            batch,
             names,
-            explore=self.explore,
-            parts=self.parts(batch, vectors_VD),
-            gates=self.gates,
-            components=self.component_names(),
-            attention_P=self.attention(batch, vectors_VD),
+            self.explore,
+            self.vectors,
+            session,
+            listed=dict(zip(self.components(), self.gates.lists(said, 1), strict=True)),
+            gates_C=self.gates.log_gates(session, said)[0].exp(),
+            attention_P=self.encoder.readout.weights(parts, batch.rows, batch.last),
             score=self.scorer(),
-            similar=self.similar if self.config.neighbours else None,
+            similar=getattr(self, "similar", None),
         )
         return [scored.score_parts(item) for item in items]
 
@@ -269,13 +238,9 @@ class Compass(SessionModel):
 
 
 def _repeats(said: Sequence[Said], targets: Tensor) -> Tensor:
-    """How well each component that learns tells which of its items comes next, where one does. Shape [B]."""
-    total_B = torch.zeros(len(targets), device=targets.device)
-    for each in said:
-        if each.items.weights.requires_grad:
-            listed_B = probabilities(each.items, len(targets)).of(targets)
-            total_B = total_B + listed_B.where(listed_B > 0, 1.0).log()
-    return total_B
+    """How well each component tells which of its items comes next, where one does. Shape [B]."""
+    listed = [probabilities(each.items, len(targets)).of(targets) for each in said]
+    return sum((each.where(each > 0, 1.0).log() for each in listed), torch.zeros(len(targets), device=targets.device))
 
 
 ENTRY = ModelEntry(
@@ -292,5 +257,10 @@ ENTRY = ModelEntry(
         "model.dropout": Choice((0.3, 0.4, 0.5, 0.6)),
         "model.id_dropout": Choice((0.1, 0.3, 0.5, 0.6, 0.7)),
         "model.nearest": Choice((50, 100, 200)),
+    },
+    renamed={
+        f"vectors.{prefix}{part}": f"vectors.{rows}.{part}"
+        for prefix, rows in (("", "by_item"), ("by_attribute_", "by_attribute"))
+        for part in ("rows", "columns", "values")
     },
 )

@@ -15,14 +15,13 @@ from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.segments import segment_sum
 from mkmsr.models.compass.item_vectors import ItemVectors
-from mkmsr.models.compass.mixture import Encoded, Said, probabilities
+from mkmsr.models.compass.mixture import Encoded, Said, largest_shares
 from mkmsr.models.neighbours.voting import Votes
-
-__all__ = ["CopyAttention", "EarlierVisits"]
 
 _AGES = 28
 """Ages told apart, in events of the session; older ones share the last. The longest prefix of the paper's data."""
 _HIDDEN = 32
+"""Size of the hidden layer that looks at an event by itself."""
 _RANKS = 50
 """Places told apart among the items of earlier sessions: as many as data hold."""
 _NEWEST = 10.0
@@ -48,7 +47,7 @@ class CopyAttention(nn.Module):
     Source: the repeat mode of RepeatNet (Ren et al., AAAI 2019), with operations and age.
     """
 
-    features = 1
+    features, learns = 1, True
 
     def __init__(self, dim: int, num_operations: int, *, wants: bool):
         super().__init__()
@@ -71,8 +70,7 @@ class CopyAttention(nn.Module):
 
     def forward(self, session: Encoded) -> Said:
         """Return the session's events; gates look at the largest probability."""
-        batch, events_PD = session.batch, session.events
-        rows, num_rows = batch.rows, len(batch)
+        batch, events_PD, rows = session.batch, session.events, session.batch.rows
         operations_P = batch.operations if self.num_columns > 1 else torch.zeros_like(batch.operations)
         newest_PD = self.of_last(events_PD[batch.last])[rows]
         pairs_P = operations_P * self.num_columns + operations_P[batch.last][rows]
@@ -87,9 +85,7 @@ class CopyAttention(nn.Module):
             of_wanted_P = self.wanted(operations_P * self.num_columns + wanted_P).squeeze(1)
             logits_P = logits_P + of_wanted_P * (wanted_P > 0)
         items = Votes(rows, batch.items, logits_P)
-        shares_P = probabilities(items, num_rows).weights.detach()
-        largest_B = shares_P.new_zeros(num_rows).scatter_reduce(0, rows, shares_P, "amax")
-        return Said(items, largest_B.log()[:, None])
+        return Said(items, largest_shares(items, len(batch)).log()[:, None])
 
 
 class EarlierVisits(nn.Module):
@@ -107,7 +103,7 @@ class EarlierVisits(nn.Module):
     Source: this project.
     """
 
-    features = 6
+    features, learns = 6, True
 
     def __init__(self, num_operations: int):
         super().__init__()
@@ -117,23 +113,24 @@ class EarlierVisits(nn.Module):
         self.likeness = nn.Parameter(torch.empty(()))
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         """Newer items are likelier, all else is alike, and half the explore score counts."""
-        with torch.no_grad():
-            self.age.weight.copy_(-(_NEWEST + torch.arange(_RANKS)).log()[:, None])
-            self.operation.weight.zero_()
-            self.beside.weight.zero_()
-            self.likeness.fill_(0.5)
+        self.age.weight.copy_(-(_NEWEST + torch.arange(_RANKS)).log()[:, None])
+        self.operation.weight.zero_()
+        self.beside.weight.zero_()
+        self.likeness.fill_(0.5)
 
     def forward(self, session: Encoded) -> Said:
-        """Return the items of the batch's visitors."""
+        """Return the items of the batch's visitors; none where the data do not know them."""
         batch = session.batch
-        earlier = _visits_of(batch)
+        earlier = EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
+        looked_for_H = (session.sought.query[earlier.rows] * unit_rows(session.vectors[earlier.items])).sum(1)
         logits_H = (
             self.age(earlier.positions.clamp(max=_RANKS - 1)).squeeze(1)
             + self.operation(earlier.operations).squeeze(1)
             + self.beside(_steps_from_old_find(batch, earlier)).squeeze(1)
-            + self.likeness * session.catalogue.cosines(session.vectors, earlier.rows, earlier.items)
+            + self.likeness * looked_for_H
         )
         return Said(Votes(earlier.rows, earlier.items, logits_H), _of_visitors(batch, earlier, session.vectors))
 
@@ -141,7 +138,7 @@ class EarlierVisits(nn.Module):
 @torch.no_grad()
 def _of_visitors(batch: SessionBatch, earlier: EarlierBatch, vectors: ItemVectors) -> Tensor:
     """Whether there are old finds, log(1 + how many), whether the session's last item is one, which share of its events
-    are, and the greatest and the mean cosine of the others with its last item. Shape [B, F]."""
+    are, and the greatest and the mean cosine of the others with its last item. Shape [B, 6]."""
     num_rows, counts_B = len(batch), earlier.offsets.diff().float()
     is_old_P, last_B = (batch.earlier_ranks >= 0).float(), batch.items[batch.last]
     is_other_H = earlier.items != last_B[earlier.rows]
@@ -152,14 +149,8 @@ def _of_visitors(batch: SessionBatch, earlier: EarlierBatch, vectors: ItemVector
         for how in ("amax", "mean")
     )
     share_B = segment_sum(is_old_P, batch.rows, num_rows) / batch.lengths
-    return torch.stack(
-        [(counts_B > 0).float(), counts_B.log1p(), is_old_P[batch.last], share_B, greatest_B, mean_B], dim=1
-    )
-
-
-def _visits_of(batch: SessionBatch) -> EarlierBatch:
-    """The items of the visitors' earlier sessions; none where the data do not know visitors."""
-    return EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
+    features = [(counts_B > 0).float(), counts_B.log1p(), is_old_P[batch.last], share_B, greatest_B, mean_B]
+    return torch.stack(features, dim=1)
 
 
 def _steps_from_old_find(batch: SessionBatch, earlier: EarlierBatch) -> Tensor:

@@ -16,8 +16,6 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import DataError
 from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
 
-__all__ = ["RENAMED", "IndexedSessions", "PostingLists", "places_of"]
-
 
 class IndexedSessions(nn.Module):
     """Training sessions by item, and their items. All state is buffers, filled by `build`.

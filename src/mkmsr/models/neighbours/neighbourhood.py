@@ -11,8 +11,6 @@ from torch import Tensor
 
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay
 
-__all__ = ["Neighbours", "VoteSettings"]
-
 
 @dataclass(frozen=True)
 class VoteSettings:

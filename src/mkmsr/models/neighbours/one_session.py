@@ -16,8 +16,6 @@ from mkmsr.models.neighbours.indexed_sessions import IndexedSessions
 from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
 from mkmsr.models.neighbours.voting import Decay, Votes
 
-__all__ = ["neighbours", "votes"]
-
 
 def neighbours(index: IndexedSessions, items_P: Tensor, settings: VoteSettings) -> Neighbours:
     """Return what `SessionIndex.neighbours` does for a session of these items, [P], oldest first."""

@@ -17,8 +17,6 @@ from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.models.base import TrainingData
 from mkmsr.models.neighbours.voting import Votes
 
-__all__ = ["Reminders", "newest_examples", "return_shares"]
-
 _PLACES = 10
 """How many of the newest places have a weight of their own; the last one serves older events too."""
 _HELD_OUT, _MOST_EXAMPLES = 10, 2000

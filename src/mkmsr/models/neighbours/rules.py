@@ -15,23 +15,11 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.sessions import SessionTable
-from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes
+from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes, expand
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry
-from mkmsr.models.neighbours.voting import Decay, DecayKind, Votes, expand, prefix_items
+from mkmsr.models.neighbours.voting import Decay, DecayKind, Votes, prefix_items
 from mkmsr.models.neighbours.voting_model import VOTING_SPACE, VotingConfig, VotingModel
-
-__all__ = [
-    "ENTRIES",
-    "ItemKNN",
-    "ItemKNNConfig",
-    "RuleTable",
-    "RulesConfig",
-    "SequentialRules",
-    "SequentialRulesConfig",
-    "item_similarities",
-    "sequential_pairs",
-]
 
 _PAIRS_AT_ONCE = 8_000_000
 _PRODUCTS_AT_ONCE = 4_000_000

@@ -18,8 +18,6 @@ from mkmsr.models.neighbours.session_index import RENAMED, SessionIndex, VoteSet
 from mkmsr.models.neighbours.voting import NO_DECAY, Decay, DecayKind, Votes
 from mkmsr.models.neighbours.voting_model import VOTING_SPACE, VotingConfig, VotingModel
 
-__all__ = ["ENTRIES", "NeighbourConfig", "SKNNConfig", "STANConfig", "SessionNeighbours", "VSKNNConfig", "VSTANConfig"]
-
 
 class NeighbourConfig(VotingConfig):
     """What all neighbour models have in common."""

@@ -13,17 +13,6 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 
-__all__ = [
-    "NO_DECAY",
-    "Decay",
-    "DecayKind",
-    "PrefixItems",
-    "Votes",
-    "expand",
-    "heaviest_first",
-    "prefix_items",
-]
-
 DecayKind = Literal["none", "linear", "reciprocal", "exponential"]
 
 
@@ -162,16 +151,3 @@ def heaviest_first(rows: Tensor, weights: Tensor) -> Tensor:
     """
     bits = weights.detach().float().contiguous().view(torch.int32).long()
     return ((rows << 32) - bits).argsort(stable=True)
-
-
-def expand(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """All positions of several ranges, one range after the other.
-
-    Returns:
-        The range that each position belongs to, and the position itself. Two tensors of one length.
-    """
-    counts = (end - begin).clamp(min=0)
-    total = int(counts.sum())
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
-    shift = begin - (counts.cumsum(0) - counts)
-    return owner, torch.arange(total, device=counts.device) + shift[owner]

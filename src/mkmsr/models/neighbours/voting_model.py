@@ -21,8 +21,6 @@ from mkmsr.models.entry import Choice, SearchSpace
 from mkmsr.models.neighbours.reminders import Reminders, newest_examples
 from mkmsr.models.neighbours.voting import Votes
 
-__all__ = ["VOTING_SPACE", "TieBreak", "VotingConfig", "VotingModel", "tie_order"]
-
 TieBreak = Literal["none", "popularity", "recency"]
 
 

@@ -104,7 +104,7 @@ def test_a_continued_model_scores_as_the_old_one_before_it_trains(name: str, tmp
     assert taken.fresh_parameters == ()
     if name == "compass":  # Neighbours and popularity are those of the new log: the same network beside them.
         for each in (model, earlier.model):
-            each.similar.build(shop.train.select(shop.train.items < 0))
+            each.similar.index.build(shop.train.select(shop.train.items < 0))
             each.explore.popularity.zero_()
             each.vectors.seen.fill_(1)
     events = [("plain", "click"), ("item-07", "cart"), ("plain", "order")]

@@ -11,7 +11,8 @@ from torch import nn
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.compass.mixture import Encoded, Said, largest_shares
-from mkmsr.models.neighbours.session_index import SessionIndex, VoteSettings
+from mkmsr.models.neighbours.neighbourhood import VoteSettings
+from mkmsr.models.neighbours.session_index import SessionIndex
 from mkmsr.models.neighbours.voting import Decay, Votes
 
 _STEPS = 2.0

@@ -14,7 +14,7 @@ from torch import Tensor
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.compressed_rows import expand
 from mkmsr.models.neighbours import one_session
-from mkmsr.models.neighbours.indexed_sessions import RENAMED, IndexedSessions
+from mkmsr.models.neighbours.indexed_sessions import IndexedSessions
 from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
 from mkmsr.models.neighbours.voting import PrefixItems, Votes, heaviest_first, prefix_items
 

@@ -27,16 +27,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked, and how often.
-
-    Args:
-        items: Ids to draw events from.
-        weights: How often each is drawn, of any sum.
-        operations: Names to draw from, all alike.
-        rate: Requests a second.
-        seconds: How long they arrive.
-        seed: Of the draws.
-    """
+    """What is asked: ids drawn by weights of any sum, operations drawn alike, requests a second, for some seconds."""
 
     items: Sequence[str]
     weights: np.ndarray
@@ -73,13 +64,7 @@ class _Visitor:
 
 
 class Arrivals:
-    """Sends a load to a service.
-
-    Args:
-        port: Where the service listens on 127.0.0.1.
-        load: What is sent.
-        keep: So many lists are kept, to be compared with others.
-    """
+    """Sends a load to the service at a port of 127.0.0.1; `keep` lists are kept, to be compared with others."""
 
     def __init__(self, port: int, load: Load, *, keep: int = 0):
         self._port, self._load, self._keep = port, load, keep

@@ -73,12 +73,8 @@ def time_recommending(
 ) -> dict[str, Any]:
     """Time lists of a bundle in processor time of one thread, after a repetition that warms up.
 
-    Args:
-        bundle: Saved model.
-        dataset: Whose test prefixes are asked for, from the first to the last at equal distances.
-        sessions: So many alone, and four times as many in bulk.
-        k: Items a list.
-        repetitions: Timed ones.
+    So many sessions are asked for alone, and four times as many in bulk: test prefixes of the dataset, from the first
+    to the last at equal distances.
     """
     keep_freed_memory()
     recommender = Recommender.load(bundle)

@@ -57,19 +57,8 @@ def time_serving(
     """Times of `POST /v1/recommendations` at each rate, each against a service that has just started.
 
     A request appends one event to a stored session and asks for 20 items by their ids. The generator shares the
-    machine with the service; its part of the processor is stated.
-
-    Args:
-        bundle: What serves, on a free port of 127.0.0.1.
-        rates: Requests a second, one after the other; the main figures are those of the last.
-        seconds: How long they arrive at each rate.
-        workers: Processes of the service.
-        store: Where sessions live, see `mkmsr serve`.
-        repetitions: Runs at each rate; the median run by p90 counts.
-        seed: Of the sessions.
-
-    Raises:
-        ServiceError: The service does not start.
+    machine with the service; its part of the processor is stated. The main figures are those of the last rate; of
+    several repetitions the median run by p90 counts.
     """
     loaded = load_bundle(bundle)
     curve = []

@@ -42,17 +42,8 @@ def time_training(
 
     After every few steps of the trainer, as many steps of the floor are timed, so that both meet the same load of the
     machine. An epoch learns from train and validation together, all steps of its strategy included; checkpoints and
-    validation are not. The first epoch warms up: there memory is read, before the floor takes any.
-
-    Args:
-        dataset: Prepared data.
-        model: The registered name of a model with weights.
-        settings: Its settings.
-        config: How it is trained, apart from the number of epochs.
-        repetitions: Timed epochs.
-        share: Times this share of an epoch's examples and triples, drawn at random, and scales up: for large logs.
-        device: Where to train.
-        seed: Of everything.
+    validation are not. The first epoch warms up: there memory is read, before the floor takes any. A `share` of an
+    epoch's examples and triples, drawn at random, is timed and scaled up: for large logs.
     """
     training = training_data(dataset, share, seed)
     network = build_model(model, settings, dataset, seed)

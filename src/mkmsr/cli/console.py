@@ -77,15 +77,7 @@ class WrongCall(Exception):
 
 
 def command_group(name: str, summary: str, example: str, commands: Iterable[CommandEntry], **options: Any) -> App:
-    """Return a program, or a group of its commands, whose help flows to the width of the terminal.
-
-    Args:
-        name: What one types.
-        summary: What it is for.
-        example: One of its calls.
-        commands: In the order in which the help lists them.
-        options: More settings of Cyclopts.
-    """
+    """Return a program, or a group of its commands in order, whose help flows to the width of the terminal."""
     group = App(
         name=name,
         help=summary,
@@ -121,12 +113,7 @@ class LineConsole(Console):
 
 
 class Terminal:
-    """Where a command writes.
-
-    Args:
-        result: Standard output.
-        json_mode: Whether `--json` was given.
-    """
+    """Where a command writes: its result to standard output, as JSON or for people."""
 
     def __init__(self, result: IO[str], *, json_mode: bool):
         self.json_mode = json_mode
@@ -188,12 +175,7 @@ def terminal(common: Common) -> Iterator[Terminal]:
 
 @contextmanager
 def output_folder(path: Path, marker: str) -> Iterator[None]:
-    """Keep an output folder to this process while the block lasts, if it is one of ours or new.
-
-    Raises:
-        DataError: It exists, is not empty and does not hold the marker file.
-        ConfigError: Another process writes to it.
-    """
+    """Keep an output folder to this process while the block lasts; one that is neither ours nor new is a DataError."""
     if path.exists() and not path.is_dir():
         raise DataError("is a file; choose a folder", path=path)
     if not may_replace(path, marker):

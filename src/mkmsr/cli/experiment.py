@@ -49,14 +49,7 @@ def train_into(
 ) -> RunResult:
     """Run one experiment with the options of `run_experiment`, and with progress on standard error.
 
-    Args:
-        screen: Where progress goes; under torchrun the first process alone shows it.
-        dataset: Prepared data.
-        settings: Model and training.
-        folder: Run folder.
-        announce: Whether each phase gets a line.
-        processes: Who trains together.
-        options: The others.
+    Under torchrun the first process alone shows it; `announce` gives each phase a line.
     """
     from mkmsr.runs.experiment import run_experiment
 
@@ -88,15 +81,8 @@ def chosen_settings(
 ) -> dict[str, Any]:
     """Return what was set, as nested tables: by the file, then by `--set`, then by flags.
 
-    Args:
-        model: Name of the model, or None for the file's.
-        config: The settings file, or None.
-        overrides: `key=value` texts.
-        flags: Fields of the table [training]; None where the flag was not given.
-        earlier: A model to go on from, whose name and settings hold where nothing else is said.
-
-    Raises:
-        WrongCall: No model is named.
+    Flags are fields of the table [training], None where not given. Where nothing else is said, name and settings of an
+    `earlier` model to go on from hold. Without any model's name, WrongCall is raised.
     """
     from mkmsr.config import apply_overrides, laid_over, read_toml, table_of
 

@@ -67,8 +67,7 @@ class Filtering:
 def read_facts(path: Path) -> dict[str, dict[str, Sequence[str]]]:
     """Return values by fact and item id; empty cells are no values, and an item may stand in several rows.
 
-    Raises:
-        DataError: The file is missing, cannot be read, or lacks the column of items.
+    A file that is missing, cannot be read, or lacks the column of items raises DataError.
     """
     import polars as pl
 

@@ -40,12 +40,7 @@ _PHASES = {
 
 @contextmanager
 def progress_bars(console: Console, *, announce: bool = True) -> Iterator[Listener]:
-    """Yield a listener that draws what it hears; its bars disappear at the end.
-
-    Args:
-        console: Standard error.
-        announce: Whether each phase of an experiment gets a line.
-    """
+    """Yield a listener that draws what it hears; its bars disappear at the end. `announce` gives each phase a line."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

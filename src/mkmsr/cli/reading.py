@@ -135,11 +135,7 @@ class Running:
     spark_master: str = "local[*]"
 
     def options(self, scratch: Path | None) -> EngineOptions:
-        """Return the same for the library, with a folder for temporary files.
-
-        Raises:
-            WrongCall: The memory limit is no size, or too small for any preparation.
-        """
+        """Return the same for the library; a memory limit that is no size, or too small, is a `WrongCall`."""
         from mkmsr.data.engines import LEAST_MEMORY, EngineOptions
 
         memory = None if self.memory_limit is None else byte_count(self.memory_limit)

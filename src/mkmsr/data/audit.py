@@ -34,15 +34,7 @@ _Hashes = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class AuditCheck:
-    """One thing that was counted.
-
-    Args:
-        name: What, in a few words with underscores.
-        verdict: What the count means.
-        count: How many were found.
-        of: Out of how many.
-        detail: The finding in a sentence.
-    """
+    """One thing that was counted: its name, what the count means, how many were found of how many, and a sentence."""
 
     name: str
     verdict: AuditVerdict

@@ -183,8 +183,7 @@ class SessionBatch(_Rows):
     def from_sequences(cls, sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> SessionBatch:
         """A batch from (item indexes, operation indexes) pairs, one pair a session, oldest event first.
 
-        Raises:
-            DataError: A sequence is empty, or has not as many operations as items.
+        An empty pair, or one that has not as many operations as items, raises DataError.
         """
         for row, (items, operations) in enumerate(sequences):
             if len(items) != len(operations) or len(items) == 0:
@@ -219,13 +218,7 @@ class SessionBatch(_Rows):
 
 @dataclass(frozen=True)
 class TripleBatch(_Movable):
-    """Triples <item, relation, attribute> for the knowledge task.
-
-    Args:
-        items: Item index, 1..V-1. Shape [T], int64.
-        relations: Relation index, 1..R. Shape [T].
-        attributes: Attribute index, 1..A. Shape [T].
-    """
+    """Triples <item, relation, attribute> for the knowledge task: indexes from 1, each of shape [T], int64."""
 
     items: Tensor
     relations: Tensor

@@ -108,12 +108,8 @@ class PreparedDataset:
     def earlier(self, windows: int) -> PreparedDataset:
         """Return these data as they were so many validation spans ago, to choose settings once more without the test.
 
-        The newest sessions of train, as many as validation has, become validation; what comes after them, the test
-        included, is gone. The catalogue stays, so that models keep their sizes. With 0 windows validation stays as it
-        is.
-
-        Raises:
-            DataError: Train is too short for that.
+        The newest sessions of train, as many as validation has, become validation; what comes after them is gone. The
+        catalogue stays. With 0 windows validation stays as it is; too short a train raises DataError.
         """
         size, whole = len(self.validation), self.fitting_sessions(refit=True)
         end = len(whole) - windows * size
@@ -151,11 +147,7 @@ class PreparedDataset:
 
     @classmethod
     def load(cls, path: str | Path) -> PreparedDataset:
-        """Read a folder that `save` wrote, verified by its checksums.
-
-        Raises:
-            DataError: A file is missing, altered or of another format.
-        """
+        """Read a folder that `save` wrote; a file that is missing, altered or of another format raises DataError."""
         description, contents = load_contents(path)
         items, operations, relations, attributes = contents.vocabularies
         train, validation, test = contents.splits

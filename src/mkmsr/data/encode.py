@@ -35,11 +35,8 @@ def index_ids(events: Query, raw: Query, engine: Engine, *, number: str, externa
 def encode_sessions(events: Query, items: Query, operations: Query, engine: Engine) -> list[SessionTable]:
     """Return the tables of train, validation and test.
 
-    Args:
-        events: `item`, `action`, `time`, `row`, `rank`, `place` of the session; `visitor` where earlier ones count.
-        items: From `index_ids`, numbered by `item`.
-        operations: From `index_ids`, numbered by `action`.
-        engine: What runs the queries.
+    Events have `item`, `action`, `time`, `row`, `rank`, `place` of the session, and `visitor` where earlier ones count;
+    items and operations are from `index_ids`.
     """
     item = items.select("item", item_index=nw.col("index").cast(nw.Int32))
     operation = operations.select("action", operation_index=nw.col("index").cast(nw.Int16))

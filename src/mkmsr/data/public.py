@@ -75,15 +75,9 @@ def download(
 ) -> bool:
     """Fetch a file from the web, unless it is there already with the right content, and return whether that was needed.
 
-    Args:
-        address: http or https.
-        path: Where the file goes; folders are made.
-        size: Bytes that it should have, where known.
-        sha256: Checksum that it should have, where known.
-        progress: Takes the number of bytes found here or arrived since its last call.
-
-    Raises:
-        DataError: The server refuses, the connection breaks, or the content is another one; an old file stays.
+    Size and checksum are those that it should have, where known. `progress` takes the number of bytes found here or
+    arrived since its last call. Where the server refuses, the connection breaks or other content arrives, DataError is
+    raised and an old file stays.
     """
     if urlsplit(address).scheme not in {"http", "https"}:
         raise DataError(f"{address!r} is not an address of the web", path=path)

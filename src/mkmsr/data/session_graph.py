@@ -19,12 +19,9 @@ MOST_HASH_BITS = 48
 
 
 class Messages(NamedTuple):
-    """One of the two ways along transitions; a transition that recurs stands as often as it occurs.
+    """One of the two ways along transitions: nodes heard, nodes that hear, 1 / messages to the latter. Each [M].
 
-    Args:
-        sender: Node that is heard. Shape [M].
-        receiver: Node that hears. Shape [M].
-        weight: 1 / number of messages to the same receiver. Shape [M], float32.
+    A transition that recurs stands as often as it occurs.
     """
 
     sender: Tensor
@@ -84,9 +81,8 @@ class PrefixTree:
 def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
     """Return the graph over consecutive values of each session.
 
-    Args:
-        values: What the nodes stand for, for example item indexes. Shape [P], int64, not negative.
-        rows: Session of each event, ascending. Shape [P].
+    The values [P], not negative, are what nodes stand for, for example item indexes; the rows [P] are the session of
+    each event, ascending.
     """
     distinct, value = torch.unique(values, return_inverse=True)
     width = max(len(distinct), 1)
@@ -106,11 +102,9 @@ def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
 
 
 def build_prefix_tree(values: Tensor, offsets: Tensor) -> PrefixTree:
-    """The tree of all distinct prefixes of a batch's sequences.
+    """The tree of all distinct prefixes of sequences of small integers [P], not negative.
 
-    Args:
-        values: One small integer per event. Shape [P], int64, not negative.
-        offsets: Where each sequence begins, and P; no sequence is empty. Shape [B + 1].
+    Offsets [B + 1] say where each sequence begins, and P; none is empty.
     """
     if len(offsets) <= 2:  # One sequence has no prefix twice.
         return PrefixTree((1,) * len(values), values, torch.zeros_like(values), torch.arange(len(values)).to(values))

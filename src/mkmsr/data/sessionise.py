@@ -89,10 +89,8 @@ def order_sessions(
     Sessions are ordered by the time of their last event. The newest ones that hold `test_share` of the events are test,
     and of the others the newest ones that hold `validation_share` of the others' events are validation; a session that
     straddles a boundary belongs to the newer side. A column `split` is kept instead where the log brings one, and only
-    validation is cut from its training sessions if it has none of its own.
-
-    Raises:
-        DataError: The log's own split divides a session, or no training session is left.
+    validation is cut from its training sessions if it has none of its own. A divided session, or none to train on, is a
+    DataError.
     """
     sessions = _sessions(events, engine, path)
     if "split" not in events.collect_schema().names():

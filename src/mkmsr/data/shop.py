@@ -42,12 +42,7 @@ class Shop:
 
 
 class GroupSampler:
-    """Draws items of given groups by weight: each group is an interval of the running sum of weights.
-
-    Args:
-        groups: Group of each item, from 0. Shape [items].
-        weights: Shape [items].
-    """
+    """Draws items of given groups, from 0, by weight: each group is an interval of the running sum of weights."""
 
     def __init__(self, groups: NDArray[np.int64], weights: NDArray[np.float64]):
         self.order = np.argsort(groups, kind="stable")
@@ -68,13 +63,8 @@ def stock_shop(
 ) -> Shop:
     """A catalogue of about 125 items a category; most shops and brands sell mainly in one of them.
 
-    Args:
-        items: Items in all.
-        cold_items: Share of items launched in the last sixth of the log.
-        popularity: Exponent of Zipf's law.
-        start: First second of the log.
-        days: Days of the log.
-        rng: Source of all randomness.
+    `cold_items` is the share launched in the last sixth of the log, `popularity` the exponent of Zipf's law, `start`
+    the first second of the log.
     """
     categories = max(4, items // 125)
     category = np.concatenate([np.arange(categories), _skewed(rng, categories, items - categories, 0.4)])
@@ -180,10 +170,7 @@ def shop_names(count: int) -> pl.Series:
 def product_display(shop: Shop, items: pl.Series, seed: int) -> pl.DataFrame:
     """Return `item`, `relation` (name, price, image) and `value` of each item, as an attribute table has them.
 
-    Args:
-        shop: The catalogue.
-        items: Item ids.
-        seed: Of prices and colours, whose draws leave those of the log alone.
+    The seed draws prices and colours, and leaves the draws of the log alone.
     """
     rng = np.random.default_rng([seed, 1])
     category, _, brand = shop.groups

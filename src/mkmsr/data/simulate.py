@@ -131,11 +131,7 @@ class SimulatedLog:
         return InteractionLog(events.with_columns(row).lazy(), attributes, name="simulated", display=display)
 
     def save(self, folder: str | Path) -> None:
-        """Write `events.parquet`, `attributes.parquet` and `attributes_display.parquet`.
-
-        Raises:
-            DataError: The folder cannot be written.
-        """
+        """Write `events.parquet`, `attributes.parquet` and `attributes_display.parquet`; a full disk is a DataError."""
         tables = {"events": self.events, "attributes": self.attributes, "attributes_display": self.display}
         for name, table in tables.items():
             path = Path(folder) / f"{name}.parquet"

@@ -75,11 +75,7 @@ class Contents(NamedTuple):
 
 
 def save_contents(path: str | Path, description: Description, contents: Contents) -> None:
-    """Write the folder, or leave an old one untouched.
-
-    Raises:
-        DataError: Something else is at that place, or the folder cannot be written (a full disk, no permission).
-    """
+    """Write the folder, or raise DataError and leave an old one, or something else that is there, untouched."""
     if not may_replace(path, DESCRIPTION):
         raise DataError("something else is here, and it is not overwritten; choose another folder", path=path)
     try:
@@ -96,8 +92,7 @@ def save_contents(path: str | Path, description: Description, contents: Contents
 def load_contents(path: str | Path) -> tuple[Description, Contents]:
     """Read the folder; its bytes are those whose checksums were verified.
 
-    Raises:
-        DataError: A file is missing, altered, of another format, or unpacks to far more than its size.
+    A file that is missing, altered, of another format, or that unpacks to far more than its size raises DataError.
     """
     folder = Path(path)
     description = _description(folder)

@@ -12,11 +12,9 @@ from mkmsr.errors import DataError, UnknownIdError, nearest
 
 
 class Vocabulary:
-    """Two-way map between external ids and the indexes 1..n, in the given order.
+    """Two-way map between distinct external ids and the indexes 1..n, in the given order.
 
-    Args:
-        ids: Distinct external ids; the first gets index 1.
-        kind: What the ids are, for messages: "item", "operation", "relation", "attribute".
+    `kind` says in messages what the ids are: "item", "operation", "relation", "attribute".
     """
 
     def __init__(self, ids: Iterable[str], *, kind: str):

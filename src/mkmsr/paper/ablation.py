@@ -39,12 +39,7 @@ def reproduce_ablation(
     """Train COMPASS whole and without each part, refitted on train and validation, and compare in pairs.
 
     A variant that changes nothing on some data, because its settings have the part off already, is left out there.
-    The arguments are those of `reproduce_table_2`.
-
-    Raises:
-        ConfigError: A setting is wrong.
-        DataError: Kept results are damaged.
-        EvaluationError: The whole model has no finished run on a dataset.
+    Arguments and errors are those of `reproduce_table_2`.
     """
 
     def variants(data: Path) -> dict[str, ExperimentConfig]:

@@ -55,14 +55,8 @@ _Tests: TypeAlias = Mapping[tuple[str, str], Mapping[str, PairedDifference]]
 def reproduce_figure_3(datasets: Sequence[Path], out: Path, options: RunOptions) -> Reproduction:
     """Train MKM-SR by each strategy as far as that is not done yet, and draw.
 
-    Args:
-        datasets: Folders of prepared data, with distinct names.
-        out: Runs go to `out/runs`.
-        options: How runs are made; the strategy alone differs from their settings, and `epochs` is exact.
-
-    Raises:
-        ConfigError: A setting or a name is wrong.
-        TrainingError: A run failed, so that a strategy lacks a seed.
+    Runs go to `out/runs`. The strategy alone differs from the options' settings, and `epochs` is exact. A run that
+    fails raises TrainingError, a wrong setting ConfigError.
     """
     check_distinct(datasets)
     jobs = {data: _jobs(data, out / "runs", options) for data in datasets}

@@ -71,11 +71,6 @@ def reproduce_figure_4(
         attribute: The relation that colours the maps; by default the one with the fewest values.
         min_events: Items need so many training events.
         seed: Of vectors and maps.
-
-    Raises:
-        ConfigError: A setting or a name is wrong, or gensim or scikit-learn is not installed.
-        DataError: There is no such attribute, or too few items have it.
-        TrainingError: A run failed.
     """
     _check_installed()
     check_distinct(datasets)

@@ -53,11 +53,7 @@ class ChosenItems:
 
 
 def default_attribute(dataset: PreparedDataset) -> str:
-    """The relation with the fewest values, at least two: the coarsest kind of item.
-
-    Raises:
-        DataError: No relation has two values.
-    """
+    """The relation with the fewest values, at least two: the coarsest kind of item; without one DataError is raised."""
     knowledge = dataset.knowledge
     counts = {
         name: len(np.unique(knowledge.triples[knowledge.triples[:, 1] == relation, 2]))
@@ -72,13 +68,7 @@ def default_attribute(dataset: PreparedDataset) -> str:
 def choose_items(dataset: PreparedDataset, attribute: str | None, min_events: int) -> ChosenItems:
     """Choose the items with enough training events and a value of the attribute, and those of them that a map shows.
 
-    Args:
-        dataset: Their data.
-        attribute: A relation; None for `default_attribute`.
-        min_events: Training events that an item needs.
-
-    Raises:
-        DataError: There is no such attribute, or too few items are left.
+    None is `default_attribute`. An unknown relation, or too few items, raises DataError.
     """
     knowledge = dataset.knowledge
     attribute = attribute or default_attribute(dataset)
@@ -140,13 +130,7 @@ def sample_pairs(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class ItemDifference:
-    """Mean difference between two spaces, over items.
-
-    Args:
-        difference: First minus second.
-        low: Lower end of the 95 % interval over resampled items.
-        high: Upper end.
-    """
+    """Mean difference between two spaces over items, first minus second, and its 95 % interval over resampled items."""
 
     difference: float
     low: float
@@ -154,13 +138,7 @@ class ItemDifference:
 
 
 def neighbour_purity(vectors_mD: Vectors, has_mA: NDArray[np.bool_], *, neighbours: int = 10) -> NDArray[np.float64]:
-    """The share of each item's nearest neighbours that have one of its values. Shape [m], 0..1.
-
-    Args:
-        vectors_mD: Item vectors.
-        has_mA: Which item has which value of the attribute.
-        neighbours: k; fewer where there are not so many other items.
-    """
+    """The share of each item's nearest neighbours that have one of its values of the attribute. Shape [m], 0..1."""
     unit_mD = _unit(vectors_mD)
     k = min(neighbours, len(unit_mD) - 1)
     shares = np.empty((len(unit_mD), k))

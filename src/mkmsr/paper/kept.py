@@ -41,13 +41,9 @@ _TOLERANCE = 1e-9
 
 
 class KeptResults:
-    """The kept results of all runs on one dataset.
+    """The kept results of all runs on one dataset, in `FOLDER/<data>`, which need not be there yet.
 
-    Args:
-        folder: `FOLDER/<data>`; it need not be there yet.
-
-    Raises:
-        DataError: A file in it is damaged.
+    A damaged file raises DataError.
     """
 
     def __init__(self, folder: Path):
@@ -55,21 +51,13 @@ class KeptResults:
         self._read()
 
     def ranks(self, name: str) -> pl.Series:
-        """The rank of each test example in the run `LABEL/seed-SEED`.
-
-        Raises:
-            DataError: There is no such column.
-        """
+        """The rank of each test example in the run `LABEL/seed-SEED`; without such a column DataError is raised."""
         if self._ranks is None or name not in self._ranks.columns:
             raise DataError(f"no column {name!r}, though {self.runs_path.name} has that run", path=self.ranks_path)
         return self._ranks[name]
 
     def check_examples(self, dataset: PreparedDataset) -> None:
-        """Make sure that the ranks, if there are any, are of the dataset's test examples.
-
-        Raises:
-            DataError: They are of others.
-        """
+        """Raise DataError unless the ranks, if there are any, are of the dataset's test examples."""
         split = dataset.evaluation_split("test")
         examples = _example_columns(RankTable.of_split(split.examples.targets, split))
         if self._ranks is not None and not self._ranks.select(_EXAMPLE).equals(examples):
@@ -81,9 +69,7 @@ class KeptResults:
     def keep(self, runs: Iterable[GridRun]) -> None:
         """Add finished runs on this dataset; what was kept of the same labels and seeds before is replaced.
 
-        Raises:
-            ConfigError: Another process keeps results in the folder.
-            DataError: A run ranked other examples than those that are kept.
+        A run that ranked other examples than those that are kept raises DataError.
         """
         with locked(self.folder):
             self._read()  # Another process may have added runs since.
@@ -92,19 +78,10 @@ class KeptResults:
             self._write()
 
     def restore(self, run: GridRun, dataset: PreparedDataset) -> str | None:
-        """Fill a run's folder with its kept results, so that it counts as finished.
+        """Fill a run's folder with its kept results, so that it counts as finished, and return None; else why not.
 
-        A setting that was not there when the results were kept must stand at its default now.
-
-        Args:
-            run: The run that is wanted.
-            dataset: Its data.
-
-        Returns:
-            None if that was done; else why not: nothing is kept, or it is of other settings or data.
-
-        Raises:
-            DataError: The kept files do not fit each other.
+        A setting that was not there when the results were kept must stand at its default now. Kept files that do not
+        fit each other raise DataError.
         """
         name = _name(run)
         kept = self.runs.get(name)

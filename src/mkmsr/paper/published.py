@@ -15,17 +15,7 @@ from mkmsr.data.dataset import PreparedDataset
 
 @dataclass(frozen=True)
 class PublishedData:
-    """A row of Table 1.
-
-    Args:
-        sessions: Number of sessions.
-        length: Mean events of a session.
-        items: Number of items.
-        frequency: Mean events of an item.
-        operations: Number of operations.
-        new_share: Share of the test's events that have a new item, 0..1; None without new items.
-        caveat: What in this row is not as it seems.
-    """
+    """A row of Table 1; `new_share` of the test's events have a new item, and `caveat` is what is not as it seems."""
 
     sessions: int
     length: float

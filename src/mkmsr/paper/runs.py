@@ -61,13 +61,9 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What one reproduction came to.
+    """What one reproduction came to, as text and as plain data; the short table for the README, where there is one.
 
-    Args:
-        write_up: The table or figure as text.
-        document: The same as plain data.
-        failures: Runs that failed; what stands on the others is written all the same.
-        summary: The short table for the README, where there is one.
+    Runs may have failed; what stands on the others is written all the same.
     """
 
     write_up: WriteUp
@@ -78,12 +74,7 @@ class Reproduction:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs that a table stands on, by label.
-
-    Args:
-        found: Finished runs, one a seed.
-        missing: Why the first missing run of a label is missing.
-    """
+    """The runs that a table stands on, by label: finished ones, one a seed, or why the first missing one is."""
 
     found: Mapping[str, Sequence[RunFolder]]
     missing: Mapping[str, str]
@@ -94,14 +85,8 @@ def experiment_settings(
 ) -> ExperimentConfig:
     """Read the settings of a model: `folder/<data>/<model>.toml`, else `folder/<model>.toml`, else defaults.
 
-    Args:
-        data: Folder of the prepared data; its name is looked up.
-        model: The model's name; `SOURCE/name` for settings that a file in `folder/SOURCE` must give.
-        folder: Folder of settings files, such as `mkmsr tune` writes; None for the defaults.
-        training: Values of the table [training] that go before the file's.
-
-    Raises:
-        ConfigError: A file is wrong, is of another model or is missing where it must be there.
+    `SOURCE/name` is a model whose settings a file in `folder/SOURCE` must give. Values of the table [training] go
+    before the file's. A file that is wrong, of another model, or missing where it must be there raises ConfigError.
     """
     values: dict[str, Any] = {}
     source, _, name = model.rpartition("/")
@@ -126,11 +111,7 @@ def data_title(data: Path, dataset: PreparedDataset) -> str:
 
 
 def check_distinct(datasets: Sequence[Path]) -> None:
-    """Make sure that runs on different data cannot get into each other's folders.
-
-    Raises:
-        ConfigError: Two folders have the same name.
-    """
+    """Raise ConfigError if two folders of data have the same name, so that runs would get into each other's folders."""
     names = [data.resolve().name for data in datasets]
     again = next((name for name in names if names.count(name) > 1), None)
     if again is not None:
@@ -146,17 +127,13 @@ def finish_runs(
     """Restore kept runs, train missing ones and keep them again, as far as the options ask for it.
 
     Args:
-        datasets: Folders of prepared data.
+        datasets: Folders of prepared data, with distinct names.
         experiments: The settings of each row of a table, by its label, for a folder of data.
         folder: Where run folders go.
         options: What is asked for.
 
     Returns:
         The runs on each dataset, and those that failed.
-
-    Raises:
-        ConfigError: A setting is wrong, or two folders of data have the same name.
-        DataError: Kept results are damaged, or are of other test examples.
     """
     check_distinct(datasets)
     plans = {
@@ -186,11 +163,7 @@ def finish_runs(
 
 
 def finish_jobs(jobs: Iterable[Job], options: RunOptions) -> None:
-    """Carry out the jobs of a figure as far as they are not done yet; it needs all of them.
-
-    Raises:
-        TrainingError: One failed.
-    """
+    """Carry out the jobs of a figure as far as they are not done yet; it needs all, so a failure is a TrainingError."""
     outcomes = run_jobs(list(jobs), workers=options.workers, listener=options.listener)
     failed = next((outcome for outcome in outcomes if outcome.status == "failed"), None)
     if failed is not None:

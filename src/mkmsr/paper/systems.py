@@ -160,15 +160,9 @@ class SystemTable:
 
 
 def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_000) -> SystemTable:
-    """Return the table of some systems on one dataset.
+    """Return the table of some systems on one dataset, in their order; every run has ranks.
 
-    Args:
-        title: What tables call the data.
-        systems: In the order of the table's rows; every run has ranks.
-        samples: Resamples of every interval and test.
-
-    Raises:
-        EvaluationError: No system has a finished run, or runs ranked different examples.
+    No finished run at all, or runs that ranked different examples, raise EvaluationError.
     """
     rows = [measure(system, samples=samples) for system in systems if system.runs]
     if not rows:
@@ -188,15 +182,7 @@ def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_
 
 
 def measure(system: System, *, samples: int = 10_000) -> SystemRow:
-    """Return a system's row, not yet tested against another.
-
-    Args:
-        system: With at least one run.
-        samples: Resamples of the intervals.
-
-    Raises:
-        EvaluationError: Its runs ranked different examples, or kept no ranks.
-    """
+    """Return the row of a system with at least one run, not yet tested against another."""
     tables = [_ranks_of(each.run) for each in system.runs]
     ranks = pooled(tables)
     seeds = [_metrics(table) for table in tables]
@@ -214,16 +200,7 @@ def measure(system: System, *, samples: int = 10_000) -> SystemRow:
 def with_differences(
     rows: Sequence[SystemRow], others: Mapping[str, SystemRow], *, samples: int = 10_000
 ) -> tuple[SystemRow, ...]:
-    """Return the rows with their differences from another row, corrected by Holm over all of them.
-
-    Args:
-        rows: All rows of a table.
-        others: By metric, the row that the rest is tested against.
-        samples: Resamples.
-
-    Raises:
-        EvaluationError: Two rows ranked different examples.
-    """
+    """Return the rows with their differences from another row, named by metric, corrected by Holm over all of them."""
     found = [
         {
             metric: pooled_difference(row.ranks, other.ranks, metric, samples=samples)

@@ -19,11 +19,7 @@ _COUNTED = ("sessions", "events", "examples")
 
 
 def reproduce_table_1(datasets: Sequence[Path]) -> Reproduction:
-    """Count prepared data beside the published counts.
-
-    Args:
-        datasets: Folders of prepared data.
-    """
+    """Count prepared data beside the published counts."""
     counted: list[_Counted] = []
     for data in datasets:
         dataset = PreparedDataset.load(data)

@@ -102,11 +102,7 @@ def reproduce_table_2(
 def rows_of_table_2(models: Sequence[str] | None = None) -> list[tuple[str, str, Group]]:
     """Label, model and group of each row: the paper's systems in its order, its own literally, rivals, flagships.
 
-    Args:
-        models: Only these models; None for all.
-
-    Raises:
-        ConfigError: One of them is no row of the table.
+    Of these models alone, or None for all; one that is no row of the table raises ConfigError.
     """
     groups: dict[Group, Mapping[str, str]] = {
         "paper": SYSTEMS,
@@ -125,12 +121,7 @@ def rows_of_table_2(models: Sequence[str] | None = None) -> list[tuple[str, str,
 
 
 def table_2(tables: Sequence[SystemTable], fitted_on: str) -> WriteUp:
-    """Write up the tables, one a dataset.
-
-    Args:
-        tables: One a dataset.
-        fitted_on: What the models of the test numbers have read.
-    """
+    """Write up the tables, one a dataset; `fitted_on` says what the models of the test numbers have read."""
     labels = (row.label for table in tables for row in table.rows if row.system.group == "flagship")
     flagship = next(labels, "")
     sections = []

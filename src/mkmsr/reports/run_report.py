@@ -58,17 +58,10 @@ _logger = logging.getLogger(__name__)
 def write_run_report(
     folder: str | Path, *, baselines: Sequence[str | Path | Mapping[str, Any]] = (), samples: int = 10_000
 ) -> Path:
-    """Write `report.html` and `figures/` into a run folder.
+    """Write `report.html` and `figures/` into a run folder, and return the report's path.
 
-    Args:
-        folder: The run.
-        baselines: Run folders, files of metrics or evaluation documents of other models on the same examples. What is
-            shown of them is copied into the folder's `baselines/`, and used again when none are given and the examples
-            are still the same.
-        samples: Resamples of the paired differences.
-
-    Returns:
-        The report's path.
+    Baselines are run folders, files of metrics or evaluation documents of other models on the same examples. What is
+    shown of them is copied into `baselines/`, and used again when none are given and the examples are the same.
     """
     run = read_run_folder(folder)
     own, *others = read_runs([run.run, *(read_runs(baselines) if baselines else _remembered(run))])

@@ -17,13 +17,10 @@ _WORDS = {1: "one", 3: "three", 5: "five", 10: "ten"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said about the run that the others are compared with.
+    """What is said about the run that the others are compared with, in sentences.
 
-    Args:
-        sentence: Which model is better, by how much, and whether it could be chance.
-        found: How many of `VISITORS` visitors found their next item in the shortest list.
-        visitors: The same as a sentence, with the best other model.
-        repetition: How much of the headline is items that the session held already; empty where nothing was found.
+    `found` of `VISITORS` visitors found their next item in the shortest list; `repetition` says how much of the
+    headline is items that the session held already, and is empty where nothing was found.
     """
 
     sentence: str

@@ -42,13 +42,9 @@ class Section:
 
 @dataclass(frozen=True)
 class WriteUp:
-    """One table or figure of the paper, done again.
+    """One table or figure of the paper, done again; whoever calls for it fills in the command that writes it.
 
-    Args:
-        name: Of its files: "table2".
-        lead: What was done, in a few sentences.
-        attachments: Texts of further files, by name.
-        command: What writes it; whoever calls for it fills it in.
+    `attachments` are texts of further files, by name.
     """
 
     name: str

@@ -112,13 +112,7 @@ def plan_grid(
 ) -> list[GridRun]:
     """Return every experiment on every dataset with every seed; a model without chance in it gets the first seed alone.
 
-    Args:
-        datasets: Folders of prepared data, with distinct names.
-        experiments: Settings by label.
-        seeds: At least one.
-        folder: Runs go to `folder/<data>/<label>/seed-<seed>-<key>`.
-        refit: Whether to fit again on train and validation for the test numbers.
-        choose_epochs: Whose validation chooses the number of epochs.
+    Experiments are settings by label; runs go to `folder/<data>/<label>/seed-<seed>-<key>`.
     """
     runs = []
     for data in datasets:
@@ -186,10 +180,7 @@ def _run(listener: Listener, run: GridRun, device: str) -> None:
 def run_jobs(jobs: Sequence[Job], *, workers: int = 1, listener: Listener = ignore) -> tuple[JobOutcome, ...]:
     """Carry out jobs, and return how each ended, in their order; one that fails is reported and the rest go on.
 
-    Args:
-        jobs: In the order in which they begin; each with a folder of its own.
-        workers: Processes, of one thread each.
-        listener: Told `JobsPlanned`, `JobStarted`, `JobProgress` and `JobEnded`.
+    Each worker is a process of one thread. The listener hears `JobsPlanned`, `JobStarted`, `JobProgress`, `JobEnded`.
     """
     assert len({job.folder for job in jobs}) == len(jobs)
     outcomes = {job.folder: JobOutcome(job, "skipped") for job in jobs if job.is_finished}

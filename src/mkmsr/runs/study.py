@@ -60,18 +60,10 @@ class Proposal:
 
 
 class Study:
-    """A study in `folder/study.sqlite3`.
+    """A study in `folder/study.sqlite3`, over a space, beginning with the defaults.
 
-    Args:
-        folder: Where it lies or will lie.
-        space: What is searched.
-        defaults: The first trial's settings.
-        depends_on: Plain data that a study taken up again must agree on.
-        warmup: Epochs after which no trial is stopped yet.
-        parallel: Whether trials run beside each other.
-
-    Raises:
-        ConfigError: Optuna is not installed, or the folder holds another search.
+    It must agree on `depends_on`, plain data, when it is taken up again: another search raises ConfigError. No trial is
+    stopped in the first `warmup` epochs.
     """
 
     def __init__(

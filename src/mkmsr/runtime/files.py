@@ -136,10 +136,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new empty folder that takes the place of `path` when the block ends well; until then the old one stays.
 
     The files in it, which has no folders, are on the disk before the old one goes. On an error the new folder is
-    removed and the old one is intact. Where `path` is a link, the folder that it points to is replaced.
-
-    Raises:
-        ConfigError: Another process writes to the folder.
+    removed and the old one is intact. Where `path` is a link, the folder that it points to is replaced. While another
+    process writes there, ConfigError is raised.
     """
     path = Path(os.path.realpath(path))
     new, old = _names_beside(path)
@@ -161,8 +159,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 class Scratch:
     """A folder of temporary files, made when it is first needed and removed when nothing refers to it any more.
 
-    Args:
-        parent: Where to make it; None is the system's place for temporary files.
+    It is made in `parent`; None is the system's place for temporary files.
     """
 
     def __init__(self, parent: Path | None = None):
@@ -187,8 +184,7 @@ class Scratch:
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder for temporary files, removed when the block ends; leftovers of killed processes go first.
 
-    Args:
-        parent: Where to make it; by default the system's place for temporary files.
+    It is made in `parent`; None is the system's place for temporary files.
     """
     from filelock import FileLock
 

@@ -30,11 +30,7 @@ _NOT_THRIFT = (KeyError, IndexError, TypeError, ValueError, AttributeError, Over
 
 
 def read_table(content: bytes, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    """Return the table in the bytes of a Parquet file, which must have these columns and no empty cell.
-
-    Raises:
-        DataError: It is no such file, or unpacks to far more than its size.
-    """
+    """Return the table in a Parquet file's bytes; other columns than these, or an empty cell, are a DataError."""
     try:
         unpacked = unpacked_bytes(content)
         _refuse_more(unpacked, content)
@@ -54,10 +50,7 @@ def read_table(content: bytes, columns: Mapping[str, pl.DataType]) -> pl.DataFra
 def unpacked_bytes(content: bytes) -> int:
     """Return the bytes of memory that the columns of a Parquet file need at most: its pages unpacked, and its values.
 
-    Only flat columns are understood.
-
-    Raises:
-        DataError: It is no Parquet file, or its counts contradict each other.
+    Only flat columns are understood. What is no Parquet file, or contradicts itself, raises DataError.
     """
     end = len(content) - 8
     begin = end - int.from_bytes(content[end : end + 4], "little")

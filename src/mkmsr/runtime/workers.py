@@ -34,12 +34,9 @@ _LOG_TAIL = 4096
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work for a process.
+    """One piece of work for a process: a function of a module, called as `function(line, *arguments)`.
 
-    Args:
-        name: For people.
-        function: A function of a module, called as `function(line, *arguments)`; what it returns is the task's result.
-        log: File that takes everything the process logs or prints, appended.
+    The log file takes everything that the process logs or prints, appended.
     """
 
     name: str

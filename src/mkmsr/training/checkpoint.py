@@ -71,12 +71,10 @@ class Progress:
 
 
 class CheckpointFolder:
-    """Reads and writes the checkpoint of one run.
+    """Reads and writes the checkpoint of one run, in a folder that the first one makes.
 
-    Args:
-        path: The folder; made when the first checkpoint is written.
-        depends_on: What the run is (settings, seed, data, first weights), as JSON values; a checkpoint of anything else
-            is refused.
+    `depends_on` is what the run is (settings, seed, data, first weights), as JSON values; a checkpoint of anything
+    else is refused.
     """
 
     def __init__(self, path: Path, depends_on: Mapping[str, Any]):
@@ -94,8 +92,7 @@ class CheckpointFolder:
     ) -> None:
         """Replace the checkpoint by the tensors needed to go on, and the best epoch's weights if they are new.
 
-        Raises:
-            TrainingError: The disk is full or cannot be written; the checkpoint before is intact.
+        Where the disk is full or cannot be written, TrainingError is raised and the checkpoint before is intact.
         """
         name = f"state-{progress.epoch:05d}-{progress.step:07d}.safetensors"
         # Files call what the run depends on its identity, as older ones do.
@@ -114,8 +111,7 @@ class CheckpointFolder:
     def load(self) -> tuple[Progress, dict[str, Tensor], dict[str, Tensor] | None] | None:
         """Return the progress, the tensors to go on with and the best epoch's weights; None without a checkpoint.
 
-        Raises:
-            TrainingError: The checkpoint is of another run, of another format, or damaged.
+        One of another run, of another format, or damaged raises TrainingError.
         """
         path = self.path / CHECKPOINT_FILE
         if not path.is_file():

@@ -26,8 +26,7 @@ MANY = 2**62
 class Engine(ABC):
     """Runs queries over files; a context manager that gives back memory, files and processes when it is left.
 
-    Args:
-        scratch: Where its temporary files go.
+    `scratch` takes its temporary files.
     """
 
     name: ClassVar[str]

@@ -15,15 +15,11 @@ from mkmsr.runtime.files import Scratch
 
 
 class DuckDBEngine(Engine):
-    """DuckDB over temporary files.
+    """DuckDB over temporary files in `scratch`; without the library a ConfigError is raised.
 
     Args:
         memory: Bytes that it may use for its work; None is its own choice, four fifths of the machine's.
         threads: Threads; None is one a core. Each has buffers of its own.
-        scratch: Where its temporary files go.
-
-    Raises:
-        ConfigError: DuckDB is not installed.
     """
 
     name: ClassVar[str] = "duckdb"

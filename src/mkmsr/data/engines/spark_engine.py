@@ -17,7 +17,7 @@ from mkmsr.runtime.files import Scratch
 
 
 class SparkEngine(Engine):
-    """Spark, which computes where its master says.
+    """Spark, which computes where its master says; without PySpark or Java a ConfigError is raised.
 
     Tables and steps are Parquet folders below the scratch folder, so that a lost worker costs one step and no lineage
     grows over the rounds of filters. On a cluster the scratch folder has to be one that all workers see.
@@ -25,10 +25,6 @@ class SparkEngine(Engine):
     Args:
         master: Address of the cluster, like spark://host:7077, or local[N] for N threads of this machine.
         memory: Bytes of the driver's heap; None is Spark's own choice, 1 GiB.
-        scratch: Where tables and steps are written.
-
-    Raises:
-        ConfigError: PySpark or Java is not installed.
     """
 
     name: ClassVar[str] = "spark"

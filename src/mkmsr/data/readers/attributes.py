@@ -60,10 +60,6 @@ def read_attributes(
     Returns:
         `item_id`, `relation`, `value`, `row`, whose values may be empty; and the same of columns that are shown with an
         item and never learnt from, None if there are none.
-
-    Raises:
-        DataError: A column is missing or not as it should be, or too many rows are malformed.
-        ConfigError: An option names a relation that the table lacks.
     """
     notes, has_time = malformed.notes, "time" in events.collect_schema().names()
     columns = _columns(source, item_column, notes, has_time=has_time)

@@ -43,15 +43,10 @@ LIKE_A_LIST = r"^\s*[\[({].*[\])}]\s*$"
 
 
 def canonical_events(source: RawSource, columns: Mapping[str, str], malformed: MalformedRows) -> Stored:
-    """Return the events of a source in canonical columns. Values are checked here, where the row in the file is known.
+    """Return the events of a source in canonical columns, from its column for each field that it has.
 
-    Args:
-        source: The raw tables.
-        columns: Their column for each field that they have.
-        malformed: Takes note of malformed rows, which are left out; other notes go to the same place.
-
-    Raises:
-        DataError: Too many rows are malformed, units or zones of time are mixed, or times are none.
+    Values are checked here, where the row in the file is known: units or zones of time that are mixed, and times that
+    are none, raise DataError. `malformed` takes note of the rows that are left out, and of other things.
     """
     read = _Reading(source, columns, malformed)
     rows, files = source.stored(piece for table in source.tables for piece in read.table(table))

@@ -34,9 +34,8 @@ FILLERS = (
 def as_text(values: pl.Series, path: Path | str, *, hint: str = "") -> pl.Series:
     """Return a column as text: whole floats without a fraction, NaN and blanks as missing, bytes as they read.
 
-    Raises:
-        DataError: It holds several values a row, numbers that a float does not hold exactly, or bytes that are no text;
-            `hint` says what else can be done.
+    Several values a row, numbers that a float does not hold exactly and bytes that are no text raise DataError, with
+    `hint`.
     """
     dtype = values.dtype
     if dtype == pl.String:

@@ -24,17 +24,13 @@ if TYPE_CHECKING:
 def read_frames(
     events: IntoDataFrame, items: IntoDataFrame | None, options: ReadOptions, *, name: str = "frame"
 ) -> InteractionLog:
-    """Return the log in a frame of events, with what another frame says of the items.
+    """Return the log in a frame of events, with what another frame says of the items; read as files are, same errors.
 
     Args:
         events: One row an event, of pandas, polars or another library with eager frames that Narwhals knows.
         items: One row an item, or one row a value of a relation; or None.
-        options: How to read them, as for files.
+        options: As for files.
         name: What the log is called.
-
-    Raises:
-        DataError: A frame is none, a column is missing, or a value is not as it should be; names row and column.
-        ConfigError: The mapping names an unknown field.
     """
     scratch = Scratch(options.scratch)
     known = None if items is None else _source(items, "the frame of items", options, scratch)

@@ -73,11 +73,9 @@ def marks(faults: Sequence[Fault]) -> list[pl.Expr]:
 
 
 class MalformedRows:
-    """The malformed rows of all files of one log.
+    """The malformed rows of all files of one log; the options say whether they are errors.
 
-    Args:
-        options: Say whether they are errors, and from which share on.
-        notes: Of the log. Takes `malformed_rows`, `malformed_examples`, and counts of rows left out for other reasons.
+    The log's notes take `malformed_rows`, `malformed_examples`, and counts of rows left out for other reasons.
     """
 
     def __init__(self, options: ReadOptions, notes: dict[str, Any]):
@@ -135,11 +133,7 @@ class RowCheck:
         return rows.filter(pl.col(FAULT).is_null()).drop(FAULT, FOUND)
 
     def close(self, *, may_be_empty: bool = False) -> None:
-        """Report what was found.
-
-        Raises:
-            DataError: A row is malformed and that is not allowed, or too many are; or there are no rows at all.
-        """
+        """Report what was found; malformed rows that may not be, and a file without any row, raise DataError."""
         counts, path, notes = self._counts, self._path, self._malformed.notes
         if not counts and not may_be_empty:
             text = "the file has a header but no rows" if self._first_row > 1 else "the file is empty"

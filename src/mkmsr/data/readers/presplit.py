@@ -38,10 +38,7 @@ Example = tuple[int, list[str], str]
 def read_presplit(source: Path, options: ReadOptions) -> InteractionLog:
     """Read the log behind a folder of pre-split examples, with its splits as given.
 
-    Raises:
-        DataError: A file is missing or damaged, or its examples are not all the prefixes of some sessions; names the
-            file and the line or record.
-        ConfigError: An option is set that has no meaning here.
+    A file that is missing or damaged, and examples that are not all the prefixes of some sessions, raise DataError.
     """
     options.refuse("presplit", allowed=())
     files = _files(source)

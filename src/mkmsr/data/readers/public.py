@@ -90,12 +90,7 @@ class PublicDataset:
     address: str | None = None
 
     def read(self, source: Path, options: ReadOptions) -> InteractionLog:
-        """Return the log in a folder of the unpacked files, each plain or .gz.
-
-        Raises:
-            DataError: A file or column is missing, or too many rows are malformed.
-            ConfigError: An option or relation is none of this data set's.
-        """
+        """Return the log in a folder of the unpacked files, each plain or .gz."""
         intake = Intake(self, source, options)
         events = self.events(intake)
         wants_attributes = intake.relations or not self.relations
@@ -103,15 +98,9 @@ class PublicDataset:
 
 
 class Intake:
-    """The files of one log on their way in.
+    """The files of one log on their way in, from a folder or a file; an option of no use here is a ConfigError.
 
-    Args:
-        dataset: What they should be.
-        source: Their folder, or a file.
-        options: What the caller asked for; with `scratch`, files of any size stream through temporary ones.
-
-    Raises:
-        ConfigError: An option is set that the data set has no use for.
+    With `scratch` in the options, files of any size stream through temporary ones.
     """
 
     def __init__(self, dataset: PublicDataset, source: Path, options: ReadOptions):
@@ -155,9 +144,6 @@ class Intake:
             file: Its name in `PublicDataset.files`, perhaps followed by other names, or a path.
             values: Columns of the result.
             only: Good rows to take.
-
-        Raises:
-            DataError: The file is missing or cannot be read, or too many rows are malformed.
         """
         names = [str(file)] if isinstance(file, str | Path) else file
         path = file if isinstance(file, Path) else self.find(*names)

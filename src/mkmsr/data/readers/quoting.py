@@ -43,13 +43,9 @@ class LongFields:
 
 @dataclass(frozen=True)
 class PlainText:
-    """A text that the parser reads rightly.
+    """A text that the parser reads rightly: the file itself or a copy, with a separator of one byte.
 
-    Args:
-        path: Where it is: the file itself, or a copy.
-        separator: Between fields, one byte.
-        quoted: Whether fields may stand in quotation marks.
-        long_fields: Those of several lines, if there are any; rows count from the first line of the file.
+    `long_fields` are those of several lines, if there are any; rows count from the first line of the file.
     """
 
     path: Path

@@ -102,12 +102,7 @@ class RawSource:
 
 
 def open_source(source: str | Path, options: ReadOptions, scratch: Scratch) -> RawSource:
-    """Return the tables of a source.
-
-    Raises:
-        DataError: It is missing, or no file that can be read.
-        ConfigError: The address of a database does not say enough, or is of another kind of database.
-    """
+    """Return the tables of a source, which must be there and readable, or an address that says enough."""
     if is_address(source):
         address = str(source)
         path, unusable = extract(address, scratch)

@@ -151,7 +151,7 @@ def scan_text(
     folder: Path | None = None,
     unusable: Mapping[str, str] | None = None,
 ) -> RawTable:
-    """Return the table in a text file, packed or not.
+    """Return the table in a text file, packed or not; one that is missing, empty or damaged raises DataError.
 
     Args:
         path: The file.
@@ -163,9 +163,6 @@ def scan_text(
         quote: Whether quotation marks enclose fields; if not, they are characters like others.
         folder: Folders named `column=value` between it and the file are columns.
         unusable: Why some columns cannot be used, if that is known.
-
-    Raises:
-        DataError: The file is missing or empty, or damaged as a packed file.
     """
     label = path if label is None else label
     unpacked = unpack(path, scratch)

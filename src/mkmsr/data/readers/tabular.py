@@ -33,10 +33,6 @@ def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
     Only items and one of sessions and users are required. Without operations all events have one; without times the
     order of the rows counts; without sessions preparation cuts them by gap. Ids are text and kept exactly as written.
 
-    Args:
-        source: A file, a folder, a pattern, or the address of a table in a database.
-        options: How to read it.
-
     Raises:
         DataError: A file or column is missing or not as it should be; names the file, row and column.
         ConfigError: The column mapping names an unknown field, or an option is for public data sets.

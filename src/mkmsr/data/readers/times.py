@@ -65,10 +65,7 @@ class TimeColumn:
 
     Numbers, ISO 8601 text, "YYYY-MM-DD HH:MM:SS" text, the date types of Parquet, or what the options say. Text without
     a zone is taken as UTC unless a zone is named. The unit "auto" is told from the size of the numbers. A stated form
-    may be ignored if no time has it, where `or_any_form` says so.
-
-    Raises:
-        ConfigError: There is no such zone, or the form fits numbers of a stated unit only.
+    may be ignored if no time has it, where `or_any_form` says so. An unknown zone raises ConfigError.
     """
 
     def __init__(self, options: ReadOptions, *, or_any_form: bool = False):
@@ -87,10 +84,7 @@ class TimeColumn:
         """Return the times of the next piece; `rows` are the values' lines in the file, for messages.
 
         Null where a time is missing or cannot be read; where some values are numbers and others dates, those of the
-        rarer form.
-
-        Raises:
-            DataError: Units or zones are mixed, or the column holds something else altogether.
+        rarer form. Mixed units or zones, and a column of something else, raise DataError.
         """
         cells = Cells(values, rows, path)
         parsed = self._parsed(cells)
@@ -102,11 +96,7 @@ class TimeColumn:
         return parsed
 
     def finish(self, path: Path | str, column: str, notes: dict[str, Any]) -> None:
-        """Note what the times are, and warn of what is strange about them.
-
-        Raises:
-            DataError: They are no times as they were read: all before 1990, or all in the future.
-        """
+        """Note what the times are and warn of what is strange; all before 1990 or all in the future is a DataError."""
         if self.unit is None:
             return
         notes["time_unit"] = UNITS[self.unit]

@@ -22,8 +22,8 @@ from mkmsr.config import validate
 from mkmsr.data.dataset import PreparedDataset, SplitName
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import read_log
-from mkmsr.data.readers.frames import read_frames
 from mkmsr.data.readers.options import ReadOptions
+from mkmsr.data.readers.tabular import read_frames
 from mkmsr.errors import ConfigError, DataError, EvaluationError, NotFittedError, nearest
 from mkmsr.evaluation.document import evaluation_document
 from mkmsr.evaluation.evaluator import evaluate

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mkmsr.reports.comparison import compare_runs
-from mkmsr.reports.verdict import verdict
+from mkmsr.reports.comparison import compare_runs, verdict
 
 
 def said(make_run: Any, *runs: tuple[str, float]) -> str:

@@ -12,8 +12,7 @@ from torch import Tensor
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import Negatives, SessionModel
-from mkmsr.training.losses import session_loss
-from mkmsr.training.sampled_losses import SampledLoss, bpr, bpr_max, sampled_cross_entropy, sampled_session_loss
+from mkmsr.training.losses import SampledLoss, bpr, bpr_max, sampled_cross_entropy, sampled_session_loss, session_loss
 from tests.training.tiny import NUM_ITEMS, TinyModel
 
 ROWS, NEGATIVES = 4, 6

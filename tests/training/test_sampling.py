@@ -8,7 +8,7 @@ import torch
 
 from mkmsr.data.sessions import ExampleTable
 from mkmsr.training.config import NegativesConfig
-from mkmsr.training.sampling import NegativeSampler
+from mkmsr.training.strategies import NegativeSampler
 from tests.conftest import session_table
 
 TARGETS = torch.tensor([2, 2, 5])

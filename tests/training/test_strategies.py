@@ -11,8 +11,7 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
 from mkmsr.training.config import TrainingConfig
-from mkmsr.training.sampling import TripleCorruptor
-from mkmsr.training.strategies import Plan, Step, effective_strategy
+from mkmsr.training.strategies import Plan, Step, TripleCorruptor, effective_strategy
 from tests.training.tiny import tiny_training
 
 

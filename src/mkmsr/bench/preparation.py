@@ -27,7 +27,6 @@ def time_preparation(
     *,
     items: int | None = None,
     repetitions: int = 3,
-    seed: int = 0,
     engine: EngineOptions | None = None,
     log: Path | None = None,
 ) -> dict[str, Any]:
@@ -41,7 +40,6 @@ def time_preparation(
         events: Events of the log.
         items: Items of the catalogue; by default as many as in JDATA for this many events.
         repetitions: Timed preparations, after a small one that warms up. The engine is started anew for each.
-        seed: Of the log.
         engine: What runs it.
         log: Folder of a log that `mkmsr simulate` wrote, to be prepared instead; the other sizes then do not count.
     """
@@ -49,7 +47,6 @@ def time_preparation(
     options = SimulateOptions(
         sessions=max(10, round(events / _EVENTS_PER_SESSION)),
         items=items or max(50, events // _EVENTS_PER_ITEM),
-        seed=seed,
     )
     with scratch_folder(chosen.scratch) as folder:
         out = folder / "prepared"

@@ -33,12 +33,12 @@ _WARM_UP_SECONDS = 2.0
 _END_SECONDS = 10.0
 
 
-def make_bundle(path: Path, items: int, config: ExperimentConfig, *, seed: int = 0) -> Path:
+def make_bundle(path: Path, items: int, config: ExperimentConfig) -> Path:
     """Save a bundle over a simulated catalogue of so many items; its model has first weights, which cost the same."""
     sessions = min(round(_SESSIONS_PER_ITEM * items), _MOST_SESSIONS)
-    log = simulate(SimulateOptions(sessions=sessions, items=items, seed=seed)).to_log()
+    log = simulate(SimulateOptions(sessions=sessions, items=items)).to_log()
     dataset = prepare(log, PrepareOptions(catalogue="attributes"))
-    model = new_model(dataset, config, seed)
+    model = new_model(dataset, config, seed=0)
     model.observe(fitting_data(dataset, refit=True))
     bundle = new_bundle(model, name=config.name, config=config.settings(), dataset=dataset, refit=True)
     return save_bundle(path, bundle)
@@ -52,7 +52,6 @@ def time_serving(
     workers: int = 1,
     store: str = "auto",
     repetitions: int = 1,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Times of `POST /v1/recommendations` at each rate, each against a service that has just started.
 
@@ -64,7 +63,7 @@ def time_serving(
     curve = []
     for rate in rates:
         runs = [
-            _measure(bundle, loaded, rate, seconds, workers=workers, store=store, seed=seed + number)
+            _measure(bundle, loaded, rate, seconds, workers=workers, store=store, seed=number)
             for number in range(repetitions)
         ]
         runs.sort(key=lambda run: float(run["p90_ms"]))

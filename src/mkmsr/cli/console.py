@@ -41,6 +41,9 @@ _PLAIN_WIDTH = 140
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, and those that turn the direction of writing: a terminal acts on them instead of showing them."""
 
+_BESIDE_A_CELL = 3
+"""Columns of the terminal between the texts of two cells."""
+
 
 @Parameter(name="*", group=Group("Everywhere", sort_key=99))
 @dataclass(frozen=True)
@@ -216,10 +219,6 @@ def _default(value: Any) -> str | None:
     """Return a default as one types it; None for one that only says that the flag may be left out."""
     text = ",".join(map(str, value)) if isinstance(value, tuple) else value
     return None if value is False or text in (None, "") else str(text)
-
-
-_BESIDE_A_CELL = 3
-"""Columns of the terminal between the texts of two cells."""
 
 
 def pieces_that_fit(table: TextTable, width: int) -> Iterator[TextTable]:

@@ -131,8 +131,7 @@ def _show_example(screen: Terminal, out: Path) -> None:
 
 
 def _say_verdict(screen: Terminal, out: Path) -> None:
-    from mkmsr.reports.comparison import compare_runs
-    from mkmsr.reports.verdict import verdict
+    from mkmsr.reports.comparison import compare_runs, verdict
 
     found = verdict(compare_runs([out / name for name in (MODEL, *BASELINES)], metrics=["hit@20"], reference=MODEL))
     screen.print()

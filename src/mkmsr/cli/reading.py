@@ -95,26 +95,16 @@ class Reading:
         """Return the same for the library; a mapping that does not read field=column is a `WrongCall`."""
         from mkmsr.data.readers import ReadOptions
 
-        return ReadOptions(
-            columns=named_columns("--columns", self.columns, _FIELDS),
-            attributes=self.attributes,
-            attribute_columns=named_columns("--attribute-columns", self.attribute_columns, _ATTRIBUTE_FIELDS),
-            attribute_separator=self.attribute_separator,
-            multi=_multi(self.multi),
-            levels=dict(_by_relation("--levels", each) for each in self.levels),
-            item_separator=self.item_separator,
-            separator=self.separator,
-            quote=self.quote == "double",
-            missing=tuple(self.missing.split(",")) if self.missing else (),
-            time_unit=self.time_unit,
-            time_format=self.time_format,
-            time_zone=self.time_zone,
-            relations=_relations(self.relations),
-            attributes_at=self.attributes_at,
-            scratch=self.scratch,
-            strict=self.strict,
-            malformed_limit=self.malformed_limit,
-        )
+        read = {
+            "columns": named_columns("--columns", self.columns, _FIELDS),
+            "attribute_columns": named_columns("--attribute-columns", self.attribute_columns, _ATTRIBUTE_FIELDS),
+            "multi": _multi(self.multi),
+            "levels": dict(_by_relation("--levels", each) for each in self.levels),
+            "quote": self.quote == "double",
+            "missing": tuple(self.missing.split(",")) if self.missing else (),
+            "relations": _relations(self.relations),
+        }
+        return ReadOptions(**{key: value for key, value in (vars(self) | read).items() if key != "events"})
 
 
 @Parameter(name="*", group=_ENGINE)
@@ -143,13 +133,7 @@ class Running:
             raise WrongCall(
                 f"--memory-limit: {self.memory_limit!r} is too little, {LEAST_MEMORY >> 20}MiB is the least"
             )
-        return EngineOptions(
-            engine=self.engine,
-            memory_limit=memory,
-            threads=self.threads,
-            spark_master=self.spark_master,
-            scratch=scratch,
-        )
+        return EngineOptions(**{**vars(self), "memory_limit": memory, "scratch": scratch})
 
 
 def known_kind(_type: Any, kind: str) -> None:

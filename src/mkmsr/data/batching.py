@@ -267,11 +267,8 @@ def epoch_order(examples: ExampleTable, shuffle: Shuffle, generator: np.random.G
     return np.argsort(place[examples.session], kind="stable")
 
 
-def session_batches(
-    examples: ExampleTable, batch_size: int, order: NDArray[np.integer] | None = None
-) -> Iterator[SessionBatch]:
-    """Batches of at most `batch_size` examples, in table order or in the given one."""
-    if order is None:
-        order = np.arange(len(examples), dtype=np.int64)
+def session_batches(examples: ExampleTable, batch_size: int) -> Iterator[SessionBatch]:
+    """Batches of at most `batch_size` examples, in table order."""
+    order = np.arange(len(examples), dtype=np.int64)
     for begin in range(0, len(order), batch_size):
         yield collate(examples, order[begin : begin + batch_size])

@@ -19,6 +19,9 @@ MOST_EARLIER_ITEMS = 50
 MOST_EARLIER_VISITS = 20
 """Earlier sessions that it looks back to."""
 
+MAX_SESSION_EVENTS = 29
+"""Sequences keep the last 29 events (the 99th percentile of JDATA), so the longest prefix has 28. Source: the paper."""
+
 
 def offsets_of(counts: NDArray[np.integer] | NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return where each of some rows begins that have so many entries, and the number of all entries. Shape [n + 1]."""
@@ -199,10 +202,6 @@ def _pairs(sessions: SessionTable, visitors: NDArray[np.int64]) -> tuple[NDArray
     session, visit = np.concatenate(later), np.concatenate(earlier)
     by_session = np.argsort(session, kind="stable")
     return session[by_session], visit[by_session]
-
-
-MAX_SESSION_EVENTS = 29
-"""Sequences keep the last 29 events (the 99th percentile of JDATA), so the longest prefix has 28. Source: the paper."""
 
 
 @dataclass(frozen=True)

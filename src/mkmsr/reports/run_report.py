@@ -19,7 +19,15 @@ from markupsafe import Markup
 
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.significance import bootstrap_intervals
-from mkmsr.reports.comparison import Comparison, ComparisonRow, check_same_examples, compare_runs, read_runs
+from mkmsr.reports.comparison import (
+    VISITORS,
+    Comparison,
+    ComparisonRow,
+    check_same_examples,
+    compare_runs,
+    read_runs,
+    verdict,
+)
 from mkmsr.reports.figures import (
     FigureRow,
     MissingMatplotlibError,
@@ -37,7 +45,6 @@ from mkmsr.reports.tables import (
     percent,
     slices_table,
 )
-from mkmsr.reports.verdict import VISITORS, verdict
 from mkmsr.reports.write_up import table_view, template
 from mkmsr.runtime.files import atomic_write
 

@@ -18,6 +18,20 @@ from torch import Tensor
 
 from mkmsr.errors import ConfigError
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Numbers of glibc's `mallopt`, see its manual page."""
+
+_LARGEST_KEPT = 32 * 2**20
+"""glibc takes no higher threshold: larger arrays always come from the system and go back to it."""
+
+_HUGE_PAGES = 14
+"""Linux' advice MADV_HUGEPAGE, see the manual page of `madvise`."""
+
+_HUGE_PAGE = 2 * 2**20
+
+_ADVISED_BLOCKS = 8
+"""Blocks of somewhat less than `_LARGEST_KEPT` for which large pages are asked for: 248 MiB of addresses."""
+
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
@@ -66,17 +80,6 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Numbers of glibc's `mallopt`, see its manual page."""
-_LARGEST_KEPT = 32 * 2**20
-"""glibc takes no higher threshold: larger arrays always come from the system and go back to it."""
-_HUGE_PAGES = 14
-"""Linux' advice MADV_HUGEPAGE, see the manual page of `madvise`."""
-_HUGE_PAGE = 2 * 2**20
-_ADVISED_BLOCKS = 8
-"""Blocks of somewhat less than `_LARGEST_KEPT` for which large pages are asked for: 248 MiB of addresses."""
 
 
 @cache

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,7 +30,7 @@ from mkmsr.config import differences
 from mkmsr.errors import TrainingError
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import EpochRecord
-from mkmsr.runtime.files import atomic_write, sha256, unshared
+from mkmsr.runtime.files import atomic_file, atomic_write, sha256, unshared
 from mkmsr.training.config import TrainingConfig
 
 FORMAT_VERSION = 1
@@ -138,7 +137,7 @@ class CheckpointFolder:
         return Progress.from_json(fields), tensors[state], best
 
     def _remove_all_but(self, kept: Mapping[str, str] | tuple[()]) -> None:
-        for pattern in ("*.safetensors", "*.safetensors.part", f".{CHECKPOINT_FILE}.*"):
+        for pattern in ("*.safetensors", ".*.part"):
             for file in self.path.glob(pattern):
                 if file.name not in kept:
                     file.unlink(missing_ok=True)
@@ -191,13 +190,9 @@ def remove_checkpoint(folder: Path) -> None:
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write a whole safetensors file or none, and return its SHA-256."""
-    temporary = path.with_name(f"{path.name}.part")
-    safetensors.torch.save_file(unshared(tensors), temporary)
-    digest = sha256(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return digest
+    with atomic_file(path) as part:
+        safetensors.torch.save_file(unshared(tensors), part)
+        return sha256(part)
 
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:

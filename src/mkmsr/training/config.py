@@ -57,7 +57,7 @@ class LossConfig(StrictModel):
     """"cross-entropy" of the softmax as in the authors' code; "bce", binary cross-entropy of the softmaxed scores over
     the whole catalogue, as in the talk. "by-size" is "cross-entropy" over catalogues of up to 20,000 items, and over
     larger ones "sampled-cross-entropy" with `touched_rows`. The others look at a sample of items, see
-    `mkmsr.training.sampled_losses`, and need scores that are inner products."""
+    `mkmsr.training.losses`, and need scores that are inner products."""
     negatives: NegativesConfig = NegativesConfig()
     """The sample, for "sampled-cross-entropy", "bpr" and "bpr-max"."""
     score_penalty: Annotated[float, Field(ge=0)] = 1.0

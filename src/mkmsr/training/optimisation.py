@@ -15,9 +15,8 @@ from mkmsr.models.base import Negatives, SessionModel
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import LossConfig, OptimiserConfig, Schedule
 from mkmsr.training.distributed import add_up_gradients
-from mkmsr.training.losses import knowledge_loss, session_loss
+from mkmsr.training.losses import is_sampled, knowledge_loss, sampled_session_loss, session_loss
 from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
-from mkmsr.training.sampled_losses import is_sampled, sampled_session_loss
 from mkmsr.training.strategies import Step
 
 ADVICE = "a smaller learning rate, clip_norm or a smaller knowledge_weight may help"

@@ -11,10 +11,9 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS
-from mkmsr.data.readers.canonical import LIKE_A_LIST
+from mkmsr.data.readers.canonical import LIKE_A_LIST, MOST_WORDS
 from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
 from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
-from mkmsr.data.readers.notice import MOST_WORDS
 from mkmsr.data.readers.sources import RawSource
 from mkmsr.data.readers.table import NAMELESS, RawTable
 from mkmsr.data.readers.times import TimeColumn

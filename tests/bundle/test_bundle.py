@@ -75,6 +75,22 @@ def test_a_loaded_model_scores_like_the_saved_one(name: str, tmp_path: Path, sho
     assert not loaded.model.training
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux says what is mapped")
+def test_processes_that_share_weights_map_one_file(tmp_path: Path, bundle: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    model, other = (load_bundle(bundle, share=share).model for _ in range(2))
+    [file] = share.iterdir()
+    mapped = Path("/proc/self/maps").read_text()
+    assert mapped.count(str(file)) >= 2
+    alone = load_bundle(bundle).model.state_dict()
+    with torch.no_grad():
+        next(model.parameters()).fill_(1.0)  # a copy of its own
+    assert {name: torch.equal(each, alone[name]) for name, each in other.state_dict().items()} == dict.fromkeys(
+        alone, True
+    )
+
+
 def test_a_bundle_keeps_vocabularies_knowledge_counts_and_facts(bundle: Path, shop: PreparedDataset) -> None:
     loaded = load_bundle(bundle)
     assert loaded.items == shop.items

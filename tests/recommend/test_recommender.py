@@ -16,7 +16,7 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.sessions import EarlierItems
 from mkmsr.errors import ConfigError, DataError, UnknownIdError
 from mkmsr.evaluation.evaluator import evaluate
-from mkmsr.recommend import Recommendations, Recommender
+from mkmsr.recommend import Recommendations, Recommender, SessionEncoder
 from mkmsr.recommend.ranker import top
 from mkmsr.recommend.sessions import default_operation
 
@@ -58,6 +58,23 @@ def test_it_ranks_twenty_known_items_best_first(recommender: Recommender) -> Non
     scores = [each.score for each in found.items]
     assert scores == sorted(scores, reverse=True)
     assert (found.skipped, found.replaced, found.ranked_by) == (0, 0, "model")
+
+
+def test_lists_in_haste_are_those_of_neighbours_and_then_popular_items(shop: PreparedDataset, tmp_path: Path) -> None:
+    recommender = recommender_of("compass", shop, tmp_path, dim=8)
+    recommender.retire_items(["plain"])
+    encoded = SessionEncoder(recommender.bundle).encode({"the session": external_sessions(shop, 1)[0]})
+    [listed], [scores] = recommender.ranker(20).rank(encoded, in_haste=True)
+    batch = encoded.batch(np.zeros(1, np.int64))
+    votes, _ = recommender.bundle.model.similar.look_up(batch)
+    heaviest = [votes.items[each].item() for each in votes.weights.argsort(descending=True, stable=True)]
+    voted = [each for each in heaviest if each != recommender.bundle.items.index("plain")]
+    assert 0 < len(voted) < 20
+    assert listed[: len(voted)].tolist() == voted
+    counts = recommender.bundle.item_counts[listed[len(voted) :]]
+    assert (np.diff(counts) <= 0).all()
+    assert (scores[: len(voted)] > 0).all()
+    assert (scores[len(voted) :] < 0).all()
 
 
 def test_the_forms_of_an_event_mean_the_same(recommender: Recommender) -> None:

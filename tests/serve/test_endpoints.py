@@ -69,10 +69,18 @@ def test_a_call_that_is_refused_stores_nothing(live: Live, wrong: dict[str, obje
     assert live.call("GET", "/v1/sessions/refused").status == 404
 
 
-def test_an_unknown_field_is_named_with_the_right_ones(live: Live) -> None:
-    found = live.call("POST", "/v1/events", {"session": "s", "consent": True, "event": []})
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ({"event": []}, "unknown field `event`, did you mean 'events'?; there are session, "),
+        ({"events": [{"itm": "a"}]}, "at `$.events[0]`, did you mean 'item'?; there are item, operation, time, id, "),
+        ({"append": [{"itm": "a"}]}, "at `$.append[0]`, did you mean 'item'?; there are item, "),
+    ],
+)
+def test_an_unknown_field_is_named_with_the_right_ones(live: Live, wrong: dict[str, object], right: str) -> None:
+    found = live.recommend(session="s", consent=True, **wrong)
     assert found.status == 422
-    assert "unknown field `event`, did you mean 'events'?; there are session, " in found.json["detail"]
+    assert right in found.json["detail"]
 
 
 def test_an_event_that_comes_again_is_a_duplicate(live: Live) -> None:

@@ -11,9 +11,9 @@ import pytest
 from mkmsr.recommend import Recommender
 from mkmsr.serve.changes import load
 from mkmsr.serve.endpoint import Problem
-from mkmsr.serve.engine import Engine, Ranked, Slot, filter_key
+from mkmsr.serve.engine import Engine, FilterKey, Ranked, Slot
 
-NO_FILTER = filter_key((), None, {}, None)
+NO_FILTER = FilterKey()
 
 
 def engine_of(bundle: Path, *, patience: float = 10, most_queued: int = 1000) -> Engine:
@@ -44,7 +44,7 @@ def test_what_is_queued_together_is_ranked_together_and_alike(bundle: Path) -> N
 def test_a_wrong_filter_fails_alone(bundle: Path) -> None:
     async def main() -> list[object]:
         engine = engine_of(bundle)
-        wrong = filter_key(["size=1"], None, {}, None)
+        wrong = FilterKey(("size=1",))
         asked = [
             engine.rank(engine.first, [("plain", None)], exclude=(), k=5, filters=filters)
             for filters in (NO_FILTER, wrong, NO_FILTER)
@@ -58,9 +58,12 @@ def test_a_wrong_filter_fails_alone(bundle: Path) -> None:
     assert [isinstance(each, Ranked) for each in found] == [True, False, True]
 
 
-def test_when_the_queue_is_long_popularity_answers_and_then_nobody(bundle: Path) -> None:
+@pytest.mark.parametrize(("name", "ranked_by"), [("bundle", "neighbours"), ("narm", "popularity")])
+def test_when_the_queue_is_long_neighbours_answer_and_then_nobody(
+    name: str, ranked_by: str, request: pytest.FixtureRequest
+) -> None:
     async def main() -> list[object]:
-        engine = engine_of(bundle, patience=0.05, most_queued=10)
+        engine = engine_of(request.getfixturevalue(name), patience=0.05, most_queued=10)
         busy = asyncio.ensure_future(engine._batcher.submit(lambda: time.sleep(0.2)))
         await asyncio.sleep(0.05)
         asked = [
@@ -77,11 +80,11 @@ def test_when_the_queue_is_long_popularity_answers_and_then_nobody(bundle: Path)
     late = [each for each in found if isinstance(each, Ranked)]
     refused = [each for each in found if isinstance(each, Problem)]
     assert (len(late), len(refused)) == (10, 5)
-    assert all(each.is_late and not each.by_model and len(each.items) == 5 for each in late)
+    assert all((each.is_late, each.ranked_by, len(each.items)) == (True, ranked_by, 5) for each in late)
     assert all("item-01" not in each.items for each in late)
     assert {each.status for each in refused} == {429}
     assert isinstance(after, Ranked)
-    assert (after.by_model, after.is_late) == (True, False)
+    assert (after.ranked_by, after.is_late) == ("model", False)
 
 
 def test_similar_items_are_kept_until_the_catalogue_changes(bundle: Path) -> None:
@@ -142,7 +145,7 @@ def test_a_long_queue_makes_no_popular_items_similar(bundle: Path) -> None:
             await busy
             engine.close()
 
-    assert asyncio.run(main()).by_model
+    assert asyncio.run(main()).ranked_by == "model"
 
 
 def test_few_rankers_with_caps_are_kept(bundle: Path) -> None:
@@ -150,7 +153,7 @@ def test_few_rankers_with_caps_are_kept(bundle: Path) -> None:
         engine = engine_of(bundle)
         try:
             for cap in range(1, 20):
-                filters = filter_key((), None, {"brand": cap}, None)
+                filters = FilterKey(at_most=(("brand", cap),))
                 await engine.rank(engine.first, [("plain", None)], exclude=(), k=5, filters=filters)
             return len(engine._rankers)
         finally:

@@ -16,8 +16,12 @@ far more than its size. Who forges all that can at worst make the reader of Parq
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -54,6 +58,8 @@ _SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
 _FIRST_WEIGHTS = ("normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "kaiming_normal_", "kaiming_uniform_")
 _LARGER, _SMALL = 2, 10_000_000
 """No tensor may have more numbers than so many times those of the file, and 40 MB."""
+_OLD_SECONDS = 3600.0
+"""After so long the file of shared weights is removed when another one is written."""
 _LIBRARIES = ("mkmsr", "torch", "numpy", "polars", "safetensors")
 
 
@@ -158,8 +164,14 @@ def save_bundle(path: str | Path, bundle: ModelBundle) -> Path:
     return path
 
 
-def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> ModelBundle:
+def load_bundle(path: str | Path, *, device: torch.device | str = "cpu", share: Path | None = None) -> ModelBundle:
     """Read a bundle after checking it, byte for byte.
+
+    Args:
+        path: The bundle.
+        device: Where its model is to compute.
+        share: Folder, closed to others, by which processes of this machine hold the weights once: each maps a file of
+            it, written by the first from the bytes that were checked. What a process changes is its own copy.
 
     Raises:
         BundleError: A file is missing or altered, or the bundle is of another format, model or size.
@@ -177,7 +189,7 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu") -> Mode
     ]
     if strangers := [item for item in changed if item not in names.items]:
         raise BundleError(f"its catalogue changed an item that it lacks: {strangers[0]!r}", path=path / HEADER)
-    config, model = _restore(header, read(WEIGHTS), path)
+    config, model = _restore(header, read(WEIGHTS), path, share)
     return ModelBundle(
         **vars(names),
         name=header.model,
@@ -198,13 +210,13 @@ def _check_sizes(sizes: ModelSizes, names: Vocabularies, path: Path) -> None:
             raise BundleError(f"the model's {key} differs from its vocabulary", path=path, expected=size, found=count)
 
 
-def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, SessionModel]:
+def _restore(header: Header, weights: bytes, path: Path, share: Path | None) -> tuple[StrictModel, SessionModel]:
     """The settings and the model with its tensors, without touching torch's random state."""
     file = path / WEIGHTS
     try:
         registered = model_entry(header.model)
         config = registered.configure(header.config)
-        tensors = safetensors.torch.load(weights)
+        tensors = safetensors.torch.load(weights) if share is None else _mapped(weights, share)
     except SafetensorError as error:
         raise BundleError(f"not a safetensors file: {error}", path=file) from None
     except MkmsrError as error:
@@ -224,7 +236,7 @@ def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, S
     for name in buffers & set(tensors):
         owner, _, buffer = name.rpartition(".")
         model.get_submodule(owner)._buffers[buffer] = tensors[name]
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=share is not None)
     for part in model.modules():
         if isinstance(part, ChecksBuffers):
             try:
@@ -232,6 +244,21 @@ def _restore(header: Header, weights: bytes, path: Path) -> tuple[StrictModel, S
             except DataError as error:
                 raise BundleError(f"buffers that do not fit each other: {error}", path=file) from None
     return config, model
+
+
+def _mapped(weights: bytes, folder: Path) -> dict[str, Tensor]:
+    """The tensors of a file that all processes with this folder map, so that its pages are in memory once."""
+    file = folder / hashlib.sha256(weights).hexdigest()
+    if not file.exists():
+        for each in folder.iterdir():  # Who maps a file keeps it, whatever becomes of its name.
+            if time.time() - each.stat().st_mtime > _OLD_SECONDS:
+                each.unlink(missing_ok=True)
+        part = folder / f".{os.getpid()}-{file.name}"
+        part.write_bytes(weights)
+        with suppress(FileExistsError):  # Another process was faster: a file in its place would be a second copy.
+            file.hardlink_to(part)
+        part.unlink()
+    return safetensors.torch.load_file(file)
 
 
 class _Building(TorchFunctionMode):

@@ -67,6 +67,18 @@ class GrowsCatalogue(Protocol):
 
 
 @runtime_checkable
+class AsksNeighbours(Protocol):
+    """A model with neighbours that rank at a fraction of its time, see `asks_neighbours`."""
+
+    @property
+    def asks_neighbours(self) -> bool:
+        """Whether it has them."""
+
+    def neighbour_shares(self, batch: SessionBatch) -> Tensor:
+        """Return each item's share of the neighbours' votes, 0 where it has none. Shape [B, V]."""
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A model that can take its scores apart."""
 
@@ -114,6 +126,11 @@ def has_knowledge_task(model: object) -> TypeGuard[KnowledgeTask]:
 def answers_wanted(model: object) -> bool:
     """Whether the model can be asked for a next event of a certain operation."""
     return isinstance(model, AnswersWanted) and model.answers_wanted
+
+
+def asks_neighbours(model: object) -> TypeGuard[AsksNeighbours]:
+    """Whether `neighbour_shares` can be called."""
+    return isinstance(model, AsksNeighbours) and model.asks_neighbours
 
 
 def places_new_items(model: object) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.errors import ConfigError, EvaluationError
 from mkmsr.models.base import Scorer
-from mkmsr.models.capabilities import answers_wanted
+from mkmsr.models.capabilities import answers_wanted, asks_neighbours
 from mkmsr.recommend.facts import Facts
 from mkmsr.recommend.filters import Filters, allowed_items, capped_values, excluded_operations, positive_integer
 from mkmsr.recommend.sessions import EncodedSessions
@@ -79,17 +79,19 @@ class Ranker:
         self._wanted = wanted_operation(bundle, operation)
 
     def rank(
-        self, sessions: EncodedSessions, done: Callable[[int], None] = lambda sessions: None
+        self, sessions: EncodedSessions, done: Callable[[int], None] = lambda sessions: None, *, in_haste: bool = False
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the lists of sessions, in their order.
 
         Args:
             sessions: The sessions.
             done: Told after each batch how many sessions it had.
+            in_haste: Rank by the model's neighbours alone, and all else, or where it has none, by popularity.
 
         Returns:
             Item indexes, best first, 0 where no item is left; and the model's scores, or where popularity ranked the
-            share of each item in the events of training. Both of shape [S, K].
+            share of each item in the events of training. In haste the shares of the neighbours' votes, and below 0 what
+            popularity ranked. Both of shape [S, K].
 
         Raises:
             EvaluationError: The model gave scores that are not numbers.
@@ -98,7 +100,10 @@ class Ranker:
         scores_SK = np.zeros(items_SK.shape)
         excluded = sessions.exclusions(self._own_items, self._operations)
         for rows, is_known in self._batches(sessions):
-            scores_BV = self._model_scores(sessions, rows) if is_known else self._popularity_V.expand(len(rows), -1)
+            if not is_known or (in_haste and not self.has_neighbours):
+                scores_BV = self._popularity_V.expand(len(rows), -1)
+            else:
+                scores_BV = self._neighbour_scores(sessions, rows) if in_haste else self._model_scores(sessions, rows)
             if excluded.size:
                 scores_BV = scores_BV.clone()
                 place = np.full(len(sessions), -1)
@@ -113,6 +118,11 @@ class Ranker:
             done(len(rows))
         return items_SK, scores_SK
 
+    @property
+    def has_neighbours(self) -> bool:
+        """Whether lists in haste are those of neighbours."""
+        return asks_neighbours(self.bundle.model)
+
     def _batches(self, sessions: EncodedSessions) -> Iterator[tuple[NDArray[np.int64], bool]]:
         """Sessions that are scored at the same time, and whether the model scores them."""
         size = max(1, min(_MOST_SESSIONS_AT_ONCE, _SCORES_AT_ONCE // self._width))
@@ -126,6 +136,14 @@ class Ranker:
         with torch.inference_mode():
             scores_BV = self._score(sessions.batch(rows, self._wanted).to(self._device)).float()
             return scores_BV if self._forbidden_V is None else scores_BV.masked_fill(self._forbidden_V, -torch.inf)
+
+    def _neighbour_scores(self, sessions: EncodedSessions, rows: NDArray[np.int64]) -> Tensor:
+        model = self.bundle.model
+        assert asks_neighbours(model)
+        with torch.inference_mode():
+            shares_BV = model.neighbour_shares(sessions.batch(rows).to(self._device))
+            voted_BV = (shares_BV > 0) & (self._popularity_V > -torch.inf)
+            return torch.where(voted_BV, shares_BV, self._popularity_V - 1)
 
 
 def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:

@@ -99,13 +99,13 @@ class Recommender:
         self._use(bundle)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> Recommender:
-        """The recommender of a saved bundle.
+    def load(cls, path: str | Path, *, device: torch.device | str = "cpu", share: Path | None = None) -> Recommender:
+        """The recommender of a saved bundle; `share` as in `load_bundle`.
 
         Raises:
             BundleError: The bundle is incomplete, altered or of another format.
         """
-        return cls(load_bundle(path, device=device), device=device)
+        return cls(load_bundle(path, device=device, share=share), device=device)
 
     @property
     def bundle(self) -> ModelBundle:

@@ -113,6 +113,7 @@ class Changes:
         worker: Name of this worker, unlike those of all others.
         run: Name of this run of the service.
         sample: Gives some live sessions, for the warm-up of a bundle.
+        share: Folder of the weights that workers share, see `load_bundle`.
     """
 
     def __init__(
@@ -123,8 +124,10 @@ class Changes:
         worker: str,
         run: str,
         sample: Callable[[], Awaitable[list[list[Pair]]]],
+        share: Path | None = None,
     ):
         self._engine, self._store, self._worker, self._run, self._sample = engine, store, worker, run, sample
+        self._share = share
         self._catalogue = _Catalogue()
         self._verified: dict[str, Serving] = {}
         self._outcomes: dict[int, dict[str, Any] | MkmsrError] = {}
@@ -237,7 +240,7 @@ class Changes:
 
     def _ready(self, path: str, sessions: list[list[Pair]]) -> Serving:
         """A verified and warm bundle that knows the catalogue as it is now."""
-        serving = load(path)
+        serving = load(path, self._share)
         self._catalogue.bring(serving.recommender)
         warm_up(serving.recommender, sessions)
         return serving
@@ -255,9 +258,9 @@ class Changes:
         for name, (before, now) in served.items():
             slot = self._engine.slots[name]
             at_start = slot.serving
-            slot.serving = load(now) if now else at_start
+            slot.serving = load(now, self._share) if now else at_start
             try:
-                slot.previous = load(before) if before else at_start
+                slot.previous = load(before, self._share) if before else at_start
             except BundleError as error:
                 _log.warning("this worker cannot roll back: %s", error)
         self._take_over(self._catalogue.record())
@@ -307,14 +310,14 @@ class Changes:
 _DECODER = msgspec.json.Decoder(Record)
 
 
-def load(path: str) -> Serving:
-    """Return a verified bundle, ready to serve.
+def load(path: str, share: Path | None = None) -> Serving:
+    """Return a verified bundle, ready to serve; `share` as in `load_bundle`.
 
     Raises:
         BundleError: It is incomplete, altered or of another format.
     """
     try:
-        recommender = Recommender.load(path)
+        recommender = Recommender.load(path, share=share)
         written = datetime.fromtimestamp((Path(path) / HEADER).stat().st_mtime, UTC)
     except OSError as error:
         raise BundleError(f"cannot be read: {error.strerror}", path=path) from None

@@ -236,12 +236,17 @@ def _decoded(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
 
 
 def _right_fields(text: str, decoder: msgspec.json.Decoder[Any]) -> str:
-    """What would be right where a request has an unknown field at its top."""
-    found = re.fullmatch(r"Object contains unknown field `(.*)`", text, flags=re.DOTALL)
+    """What would be right where a request, or an event or item in it, has an unknown field."""
+    found = re.fullmatch(r"Object contains unknown field `(.*?)`(?: - at `\$\.(\w+)\[.*\]`)?", text, flags=re.DOTALL)
     if found is None:
         return ""
     request: Any = decoder.type
-    known = [each.encode_name for each in msgspec.structs.fields(request)]
+    fields = msgspec.structs.fields(request)
+    if found[2] is not None:
+        listed = msgspec.inspect.type_info(next(each.type for each in fields if each.encode_name == found[2]))
+        kinds = listed.types if isinstance(listed, msgspec.inspect.UnionType) else (listed,)
+        fields = msgspec.structs.fields(next(each.item_type.cls for each in kinds if hasattr(each, "item_type")))
+    known = [each.encode_name for each in fields]
     return f"{nearest(found[1], known)}; there are {', '.join(known)}"
 
 

@@ -18,13 +18,11 @@ from mkmsr.errors import BundleError, MkmsrError
 from mkmsr.recommend import Explanation, Filters, Ranker, Recommender, SessionEncoder, parse_condition
 from mkmsr.serve.batching import Batcher
 from mkmsr.serve.endpoint import Problem
+from mkmsr.serve.types import RankedBy, RecommendationsRequest
 
-__all__ = ["Ask", "Engine", "FilterKey", "Pair", "Ranked", "Serving", "Slot", "filter_key", "warm_up"]
+__all__ = ["Ask", "Engine", "FilterKey", "Pair", "Ranked", "Serving", "Slot", "warm_up"]
 
 Pair = tuple[str, str | None]
-FilterKey = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[tuple[str, int], ...], str | None]
-"""Conditions, allow-list, caps and wanted operation."""
-
 _MOST_AT_ONCE = 64
 _MOST_RANKERS, _CAP_WEIGHT = 64, 15
 """Rankers that are kept. One counts more for each cap, which holds the values of every item."""
@@ -32,6 +30,44 @@ _MOST_RANKERS, _CAP_WEIGHT = 64, 15
 _SIMILAR_BYTES = 64 * 1024 * 1024
 _LENGTHS = (20, 50, 100, 200, 500, 1000)
 """Lists are made in these lengths and cut, so that sessions with the same filters share a batch."""
+
+
+@dataclass(frozen=True)
+class FilterKey:
+    """What a request says of its list, in a form that tells whether two say the same: then they share a batch.
+
+    The fields are those of `Filters`, and the wanted operation.
+    """
+
+    where: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
+    at_most: tuple[tuple[str, int], ...] = ()
+    exclude_session: bool = False
+    exclude_operations: tuple[str, ...] = ()
+    operation: str | None = None
+
+    @classmethod
+    def of(cls, asked: RecommendationsRequest) -> FilterKey:
+        """Return that of a request."""
+        return cls(
+            tuple(asked.where),
+            None if asked.only is None else tuple(sorted(set(asked.only))),
+            tuple(sorted(asked.at_most.items())),
+            asked.exclude_session,
+            tuple(sorted(set(asked.exclude_operations))),
+            asked.operation,
+        )
+
+    @property
+    def filters(self) -> Filters:
+        """The filters."""
+        return Filters(
+            exclude_session=self.exclude_session,
+            exclude_operations=self.exclude_operations,
+            only=self.only,
+            where=[parse_condition(each) for each in self.where],
+            at_most=dict(self.at_most),
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +131,7 @@ class Ask:
         events: (item, operation) pairs, oldest first.
         exclude: Items that the list must not hold.
         k: Its length.
-        filters: What else it may hold, see `filter_key`.
+        filters: What else it may hold.
         until: When the model is not worth waiting for any more, on the monotonic clock.
     """
 
@@ -111,15 +147,15 @@ class Ask:
 class Ranked:
     """A list: items and scores, best first.
 
-    `serving` is what ranked; it may have been replaced since. `is_late` says that popularity ranked because the queue
-    was too long. `why_nothing` is a sentence if the list is empty.
+    `ranked_by` is "model", "neighbours" or "popularity". `serving` is what ranked; it may have been replaced since.
+    `is_late` says that the queue was too long for the model. `why_nothing` is a sentence if the list is empty.
     """
 
     items: Sequence[str]
     scores: Sequence[float]
     skipped: int
     replaced: int
-    by_model: bool
+    ranked_by: RankedBy
     serving: Serving
     version: int
     is_late: bool = False
@@ -131,7 +167,7 @@ class Engine:
 
     Args:
         slots: The slots by name, the first is the usual one.
-        patience: Seconds that a request waits in the queue before popularity answers instead of the model.
+        patience: Seconds that a request waits in the queue before neighbours or popularity answer for the model.
         most_queued: Requests that wait at the same time; more are turned away.
         observe_batch: Told the size of every batch.
     """
@@ -199,7 +235,8 @@ class Engine:
         ranked = self._similar.get(key)
         if ranked is None:
             ranked = await self.rank(slot, [(item, None)], exclude=[item], k=k, filters=filters, patience=math.inf)
-            if ranked.by_model and key[1:3] == (slot.serving.digest, self.version) and key not in self._similar:
+            is_current = key[1:3] == (slot.serving.digest, self.version)
+            if ranked.ranked_by == "model" and is_current and key not in self._similar:
                 self._similar[key] = ranked
                 self._similar_bytes += _bytes(key, ranked)
                 while self._similar_bytes > _SIMILAR_BYTES:
@@ -255,11 +292,10 @@ class Engine:
         version, serving = self.version, asks[0].slot.serving
         recommender = serving.recommender
         ranker, encoder = self._ranker(recommender, length, filters, version)
-        sessions = {
-            str(row): {"events": () if is_late else ask.events, "exclude": ask.exclude} for row, ask in enumerate(asks)
-        }
+        sessions = {str(row): {"events": ask.events, "exclude": ask.exclude} for row, ask in enumerate(asks)}
         encoded = encoder.encode(sessions)
-        items_SK, scores_SK = ranker.rank(encoded)
+        items_SK, scores_SK = ranker.rank(encoded, in_haste=is_late)
+        known: RankedBy = "model" if not is_late else "neighbours" if ranker.has_neighbours else "popularity"
         ids, empty = ranker.bundle.items.ids, encoded.is_empty.tolist()
         counts = np.count_nonzero(items_SK, axis=1).tolist()
         rows = zip(
@@ -268,11 +304,10 @@ class Engine:
         lists = []
         for row, (items, scores, skipped, replaced) in enumerate(rows):
             count = min(counts[row], asks[row].k)
-            why = "" if count else recommender.why_nothing(_filters(filters))
+            why = "" if count else recommender.why_nothing(filters.filters)
             listed = [ids[item - 1] for item in items[:count]]
-            lists.append(
-                Ranked(listed, scores[:count], skipped, replaced, not empty[row], serving, version, is_late, why)
-            )
+            by: RankedBy = "popularity" if empty[row] else known
+            lists.append(Ranked(listed, scores[:count], skipped, replaced, by, serving, version, is_late, why))
         return lists
 
     def _ranker(
@@ -282,22 +317,15 @@ class Engine:
         key = version, recommender, length, filters
         kept = self._rankers.pop(key, None)
         if kept is None:
-            ranker = recommender.ranker(length, filters=_filters(filters), operation=filters[3])
+            ranker = recommender.ranker(length, filters=filters.filters, operation=filters.operation)
             kept = ranker, SessionEncoder(ranker.bundle)
         self._rankers[key] = kept
         while next(iter(self._rankers))[0] != version or (
-            len(self._rankers) > 1 and sum(1 + _CAP_WEIGHT * len(each[3][2]) for each in self._rankers) > _MOST_RANKERS
+            len(self._rankers) > 1
+            and sum(1 + _CAP_WEIGHT * len(each[3].at_most) for each in self._rankers) > _MOST_RANKERS
         ):
             self._rankers.popitem(last=False)
         return kept
-
-
-def filter_key(
-    where: Sequence[str], only: Sequence[str] | None, at_most: Mapping[str, int], operation: str | None
-) -> FilterKey:
-    """Return filters in a form that tells whether two requests have the same."""
-    allowed = None if only is None else tuple(sorted(set(only)))
-    return tuple(where), allowed, tuple(sorted(at_most.items())), operation
 
 
 def warm_up(recommender: Recommender, sessions: Sequence[Sequence[Pair]]) -> None:
@@ -326,13 +354,7 @@ def _length(k: int) -> int:
 
 def _bytes(key: tuple[Any, ...], ranked: Ranked) -> int:
     """About how much memory a kept list of similar items takes."""
-    conditions: tuple[str, ...] = key[-1][0]
-    return 1000 + 50 * len(ranked.items) + 4 * sum(map(len, conditions))
-
-
-def _filters(key: FilterKey) -> Filters:
-    where, only, at_most, _ = key
-    return Filters(where=[parse_condition(each) for each in where], only=only, at_most=dict(at_most))
+    return 1000 + 50 * len(ranked.items) + 4 * sum(map(len, key[-1].where))
 
 
 def _result(function: Callable[[], Any]) -> Any:

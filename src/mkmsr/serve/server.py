@@ -103,6 +103,8 @@ def serve(settings: Settings, ready: Callable[[Address], None]) -> None:
         if settings.workers == 1:
             _run(plan, public, admin, lambda: ready(address))
             return
+        share = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mkmsr-weights-")))
+        plan = replace(plan, settings=replace(settings, share=share))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="mkmsr-count-"))
         stack.callback(os.environ.pop, "PROMETHEUS_MULTIPROC_DIR", None)
         _supervise(plan, lambda: ready(address))

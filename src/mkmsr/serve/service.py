@@ -1,8 +1,8 @@
 """What visitors ask of the service: lists, events, explanations, and their session itself.
 
 Where something cannot be done as asked, the visitor gets the next best list, and the answer says so: without consent
-the events of the request alone count; an empty session gets what is popular; so does everyone when the queue is too
-long; when the store of sessions does not answer, the events of the request count.
+the events of the request alone count; an empty session gets what is popular; when the queue is too long, neighbours
+rank, or popularity where the model has none; when the store does not answer, the events of the request count.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mkmsr.recommend import Explanation
-from mkmsr.recommend.sessions import default_operation
 from mkmsr.serve.batching import Batcher
 from mkmsr.serve.endpoint import Call, Problem
-from mkmsr.serve.engine import Engine, Pair, Ranked, Serving, Slot, filter_key
+from mkmsr.serve.engine import Engine, FilterKey, Pair, Ranked, Serving, Slot
 from mkmsr.serve.feedback import Feedback
 from mkmsr.serve.sessions import FIRST_PLACES, Sessions, Shown, Update, Updated
 from mkmsr.serve.stores import SessionStore, StoreDown
@@ -44,7 +43,8 @@ from mkmsr.serve.types import (
 __all__ = ["Cards", "Keeper", "Visitors"]
 
 _MOST_UPDATES = 256
-_MOST_CARDS = 200_000
+_CARD_BYTES = 64 * 1024 * 1024
+"""Of text in the cards that are kept."""
 _IMAGE_FIELDS = ("image", "picture", "photo", "thumbnail")
 _LINK_FIELDS = ("link", "url", "href")
 _DATA_IMAGES = tuple(f"data:image/{kind}" for kind in ("png", "jpeg", "webp", "gif", "svg+xml"))
@@ -129,13 +129,14 @@ class Cards:
     def __init__(self, image_hosts: Sequence[str], facts: Callable[[], Mapping[str, Mapping[str, Any]]]):
         self._hosts, self._facts = frozenset(image_hosts), facts
         self._kept: tuple[int, dict[tuple[str, str], tuple[dict[str, list[str]], dict[str, str]]]] = 0, {}
+        self._bytes = 0
 
     def of(self, slot: Slot, serving: Serving, version: int, item: str) -> tuple[dict[str, list[str]], dict[str, str]]:
         """Return attributes and display fields of an item of the catalogue."""
         of_version, kept = self._kept  # Several threads ask: a late one fills the cards of its own version.
-        if version != of_version or len(kept) >= _MOST_CARDS:
+        if version != of_version or self._bytes > _CARD_BYTES:
             kept = {}
-            self._kept = version, kept
+            self._kept, self._bytes = (version, kept), 0
         key = serving.digest, item
         card = kept.get(key)
         if card is None:
@@ -152,6 +153,8 @@ class Cards:
                 self._safe(slot.shown(serving, item)),
             )
             kept[key] = card
+            texts = (*card[1].values(), *(value for values in card[0].values() for value in values))
+            self._bytes += 1000 + 4 * sum(map(len, texts))
         return card
 
     def listed(self, slot: Slot, ranked: Ranked, fields: Sequence[str] | None) -> list[ListedItem]:
@@ -217,26 +220,23 @@ class Visitors:
         slot = self.slot(asked.model, key)
         if asked.explain:
             slot.recommender.check_explains()
-        filters = filter_key(asked.where, asked.only, asked.at_most, asked.operation)
+        filters = FilterKey.of(asked)
         if asked.append or asked.merge:  # a call that is refused stores nothing
             await self.engine.check(slot, asked.k, filters)
-            for each in asked.exclude_operations:
-                slot.recommender.bundle.operations.index(each)
         events, updated, problems = await self._read(asked, asked.append, asked.merge)
-        exclude = _excluded(asked, events, slot)
-        ranked = await self.engine.rank(slot, events, exclude=exclude, k=asked.k, filters=filters)
+        ranked = await self.engine.rank(slot, events, exclude=asked.exclude, k=asked.k, filters=filters)
         notes = list(problems.values())
         if ranked.is_late:
-            problems["late"] = "the queue was too long for the model: the list goes by popularity"
+            problems["late"] = f"the queue was too long for the model: the list goes by {ranked.ranked_by}"
             notes.append(problems["late"])
         if ranked.why_nothing:
             notes.append(ranked.why_nothing)
-        elif not ranked.by_model and not ranked.is_late:
+        elif ranked.ranked_by == "popularity" and not ranked.is_late:
             notes.append("the session has no known item yet: the list goes by popularity")
         for reason in problems:
             self.feedback.degraded.labels(reason).inc()
         items = self.cards.listed(slot, ranked, asked.fields)
-        if asked.explain and ranked.by_model and ranked.items:
+        if asked.explain and ranked.ranked_by == "model" and ranked.items:
             found = await self.engine.explain(ranked.serving.recommender, events, ranked.items, asked.operation)
             for item, explanation in zip(items, found, strict=True):
                 item.reason = _reason(explanation)
@@ -250,7 +250,7 @@ class Visitors:
         return RecommendationsAnswer(
             id=identity,
             items=items,
-            ranked_by="model" if ranked.by_model else "popularity",
+            ranked_by=ranked.ranked_by,
             degraded=bool(problems.keys() & {"store", "late"}),
             exact=True,
             skipped=ranked.skipped,
@@ -280,9 +280,9 @@ class Visitors:
     async def similar(self, call: Call) -> SimilarAnswer:
         """Answer with items like one."""
         slot = self.slot(call.query.get("model"), None)
-        where = [call.query["where"]] if "where" in call.query else []
+        filters = FilterKey((call.query["where"],) if "where" in call.query else ())
         item = self._known(slot, call.path["id"])
-        ranked = await self.engine.similar(slot, item, k=call.numbers["k"], filters=filter_key(where, None, {}, None))
+        ranked = await self.engine.similar(slot, item, k=call.numbers["k"], filters=filters)
         return SimilarAnswer(
             item, self.cards.listed(slot, ranked, None), slot.name, ranked.serving.digest, ranked.version
         )
@@ -365,23 +365,6 @@ class Visitors:
         if item not in slot.recommender.bundle.items:
             raise Problem(404, f"no item {item!r:.100} in the catalogue")
         return item
-
-
-def _excluded(asked: RecommendationsRequest, events: Sequence[Pair], slot: Slot) -> list[str]:
-    """Items that the list must not hold: by name, of the session, or of some of its operations.
-
-    They are told session by session, and not as filters, so that sessions can share a batch. What they are is the same:
-    an event of an unknown operation counts as the most common one.
-    """
-    exclude = list(asked.exclude)
-    if asked.exclude_session:
-        exclude += [item for item, _ in events]
-    if asked.exclude_operations:
-        bundle = slot.recommender.bundle
-        usual, unwanted = default_operation(bundle), set(bundle.operations.indexes(asked.exclude_operations).tolist())
-        done = bundle.operations.indexes((operation or "" for _, operation in events), missing="zero").tolist()
-        exclude += [item for (item, _), each in zip(events, done, strict=True) if (each or usual) in unwanted]
-    return exclude
 
 
 def _reason(found: Explanation) -> Reason:

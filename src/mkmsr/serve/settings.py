@@ -36,13 +36,14 @@ class Settings:
         workers: Processes.
         store: "auto" (memory for one worker, else SQLite), "memory", "sqlite", or the address of a Redis.
         state: Folder for SQLite's file and the key of the hash; None keeps nothing after the end.
+        share: Folder by which workers hold the weights once in memory, see `load_bundle`.
         keys: File of keys, see `read_keys`.
         origins: Origins of web pages that may call.
         image_hosts: Hosts whose images may be shown.
         proxies: Addresses of proxies that are believed when they say (X-Forwarded-For) who calls.
         idle: Seconds after which a session without a new event or list is forgotten.
         capacity: MiB of all sessions; beyond it those longest idle are forgotten.
-        patience: Seconds that a request waits for the model before popularity answers.
+        patience: Seconds that a request waits for the model before neighbours answer, or popularity.
         most_queued: Requests that may wait at a worker; more are turned away.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     workers: int = 1
     store: str = "auto"
     state: Path | None = None
+    share: Path | None = None
     keys: Path | None = None
     origins: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -25,8 +25,21 @@ _OVERHEAD = 510
 """Bytes of memory that a stored session takes besides its own, measured with a million of them."""
 
 
+_GONE_SECONDS = 3600.0
+"""A worker that has not reported for so long is struck off."""
+
+
 class StoreDown(ServiceError):
     """The store does not answer."""
+
+
+@contextmanager
+def _asking(server: str, errors: type[Exception] | tuple[type[Exception], ...]) -> Iterator[None]:
+    """What a server's errors come to: its kind, since texts of network errors may hold addresses."""
+    try:
+        yield
+    except errors as error:
+        raise StoreDown(f"{server}: {error if server == 'SQLite' else type(error).__name__}") from None
 
 
 class SessionStore(Protocol):
@@ -173,7 +186,7 @@ class SqliteStore(SessionStore):
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
+        with _asking("SQLite", sqlite3.Error):
             self._file.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -181,8 +194,6 @@ class SqliteStore(SessionStore):
             finally:
                 if self._file.in_transaction:
                     self._file.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise StoreDown(f"SQLite: {error}") from None
 
     def _change(self, keys: Sequence[bytes], change: Change) -> None:
         now = time.time()
@@ -207,6 +218,7 @@ class SqliteStore(SessionStore):
         """Remove what is out of date, and beyond the capacity what changed longest ago; a bounded number at a time."""
         oldest = "DELETE FROM sessions WHERE key IN (SELECT key FROM sessions {} ORDER BY expires LIMIT 2000)"
         self._file.execute(oldest.format("WHERE expires < ?"), (now,))
+        self._file.execute("DELETE FROM workers WHERE seen < ?", (now - _GONE_SECONDS,))
         pages = self._file.execute("PRAGMA page_count").fetchone()[0]
         unused = self._file.execute("PRAGMA freelist_count").fetchone()[0]
         if (pages - unused) * self._page > self._capacity:
@@ -231,10 +243,8 @@ class SqliteStore(SessionStore):
         return not self._read("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]
 
     def append_change(self, record: bytes) -> int:
-        try:
+        with _asking("SQLite", sqlite3.Error):
             return int(self._file.execute("INSERT INTO changes (record) VALUES (?)", (record,)).lastrowid or 0)
-        except sqlite3.Error as error:
-            raise StoreDown(f"SQLite: {error}") from None
 
     def changes(self, after: int) -> list[tuple[int, bytes]]:
         return self._read("SELECT number, record FROM changes WHERE number > ? ORDER BY number", (after,))
@@ -255,10 +265,8 @@ class SqliteStore(SessionStore):
         self._file.close()
 
     def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        try:
+        with _asking("SQLite", sqlite3.Error):
             return self._file.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreDown(f"SQLite: {error}") from None
 
 
 _ATTEMPTS = 20
@@ -289,7 +297,7 @@ class RedisStore(SessionStore):
 
     def transact(self, keys: Sequence[bytes], change: Change) -> None:
         names = [_session_name(key) for key in keys]
-        try:
+        with _asking("Redis", self._errors):
             for _ in range(_ATTEMPTS):
                 with self._server.pipeline() as pipe:
                     if names:
@@ -305,13 +313,9 @@ class RedisStore(SessionStore):
                             pipe.delete(_session_name(key))
                         else:
                             pipe.set(_session_name(key), value, px=self._idle)
-                    try:
+                    with suppress(self._conflict):
                         pipe.execute()
-                    except self._conflict:
-                        continue
-                    return
-        except self._errors as error:
-            raise StoreDown(f"Redis: {type(error).__name__}") from None
+                        return
         raise StoreDown("Redis: other workers change the same sessions all the time")
 
     def sample(self, count: int) -> list[bytes]:
@@ -343,14 +347,11 @@ class RedisStore(SessionStore):
         return [(number, record) for number, record in enumerate(records, start=after + 1) if record]
 
     def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
-        try:
-            with self._server.pipeline() as pipe:
-                pipe.execute_command("LSET", "mkmsr:changes", number - 1, record)  # type: ignore[no-untyped-call]
-                for each in superseded:
-                    pipe.execute_command("LSET", "mkmsr:changes", each - 1, b"")  # type: ignore[no-untyped-call]
-                pipe.execute()
-        except self._errors as error:
-            raise StoreDown(f"Redis: {type(error).__name__}") from None
+        with _asking("Redis", self._errors), self._server.pipeline() as pipe:
+            pipe.execute_command("LSET", "mkmsr:changes", number - 1, record)  # type: ignore[no-untyped-call]
+            for each in superseded:
+                pipe.execute_command("LSET", "mkmsr:changes", each - 1, b"")  # type: ignore[no-untyped-call]
+            pipe.execute()
 
     def report(self, worker: str, position: int) -> None:
         self._ask("hset", "mkmsr:workers", worker, f"{position} {self._now()}")
@@ -361,7 +362,7 @@ class RedisStore(SessionStore):
             position, seen = entry.split()
             if float(seen) > now - seconds:
                 living[worker.decode()] = int(position)
-            elif float(seen) < now - 3600:
+            elif float(seen) < now - _GONE_SECONDS:
                 self._ask("hdel", "mkmsr:workers", worker)
         return living
 
@@ -374,10 +375,8 @@ class RedisStore(SessionStore):
         return float(self._ask("time")[0])
 
     def _ask(self, command: str, *values: Any, **options: Any) -> Any:
-        try:
+        with _asking("Redis", self._errors):
             return getattr(self._server, command)(*values, **options)
-        except self._errors as error:
-            raise StoreDown(f"Redis: {type(error).__name__}") from None
 
 
 def _session_name(key: bytes) -> bytes:

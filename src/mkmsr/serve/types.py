@@ -51,6 +51,7 @@ Time: TypeAlias = Annotated[float, Meta(ge=0, le=32_503_680_000)]
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
 Number: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Value: TypeAlias = Text | Number | float
+RankedBy: TypeAlias = Literal["model", "neighbours", "popularity"]
 Values: TypeAlias = Value | Annotated[list[Value], Meta(max_length=100)]
 
 
@@ -129,7 +130,7 @@ class Reason(Struct):
 
 
 class ListedItem(Struct, omit_defaults=True):
-    """An item of a list; `score` is the model's, or the share of training events where popularity ranked."""
+    """An item of a list; `score` is the model's, or a share of neighbours' votes or of training events."""
 
     item: str
     rank: int
@@ -149,7 +150,7 @@ class RecommendationsAnswer(Struct):
 
     id: str
     items: list[ListedItem]
-    ranked_by: Literal["model", "popularity"]
+    ranked_by: RankedBy
     degraded: bool
     exact: bool
     skipped: int

@@ -140,7 +140,7 @@ def _made(settings: Settings, secret: bytes, run: str) -> tuple[Application, _Pa
         found: list[list[Pair]] = await keeper.ask(lambda store: sessions.sample(64))
         return found
 
-    changes = Changes(engine, keeper.ask, worker=secrets.token_hex(8), run=run, sample=sample)
+    changes = Changes(engine, keeper.ask, worker=secrets.token_hex(8), run=run, sample=sample, share=settings.share)
     cards = Cards(settings.image_hosts, lambda: changes.facts)
     visitors = Visitors(engine, keeper, cards, feedback, settings.split)
     site = Site(
@@ -159,7 +159,7 @@ def _slots(settings: Settings) -> dict[str, Slot]:
     slots: dict[str, Slot] = {}
     for path in (settings.bundle, settings.beside):
         if path is not None:
-            serving = load(str(path))
+            serving = load(str(path), settings.share)
             name = serving.recommender.bundle.name
             name = f"{name}-2" if name in slots else name
             slots[name] = Slot(name, serving)

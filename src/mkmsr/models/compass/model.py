@@ -215,6 +215,16 @@ class Compass(SessionModel):
         if self.config.neighbours:
             self.similar.index.append_items(count)
 
+    @property
+    def asks_neighbours(self) -> bool:
+        return self.config.neighbours
+
+    def neighbour_shares(self, batch: SessionBatch) -> Tensor:
+        votes, _ = self.similar.look_up(batch)
+        shares = probabilities(votes, len(batch))
+        shares_BV = shares.weights.new_zeros(len(batch), self.similar.index.num_columns)
+        return shares_BV.index_put_((shares.rows, shares.items), shares.weights)
+
     def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
         vectors_VD = self.vectors()
         session, said = self.said(batch, vectors_VD)

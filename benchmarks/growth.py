@@ -26,7 +26,7 @@ from simulated import in_a_new_process, sampled_settings, simulated
 
 from mkmsr.config import StrictModel
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset
-from mkmsr.data.simulate import SimulateOptions
+from mkmsr.data.shop import SimulateOptions
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.runs.config import build_model
 from mkmsr.runtime.environment import environment, peak_mib, spread

@@ -11,7 +11,8 @@ from typing import Any
 
 from mkmsr.cli.train import experiment_config
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import simulate
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runtime.files import scratch_folder
 

@@ -20,7 +20,8 @@ import polars as pl
 from mkmsr.config import validate
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.prepare import prepare
-from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import simulate
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import pooled_difference

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from mkmsr.data.log import InteractionLog
     from mkmsr.data.prepare import PrepareOptions, prepare
     from mkmsr.data.readers import ReadOptions, read_log
-    from mkmsr.data.simulate import SimulateOptions, simulate
+    from mkmsr.data.shop import SimulateOptions
+    from mkmsr.data.simulate import simulate
     from mkmsr.errors import (
         BundleError,
         ConfigError,
@@ -127,7 +128,8 @@ _HOMES = {
     "data.log": ("InteractionLog",),
     "data.prepare": ("PrepareOptions", "prepare"),
     "data.readers": ("ReadOptions", "read_log"),
-    "data.simulate": ("SimulateOptions", "simulate"),
+    "data.shop": ("SimulateOptions",),
+    "data.simulate": ("simulate",),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "evaluation.document": ("evaluation_document",),
     "evaluation.evaluator": ("evaluate",),

@@ -18,7 +18,8 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.simulate import SimulatedLog, SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import SimulatedLog, simulate
 from mkmsr.errors import ConfigError
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable

@@ -21,7 +21,8 @@ from mkmsr.data.engines.spark_engine import java_is_missing
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
-from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import simulate
 from mkmsr.errors import ConfigError, DataError
 
 

@@ -13,7 +13,8 @@ import pytest
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import READERS, read_log
-from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import simulate
 
 Relations = Mapping[str, Callable[[int], str]]
 """Each relation's value by the item's number."""

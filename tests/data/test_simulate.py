@@ -9,8 +9,8 @@ import pytest
 from mkmsr.data.dataset import statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
-from mkmsr.data.shop import brand_names, category_names, shop_names
-from mkmsr.data.simulate import SimulatedLog, SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions, brand_names, category_names, shop_names
+from mkmsr.data.simulate import SimulatedLog, simulate
 from mkmsr.errors import DataError
 
 

@@ -15,7 +15,8 @@ from small_shop import fitted
 
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.data.prepare import prepare
-from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import simulate
 from mkmsr.serve.settings import Settings
 
 if TYPE_CHECKING:

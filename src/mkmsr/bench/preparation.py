@@ -12,7 +12,8 @@ from typing import Any
 from mkmsr.data.engines import EngineOptions, open_engine
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
-from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import simulate
 from mkmsr.runtime.environment import environment, spread, timed, tree_cpu_seconds, tree_peak_mib
 from mkmsr.runtime.files import scratch_folder
 

@@ -16,7 +16,8 @@ import numpy as np
 from mkmsr.bench.arrivals import Arrivals, Load, Outcome
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, new_bundle, save_bundle
 from mkmsr.data.prepare import PrepareOptions, prepare
-from mkmsr.data.simulate import SimulateOptions, simulate
+from mkmsr.data.shop import SimulateOptions
+from mkmsr.data.simulate import simulate
 from mkmsr.errors import ServiceError
 from mkmsr.recommend import Recommender
 from mkmsr.reports.figures import INKS, canvas, panel_title, render

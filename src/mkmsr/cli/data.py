@@ -47,7 +47,7 @@ def simulate(
         seed: The same seed gives the same log.
     """
     with terminal(common) as screen, locked(out):
-        from mkmsr.data.simulate import SimulateOptions
+        from mkmsr.data.shop import SimulateOptions
         from mkmsr.data.simulate import simulate as make_log
 
         began = time.perf_counter()

@@ -87,7 +87,8 @@ def _prepared_shop(screen: Terminal, out: Path, *, sessions: int, items: int, se
     from mkmsr.data.dataset import statistics
     from mkmsr.data.prepare import PrepareOptions, prepare
     from mkmsr.data.readers import ReadOptions, read_log
-    from mkmsr.data.simulate import SimulateOptions, simulate
+    from mkmsr.data.shop import SimulateOptions
+    from mkmsr.data.simulate import simulate
 
     with waiting(screen.progress, f"simulating {sessions:,} sessions of a shop with {items:,} items"):
         simulate(SimulateOptions(sessions=sessions, items=items, seed=seed)).save(out / "shop")

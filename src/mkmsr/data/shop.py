@@ -14,10 +14,37 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
+from mkmsr.config import StrictModel
+
+USUAL_EVENTS = 5.19
 ACCESSORIES = 3
 """Companions of each item."""
 DAY = 86_400
+
+
+class SimulateOptions(StrictModel):
+    """Size and shape of a simulated log."""
+
+    sessions: int = Field(default=20_000, ge=10)
+    """Sessions, each of two events or more."""
+    events_per_session: float = Field(default=USUAL_EVENTS, ge=3, le=20)
+    """Mean events of a session, nearly: lengths are log-normal, rounded, and at most 80."""
+    items: int = Field(default=5_000, ge=50)
+    """Items of the catalogue."""
+    seed: int = Field(default=0, ge=0)
+    """The same seed gives the same log."""
+    days: int = Field(default=42, ge=7)
+    """Days that the log covers."""
+    start: int = Field(default=1_735_689_600, ge=0)
+    """First second of the log (UTC); the default is 2025-01-01."""
+    sessions_per_user: float = Field(default=3.0, ge=1, le=7)
+    """Mean sessions of a user, at most one a day."""
+    popularity: float = Field(default=0.8, ge=0, le=2)
+    """Exponent of Zipf's law over items; 0 makes all items equally popular."""
+    cold_items: float = Field(default=0.12, ge=0, lt=0.5)
+    """Share of items launched late: in the last sixth of the log."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +85,14 @@ class GroupSampler:
         return drawn
 
 
-def stock_shop(
-    *, items: int, cold_items: float, popularity: float, start: int, days: int, rng: np.random.Generator
-) -> Shop:
-    """A catalogue of about 125 items a category; most shops and brands sell mainly in one of them.
-
-    `cold_items` is the share launched in the last sixth of the log, `popularity` the exponent of Zipf's law, `start`
-    the first second of the log.
-    """
+def stock_shop(options: SimulateOptions, rng: np.random.Generator) -> Shop:
+    """A catalogue of about 125 items a category; most shops and brands sell mainly in one of them."""
+    items, start, days = options.items, options.start, options.days
     categories = max(4, items // 125)
     category = np.concatenate([np.arange(categories), _skewed(rng, categories, items - categories, 0.4)])
     groups = np.stack([category, _near(category, categories, 5, rng), _near(category, categories, 6, rng)])
-    weights = np.power(rng.permutation(items) + 10.0, -popularity).astype(np.float64)
-    cold = rng.choice(np.arange(categories, items), int(items * cold_items), replace=False)
+    weights = np.power(rng.permutation(items) + 10.0, -options.popularity).astype(np.float64)
+    cold = rng.choice(np.arange(categories, items), int(items * options.cold_items), replace=False)
     launch = np.zeros(items, np.int64)
     launch[cold] = start + days * DAY - rng.integers(0, days * DAY // 6, len(cold))
     year = 1970 + int(start / (365.2425 * DAY))

@@ -24,15 +24,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
 
-from mkmsr.config import StrictModel
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.shop import (
     ACCESSORIES,
     DAY,
+    USUAL_EVENTS,
     GroupSampler,
     Shop,
+    SimulateOptions,
     brand_names,
     category_names,
     product_display,
@@ -80,31 +80,7 @@ NEXT_ON_NEW = np.array([0.84, 0.08, 0.05, 0.02, 0.01])
 SESSION_LIMIT = 6 * 3600
 """No session lasts longer, in seconds: with one session a day, those of a user lie hours apart."""
 LONGEST = 80
-USUAL_EVENTS = 5.19
 ATTEMPTS = 12
-
-
-class SimulateOptions(StrictModel):
-    """Size and shape of a simulated log."""
-
-    sessions: int = Field(default=20_000, ge=10)
-    """Sessions, each of two events or more."""
-    events_per_session: float = Field(default=USUAL_EVENTS, ge=3, le=20)
-    """Mean events of a session, nearly: lengths are log-normal, rounded, and at most 80."""
-    items: int = Field(default=5_000, ge=50)
-    """Items of the catalogue."""
-    seed: int = Field(default=0, ge=0)
-    """The same seed gives the same log."""
-    days: int = Field(default=42, ge=7)
-    """Days that the log covers."""
-    start: int = Field(default=1_735_689_600, ge=0)
-    """First second of the log (UTC); the default is 2025-01-01."""
-    sessions_per_user: float = Field(default=3.0, ge=1, le=7)
-    """Mean sessions of a user, at most one a day."""
-    popularity: float = Field(default=0.8, ge=0, le=2)
-    """Exponent of Zipf's law over items; 0 makes all items equally popular."""
-    cold_items: float = Field(default=0.12, ge=0, lt=0.5)
-    """Share of items launched late: in the last sixth of the log."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +123,7 @@ def simulate(options: SimulateOptions | None = None) -> SimulatedLog:
     """A log from the shop described above, the same for the same options."""
     options = options or SimulateOptions()
     rng = np.random.default_rng(options.seed)
-    shop = stock_shop(
-        items=options.items,
-        cold_items=options.cold_items,
-        popularity=options.popularity,
-        start=options.start,
-        days=options.days,
-        rng=rng,
-    )
+    shop = stock_shop(options, rng)
     user, lengths, start = _schedule(options, rng)
     time = _event_times(lengths, start, rng)
     item, operation = _walk(shop, lengths, time, rng)

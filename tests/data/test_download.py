@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mkmsr.data.public import download
+from mkmsr.data.downloads import download
 from mkmsr.errors import DataError
 
 CONTENT = bytes(range(256)) * 2000

@@ -11,7 +11,7 @@ from mkmsr.cli.console import COMMON, Common, Terminal, WrongCall, printable, te
 from mkmsr.errors import DataError
 
 if TYPE_CHECKING:
-    from mkmsr.data.public import FileCheck
+    from mkmsr.data.downloads import FileCheck
     from mkmsr.data.readers.public import PublicDataset
 
 
@@ -37,7 +37,7 @@ def fetch(
     if verify is not None and out is not None:
         raise WrongCall("give either --verify or --out: a download is checked anyway")
     with terminal(common) as screen:
-        from mkmsr.data.public import public_dataset
+        from mkmsr.data.downloads import public_dataset
         from mkmsr.data.readers import PUBLIC_DATASETS
 
         if name is None:
@@ -77,7 +77,7 @@ def _describe(screen: Terminal, dataset: PublicDataset) -> None:
 
 
 def _verify(screen: Terminal, dataset: PublicDataset, folder: Path) -> None:
-    from mkmsr.data.public import check_files
+    from mkmsr.data.downloads import check_files
 
     total = sum(file.bytes or 0 for file in dataset.files) or None
     with _bar(screen) as bar:
@@ -109,7 +109,7 @@ def _verdict(check: FileCheck) -> str:
 
 
 def _download(screen: Terminal, dataset: PublicDataset, folder: Path, mirror: str | None) -> None:
-    from mkmsr.data.public import download
+    from mkmsr.data.downloads import download
 
     address = mirror or dataset.address
     if address is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from raw_files import write
 
-from mkmsr.data.public import check_files, public_dataset
+from mkmsr.data.downloads import check_files, public_dataset
 from mkmsr.data.readers import PUBLIC_DATASETS, READERS
 from mkmsr.data.readers.public import PublicFile
 from mkmsr.errors import ConfigError, DataError

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mkmsr.errors import TrainingError
+from mkmsr.runtime.files import scratch_folder
 from mkmsr.runtime.workers import Line, Task, TaskEvent, run_tasks
 
 
@@ -134,7 +135,14 @@ for event in run_tasks([Task("beat", work, ("beat", str(folder / "beat")), folde
 def test_tasks_and_their_server_end_when_the_process_that_started_them_is_killed(tmp_path: Path, moment: str) -> None:
     beat = tmp_path / "beat"
     root = Path(__file__).parents[2]
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, tmp_path], cwd=root, stdout=subprocess.PIPE, text=True)
+    (tmp_path / "tmp").mkdir()
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, tmp_path],
+        cwd=root,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert starter.stdout is not None
     server = int(starter.stdout.readline())
     if moment == "while a task runs":
@@ -148,6 +156,9 @@ def test_tasks_and_their_server_end_when_the_process_that_started_them_is_killed
         assert time.monotonic() < end, "the server outlives its parent"
         time.sleep(0.05)
     assert not beat.exists() or stopped(beat)
+    with scratch_folder(tmp_path / "tmp") as new:
+        left = [each for each in (tmp_path / "tmp").iterdir() if each.name.startswith(("pymp-", "mkmsr-"))]
+        assert left == [new], "the socket of a killed run is swept by the next one"
 
 
 def is_running(process: int) -> bool:

@@ -25,11 +25,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from mkmsr.errors import MkmsrError
+from mkmsr.runtime.files import Scratch
 
 _PRELOAD = ["mkmsr.runtime.end_with_parent", "mkmsr.runs.experiment", "torch._dynamo"]
 """What the server imports: its own end, the library, and what every optimiser would load at its first step."""
 
 _LOG_TAIL = 4096
+
+_SOCKETS = Scratch()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ def run_tasks(tasks: Iterable[Task], *, workers: int) -> Iterator[TaskEvent]:
 def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    # The socket of the server goes into a folder that a later run sweeps if this process is killed. Python's own
+    # folder, pymp-*, would stay for ever.
+    multiprocessing.current_process()._config.setdefault("tempdir", str(_SOCKETS.folder))  # type: ignore[attr-defined]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context

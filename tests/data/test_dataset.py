@@ -188,6 +188,7 @@ def test_a_folder_from_before_descriptions_had_checksums_is_read(dataset, tmp_pa
         ({"max_session_events": 5}, "contents do not match the fingerprint"),
         ({"max_session_events": 1}, "entry 'max_session_events': Input should be greater than or equal to 2"),
         ({"format_version": 99}, "format version 99, this program reads 1 and 2; prepare it again"),
+        ({"format_version": []}, r"format version \[\], this program reads 1 and 2; prepare it again"),
         ({"files": ["items.parquet"]}, "entry 'files': Input should be a valid dictionary"),
         ({"files": {"items.parquet": 1}}, "entry 'files.items.parquet': Input should be a valid string"),
         ({"files": {}}, "items.parquet: altered since it was written: .* expected none"),

@@ -219,6 +219,7 @@ def test_an_address_is_shown_without_its_secrets(address, shown):
 
 def test_a_path_is_no_address():
     assert is_address("postgresql://host/db")
+    assert is_address(f"postgresql://host/{'d' * 5000}")  # No file has so long a name.
     assert not is_address("folder/postgresql.csv")
     assert not is_address("C:/logs/events.csv")
     assert not is_address(Path("a:b/events.csv"))

@@ -197,6 +197,10 @@ def test_a_zone_that_is_not_known():
         seconds("2023-07-01 02:00:00", time_zone="Berlin")
 
 
+def test_a_power_beyond_every_number_is_no_time():
+    assert seconds("1.7e9", "1e999", "1.7e9")[1] is None
+
+
 @pytest.mark.parametrize(
     ("values", "lost"),
     [

@@ -208,7 +208,7 @@ def _description(folder: Path) -> Description:
     if not isinstance(entries, dict) or entries.get("format") != FORMAT:
         raise DataError(f"not the description of a prepared dataset: its format should be {FORMAT!r}", path=file)
     version, digest = entries.get("format_version"), entries.pop("sha256", None)
-    if version not in {UNSIGNED_VERSION, FORMAT_VERSION}:
+    if version not in (UNSIGNED_VERSION, FORMAT_VERSION):
         raise DataError(
             f"format version {version}, this program reads {UNSIGNED_VERSION} and {FORMAT_VERSION}; prepare it again",
             path=file,

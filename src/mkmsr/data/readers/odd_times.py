@@ -119,7 +119,7 @@ class LostDigits:
             digits = shortened.str.extract(POWER, 1).str.len_bytes().fill_null(0).cast(pl.Int64)
             steps = shortened.str.extract(POWER, 2).cast(pl.Int64, strict=False) - digits
             if (highest := steps.max()) is not None:
-                self._found(len(shortened), 10.0 ** int(highest), repr(shortened[0]))  # type: ignore[arg-type]
+                self._found(len(shortened), 10.0 ** min(int(highest), 300), repr(shortened[0]))  # type: ignore[arg-type]
 
     def _found(self, count: int, step: float, example: str) -> None:
         if step > 1:

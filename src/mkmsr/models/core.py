@@ -27,6 +27,10 @@ class COREConfig(SASRecConfig):
     """"cosine" as in the paper."""
     scale: Annotated[float, Field(gt=0, le=1000)] = 14.3
     """Where the learnt scale starts; the paper fixes it at 1 / 0.07."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share dropped in the blocks, in training. Source: the authors' settings in RecBole."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Attention heads. Source: likewise."""
     session_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of components dropped from item vectors before they are averaged, in training. Source: the paper."""
     item_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

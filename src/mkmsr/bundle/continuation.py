@@ -28,11 +28,9 @@ _PROBE = ModelSizes(num_items=1_000_002, num_operations=10_006, num_attributes=3
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model took over.
+    """What a model took over: how many items of the new log the older model has, of all of them; likewise the others.
 
-    Args:
-        items: Items of the new log that the older model has, and all of the new log; likewise the others.
-        fresh_parameters: Parameters that the older model lacks, and that begin from fresh weights.
+    `fresh_parameters` are those that the older model lacks, and that begin from fresh weights.
     """
 
     items: tuple[int, int]
@@ -51,13 +49,9 @@ class Continuation:
 def carry_over(
     model: SessionModel, config: StrictModel, dataset: PreparedDataset, earlier: ModelBundle
 ) -> Continuation:
-    """Put the older model's weights into a new one; rows of ids that the older one lacks keep their fresh weights.
+    """Put the weights of an older model of the same settings into a new one, in place; return what was taken over.
 
-    Args:
-        model: The new model with fresh weights, changed in place.
-        config: Its settings.
-        dataset: What it will learn from.
-        earlier: The older one: the same model with the same settings, that knows something of the new log.
+    Rows of ids that the older one lacks keep their fresh weights.
     """
     if type(model) is not type(earlier.model):
         raise ConfigError(

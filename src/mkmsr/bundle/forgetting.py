@@ -24,12 +24,9 @@ from mkmsr.runtime.files import locked
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was taken out.
+    """What was taken out: sessions of the prepared data by split, their events, and sessions of each bundle's index.
 
-    Args:
-        sessions: By split, sessions of the prepared data.
-        events: Their events.
-        bundles: By bundle, sessions of its index; 0 of one that keeps none, or none of these.
+    A bundle that keeps no sessions, or none of these, has 0.
     """
 
     sessions: dict[str, int]
@@ -40,17 +37,8 @@ class Forgotten:
 def forget(data: str | Path, log: InteractionLog, bundles: Sequence[str | Path] = ()) -> Forgotten:
     """Take the sessions of some events out of prepared data and bundles, each of which is replaced whole or not at all.
 
-    Bundles come first. After a call that was broken off, the same call takes out the rest.
-
-    Args:
-        data: Folder of the prepared data.
-        log: The events, such as all of a visitor, read as the log was.
-        bundles: Folders of models that learnt from these data.
-
-    Raises:
-        DataError: The events have no times, or `data` is no prepared data.
-        BundleError: One is no bundle, or learnt from other data.
-        ConfigError: Another process writes to one of them.
+    The events, such as all of a visitor, are read as the log was; they need times. Bundles come first. After a call
+    that was broken off, the same call takes out the rest. A bundle that learnt from other data raises BundleError.
     """
     with locked(data):
         dataset = PreparedDataset.load(data)

@@ -134,9 +134,7 @@ def new_bundle(
 def save_bundle(path: str | Path, bundle: ModelBundle) -> Path:
     """Write a bundle; an older one at the same place is replaced only when the new one is complete.
 
-    Raises:
-        BundleError: Something else than a bundle is at that place, the model does not fit its names, or the folder
-            cannot be written (a full disk, no permission).
+    Something else there, a model that does not fit its names, or a folder that cannot be written raises BundleError.
     """
     path, model = Path(path), bundle.model
     _check_sizes(model.sizes, bundle, path)
@@ -165,17 +163,7 @@ def save_bundle(path: str | Path, bundle: ModelBundle) -> Path:
 
 
 def load_bundle(path: str | Path, *, device: torch.device | str = "cpu", share: Path | None = None) -> ModelBundle:
-    """Read a bundle after checking it, byte for byte.
-
-    Args:
-        path: The bundle.
-        device: Where its model is to compute.
-        share: Folder, closed to others, by which processes of this machine hold the weights once: each maps a file of
-            it, written by the first from the bytes that were checked. What a process changes is its own copy.
-
-    Raises:
-        BundleError: A file is missing or altered, or the bundle is of another format, model or size.
-    """
+    """Read a bundle after checking it, byte for byte; one that is altered, or of another format, raises BundleError."""
     path = Path(path)
     header = read_header(path)
     read = verified_files(path, header.files)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Container, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -194,7 +195,9 @@ def _recommend_lines(
 ) -> None:
     """Print the items for each line of a file of sessions; why there are none is said once."""
     row, is_explained = 0, False
-    for number, lines in enumerate(_batches(session)):
+    every = _lines(session)
+    batches = iter(lambda: list(islice(every, _LINES_AT_ONCE)), [])
+    for number, lines in enumerate(batches):
         found = recommender.recommend_many(lines, k=k, filters=filters, operation=operation)
         for row, (line, ranked) in enumerate(zip(lines, found, strict=True), start=1 + number * _LINES_AT_ONCE):
             known = explain and ranked.ranked_by == "model"
@@ -225,17 +228,6 @@ def _as_json(ranked: Recommendations, reasons: Sequence[Explanation], display: D
         "replaced": ranked.replaced,
         "ranked_by": ranked.ranked_by,
     }
-
-
-def _batches(session: str) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for line in _lines(session):
-        batch.append(line)
-        if len(batch) == _LINES_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _lines(session: str) -> Iterator[dict[str, Any]]:

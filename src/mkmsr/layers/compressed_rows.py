@@ -94,15 +94,10 @@ def expand(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_compressed_rows(name: str, offsets: Tensor, *entries: Tensor) -> None:
-    """Make sure that rows lie one after the other and hold all entries.
+    """Raise DataError unless rows lie one after the other and hold all entries; the name is for the message.
 
-    Args:
-        name: For the message.
-        offsets: Where each row begins, and the number of entries. Shape [rows + 1].
-        entries: Columns, values and whatever else belongs to each entry. Equal lengths.
-
-    Raises:
-        DataError: They do not.
+    Offsets [rows + 1] say where each row begins, and the number of entries; columns, values and whatever else belongs
+    to each entry are of equal lengths.
     """
     shaped = offsets.dtype == int64 and offsets.dim() == 1 and len(offsets) > 0
     if not shaped or bool((offsets.diff() < 0).any()) or int(offsets[0]) != 0:
@@ -112,11 +107,7 @@ def check_compressed_rows(name: str, offsets: Tensor, *entries: Tensor) -> None:
 
 
 def check_indexes(name: str, indexes: Tensor, low: int, high: int) -> None:
-    """Make sure that they are one row of whole numbers from `low` to below `high`.
-
-    Raises:
-        DataError: One is not.
-    """
+    """Raise DataError unless they are one row of whole numbers from `low` to below `high`."""
     inside = not indexes.numel() or low <= int(indexes.min()) <= int(indexes.max()) < high
     if indexes.dtype != int64 or indexes.dim() != 1 or not inside:
         raise DataError(f"{name} must be whole numbers from {low} to {high - 1}")

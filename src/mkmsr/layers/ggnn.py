@@ -72,11 +72,8 @@ class GGNN(nn.Module):
     def forward(self, states: Tensor, state_of_node: Tensor, incoming: Messages, outgoing: Messages) -> Tensor:
         """Return the node states after H steps. Shape [N, D].
 
-        Args:
-            states: What nodes begin with. Shape [S, D].
-            state_of_node: Shape [N].
-            incoming: Along transitions, A+.
-            outgoing: Against them, A-.
+        Nodes begin with `states` [S, D], node by node as `state_of_node` [N] says; messages go along transitions, A+,
+        and against them, A-.
         """
         for _ in range(self.steps):
             states = self._step(states, state_of_node, incoming, outgoing)

@@ -10,16 +10,7 @@ from torch import Tensor
 
 
 def segment_sum(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """Sum over the events of each session.
-
-    Args:
-        values: One number or vector an event. Shape [P, ...].
-        rows: Session of each event. Shape [P].
-        num_rows: B.
-
-    Returns:
-        Shape [B, ...].
-    """
+    """Sum of values [P, ...] over the events of each session; `rows` [P] are their sessions. Shape [B, ...]."""
     return values.new_zeros(num_rows, *values.shape[1:]).index_add(0, rows, values)
 
 
@@ -29,16 +20,7 @@ def segment_mean(values: Tensor, rows: Tensor, lengths: Tensor) -> Tensor:
 
 
 def segment_softmax(logits: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """Softmax over the events of each session, every column by itself.
-
-    Args:
-        logits: Shape [P] or [P, heads].
-        rows: Session of each event. Shape [P].
-        num_rows: B.
-
-    Returns:
-        Weights that sum to 1 in every session. The shape of `logits`.
-    """
+    """Softmax of logits [P] or [P, heads] over the events of each session, every column by itself; same shape."""
     index = rows if logits.dim() == 1 else rows[:, None].expand_as(logits)
     highest = logits.new_full((num_rows, *logits.shape[1:]), float("-inf"))
     highest = highest.scatter_reduce(0, index, logits.detach(), "amax")

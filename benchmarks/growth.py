@@ -34,8 +34,6 @@ from mkmsr.runtime.files import atomic_write
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fitting_data
 
-__all__ = ["A_TRY", "CURVES", "exponent", "time_growth"]
-
 Curves = Mapping[str, Sequence[tuple[int, int]]]
 
 CURVES: Curves = {

@@ -10,8 +10,6 @@ from mkmsr.reports.figures import INKS, canvas, render
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_growth"]
-
 _SIZES = {"log": ("sessions", "sessions of the log"), "catalogue": ("items", "items of the catalogue")}
 _PANELS = (("processor seconds", "epoch_seconds", "evaluation_seconds"), ("peak MiB", "training_mib", "evaluation_mib"))
 _STYLES = (("training", "-", "o"), ("ranking", "--", "s"))

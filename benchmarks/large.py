@@ -32,8 +32,6 @@ from mkmsr.training.optimisation import build_optimiser, take_step
 from mkmsr.training.strategies import Plan, effective_strategy
 from mkmsr.training.trainer import fit, fitting_data
 
-__all__ = ["exact", "measure_steps", "time_large"]
-
 _PARTS = 5
 """Stretches of steps that are timed apart, for a smallest and a largest time."""
 

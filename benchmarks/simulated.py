@@ -16,8 +16,6 @@ from mkmsr.data.simulate import simulate
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runtime.files import scratch_folder
 
-__all__ = ["JDATA", "in_a_new_process", "sampled_settings", "simulated"]
-
 JDATA = SimulateOptions(sessions=455_000, items=134_548, events_per_session=5.39)
 """A log of the size of the paper's JDATA: 2.45 million events, four relations."""
 

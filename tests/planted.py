@@ -13,8 +13,6 @@ from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 
-__all__ = ["attributes_link", "deterministic", "operation_decides", "repeats"]
-
 OPERATIONS = ("click", "cart", "favourite", "order", "comment", "share", "read", "return")
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["PAIRS", "USUAL", "Habits", "Pair"]
-
 _SAME_PLAN: dict[str, Any] = {
     "batch_size": 128,
     "epochs": 30,

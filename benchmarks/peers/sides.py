@@ -23,18 +23,6 @@ from mkmsr.runtime.files import atomic_write
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.trainer import fit, fitting_data
 
-__all__ = [
-    "Peer",
-    "Run",
-    "Seconds",
-    "new_peer",
-    "our_config",
-    "our_epoch_time",
-    "peer_epoch_time",
-    "run_ours",
-    "run_peer",
-]
-
 
 class Peer(Protocol):
     """A model of another library.

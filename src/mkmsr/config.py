@@ -17,19 +17,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mkmsr.errors import ConfigError, nearest, shown
 
-__all__ = [
-    "StrictModel",
-    "apply_overrides",
-    "differences",
-    "dotted",
-    "laid_over",
-    "nested",
-    "read_toml",
-    "table_of",
-    "to_toml",
-    "validate",
-]
-
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 

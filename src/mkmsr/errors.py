@@ -20,20 +20,6 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = [
-    "BundleError",
-    "ConfigError",
-    "DataError",
-    "EvaluationError",
-    "MkmsrError",
-    "NotFittedError",
-    "ServiceError",
-    "TrainingError",
-    "UnknownIdError",
-    "nearest",
-    "shown",
-]
-
 
 class MkmsrError(Exception):
     """Base of all errors that mkmsr raises on purpose."""

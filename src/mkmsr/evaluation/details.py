@@ -26,8 +26,6 @@ from mkmsr.evaluation.significance import PairedDifference, paired_differences
 from mkmsr.evaluation.target_ranks import Ranked
 from mkmsr.runtime.events import Listener, ignore
 
-__all__ = ["AVERAGES", "KINDS", "Judged", "calibration", "details", "order_effect", "prices", "shuffled"]
-
 
 @dataclass(frozen=True)
 class Judged:

@@ -9,8 +9,6 @@ from mkmsr.evaluation.metrics import DEFAULT_KS, TIES, metric_names
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import bootstrap_intervals
 
-__all__ = ["evaluation_document"]
-
 
 def evaluation_document(
     model: str,

@@ -23,8 +23,6 @@ from mkmsr.runtime.files import scratch_folder
 from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
-__all__ = ["check_examples", "evaluate"]
-
 
 def evaluate(
     model: Ranked,

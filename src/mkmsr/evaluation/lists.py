@@ -30,8 +30,6 @@ from mkmsr.models.capabilities import Likelihood
 from mkmsr.runtime.events import Listener, RankingDone, ignore
 from mkmsr.runtime.files import atomic_file
 
-__all__ = ["LIST_METRICS", "TopLists", "list_metrics", "save_lists", "share_of_sessions", "top_lists"]
-
 Best: TypeAlias = Callable[[Tensor, int], Tensor]
 """The k best columns of each row of scores [B, V], best first: [B, K]."""
 

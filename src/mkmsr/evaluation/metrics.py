@@ -16,17 +16,6 @@ from torch import Tensor
 
 from mkmsr.errors import ConfigError, EvaluationError, nearest
 
-__all__ = [
-    "DEFAULT_KS",
-    "TIES",
-    "check_finite",
-    "check_targets",
-    "conservative_ranks",
-    "example_values",
-    "list_lengths",
-    "metric_names",
-]
-
 DEFAULT_KS: tuple[int, ...] = (5, 10, 20)
 """Lengths of the recommendation lists that are judged."""
 

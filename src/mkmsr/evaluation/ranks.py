@@ -17,8 +17,6 @@ from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.metrics import DEFAULT_KS, example_values, metric_names
 from mkmsr.runtime.files import atomic_write
 
-__all__ = ["SLICES", "RankTable"]
-
 SLICES: Mapping[str, str] = {
     "repeat": "the next item is already in the prefix",
     "new_item": "the next item occurs in no session before this split",

@@ -19,8 +19,6 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.target_ranks import scoring
 from mkmsr.models.base import SessionModel
 
-__all__ = ["showcase"]
-
 RULE = (
     "one example drawn at random (seeded) from each of: next item found and not in the prefix; next item found in "
     "the prefix; next item not in the list. Prefixes of 3 to 8 events with several operations are preferred."

@@ -20,16 +20,6 @@ from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.metrics import DEFAULT_KS, example_values, metric_names
 from mkmsr.evaluation.ranks import RankTable
 
-__all__ = [
-    "PairedDifference",
-    "bootstrap_intervals",
-    "corrected_by_holm",
-    "holm",
-    "paired_differences",
-    "pooled",
-    "pooled_difference",
-]
-
 _INTERVAL = [(1 - 0.95) / 2, (1 + 0.95) / 2]
 """The quantiles between which 95 % of the resamples are."""
 _RESOLVED = (1.9600 + 0.8416) / (2 * 1.9600)

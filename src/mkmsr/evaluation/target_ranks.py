@@ -22,8 +22,6 @@ from mkmsr.models.base import FactorisedModel, SessionModel
 from mkmsr.models.capabilities import is_factorised
 from mkmsr.runtime.events import Listener, RankingDone
 
-__all__ = ["BlockRanker", "Ranked", "largest_batch", "rank_examples", "scoring"]
-
 Ranked = SessionModel | Callable[[SessionBatch], Tensor]
 """A model, or any function from a batch to scores [B, V]."""
 

@@ -26,8 +26,6 @@ from mkmsr.runtime.events import Listener, RankingDone, ignore
 from mkmsr.runtime.files import locked, scratch_folder, sha256
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
-__all__ = ["BulkJob", "BulkResult", "recommend_in_bulk"]
-
 FORMAT_VERSION = 1
 
 

@@ -15,8 +15,6 @@ from mkmsr.models.capabilities import Explains
 from mkmsr.models.explanation import Names, ScoreParts
 from mkmsr.models.registry import MODELS
 
-__all__ = ["Explanation", "check_explains", "explain"]
-
 
 @dataclass(frozen=True)
 class Explanation(ScoreParts):

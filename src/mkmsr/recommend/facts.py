@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.errors import ConfigError, DataError, nearest, shown
 
-__all__ = ["Facts", "Value", "Values", "read_facts", "values_by_item", "values_of"]
-
 Value: TypeAlias = "str | int | float"
 
 Values: TypeAlias = "Value | Sequence[Value]"

@@ -21,19 +21,6 @@ from mkmsr.errors import ConfigError, shown
 from mkmsr.recommend.facts import Facts, values_by_item
 from mkmsr.recommend.sessions import id_text
 
-__all__ = [
-    "NO_FILTERS",
-    "Condition",
-    "Filters",
-    "allowed_items",
-    "capped_values",
-    "excluded_operations",
-    "item_ids",
-    "parse_condition",
-    "positive_integer",
-    "why_nothing",
-]
-
 
 @dataclass(frozen=True)
 class Condition:

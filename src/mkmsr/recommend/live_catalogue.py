@@ -26,8 +26,6 @@ from mkmsr.recommend.facts import Value, Values, values_of
 from mkmsr.recommend.filters import item_ids
 from mkmsr.recommend.sessions import id_text
 
-__all__ = ["Attributes", "CatalogueChange", "with_items", "with_retired", "without_retired"]
-
 Attributes: TypeAlias = "Mapping[str, Values]"
 """Values by relation name."""
 

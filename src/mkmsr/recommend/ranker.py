@@ -22,8 +22,6 @@ from mkmsr.recommend.facts import Facts
 from mkmsr.recommend.filters import Filters, allowed_items, capped_values, excluded_operations, positive_integer
 from mkmsr.recommend.sessions import EncodedSessions
 
-__all__ = ["Caps", "Ranker", "best_columns", "top", "wanted_operation"]
-
 _SCORES_AT_ONCE = 8_000_000
 """32 MB, which `keep_freed_memory` can keep from one batch to the next."""
 _MOST_SESSIONS_AT_ONCE = 256

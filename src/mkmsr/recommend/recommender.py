@@ -29,8 +29,6 @@ from mkmsr.runtime.compute import torch_threads
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Recommendations", "RecommendedItem", "Recommender"]
-
 Ranking = Literal["model", "popularity"]
 
 

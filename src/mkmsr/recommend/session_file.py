@@ -14,8 +14,6 @@ from mkmsr.data.readers.cells import as_text
 from mkmsr.errors import DataError, nearest
 from mkmsr.runtime.files import atomic_file, sha256
 
-__all__ = ["FIELDS", "SessionFile", "Stretch", "find_columns"]
-
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "session": ("session", "session_id"),
     "item": ("item", "item_id"),

@@ -21,18 +21,6 @@ from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.data.sessions import MOST_EARLIER_ITEMS, EarlierItems
 from mkmsr.errors import DataError, shown
 
-__all__ = [
-    "EncodedSessions",
-    "Event",
-    "EventColumns",
-    "Session",
-    "SessionEncoder",
-    "check_session",
-    "default_operation",
-    "id_text",
-    "item_and_operation",
-]
-
 Event: TypeAlias = "str | int | Sequence[str | int | None] | Mapping[str, Any]"
 """An item id; an (item id, operation) pair; or a mapping with "item" and perhaps "operation"."""
 

@@ -23,8 +23,6 @@ from mkmsr.config import differences
 from mkmsr.errors import DataError
 from mkmsr.runtime.files import atomic_file, atomic_write
 
-__all__ = ["JOB_FILE", "Counts", "ShardCounts", "ShardFolder"]
-
 JOB_FILE, SHARDS_FILE, SUMMARY_FILE, GROUPED_FILE = "_job.json", "_shards.jsonl", "_summary.json", "_grouped.parquet"
 
 

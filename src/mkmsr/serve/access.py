@@ -14,8 +14,6 @@ from typing import Literal, TypeAlias
 from mkmsr.errors import ServiceError
 from mkmsr.serve.endpoint import Problem
 
-__all__ = ["Access", "Key", "Scope", "read_keys"]
-
 Scope: TypeAlias = Literal["open", "public", "secret", "admin"]
 """What an endpoint asks for: nothing, any key, a secret key, a secret key at the admin listener."""
 

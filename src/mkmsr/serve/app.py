@@ -43,8 +43,6 @@ from mkmsr.serve.types import (
     SimilarAnswer,
 )
 
-__all__ = ["Application", "Site"]
-
 _PAGE = Path(__file__).parent / "page"
 _MEDIA = {
     ".html": "text/html",

@@ -8,8 +8,6 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
 
-__all__ = ["Batcher"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

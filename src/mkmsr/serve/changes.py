@@ -26,8 +26,6 @@ from mkmsr.recommend import Recommender
 from mkmsr.serve.engine import Engine, Pair, Serving, Slot, warm_up
 from mkmsr.serve.stores import SessionStore, StoreDown
 
-__all__ = ["Changes", "Record", "load"]
-
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1

@@ -25,8 +25,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mkmsr.errors import MkmsrError, ServiceError, nearest
 from mkmsr.serve.types import LONGEST_ID, ProblemDocument
 
-__all__ = ["Call", "Endpoint", "Gate", "Parameter", "Problem", "Raw", "Served"]
-
 _log = logging.getLogger(__name__)
 
 _BODY_SECONDS = 10.0

@@ -20,8 +20,6 @@ from mkmsr.serve.batching import Batcher
 from mkmsr.serve.endpoint import Problem
 from mkmsr.serve.types import RankedBy, RecommendationsRequest
 
-__all__ = ["Ask", "Engine", "FilterKey", "Pair", "Ranked", "Serving", "Slot", "warm_up"]
-
 Pair = tuple[str, str | None]
 _MOST_AT_ONCE = 64
 _MOST_RANKERS, _CAP_WEIGHT = 64, 15

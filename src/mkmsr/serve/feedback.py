@@ -18,8 +18,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from mkmsr.serve.engine import Serving
 from mkmsr.serve.sessions import Reaction
 
-__all__ = ["Feedback", "wilson"]
-
 CUTS = (5, 10, 20)
 """Lengths at which hits are counted, as in `evaluate`."""
 

@@ -23,8 +23,6 @@ from mkmsr.errors import MkmsrError, ServiceError
 from mkmsr.serve.settings import Settings, can_share_port, check, session_secret
 from mkmsr.serve.worker import listening_socket, run_worker
 
-__all__ = ["Address", "serve"]
-
 _log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0

@@ -40,8 +40,6 @@ from mkmsr.serve.types import (
     SimilarAnswer,
 )
 
-__all__ = ["Cards", "Keeper", "Visitors"]
-
 _MOST_UPDATES = 256
 _CARD_BYTES = 64 * 1024 * 1024
 """Of text in the cards that are kept."""

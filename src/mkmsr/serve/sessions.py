@@ -16,8 +16,6 @@ import msgspec
 from mkmsr.serve.stores import SessionStore, StoreDown
 from mkmsr.serve.types import Event
 
-__all__ = ["FIRST_PLACES", "MOST_KEPT", "KeptEvent", "Reaction", "Sessions", "Shown", "Update", "Updated"]
-
 MOST_KEPT = 100
 """Events of a session that are kept, the newest; more where a model reads more."""
 

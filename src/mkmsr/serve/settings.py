@@ -14,8 +14,6 @@ from mkmsr.errors import ConfigError, ServiceError
 from mkmsr.runtime.files import atomic_file
 from mkmsr.serve.stores import MemoryStore, RedisStore, SessionStore, SqliteStore
 
-__all__ = ["SECRET_VARIABLE", "Settings", "check", "open_store", "session_secret"]
-
 SECRET_VARIABLE = "MKMSR_SESSION_SECRET"
 """Environment variable with the key of the hash of session ids, for services that share a Redis."""
 

@@ -16,8 +16,6 @@ from typing import Any, Protocol, TypeAlias
 
 from mkmsr.errors import ServiceError
 
-__all__ = ["Change", "MemoryStore", "RedisStore", "SessionStore", "SqliteStore", "StoreDown"]
-
 Change: TypeAlias = Callable[[Mapping[bytes, bytes]], Mapping[bytes, bytes | None]]
 """Given what is stored under the keys, what is to be stored; None removes. It may be called again after a conflict."""
 

@@ -9,35 +9,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-__all__ = [
-    "LONGEST_ID",
-    "MOST_EVENTS_A_REQUEST",
-    "MOST_EXPLAINED",
-    "BundleRequest",
-    "CatalogueAnswer",
-    "Erasure",
-    "Event",
-    "EventsAnswer",
-    "EventsRequest",
-    "ExplanationsAnswer",
-    "ExplanationsRequest",
-    "FactsRequest",
-    "Health",
-    "IdsRequest",
-    "Item",
-    "ItemPage",
-    "ItemsRequest",
-    "ListedItem",
-    "NewItem",
-    "ProblemDocument",
-    "Reason",
-    "RecommendationsAnswer",
-    "RecommendationsRequest",
-    "ServiceDescription",
-    "SessionAnswer",
-    "SimilarAnswer",
-]
-
 LONGEST_ID = 256
 """Characters of an id, in a body or a path."""
 

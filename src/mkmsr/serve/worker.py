@@ -28,8 +28,6 @@ from mkmsr.serve.sessions import MOST_KEPT, Sessions
 from mkmsr.serve.settings import Settings, open_store
 from mkmsr.serve.stores import StoreDown
 
-__all__ = ["listening_socket", "run_worker"]
-
 _log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 4

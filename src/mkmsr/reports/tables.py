@@ -90,9 +90,7 @@ def comparison_table(comparison: Comparison) -> TextTable:
         if (each := [row.differences[name].resolution for row in comparison.rows if row.differences])
     ]
     if resolved:
-        notes.append(
-            f"True differences below these may well go unseen (found four times in five): {', '.join(resolved)} points."
-        )
+        notes.append(f"A true difference is found four times in five if it is at least {' or '.join(resolved)} points.")
     without = [row.run.label for row in comparison.rows if not row.is_reference and not row.differences]
     if without:
         notes.append(f"Not tested, since ranks are missing on one side: {', '.join(without)}.")

@@ -40,7 +40,8 @@ export function picture(product) {
 // A product with a button for each operation; `onAct(operation)` is called when one is pressed.
 export function card(product, operations, onAct, ...more) {
   const name = nameOf(product);
-  const values = Object.values(product.attributes ?? {}).flat().slice(0, 4);
+  const isRange = (value) => /^[-+.\de]*\.\.[-+.\de]*$/.test(value);  // of a price that is shown as it is
+  const values = Object.values(product.attributes ?? {}).flat().filter((value) => !isRange(value)).slice(0, 4);
   const details = [make("span", { className: "name" }, name)];
   if (product.display?.price) details.push(make("span", { className: "price" }, product.display.price));
   if (values.length) details.push(make("span", { className: "note" }, values.join(" · ")));

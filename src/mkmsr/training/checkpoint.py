@@ -137,7 +137,7 @@ class CheckpointFolder:
         return Progress.from_json(fields), tensors[state], best
 
     def _remove_all_but(self, kept: Mapping[str, str] | tuple[()]) -> None:
-        for pattern in ("*.safetensors", ".*.part"):
+        for pattern in ("*.safetensors", "*.part"):
             for file in self.path.glob(pattern):
                 if file.name not in kept:
                     file.unlink(missing_ok=True)

@@ -41,10 +41,9 @@ def plain_scores(model: Compass, batch: SessionBatch) -> Tensor:
     vectors_VD = model.vectors()
     session, said = model.said(batch, vectors_VD)
     (query_BD, extra), match_AB = (
-        model.explore.weighed(session.sought),
-        model.explore.match_weights(session.sought, model.vectors),
+        model.explore.weighed(session),
+        model.explore.match_weights(session, model.vectors),
     )
-    assert extra is not None
     scores_BV = query_BD @ model.explore.candidates(model.vectors, vectors_VD).T
     if match_AB is not None:
         scores_BV += model.vectors.spread(match_AB).T

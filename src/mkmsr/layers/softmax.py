@@ -27,15 +27,9 @@ class SparseScores(NamedTuple):
     columns: Tensor
     values: Tensor
 
-    def at(self, rows: Tensor, columns: Tensor, num_columns: int) -> Tensor:
-        """Return what is added to the scores of some pairs, 0 where nothing is. `rows`, `columns`: [N] -> [N]."""
-        keys, place = torch.unique(self.rows * num_columns + self.columns, return_inverse=True)
-        if len(keys) == 0:
-            return self.values.new_zeros(len(rows))
-        sums = self.values.new_zeros(len(keys)).index_add(0, place, self.values)
-        wanted = rows * num_columns + columns
-        found = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        return torch.where(keys[found] == wanted, sums[found], 0.0)
+    def plus(self, rows: Tensor, columns: Tensor, values: Tensor) -> SparseScores:
+        """Return these and more."""
+        return SparseScores(*(torch.cat(pair) for pair in zip(self, (rows, columns, values), strict=True)))
 
 
 def blockwise_target_log_softmax(

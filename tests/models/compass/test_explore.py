@@ -137,7 +137,7 @@ def test_a_column_counts_as_often_as_it_was_drawn_beyond_expectation_and_once_wh
     assert sample.items.tolist() == [0, 4, 7, 9]
     torch.testing.assert_close(sample.log_weights[[1, 3]].exp(), torch.tensor([1.0, 2.0]))
     assert float(sample.log_weights[2].exp()) < 1e-12
-    exact = sample.corrections()
+    exact = sample.corrections
     assert list(zip(exact.rows.tolist(), exact.columns.tolist(), strict=True)) == [(0, 3), (1, 2)]
     torch.testing.assert_close(exact.values + sample.log_weights[exact.columns], torch.zeros(2))
 
@@ -170,16 +170,15 @@ def test_scores_of_all_items_are_those_of_whole_arrays(
     vectors_VD = model.vectors()
     for rows in (slice(0, 1), slice(0, 9)):
         batch = batch_of(shop).part(rows)
-        sought, explore = model.said(batch, vectors_VD)[0].sought, model.explore
-        (query_BD, extra), match_AB = explore.weighed(sought), explore.match_weights(sought, model.vectors)
+        session, explore = model.said(batch, vectors_VD)[0], model.explore
+        (query_BD, extra), match_AB = explore.weighed(session), explore.match_weights(session, model.vectors)
         assert match_AB is not None
-        assert extra is not None
         plain_BV = query_BD @ model.explore.candidates(model.vectors, vectors_VD).T + model.vectors.spread(match_AB).T
         plain_BV.index_put_((extra.rows, extra.columns), extra.values, accumulate=True)
         plain_BV[:, 0] = -torch.inf
         gates_B = torch.linspace(-1, 0, len(batch))
         all_items = explore.all_items(model.vectors, vectors_VD)
-        found_BV = explore.log_scores(sought, model.vectors, all_items, gates_B)
+        found_BV = explore.log_scores(session, model.vectors, all_items, gates_B)
         torch.testing.assert_close(found_BV, plain_BV.log_softmax(1) + gates_B[:, None])
 
 

@@ -52,7 +52,7 @@ def test_the_mixture_is_the_sum_of_what_components_say_times_their_gates(compass
     session, said = compass.said(batch, vectors_VD)
     all_items = compass.explore.all_items(compass.vectors, vectors_VD)
     gates_BC = compass.gates.log_gates(session, said).exp()
-    explore_BV = compass.explore.log_scores(session.sought, compass.vectors, all_items, torch.zeros(len(batch)))
+    explore_BV = compass.explore.log_scores(session, compass.vectors, all_items, torch.zeros(len(batch)))
     expected_BV = gates_BC[:, :1] * explore_BV.exp()
     for column, each in enumerate(compass.gates.lists(said, len(batch)), start=1):
         totals = torch.zeros(len(batch)).index_add(0, each.rows, each.weights)

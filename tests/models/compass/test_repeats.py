@@ -13,8 +13,8 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import ExampleTable, SessionTable, earlier_items
 from mkmsr.errors import ConfigError
 from mkmsr.models.base import ModelSizes, TrainingData
-from mkmsr.models.compass.explore import Sought
-from mkmsr.models.compass.mixture import Encoded, probabilities
+from mkmsr.models.compass.explore import Encoded
+from mkmsr.models.compass.mixture import probabilities
 from mkmsr.models.compass.model import Compass
 from mkmsr.models.compass.repeats import EarlierVisits
 from mkmsr.models.registry import model_entry
@@ -34,8 +34,7 @@ def visits(prefixes: list[list[int]], earlier: list[list[tuple[int, int]]]) -> S
 
 def encoded(batch: SessionBatch, vectors: torch.Tensor) -> Encoded:
     """Sessions that look for the vectors of their newest items."""
-    sought = Sought(vectors[batch.items[batch.last]], None)
-    return Encoded(batch, vectors, torch.zeros(len(vectors)), vectors[batch.items], sought, None, None)
+    return Encoded(batch, vectors, torch.zeros(len(vectors)), vectors[batch.items[batch.last]])
 
 
 def test_probabilities_follow_the_formula() -> None:

@@ -42,8 +42,6 @@ class EventEncoder(nn.Module):
             self.operation_gru = TreeGRU(dim, dim)
             part_dims.append(dim)
         self.readout = SoftAttention(part_dims, dim)
-        self.width = sum(part_dims)
-        """Size of a micro-behaviour."""
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

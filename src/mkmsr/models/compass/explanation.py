@@ -22,9 +22,8 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import Scorer
-from mkmsr.models.compass.explore import Explore
+from mkmsr.models.compass.explore import Encoded, Explore
 from mkmsr.models.compass.item_vectors import ComposedVectors
-from mkmsr.models.compass.mixture import Encoded
 from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.explanation import AttributePart, EventPart, Names, NeighbourPart, ScoreParts
 from mkmsr.models.neighbours.voting import Votes
@@ -65,12 +64,12 @@ class ScoredSession:
         self.similar, self.attention_P = similar, attention_P
         self.vectors_VD, self.priors_V = vectors(), explore.priors(vectors)
         (query_BD, self.extra), match_AB = (
-            explore.weighed(session.sought),
-            explore.match_weights(session.sought, vectors),
+            explore.weighed(session),
+            explore.match_weights(session, vectors),
         )
         self.query_D, self.match_A = query_BD[0, :-1], None if match_AB is None else match_AB[:, 0]
         all_items = explore.all_items(vectors, self.vectors_VD)
-        self.explore_V = explore.log_scores(session.sought, vectors, all_items, gates_C[:1].log())[0].exp()
+        self.explore_V = explore.log_scores(session, vectors, all_items, gates_C[:1].log())[0].exp()
         weighed = zip(listed.items(), gates_C[1:], strict=True)
         self.listed = {name: replace(each, weights=each.weights * gate) for (name, each), gate in weighed}
         self.log_p_V = score(session.batch)[0]
@@ -83,7 +82,7 @@ class ScoredSession:
         if "copying" in self.listed:
             copied_P = torch.where(self.batch.items == item, self.listed["copying"].weights, 0.0)
         attributes, own, popularity = self._attributes(item), self._own_vector(item), float(self.priors_V[item])
-        evidence = 0.0 if self.extra is None else float(self.extra.values[self.extra.columns == item].sum())
+        evidence = float(self.extra.values[self.extra.columns == item].sum())
         voted = self._listed("similar", item)
         voters, sessions = self._sessions(item, voted)
         return ScoreParts(

@@ -27,7 +27,7 @@ from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
 from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.softmax import SparseScores, blockwise_target_log_softmax, row_blocks
 from mkmsr.models.base import Negatives
-from mkmsr.models.compass.item_vectors import ComposedVectors, SomeVectors
+from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
 from mkmsr.models.neighbours.voting import Votes
 
 _IN_TRAINING = {"vector": 1.0, "match": 1.0, "popularity": 0.3, "new": 0.0, "evidence": 0.0, "own": 0.0}
@@ -49,20 +49,29 @@ _ABSENT = -30.0
 that the rows that have it can take it back without loss."""
 
 
-class Sought(NamedTuple):
-    """What sessions look for in the catalogue.
+@dataclass(frozen=True)
+class Encoded:
+    """What the parts of the mixture look at.
 
     Args:
-        query: Scaled unit vectors. Shape [B, D].
+        batch: The sessions.
+        vectors: Item vectors, read by item index.
+        popularity: log(1 + training events) of each item. Shape [V].
+        query: What the sessions look for in the catalogue, scaled unit vectors. Shape [B, D].
         match: What each attribute of each event adds to the scores of its items, in place of an item; None: nothing.
-        evidence: log(1 + n_j) of items outside the session; None in training.
-        own: Session and item of each of the session's own, once each; None in training.
+        votes: What similar sessions hold, and the logarithms of their votes; None where nobody is asked.
+        evidence: log(1 + n_j) of these items; None likewise.
+        wanted: The operation asked for, 0 for any; None where it is never asked for. Shape [B].
     """
 
+    batch: SessionBatch
+    vectors: ItemVectors
+    popularity: Tensor
     query: Tensor
-    match: Votes | None
+    match: Votes | None = None
+    votes: Votes | None = None
     evidence: SparseScores | None = None
-    own: tuple[Tensor, Tensor] | None = None
+    wanted: Tensor | None = None
 
 
 class AllItems(NamedTuple):
@@ -205,43 +214,37 @@ class Explore(nn.Module):
         shares_VT = candidates_VD.new_zeros(len(candidates_VD), len(common)).index_put((items, owner), shares)
         return AllItems(CatalogueProduct(torch.cat([candidates_VD, shares_VT], dim=1)), common)
 
-    def forward(self, batch: SessionBatch, session_BD: Tensor, vectors: ComposedVectors) -> Sought:
-        """Return what the sessions look for, but for the evidence of similar ones."""
-        match = None if self.matching is None else self.matching(batch, vectors)
-        query_BD = unit_rows(session_BD) * self.log_scale.exp()
-        if self.training:
-            return Sought(query_BD, match)
-        keys = torch.unique(batch.rows * len(vectors.seen) + batch.items)
-        return Sought(query_BD, match, own=(keys // len(vectors.seen), keys % len(vectors.seen)))
+    def query(self, session_BD: Tensor) -> Tensor:
+        """Return scaled unit vectors of sessions. Shape [B, D]."""
+        return unit_rows(session_BD) * self.log_scale.exp()
 
-    def weighed(self, sought: Sought) -> tuple[Tensor, SparseScores | None]:
+    def weighed(self, session: Encoded) -> tuple[Tensor, SparseScores]:
         """Return the query with a 1 that meets the prior [B, D + 1], and what is added to some items' scores."""
-        weights, query_BD = self.weights(), sought.query
+        weights, query_BD, batch = self.weights(), session.query, session.batch
         query_BD = torch.cat([weights["vector"] * query_BD, query_BD.new_ones(len(query_BD), 1)], dim=1)
-        if sought.own is None:
-            return query_BD, None
-        (rows, items), evidence = sought.own, sought.evidence
-        extra = SparseScores(rows, items, weights["own"].expand(len(rows)))
-        if evidence is not None:
-            evidence = evidence._replace(values=weights["evidence"] * evidence.values)
-            extra = SparseScores(*(torch.cat(pair) for pair in zip(evidence, extra, strict=True)))
+        keys = torch.unique(batch.rows * self.num_columns + batch.items)
+        extra = SparseScores(keys // self.num_columns, keys % self.num_columns, weights["own"].expand(len(keys)))
+        if session.evidence is not None:
+            rows, items, values = session.evidence
+            extra = extra.plus(rows, items, weights["evidence"] * values)
         return query_BD, extra
 
-    def match_weights(self, sought: Sought, vectors: ComposedVectors) -> Tensor | None:
+    def match_weights(self, session: Encoded, vectors: ComposedVectors) -> Tensor | None:
         """Return what each attribute adds to the scores of its items; None: nothing. Shape [A + 1, B]."""
-        if sought.match is None:
+        if session.match is None:
             return None
-        rows, num_attributes = len(sought.query), len(vectors.relation_of)
-        sums = sought.match.weights.new_zeros(num_attributes * rows)
-        sums = sums.index_add(0, sought.match.items * rows + sought.match.rows, sought.match.weights)
+        rows, num_attributes = len(session.query), len(vectors.relation_of)
+        sums = session.match.weights.new_zeros(num_attributes * rows)
+        sums = sums.index_add(0, session.match.items * rows + session.match.rows, session.match.weights)
         return self.weights()["match"] * sums.view(num_attributes, rows)
 
     def log_likelihood(
-        self, sought: Sought, vectors: ComposedVectors, vectors_VD: Tensor, targets: Tensor, *, block: int = 0
+        self, session: Encoded, vectors: ComposedVectors, vectors_VD: Tensor, targets: Tensor, *, block: int = 0
     ) -> Tensor:
         """Return log p of each target over the whole catalogue, `block` items at a time, 0 for all. Shape [B]."""
         candidates_VD = self.candidates(vectors, vectors_VD)
-        (query_BD, extra), match_AB = self.weighed(sought), self.match_weights(sought, vectors)
+        (query_BD, weighed), match_AB = self.weighed(session), self.match_weights(session, vectors)
+        extra = None if self.training else weighed  # In training all of it is 0.
         if not 0 < block < len(candidates_VD):
             matches_VB = None if match_AB is None else vectors.spread(match_AB)
             return target_log_softmax(query_BD, candidates_VD, targets, extra, matches_VB)
@@ -254,47 +257,37 @@ class Explore(nn.Module):
         return blockwise_target_log_softmax(query_BD, candidates_VD, targets, block, extra, by_item)
 
     def sampled_log_likelihood(
-        self, sought: Sought, vectors: ComposedVectors, some: SomeVectors, targets: Tensor, sample: Sample
+        self, session: Encoded, vectors: ComposedVectors, some: SomeVectors, sample: Sample
     ) -> Tensor:
         """Return an estimate of the same, in training; `some` are the vectors of the sample's columns. Shape [B]."""
         priors_C = self.priors(vectors)[sample.items] + sample.log_weights
         candidates_CD = torch.cat([unit_rows(some.vectors), priors_C[:, None]], dim=1)
-        (query_BD, _), match_AB = self.weighed(sought), self.match_weights(sought, vectors)
+        (query_BD, _), match_AB = self.weighed(session), self.match_weights(session, vectors)
         matches_CB = None if match_AB is None else vectors.spread_to(sample.items, match_AB)
-        return target_log_softmax(query_BD, candidates_CD, sample.places(targets), sample.corrections(), matches_CB)
+        return target_log_softmax(query_BD, candidates_CD, sample.targets, sample.corrections, matches_CB)
 
-    def log_scores(self, sought: Sought, vectors: ComposedVectors, all_items: AllItems, log_gate_B: Tensor) -> Tensor:
+    def log_scores(self, session: Encoded, vectors: ComposedVectors, all_items: AllItems, log_gate_B: Tensor) -> Tensor:
         """Return log p of every item, plus a number a session; column 0 is left out. Shape [B, V]."""
-        query_BD, extra = self.weighed(sought)
+        query_BD, extra = self.weighed(session)
         common_BT = query_BD.new_zeros(len(query_BD), len(all_items.common))
-        if sought.match is not None:
-            (rows, attributes), weights = (
-                (sought.match.rows, sought.match.items),
-                self.weights()["match"] * sought.match.weights,
-            )
+        if session.match is not None:
+            rows, attributes, weights = session.match.rows, session.match.items, session.match.weights
+            weights = self.weights()["match"] * weights
             is_common = attributes[:, None] == all_items.common
             pair, column = is_common.nonzero(as_tuple=True)
             common_BT.index_put_((rows[pair], column), weights[pair], accumulate=True)
             rare = (~is_common.any(1)).nonzero().squeeze(1)
             owner, items, shares = vectors.by_attribute.of(attributes[rare])
-            added = rare[owner]
-            matches = (rows[added], items, weights[added] * shares)
-            extra = (
-                SparseScores(*matches)
-                if extra is None
-                else SparseScores(*map(torch.cat, zip(extra, matches, strict=True)))
-            )
+            extra = extra.plus(rows[rare[owner]], items, weights[rare[owner]] * shares)
         scores_BV = all_items.product(torch.cat([query_BD, common_BT], dim=1))
-        if extra is not None:
-            scores_BV.view(-1).index_add_(0, extra.rows * scores_BV.shape[1] + extra.columns, extra.values)
+        scores_BV.view(-1).index_add_(0, extra.rows * scores_BV.shape[1] + extra.columns, extra.values)
         scores_BV[:, 0] = -torch.inf
         for block in row_blocks(scores_BV):
             scores_BV[block] = scores_BV[block].log_softmax(1).add_(log_gate_B[block, None])
         return scores_BV
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Columns of the catalogue, weighed so that a softmax over them estimates the softmax over all of it.
 
     Each stands for log(times drawn / expected times) more than its own score; a row for which an item is exact, its
@@ -304,37 +297,29 @@ class Sample:
     Args:
         items: Those of the prefixes, the targets and the negatives, each once, rising; the first is the padding. [C].
         log_weights: Shape [C].
-        rows: Prefix of each pair of a prefix and an item whose score is exact; pairs may recur. Shape [N].
-        exact_items: Its item. Shape [N].
+        targets: Column of each target. Shape [B].
+        corrections: What makes exact pairs exact.
     """
 
     items: Tensor
     log_weights: Tensor
-    rows: Tensor
-    exact_items: Tensor
+    targets: Tensor
+    corrections: SparseScores
 
     @classmethod
     def draw(cls, batch: SessionBatch, negatives: Negatives) -> Sample:
         """Return what a sampled softmax looks at."""
-        rows = [torch.arange(len(batch), device=batch.rows.device), batch.rows]
-        exact = [batch.targets, batch.items]
+        rows, exact = [torch.arange(len(batch), device=batch.rows.device), batch.rows], [batch.targets, batch.items]
         if batch.earlier is not None:
             rows.append(batch.earlier.rows)
             exact.append(batch.earlier.items)
-        exact_items, drawn = torch.cat(exact), negatives.items
-        items = torch.unique(torch.cat([exact_items.new_zeros(1), exact_items, drawn]))
-        places = torch.searchsorted(items, drawn)
+        exact_N = torch.cat(exact)
+        items = torch.unique(torch.cat([exact_N.new_zeros(1), exact_N, negatives.items]))
+        places = torch.searchsorted(items, negatives.items)
         drawn_C = torch.bincount(places, minlength=len(items)).to(negatives.log_counts)
         expected_C = torch.zeros_like(drawn_C).scatter_(0, places, negatives.log_counts)
         log_weights = torch.where(drawn_C > 0, drawn_C.clamp(min=1).log() - expected_C, _ABSENT)
-        return cls(items, log_weights, torch.cat(rows), exact_items)
-
-    def places(self, items: Tensor) -> Tensor:
-        """Return the columns of items that are among them."""
-        return torch.searchsorted(self.items, items)
-
-    def corrections(self) -> SparseScores:
-        """Return what makes exact pairs exact."""
-        pairs = torch.unique(self.rows * len(self.items) + self.places(self.exact_items))
-        columns = pairs % len(self.items)
-        return SparseScores(pairs // len(self.items), columns, -self.log_weights[columns])
+        pairs = torch.unique(torch.cat(rows) * len(items) + torch.searchsorted(items, exact_N))
+        columns = pairs % len(items)
+        corrections = SparseScores(pairs // len(items), columns, -log_weights[columns])
+        return cls(items, log_weights, torch.searchsorted(items, batch.targets), corrections)

@@ -12,7 +12,7 @@ O operations + 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -20,41 +20,15 @@ from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.segments import segment_log_softmax
-from mkmsr.models.compass.explore import Sought
-from mkmsr.models.compass.item_vectors import ItemVectors
+from mkmsr.models.compass.explore import Encoded
 from mkmsr.models.neighbours.voting import Votes
 
 _SMALLEST = 1e-12
 """Probabilities below this are not told apart from it."""
-_EVEN_SHARE = 0.03
-"""Share of the mixture that is spread evenly over the components: what happens seldom stays possible."""
 _EXPLORE_AHEAD = 1.5
 """Gate logit of the explore component at first; the others have 0."""
 _OF_SESSION = 5
 """Features of a session itself, see `_session_features`."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What components look at.
-
-    Args:
-        batch: The sessions.
-        vectors: Item vectors, read by item index.
-        popularity: log(1 + training events) of each item. Shape [V].
-        events: Micro-behaviours. Shape [P, D].
-        sought: What the explore component looks for.
-        votes: What similar sessions hold, and the logarithms of their votes; None where nobody is asked.
-        wanted: The operation asked for, 0 for any; None where it is never asked for. Shape [B].
-    """
-
-    batch: SessionBatch
-    vectors: ItemVectors
-    popularity: Tensor
-    events: Tensor
-    sought: Sought
-    votes: Votes | None
-    wanted: Tensor | None
 
 
 class Said(NamedTuple):
@@ -123,9 +97,7 @@ class Mixture(nn.Module):
             logits_BC = logits_BC + self.by_wanted[wanted] * (wanted > 0)[:, None]
         counts = [torch.bincount(each.items.rows, minlength=len(batch)) for each in said]
         speaks_BC = torch.stack([torch.ones_like(batch.last), *counts], dim=1) > 0
-        gates_BC = logits_BC.masked_fill(~speaks_BC, -torch.inf).softmax(1)
-        even_BC = speaks_BC / speaks_BC.sum(1, keepdim=True)
-        return ((1 - _EVEN_SHARE) * gates_BC + _EVEN_SHARE * even_BC).clamp_min(_SMALLEST).log()
+        return logits_BC.masked_fill(~speaks_BC, -torch.inf).log_softmax(1)
 
     def lists(self, said: Sequence[Said], num_rows: int) -> list[Votes]:
         """Return what each component but explore names, as probabilities."""

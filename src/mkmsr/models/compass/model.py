@@ -4,7 +4,7 @@
 
 explore    a softmax over the catalogue: item vectors composed of an id and of attributes, so that a new item is scored
            from its first minute; MKM-SR's encoder of micro-behaviours; shared attributes; evidence of similar sessions
-copy       the session's own events, by attention
+copy       the session's own events, by age and operation
 neighbours the items of the training sessions most like it
 earlier    where visitors are known, the items of their earlier sessions
 
@@ -30,10 +30,10 @@ from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, Train
 from mkmsr.models.compass.config import CompassConfig
 from mkmsr.models.compass.encoder import EventEncoder, WantedOperation
 from mkmsr.models.compass.explanation import ScoredSession
-from mkmsr.models.compass.explore import Explore, Sample
+from mkmsr.models.compass.explore import Encoded, Explore, Sample
 from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
-from mkmsr.models.compass.mixture import Component, Encoded, Mixture, Said, probabilities
-from mkmsr.models.compass.repeats import CopyAttention, EarlierVisits
+from mkmsr.models.compass.mixture import Component, Mixture, Said, probabilities
+from mkmsr.models.compass.repeats import Copies, EarlierVisits
 from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.explanation import Names, ScoreParts
@@ -50,7 +50,7 @@ class Compass(SessionModel):
     """COMPASS.
 
     Source: this project. The encoder is MKM-SR's (SIGIR 2020), the copies are RepeatNet's idea (AAAI 2019), the
-    neighbours' weights V-SkNN's and STAN's.
+    neighbours' weights STAN's.
     """
 
     def __init__(self, config: CompassConfig, sizes: ModelSizes):
@@ -71,7 +71,7 @@ class Compass(SessionModel):
         if config.target_operation:
             self.wanted = WantedOperation(sizes.num_operations, config.dim)
         if config.copy_past:
-            self.copying = CopyAttention(self.encoder.width, operations, wants=config.target_operation)
+            self.copying = Copies(operations, wants=config.target_operation)
         if config.neighbours:
             self.similar = SimilarSessions(config.nearest, config.sample_size, sizes.num_items + 1)
         if config.earlier_visits:
@@ -104,7 +104,7 @@ class Compass(SessionModel):
     def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor:
         vectors_VD = self.vectors()
         session, said = self.said(batch, vectors_VD)
-        explore_B = self.explore.log_likelihood(session.sought, self.vectors, vectors_VD, batch.targets, block=block)
+        explore_B = self.explore.log_likelihood(session, self.vectors, vectors_VD, batch.targets, block=block)
         if self.training:
             return explore_B + _repeats(said, batch.targets)
         return self.gates.log_likelihood(session, said, explore_B)
@@ -113,7 +113,7 @@ class Compass(SessionModel):
         sample = Sample.draw(batch, negatives)
         some = SomeVectors(sample.items, self.vectors.rows_of(sample.items))
         session, said = self.said(batch, some)
-        explore_B = self.explore.sampled_log_likelihood(session.sought, self.vectors, some, batch.targets, sample)
+        explore_B = self.explore.sampled_log_likelihood(session, self.vectors, some, sample)
         return explore_B + _repeats(said, batch.targets)
 
     def score(self, batch: SessionBatch) -> Tensor:
@@ -126,7 +126,7 @@ class Compass(SessionModel):
         def score(batch: SessionBatch) -> Tensor:
             session, said = self.said(batch, vectors_VD)
             log_gates_BC = self.gates.log_gates(session, said)
-            scores_BV = self.explore.log_scores(session.sought, self.vectors, all_items, log_gates_BC[:, 0])
+            scores_BV = self.explore.log_scores(session, self.vectors, all_items, log_gates_BC[:, 0])
             return self.gates.add_lists(scores_BV, log_gates_BC, said)
 
         return score
@@ -134,22 +134,18 @@ class Compass(SessionModel):
     def said(self, batch: SessionBatch, vectors: ItemVectors) -> tuple[Encoded, list[Said]]:
         """Return what components look at, and what they say of it; in training only those that learn."""
         parts = self.encoder.micro_behaviours(batch, vectors[batch.graph.distinct])
-        session_BD, wanted_B = self.encoder(batch, parts), batch.wanted
-        if self.config.target_operation and self.training:
-            wanted_B = self.wanted.masked(batch.target_operations)
-        if self.config.target_operation and wanted_B is not None:
+        session_BD, wanted_B = self.encoder(batch, parts), None
+        if self.config.target_operation:
+            wanted_B = self.wanted.masked(batch.target_operations) if self.training else batch.wanted
+        if wanted_B is not None:
             session_BD = self.wanted(session_BD, wanted_B)
-        events_PD = self._drop(torch.cat([part.table[part.alias] for part in parts], dim=1))
-        sought, votes = self.explore(batch, self._drop(session_BD), self.vectors), None
-        if self.config.neighbours and not self.training:
-            votes, evidence = self.similar.look_up(batch)
-            sought = sought._replace(evidence=evidence)
-        session = Encoded(batch, vectors, self.explore.popularity, events_PD, sought, votes, wanted_B)
+        query_BD = self.explore.query(F.dropout(session_BD, self.config.dropout, self.training))
+        match = None if self.explore.matching is None else self.explore.matching(batch, self.vectors)
+        asks = self.config.neighbours and not self.training
+        votes, evidence = self.similar.look_up(batch) if asks else (None, None)
+        session = Encoded(batch, vectors, self.explore.popularity, query_BD, match, votes, evidence, wanted_B)
         speak = [each for each in self.components().values() if each.learns or not self.training]
         return session, [each(session) for each in speak]
-
-    def _drop(self, vectors: Tensor) -> Tensor:
-        return F.dropout(vectors, self.config.dropout, self.training)
 
     # Weights that are fitted forward in time.
 
@@ -174,7 +170,7 @@ class Compass(SessionModel):
             losses[0].backward()  # type: ignore[no-untyped-call]
             for session, said in prepared:
                 targets = session.batch.targets
-                explore_B = self.explore.log_likelihood(session.sought, self.vectors, vectors_VD, targets)
+                explore_B = self.explore.log_likelihood(session, self.vectors, vectors_VD, targets)
                 losses.append(-self.gates.log_likelihood(session, said, explore_B).sum() / most)
                 losses[-1].backward()  # type: ignore[no-untyped-call]
             return torch.stack(losses).sum().detach()
@@ -267,10 +263,5 @@ ENTRY = ModelEntry(
         "model.dropout": Choice((0.3, 0.4, 0.5, 0.6)),
         "model.id_dropout": Choice((0.1, 0.3, 0.5, 0.6, 0.7)),
         "model.nearest": Choice((50, 100, 200)),
-    },
-    renamed={
-        f"vectors.{prefix}{part}": f"vectors.{rows}.{part}"
-        for prefix, rows in (("", "by_item"), ("by_attribute_", "by_attribute"))
-        for part in ("rows", "columns", "values")
     },
 )

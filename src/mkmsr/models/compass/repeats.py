@@ -1,12 +1,9 @@
 """COMPASS's components of items that come back: the session's own, and those of the visitor's earlier sessions.
 
-Dimension letters: B sessions, P events of all prefixes, H items of earlier sessions of all visitors, D size of a
-micro-behaviour, O operations + 1.
+Dimension letters: B sessions, P events of all prefixes, H items of earlier sessions of all visitors, O operations + 1.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +11,13 @@ from torch import Tensor, nn
 from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.segments import segment_sum
+from mkmsr.models.compass.explore import Encoded
 from mkmsr.models.compass.item_vectors import ItemVectors
-from mkmsr.models.compass.mixture import Encoded, Said, largest_shares
+from mkmsr.models.compass.mixture import Said, largest_shares
 from mkmsr.models.neighbours.voting import Votes
 
 _AGES = 28
 """Ages told apart, in events of the session; older ones share the last. The longest prefix of the paper's data."""
-_HIDDEN = 32
-"""Size of the hidden layer that looks at an event by itself."""
 _RANKS = 50
 """Places told apart among the items of earlier sessions: as many as data hold."""
 _NEWEST = 10.0
@@ -30,61 +26,46 @@ _REACH = 3
 """Places before and after an old find that are told apart; farther ones count as this far."""
 
 
-class CopyAttention(nn.Module):
+class Copies(nn.Module):
     """Which event of the session comes back.
 
-        logit_t = u' relu(U m_t + b) + m_t' C m_L / sqrt(D) + age[L - t] + pair[operation_t, operation_L]
-                  [+ wanted[operation_t, operation wanted]]
+        logit_t = age[L - t] + pair[operation_t, operation_L] [+ wanted[operation_t, operation wanted]]
 
     The pair table lets "added to cart, then clicked something else" weigh differently from "clicked twice"; an item in
     the cart is ordered, one just ordered is not, so the wanted operation has a table of pairs too.
 
     Args:
-        dim: D.
         num_operations: O - 1; 0 where operations do not count.
         wants: Whether an operation can be asked for.
 
-    Source: the repeat mode of RepeatNet (Ren et al., AAAI 2019), with operations and age.
+    Source: the repeat mode of RepeatNet (Ren et al., AAAI 2019), by operations and age in place of vectors.
     """
 
     features, learns = 1, True
 
-    def __init__(self, dim: int, num_operations: int, *, wants: bool):
+    def __init__(self, num_operations: int, *, wants: bool):
         super().__init__()
-        self.dim, self.num_columns = dim, num_operations + 1
-        self.of_event = nn.Sequential(nn.Linear(dim, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 1, bias=False))
-        self.of_last = nn.Linear(dim, dim, bias=False)
+        self.num_columns = num_operations + 1
         self.age = nn.Embedding(_AGES, 1)
         self.pair = nn.Embedding(self.num_columns**2, 1)
         self.wanted = nn.Embedding(self.num_columns**2, 1) if wants else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw maps from U(-1/sqrt(D), 1/sqrt(D)); tables start at zero, so age and operations begin neutral."""
-        bound = 1 / math.sqrt(self.dim)
-        for name, parameter in self.named_parameters():
-            if name.startswith("of_"):
-                nn.init.uniform_(parameter, -bound, bound)
-            else:
-                nn.init.zeros_(parameter)
+        """Begin neutral: every event is as likely."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, session: Encoded) -> Said:
         """Return the session's events; gates look at the largest probability."""
-        batch, events_PD, rows = session.batch, session.events, session.batch.rows
-        operations_P = batch.operations if self.num_columns > 1 else torch.zeros_like(batch.operations)
-        newest_PD = self.of_last(events_PD[batch.last])[rows]
-        pairs_P = operations_P * self.num_columns + operations_P[batch.last][rows]
-        logits_P = (
-            self.of_event(events_PD).squeeze(1)
-            + (events_PD * newest_PD).sum(1) / math.sqrt(self.dim)
-            + self.age(batch.ages.clamp(max=_AGES - 1)).squeeze(1)
-            + self.pair(pairs_P).squeeze(1)
-        )
+        batch, rows = session.batch, session.batch.rows
+        before_P = (batch.operations if self.num_columns > 1 else torch.zeros_like(batch.operations)) * self.num_columns
+        newest_B = before_P[batch.last] // self.num_columns
+        logits_P = self.age(batch.ages.clamp(max=_AGES - 1)) + self.pair(before_P + newest_B[rows])
         if self.wanted is not None and session.wanted is not None:
             wanted_P = session.wanted[rows]
-            of_wanted_P = self.wanted(operations_P * self.num_columns + wanted_P).squeeze(1)
-            logits_P = logits_P + of_wanted_P * (wanted_P > 0)
-        items = Votes(rows, batch.items, logits_P)
+            logits_P = logits_P + self.wanted(before_P + wanted_P) * (wanted_P > 0)[:, None]
+        items = Votes(rows, batch.items, logits_P.squeeze(1))
         return Said(items, largest_shares(items, len(batch)).log()[:, None])
 
 
@@ -125,7 +106,7 @@ class EarlierVisits(nn.Module):
         """Return the items of the batch's visitors; none where the data do not know them."""
         batch = session.batch
         earlier = EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
-        looked_for_H = (session.sought.query[earlier.rows] * unit_rows(session.vectors[earlier.items])).sum(1)
+        looked_for_H = (session.query[earlier.rows] * unit_rows(session.vectors[earlier.items])).sum(1)
         logits_H = (
             self.age(earlier.positions.clamp(max=_RANKS - 1)).squeeze(1)
             + self.operation(earlier.operations).squeeze(1)

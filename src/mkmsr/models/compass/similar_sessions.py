@@ -10,15 +10,14 @@ from torch import nn
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.softmax import SparseScores
-from mkmsr.models.compass.mixture import Encoded, Said, largest_shares
+from mkmsr.models.compass.explore import Encoded
+from mkmsr.models.compass.mixture import Said, largest_shares
 from mkmsr.models.neighbours.neighbourhood import VoteSettings
 from mkmsr.models.neighbours.session_index import SessionIndex
 from mkmsr.models.neighbours.voting import Decay, Votes
 
 _STEPS = 2.0
 """Events in which an item of the session falls to 1/e of its weight, when neighbours are looked for."""
-_REACH = 10.0
-"""Events after which a neighbour that shares nothing newer has no vote, as in V-SkNN."""
 
 
 class SimilarSessions(nn.Module):
@@ -31,15 +30,14 @@ class SimilarSessions(nn.Module):
         sample_size: The newest that share an item with the session, of which these come.
         num_columns: V.
 
-    Source: this project; the votes' weights are V-SkNN's and STAN's.
+    Source: this project; the votes' weights are STAN's.
     """
 
     features, learns = 3, False
 
     def __init__(self, nearest: int, sample_size: int, num_columns: int):
         super().__init__()
-        steps, reach = Decay("exponential", _STEPS), Decay("linear", _REACH)
-        self.settings = VoteSettings(nearest, sample_size, prefix_decay=steps, match_decay=reach)
+        self.settings = VoteSettings(nearest, sample_size, prefix_decay=Decay("exponential", _STEPS))
         self.index = SessionIndex(num_columns)
 
     @torch.no_grad()

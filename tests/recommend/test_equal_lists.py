@@ -39,7 +39,7 @@ def trained(dataset: PreparedDataset, examples_at_once: int) -> Recommender:
 def plain_scores(model: Compass, batch: SessionBatch) -> Tensor:
     """p(j | s) from whole arrays, as the formulas are written; two sessions at least, see `one_session`."""
     vectors_VD = model.vectors()
-    session, said = model.said(batch, vectors_VD)
+    session, said = model.said(batch, vectors_VD.__getitem__)
     (query_BD, extra), match_AB = (
         model.explore.weighed(session),
         model.explore.match_weights(session, model.vectors),

@@ -90,7 +90,8 @@ def train(
         select = settings.training.select
         epoch = result.metrics["best_epoch"]  # 0: nothing was trained epoch by epoch
         kept = f"epoch {epoch} is kept, the last; " if settings.training.keep == "last" else f"best epoch {epoch}, by "
-        screen.print(f"{kept if epoch else ''}{select} on validation: {chosen.get(select, '-')}")
+        note = f" ({result.metrics['validation']['note']})" if "note" in result.metrics["validation"] else ""
+        screen.print(f"{kept if epoch else ''}{select} on validation: {chosen.get(select, '-')}{note}")
         show_evaluation(screen, [result.metrics["test"]])
         screen.print(f"fitted on {result.metrics['fitted_on']} in {duration(result.metrics['seconds'])}")
         screen.print(f"model: {out}/bundle; report: {out}/report.html")

@@ -244,6 +244,8 @@ class _Experiment:
             model, fitted = self._fit(self.folder, stop_after=epochs)
             self.listener(PhaseStarted("validation"))
             _, validation = self._rank(model, "validation")
+            if isinstance(model, FittedForward):
+                validation["note"] = "a little too good: some weights were fitted to these sessions"
             epochs = fitted.best_epoch
             result = {"epochs_run": fitted.epochs_run, "validation": validation}
         if self.refit or model is None:

@@ -170,7 +170,7 @@ def test_scores_of_all_items_are_those_of_whole_arrays(
     vectors_VD = model.vectors()
     for rows in (slice(0, 1), slice(0, 9)):
         batch = batch_of(shop).part(rows)
-        session, explore = model.said(batch, vectors_VD)[0], model.explore
+        session, explore = model.said(batch, vectors_VD.__getitem__)[0], model.explore
         (query_BD, extra), match_AB = explore.weighed(session), explore.match_weights(session, model.vectors)
         assert match_AB is not None
         plain_BV = query_BD @ model.explore.candidates(model.vectors, vectors_VD).T + model.vectors.spread(match_AB).T

@@ -49,7 +49,7 @@ def test_a_refit_takes_the_weights_of_the_first_fit(compass: Compass) -> None:
 @torch.no_grad()
 def test_the_mixture_is_the_sum_of_what_components_say_times_their_gates(compass: Compass) -> None:
     batch, vectors_VD = batch_of(small_shop()), compass.vectors()
-    session, said = compass.said(batch, vectors_VD)
+    session, said = compass.said(batch, vectors_VD.__getitem__)
     all_items = compass.explore.all_items(compass.vectors, vectors_VD)
     gates_BC = compass.gates.log_gates(session, said).exp()
     explore_BV = compass.explore.log_scores(session, compass.vectors, all_items, torch.zeros(len(batch)))
@@ -65,6 +65,6 @@ def test_the_mixture_is_the_sum_of_what_components_say_times_their_gates(compass
 def test_a_component_that_names_nothing_has_no_weight(compass: Compass) -> None:
     batch = batch_of(small_shop())
     compass.similar.index.build(small_shop().train.rows(0, 0))
-    gates_BC = compass.gates.log_gates(*compass.said(batch, compass.vectors())).exp()
+    gates_BC = compass.gates.log_gates(*compass.said(batch, compass.vectors().__getitem__)).exp()
     assert float(gates_BC[:, 2].max()) < 1e-9
     assert torch.allclose(gates_BC.sum(1), torch.ones(len(batch)), atol=1e-5)

@@ -34,7 +34,7 @@ def visits(prefixes: list[list[int]], earlier: list[list[tuple[int, int]]]) -> S
 
 def encoded(batch: SessionBatch, vectors: torch.Tensor) -> Encoded:
     """Sessions that look for the vectors of their newest items."""
-    return Encoded(batch, vectors, torch.zeros(len(vectors)), vectors[batch.items[batch.last]])
+    return Encoded(batch, vectors.__getitem__, torch.zeros(len(vectors)), vectors[batch.items[batch.last]])
 
 
 def test_probabilities_follow_the_formula() -> None:

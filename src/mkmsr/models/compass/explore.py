@@ -12,6 +12,7 @@ size, T common attributes, N pairs of a session and an item, V catalogue + 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from mkmsr.layers.fast.catalogue_softmax import target_log_softmax
 from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.softmax import SparseScores, blockwise_target_log_softmax, row_blocks
 from mkmsr.models.base import Negatives
-from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
+from mkmsr.models.compass.item_vectors import ComposedVectors
 from mkmsr.models.neighbours.voting import Votes
 
 _IN_TRAINING = {"vector": 1.0, "match": 1.0, "popularity": 0.3, "new": 0.0, "evidence": 0.0, "own": 0.0}
@@ -55,7 +56,7 @@ class Encoded:
 
     Args:
         batch: The sessions.
-        vectors: Item vectors, read by item index.
+        vectors: Return the vectors of some items, [N] -> [N, D].
         popularity: log(1 + training events) of each item. Shape [V].
         query: What the sessions look for in the catalogue, scaled unit vectors. Shape [B, D].
         match: What each attribute of each event adds to the scores of its items, in place of an item; None: nothing.
@@ -65,7 +66,7 @@ class Encoded:
     """
 
     batch: SessionBatch
-    vectors: ItemVectors
+    vectors: Callable[[Tensor], Tensor]
     popularity: Tensor
     query: Tensor
     match: Votes | None = None
@@ -257,11 +258,11 @@ class Explore(nn.Module):
         return blockwise_target_log_softmax(query_BD, candidates_VD, targets, block, extra, by_item)
 
     def sampled_log_likelihood(
-        self, session: Encoded, vectors: ComposedVectors, some: SomeVectors, sample: Sample
+        self, session: Encoded, vectors: ComposedVectors, vectors_CD: Tensor, sample: Sample
     ) -> Tensor:
-        """Return an estimate of the same, in training; `some` are the vectors of the sample's columns. Shape [B]."""
+        """Return an estimate of the same, in training, from the vectors of a sample. Shape [B]."""
         priors_C = self.priors(vectors)[sample.items] + sample.log_weights
-        candidates_CD = torch.cat([unit_rows(some.vectors), priors_C[:, None]], dim=1)
+        candidates_CD = torch.cat([unit_rows(vectors_CD), priors_C[:, None]], dim=1)
         (query_BD, _), match_AB = self.weighed(session), self.match_weights(session, vectors)
         matches_CB = None if match_AB is None else vectors.spread_to(sample.items, match_AB)
         return target_log_softmax(query_BD, candidates_CD, sample.targets, sample.corrections, matches_CB)

@@ -6,7 +6,6 @@ Dimension letters: V items + 1 (0 is padding), A attributes, R relations, D embe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +17,6 @@ from mkmsr.layers.rows import table_rows
 
 _ID_SHARE = 0.2
 """Length of id vectors at the start, in those of attributes: knowledge leads at first."""
-
-
-@dataclass(frozen=True)
-class SomeVectors:
-    """Vectors of some items, read by item index like those of all.
-
-    Args:
-        items: Rising. Shape [m].
-        vectors: Shape [m, D].
-    """
-
-    items: Tensor
-    vectors: Tensor
-
-    def __getitem__(self, items: Tensor) -> Tensor:
-        return self.vectors[torch.searchsorted(self.items, items)]
-
-
-ItemVectors = Tensor | SomeVectors
-"""Vectors that are read by item index: those of all items, or of some."""
 
 
 class ComposedVectors(nn.Module):

@@ -15,7 +15,7 @@ Dimension letters: B sessions, P events, U distinct items of the batch, D embedd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +31,7 @@ from mkmsr.models.compass.config import CompassConfig
 from mkmsr.models.compass.encoder import EventEncoder, WantedOperation
 from mkmsr.models.compass.explanation import ScoredSession
 from mkmsr.models.compass.explore import Encoded, Explore, Sample
-from mkmsr.models.compass.item_vectors import ComposedVectors, ItemVectors, SomeVectors
+from mkmsr.models.compass.item_vectors import ComposedVectors
 from mkmsr.models.compass.mixture import Component, Mixture, Said, probabilities
 from mkmsr.models.compass.repeats import Copies, EarlierVisits
 from mkmsr.models.compass.similar_sessions import SimilarSessions
@@ -103,7 +103,7 @@ class Compass(SessionModel):
 
     def log_likelihood(self, batch: SessionBatch, *, block: int = 0) -> Tensor:
         vectors_VD = self.vectors()
-        session, said = self.said(batch, vectors_VD)
+        session, said = self.said(batch, vectors_VD.__getitem__)
         explore_B = self.explore.log_likelihood(session, self.vectors, vectors_VD, batch.targets, block=block)
         if self.training:
             return explore_B + _repeats(said, batch.targets)
@@ -111,9 +111,9 @@ class Compass(SessionModel):
 
     def sampled_log_likelihood(self, batch: SessionBatch, negatives: Negatives) -> Tensor:
         sample = Sample.draw(batch, negatives)
-        some = SomeVectors(sample.items, self.vectors.rows_of(sample.items))
-        session, said = self.said(batch, some)
-        explore_B = self.explore.sampled_log_likelihood(session, self.vectors, some, sample)
+        vectors_CD = self.vectors.rows_of(sample.items)
+        session, said = self.said(batch, lambda items: vectors_CD[torch.searchsorted(sample.items, items)])
+        explore_B = self.explore.sampled_log_likelihood(session, self.vectors, vectors_CD, sample)
         return explore_B + _repeats(said, batch.targets)
 
     def score(self, batch: SessionBatch) -> Tensor:
@@ -124,16 +124,16 @@ class Compass(SessionModel):
         all_items = self.explore.all_items(self.vectors, vectors_VD)
 
         def score(batch: SessionBatch) -> Tensor:
-            session, said = self.said(batch, vectors_VD)
+            session, said = self.said(batch, vectors_VD.__getitem__)
             log_gates_BC = self.gates.log_gates(session, said)
             scores_BV = self.explore.log_scores(session, self.vectors, all_items, log_gates_BC[:, 0])
             return self.gates.add_lists(scores_BV, log_gates_BC, said)
 
         return score
 
-    def said(self, batch: SessionBatch, vectors: ItemVectors) -> tuple[Encoded, list[Said]]:
+    def said(self, batch: SessionBatch, vectors: Callable[[Tensor], Tensor]) -> tuple[Encoded, list[Said]]:
         """Return what components look at, and what they say of it; in training only those that learn."""
-        parts = self.encoder.micro_behaviours(batch, vectors[batch.graph.distinct])
+        parts = self.encoder.micro_behaviours(batch, vectors(batch.graph.distinct))
         session_BD, wanted_B = self.encoder(batch, parts), None
         if self.config.target_operation:
             wanted_B = self.wanted.masked(batch.target_operations) if self.training else batch.wanted
@@ -158,7 +158,7 @@ class Compass(SessionModel):
         batches = [collate(examples, part).to(device) for part in np.array_split(chosen, -(-most // _BATCH))]
         with torch.no_grad():
             vectors_VD = self.vectors()
-            prepared = [self.said(self._asked(batch), vectors_VD) for batch in batches]
+            prepared = [self.said(self._asked(batch), vectors_VD.__getitem__) for batch in batches]
         optimiser = torch.optim.LBFGS(
             [each.requires_grad_() for each in weights], max_iter=_PASSES, line_search_fn="strong_wolfe"
         )
@@ -223,7 +223,7 @@ class Compass(SessionModel):
 
     def explain(self, batch: SessionBatch, items: Sequence[int], names: Names) -> list[ScoreParts]:
         vectors_VD = self.vectors()
-        session, said = self.said(batch, vectors_VD)
+        session, said = self.said(batch, vectors_VD.__getitem__)
         parts = self.encoder.micro_behaviours(batch, vectors_VD[batch.graph.distinct])
         scored = ScoredSession(
             names,

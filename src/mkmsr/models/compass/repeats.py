@@ -5,6 +5,8 @@ Dimension letters: B sessions, P events of all prefixes, H items of earlier sess
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,6 @@ from mkmsr.data.batching import EarlierBatch, SessionBatch
 from mkmsr.layers.fast.shared_table import unit_rows
 from mkmsr.layers.segments import segment_sum
 from mkmsr.models.compass.explore import Encoded
-from mkmsr.models.compass.item_vectors import ItemVectors
 from mkmsr.models.compass.mixture import Said, largest_shares
 from mkmsr.models.neighbours.voting import Votes
 
@@ -106,7 +107,7 @@ class EarlierVisits(nn.Module):
         """Return the items of the batch's visitors; none where the data do not know them."""
         batch = session.batch
         earlier = EarlierBatch.nothing(len(batch), batch.items.device) if batch.earlier is None else batch.earlier
-        looked_for_H = (session.query[earlier.rows] * unit_rows(session.vectors[earlier.items])).sum(1)
+        looked_for_H = (session.query[earlier.rows] * unit_rows(session.vectors(earlier.items))).sum(1)
         logits_H = (
             self.age(earlier.positions.clamp(max=_RANKS - 1)).squeeze(1)
             + self.operation(earlier.operations).squeeze(1)
@@ -117,14 +118,14 @@ class EarlierVisits(nn.Module):
 
 
 @torch.no_grad()
-def _of_visitors(batch: SessionBatch, earlier: EarlierBatch, vectors: ItemVectors) -> Tensor:
+def _of_visitors(batch: SessionBatch, earlier: EarlierBatch, vectors: Callable[[Tensor], Tensor]) -> Tensor:
     """Whether there are old finds, log(1 + how many), whether the session's last item is one, which share of its events
     are, and the greatest and the mean cosine of the others with its last item. Shape [B, 6]."""
     num_rows, counts_B = len(batch), earlier.offsets.diff().float()
     is_old_P, last_B = (batch.earlier_ranks >= 0).float(), batch.items[batch.last]
     is_other_H = earlier.items != last_B[earlier.rows]
     rows = earlier.rows[is_other_H]
-    cosines = (unit_rows(vectors[earlier.items[is_other_H]]) * unit_rows(vectors[last_B])[rows]).sum(1)
+    cosines = (unit_rows(vectors(earlier.items[is_other_H])) * unit_rows(vectors(last_B))[rows]).sum(1)
     greatest_B, mean_B = (
         cosines.new_zeros(num_rows).scatter_reduce(0, rows, cosines, how, include_self=False)
         for how in ("amax", "mean")

@@ -47,10 +47,10 @@ class SimilarSessions(nn.Module):
         n_j counts the items that those with j share with the session. Items in it are the copies' business.
         """
         votes, counts = self.index.vote(batch, self.settings)
-        votes, counts = (each.outside(batch.rows, batch.items, self.index.num_columns) for each in (votes, counts))
-        voted = votes.weights > 0
-        votes = Votes(votes.rows[voted], votes.items[voted], votes.weights[voted].log())
-        return votes, SparseScores(counts.rows, counts.items, counts.weights.log1p())
+        both = Votes(votes.rows, votes.items, torch.stack([votes.weights, counts.weights], dim=1))
+        both = both.outside(batch.rows, batch.items, self.index.num_columns)
+        votes_M, counts_M = both.weights.unbind(1)
+        return Votes(both.rows, both.items, votes_M.log()), SparseScores(both.rows, both.items, counts_M.log1p())
 
     def forward(self, session: Encoded) -> Said:
         """Return the votes; gates look at whether there are any, how many items have some, and the largest share."""

@@ -27,7 +27,8 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked: ids drawn by weights of any sum, operations drawn alike, requests a second, for some seconds."""
+    """What is asked: ids drawn by weights of any sum, operations drawn alike, requests a second, for some seconds; or
+    with `empty`, whether the service lives."""
 
     items: Sequence[str]
     weights: np.ndarray
@@ -35,6 +36,7 @@ class Load:
     rate: float
     seconds: float
     seed: int = 0
+    empty: bool = False
 
 
 @dataclass
@@ -125,6 +127,8 @@ class Arrivals:
         made.send(self._request(visitor), due, visitor)
 
     def _request(self, visitor: _Visitor) -> bytes:
+        if self._load.empty:
+            return f"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\n\r\n".encode()
         event = self._load.items[next(self._items)], self._load.operations[next(self._operations)]
         visitor.events.append(event)
         asked = {
@@ -147,10 +151,10 @@ class Arrivals:
     def answered(self, connection: _Connection, status: int, body: bytes, due: float, visitor: _Visitor) -> None:
         """Take note of an answer, and give the connection the request that waits longest."""
         outcome = self._outcome
-        if status == 200 and b'"items":[{' in body:
+        if status == 200 and (self._load.empty or b'"items":[{' in body):
             outcome.milliseconds.append(1000 * (time.perf_counter() - due))
             outcome.degraded += b'"degraded":true' in body
-            if len(outcome.kept) < self._keep:
+            if len(outcome.kept) < self._keep and not self._load.empty:
                 listed = [each["item"] for each in json.loads(body)["items"]]
                 outcome.kept.append((list(visitor.events), listed))
         else:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,20 @@ def time_serving(
     workers: int = 1,
     store: str = "auto",
     repetitions: int = 1,
+    empty: bool = False,
 ) -> dict[str, Any]:
     """Times of `POST /v1/recommendations` at each rate, each against a service that has just started.
 
     A request appends one event to a stored session and asks for 20 items by their ids. The generator shares the
     machine with the service; its part of the processor is stated. The main figures are those of the last rate; of
-    several repetitions the median run by p90 counts.
+    several repetitions the median run by p90 counts. With `empty` a request asks whether the service lives, and for
+    nothing else: what is left without parsing, sessions and model.
     """
     loaded = load_bundle(bundle)
     curve = []
     for rate in rates:
         runs = [
-            _measure(bundle, loaded, rate, seconds, workers=workers, store=store, seed=number)
+            _measure(bundle, loaded, rate, seconds, workers=workers, store=store, empty=empty, seed=number)
             for number in range(repetitions)
         ]
         runs.sort(key=lambda run: float(run["p90_ms"]))
@@ -101,12 +104,12 @@ def draw_latency(result: dict[str, Any]) -> bytes:
 
 
 def _measure(
-    bundle: Path, loaded: ModelBundle, rate: float, seconds: float, *, workers: int, store: str, seed: int
+    bundle: Path, loaded: ModelBundle, rate: float, seconds: float, *, workers: int, store: str, empty: bool, seed: int
 ) -> dict[str, Any]:
     operations = loaded.operations.ids
-    load = Load(loaded.items.ids, loaded.item_counts[1:] + 1.0, operations, rate, seconds, seed)
-    warm = Load(loaded.items.ids, load.weights, operations, min(rate, 100.0), _WARM_UP_SECONDS, seed + 1)
-    with _service(bundle, workers, store) as (port, kind):
+    load = Load(loaded.items.ids, loaded.item_counts[1:] + 1.0, operations, rate, seconds, seed, empty=empty)
+    warm = replace(load, rate=min(rate, 100.0), seconds=_WARM_UP_SECONDS, seed=seed + 1)
+    with service(bundle, workers, store) as (port, kind, _):
         Arrivals(port, warm).run()
         busy = time.process_time()
         outcome = Arrivals(port, load, keep=_COMPARED).run()
@@ -121,7 +124,7 @@ def _measure(
         "degraded": outcome.degraded,
         **_percentiles(outcome),
         "peak_mib": all_peaks - own_peak if all_peaks is not None and own_peak is not None else None,
-        "recall_at_20": _recall(loaded, outcome),
+        "recall_at_20": None if empty else _recall(loaded, outcome),
         "generator_cpu_share": busy / outcome.seconds,
         "store": kind,
     }
@@ -143,8 +146,8 @@ def _recall(loaded: ModelBundle, outcome: Outcome) -> float:
 
 
 @contextmanager
-def _service(bundle: Path, workers: int, store: str) -> Iterator[tuple[int, str]]:
-    """A service of its own process on a free port: the port, and where sessions live."""
+def service(bundle: Path, workers: int = 1, store: str = "auto") -> Iterator[tuple[int, str, int]]:
+    """Start a service in a process of its own on a free port: the port, where sessions live, and the process."""
     command = [sys.executable, "-m", "mkmsr", "serve", str(bundle), "--port", "0", "--json"]
     command += ["--workers", str(workers), "--store", store]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -154,7 +157,7 @@ def _service(bundle: Path, workers: int, store: str) -> Iterator[tuple[int, str]
             if not line:
                 raise ServiceError(f"the service ended with status {process.wait()} before it answered")
             told = json.loads(line)
-            yield int(told["url"].rpartition(":")[2]), told["store"]
+            yield int(told["url"].rpartition(":")[2]), told["store"], process.pid
         finally:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):

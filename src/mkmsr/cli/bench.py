@@ -187,6 +187,7 @@ def serving(
     workers: Annotated[int, AT_LEAST_ONE] = 1,
     store: str = "auto",
     repetitions: Annotated[int, AT_LEAST_ONE] = 1,
+    empty: Annotated[bool, Parameter(negative=())] = False,
     figure: Path | None = None,
     out: Path | None = None,
     common: Common = COMMON,
@@ -206,6 +207,7 @@ def serving(
         workers: Processes of the service.
         store: Where sessions live: auto, memory, sqlite, or redis://host:6379/0.
         repetitions: Runs at each rate; the median run counts.
+        empty: Ask whether the service lives instead of for lists: the part of the time that no model takes.
         figure: Also draw the curve of latency over rate into this SVG file.
         out: Also write the result to this JSON file.
     """
@@ -214,7 +216,7 @@ def serving(
         from mkmsr.runtime.files import scratch_folder
 
         options: dict[str, Any] = {"rates": sorted(rate), "seconds": seconds, "workers": workers}
-        options |= {"store": store, "repetitions": repetitions}
+        options |= {"store": store, "repetitions": repetitions, "empty": empty}
         with scratch_folder() as folder:
             if bundle is None:
                 with waiting(screen.progress, f"making a bundle of {items:,} items"):

@@ -20,6 +20,7 @@ from small_shop import ITEMS, OPERATIONS, fitted, small_shop
 
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
+from mkmsr.data.engines.spark_engine import java_is_missing
 from mkmsr.errors import ConfigError, DataError, EvaluationError, MkmsrError
 from mkmsr.recommend import Filters, Recommender, parse_condition
 from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
@@ -386,3 +387,23 @@ def test_damage_inside_a_file_is_one_clear_line(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"events.parquet: (the Parquet file is damaged|not Parquet)"):
         find_columns(path, {}).check()
+
+
+@pytest.mark.slow
+def test_spark_makes_the_same_files_as_processes(bundles: Mapping[str, Path], file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyspark")
+    if missing := java_is_missing():
+        pytest.skip(missing)
+    here = recommend_in_bulk(job(bundles["compass"], file, tmp_path / "here"))
+    options = ["--sessions", str(file), "--k", str(K), "--shard-sessions", "25", "--engine", "spark"]
+    out = tmp_path / "spark"
+    assert run(["recommend", str(bundles["compass"]), *options, "--spark-master", "local[2]", "--out", str(out)]) == 0
+    for each in (tmp_path / "here").glob("part-*.parquet"):
+        assert (out / each.name).read_bytes() == each.read_bytes()
+    summary = json.loads((out / "_summary.json").read_text())
+    assert (summary["sessions"], summary["rows"]) == (here.sessions, here.rows) == (SESSIONS, SESSIONS * K)
+
+
+def test_spark_does_not_take_processes_of_this_machine(bundles: Mapping[str, Path], file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers: on Spark the cluster says how many processes work"):
+        recommend_in_bulk(job(bundles["compass"], file, tmp_path / "out"), workers=2, spark_master="local[1]")

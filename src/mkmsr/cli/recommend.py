@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -92,6 +92,8 @@ class Bulk:
         out: Folder for the lists: Parquet files with the columns session, rank, item, score.
         columns: What the file calls its fields: session=sid,item=sku,operation=type,time=ts
         workers: Processes of one thread that share the work.
+        engine: processes of this machine, or spark: then --sessions and --out are on a file system of all its workers.
+        spark_master: Address of a Spark cluster, like spark://host:7077; local[N] is N processes of this machine.
         shard_sessions: Sessions a file of the output.
         resume: Keep the files that an earlier call finished, and go on.
     """
@@ -100,6 +102,8 @@ class Bulk:
     out: Annotated[Path | None, Parameter(group=_GROUP)] = None
     columns: Annotated[str, Parameter(group=_GROUP)] = ""
     workers: Annotated[int, Parameter(group=_GROUP, validator=Number(gte=1))] = 1
+    engine: Annotated[Literal["processes", "spark"], Parameter(group=_GROUP)] = "processes"
+    spark_master: Annotated[str, Parameter(group=_GROUP)] = "local[*]"
     shard_sessions: Annotated[int, Parameter(group=_GROUP, validator=Number(gte=1))] = 20_000
     resume: Annotated[bool, Parameter(group=_GROUP, negative=())] = False
 
@@ -143,7 +147,7 @@ def recommend(
             _recommend_file(out, bundle, bulk, **asked)
             return
         if bulk != Bulk():
-            raise WrongCall("--out, --columns, --workers, --shard-sessions and --resume belong to --sessions")
+            raise WrongCall("--out, --columns, --workers, --engine, --shard-sessions and --resume belong to --sessions")
         from mkmsr.recommend import Recommender
 
         recommender = Recommender.load(bundle, device=device)
@@ -168,7 +172,10 @@ def _recommend_file(screen: Terminal, bundle: Path, bulk: Bulk, **asked: Any) ->
     sessions = find_columns(bulk.sessions, named_columns("--columns", bulk.columns, tuple(FIELDS)))
     job = BulkJob(bundle=bundle, sessions=sessions, out=bulk.out, shard_sessions=bulk.shard_sessions, **asked)
     with output_folder(bulk.out, JOB_FILE), progress_bars(screen.progress) as listener:
-        result = recommend_in_bulk(job, workers=bulk.workers, resume=bulk.resume, listener=listener)
+        master = bulk.spark_master if bulk.engine == "spark" else None
+        result = recommend_in_bulk(
+            job, workers=bulk.workers, spark_master=master, resume=bulk.resume, listener=listener
+        )
     screen.document({"out": str(bulk.out), "k": job.k, **asdict(result)})
     files = counted(result.shards, "file")
     screen.print(f"{counted(result.rows, 'item')} for {counted(result.sessions, 'session')}: {bulk.out} ({files})")

@@ -6,7 +6,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import polars as pl
 from mkmsr.errors import BundleError, ConfigError, EvaluationError
 from mkmsr.recommend.facts import Values, read_facts
 from mkmsr.recommend.filters import NO_FILTERS, Filters
+from mkmsr.recommend.on_spark import on_spark
 from mkmsr.recommend.recommender import Recommender
 from mkmsr.recommend.session_file import SessionFile, Stretch
 from mkmsr.recommend.sessions import EventColumns, SessionEncoder
@@ -100,7 +102,12 @@ class BulkResult(Counts):
 
 
 def recommend_in_bulk(
-    job: BulkJob, *, workers: int = 1, resume: bool = False, listener: Listener = ignore
+    job: BulkJob,
+    *,
+    workers: int = 1,
+    spark_master: str | None = None,
+    resume: bool = False,
+    listener: Listener = ignore,
 ) -> BulkResult:
     """Make the lists of a job and write them to its folder, one file after the other.
 
@@ -109,6 +116,7 @@ def recommend_in_bulk(
     Args:
         job: Which lists.
         workers: Processes of one thread each; 1 works in this process.
+        spark_master: Address of a Spark cluster that does the work instead, see `on_spark`; None works here.
         resume: Keep the files that an earlier call finished; otherwise the folder's lists are replaced.
         listener: Told `RankingDone`: how many of how many sessions are done.
 
@@ -120,6 +128,8 @@ def recommend_in_bulk(
     """
     if workers > 1 and job.device != "cpu":
         raise ConfigError(f"processes share the cores of a processor, not the device {job.device!r}", key="workers")
+    if spark_master is not None and (workers > 1 or job.device != "cpu"):
+        raise ConfigError("on Spark the cluster says how many processes work, on processors", key="workers")
     began = time.perf_counter()
     job.sessions.check()
     with torch_threads(1):  # As in the other processes: sums are bit for bit the same only with as many threads.
@@ -134,7 +144,11 @@ def recommend_in_bulk(
         progress = _Progress(before, total, listener)
         peaks: list[float | None] = []
         processes = min(workers, len(left))
-        if processes > 1:
+        if spark_master is not None:
+            job = replace(job, bundle=job.bundle.resolve(), out=job.out.resolve())
+            on_worker = partial(_begin, bundle=ranking.bundle, source=source.resolved())
+            finished = on_spark(job, left, on_worker, master=spark_master)
+        elif processes > 1:
             bundle = ranking.bundle
             del ranking  # Each process has its own.
             finished = _in_processes(job, bundle, source, left, processes, progress, peaks)
@@ -258,11 +272,28 @@ def _in_processes(
                 progress.add(event.content)
 
 
-def _work(line: Line, job: BulkJob, bundle: str, source: SessionFile) -> float | None:
-    """What a process does: shard after shard until there is none; the peak of its memory."""
+def _begin(job: BulkJob, bundle: str, source: SessionFile) -> Callable[[Stretch], ShardCounts]:
+    """What carries out a stretch on a worker of Spark."""
+    ranking = _same(job, bundle)
+
+    def carry_out(stretch: Stretch) -> ShardCounts:
+        with torch_threads(1):
+            return ranking.carry_out(source, stretch, lambda sessions: None)
+
+    return carry_out
+
+
+def _same(job: BulkJob, bundle: str) -> _Ranking:
+    """What ranks on another process, which must be the same bundle."""
     ranking = _Ranking(job)
     if ranking.bundle != bundle:
         raise BundleError("replaced by another bundle since the job began; begin again", path=job.bundle)
+    return ranking
+
+
+def _work(line: Line, job: BulkJob, bundle: str, source: SessionFile) -> float | None:
+    """What a process does: shard after shard until there is none; the peak of its memory."""
+    ranking = _same(job, bundle)
     while (stretch := line.ask("the next shard")) is not None:
         line.send(ranking.carry_out(source, stretch, line.send))
     return peak_mib()

@@ -55,6 +55,10 @@ class SessionFile:
     path: Path
     columns: Mapping[str, str]
 
+    def resolved(self) -> SessionFile:
+        """Return the same file by its whole path, for processes that work elsewhere."""
+        return SessionFile(self.path.resolve(), self.columns)
+
     def stretches(self, sessions: int) -> list[Stretch]:
         """Return stretches of so many sessions each; the last one may have fewer."""
         runs = self._session_ids().rle_id().to_numpy()

@@ -60,10 +60,10 @@ class SparkEngine(Engine):
         builder = SparkSession.builder.master(master).appName("mkmsr prepare")
         for key, value in settings.items():
             builder = builder.config(key, value)
-        self._session: SparkSession = builder.getOrCreate()
+        self.session: SparkSession = builder.getOrCreate()
 
     def opened(self, files: list[str]) -> Any:
-        return self._session.read.parquet(*files)
+        return self.session.read.parquet(*files)
 
     def persist(self, query: Query, *, instead_of: Query | None = None) -> Query:
         written: Query = nw.from_native(self.opened([self._write(query)]))
@@ -74,7 +74,7 @@ class SparkEngine(Engine):
         return pl.scan_parquet(sorted(Path(self._write(query)).glob("part-*.parquet")), glob=False)
 
     def close(self) -> None:
-        self._session.stop()
+        self.session.stop()
 
     def _write(self, query: Query) -> str:
         from py4j.protocol import Py4JError

@@ -13,7 +13,7 @@ import polars as pl
 from mkmsr.data.log import ATTRIBUTE_COLUMNS
 from mkmsr.data.readers.canonical import LIKE_A_LIST, MOST_WORDS
 from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
-from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
+from mkmsr.data.readers.malformed import ROW, Fault, empty
 from mkmsr.data.readers.sources import RawSource
 from mkmsr.data.readers.table import NAMELESS, RawTable
 from mkmsr.data.readers.times import TimeColumn
@@ -52,7 +52,7 @@ class _Columns:
 
 
 def read_attributes(
-    source: RawSource, events: pl.LazyFrame, item_column: str, malformed: MalformedRows
+    source: RawSource, events: pl.LazyFrame, item_column: str, notes: dict[str, Any]
 ) -> tuple[pl.LazyFrame, pl.LazyFrame | None]:
     """Read a source of attributes; `events` say when the test begins, and `item_column` is what they call their items.
 
@@ -60,9 +60,9 @@ def read_attributes(
         `item_id`, `relation`, `value`, `row`, whose values may be empty; and the same of columns that are shown with an
         item and never learnt from, None if there are none.
     """
-    notes, has_time = malformed.notes, "time" in events.collect_schema().names()
+    has_time = "time" in events.collect_schema().names()
     columns = _columns(source, item_column, notes, has_time=has_time)
-    reading = _Reading(source, columns, malformed)
+    reading = _Reading(source, columns, notes)
     rows, _ = source.stored(piece for table in source.tables for piece in reading.table(table))
     if columns.time is not None:
         at = moment(events, source.options)
@@ -157,8 +157,8 @@ def _repeats(source: RawSource, item: str) -> bool:
 class _Reading:
     """What the tables of one source have in common while their attributes are read."""
 
-    def __init__(self, source: RawSource, columns: _Columns, malformed: MalformedRows):
-        self._source, self._columns, self._malformed = source, columns, malformed
+    def __init__(self, source: RawSource, columns: _Columns, notes: dict[str, Any]):
+        self._source, self._columns, self._notes = source, columns, notes
         self._options = source.options
         self._times = TimeColumn(source.options, or_any_form=True)
         names = ("",) if columns.long else (*columns.relations, *columns.display)  # a column in both is read once
@@ -190,7 +190,7 @@ class _Reading:
             seconds = self._times.read(piece[columns.time], piece[ROW] + table.first_row, table.path).seconds
             return checked.with_columns(seconds.alias(TIME), pl.col(columns.time).cast(pl.String, strict=False))
 
-        for good in self._source.good_rows(table, wanted, faults, self._malformed, mark):
+        for good in self._source.good_rows(table, wanted, faults, self._notes, mark):
             for place, name in enumerate(self._counts):
                 rows = self._values(good, name or columns.value, table)
                 if name == "":

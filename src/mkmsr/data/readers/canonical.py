@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
-from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
+from mkmsr.data.readers.malformed import ROW, Fault, empty
 from mkmsr.data.readers.sources import RawSource, Stored
 from mkmsr.data.readers.table import PIECE_ROWS, RawTable
 from mkmsr.data.readers.times import TimeColumn
@@ -56,19 +56,19 @@ SHORTENED = r"^\d(?:\.\d+)?[eE]\+\d+$"
 """An id of which a spreadsheet kept only the first digits: 1.23457E+12."""
 
 
-def canonical_events(source: RawSource, columns: Mapping[str, str], malformed: MalformedRows) -> Stored:
+def canonical_events(source: RawSource, columns: Mapping[str, str], notes: dict[str, Any]) -> Stored:
     """Return the events of a source in canonical columns, from its column for each field that it has.
 
     Values are checked here, where the row in the file is known: units or zones of time that are mixed, and times that
-    are none, raise DataError. `malformed` takes note of the rows that are left out, and of other things.
+    are none, raise DataError. `notes` take what was noticed, such as how many rows are left out.
     """
-    read = _Reading(source, columns, malformed)
+    read = _Reading(source, columns, notes)
     rows, files = source.stored(piece for table in source.tables for piece in read.table(table))
     if "time" in columns:
-        read.times.finish(source.label, columns["time"], malformed.notes)
+        read.times.finish(source.label, columns["time"], notes)
     if not rows.select(pl.len()).collect(engine="streaming").item():
         raise DataError("no row names an item", path=source.label, column=columns["item"])
-    notice(rows, source.label, malformed.notes)
+    notice(rows, source.label, notes)
     numbers = _order(rows, columns)
     added = [name for name in (FRACTION, ORDER) if name in rows.collect_schema().names()]
     if numbers is None:
@@ -85,9 +85,9 @@ def canonical_events(source: RawSource, columns: Mapping[str, str], malformed: M
 class _Reading:
     """What the tables of one source have in common while their events are read."""
 
-    def __init__(self, source: RawSource, columns: Mapping[str, str], malformed: MalformedRows):
+    def __init__(self, source: RawSource, columns: Mapping[str, str], notes: dict[str, Any]):
         self.times = TimeColumn(source.options)
-        self._source, self._columns, self._malformed = source, columns, malformed
+        self._source, self._columns, self._notes = source, columns, notes
         self._rows = 0
 
     def table(self, table: RawTable) -> Iterator[pl.DataFrame]:
@@ -109,7 +109,7 @@ class _Reading:
             last = int(piece[ROW][-1]) if piece.height else last
             return self._checked(piece, table)
 
-        for good in self._source.good_rows(table, wanted, faults, self._malformed, mark):
+        for good in self._source.good_rows(table, wanted, faults, self._notes, mark):
             rows = pl.col(ROW) + before
             if table.several or options.item_separator is not None:
                 rows = pl.int_range(self._rows, self._rows + pl.len(), dtype=pl.Int64)

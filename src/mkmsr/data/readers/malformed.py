@@ -19,9 +19,9 @@ ROW = " row"
 """Name of the added column of row numbers, from 0; the blank keeps it apart from a file's own column `row`."""
 EXTRA = " extra"
 """Name of a column one past the last of a text: a row has something in it when it has too many fields."""
-FAULT = " fault"
+_FAULT = " fault"
 """Name of the added column that numbers a row's first fault; null in a good row."""
-FOUND = " found"
+_FOUND = " found"
 """Name of the added column with the value at fault."""
 
 EXAMPLES = 5
@@ -60,81 +60,40 @@ def empty(column: str) -> Fault:
     return Fault(pl.col(column).is_null() | (pl.col(column) == ""), "the value is empty", column)
 
 
-def marks(faults: Sequence[Fault]) -> list[pl.Expr]:
-    """Expressions of the columns FAULT and FOUND; the first fault of a row counts."""
-    number: pl.Expr = pl.lit(None, dtype=pl.Int8)
-    found: pl.Expr = pl.lit(None, dtype=pl.String)
-    for index in reversed(range(len(faults))):
-        column = faults[index].column
-        value = pl.lit(None, dtype=pl.String) if column is None else pl.col(column)
-        number = pl.when(faults[index].bad).then(pl.lit(index, dtype=pl.Int8)).otherwise(number)
-        found = pl.when(faults[index].bad).then(value).otherwise(found)
-    return [number.alias(FAULT), found.alias(FOUND)]
+class RowCheck:
+    """The rows of one file as they come: how many are malformed, and which are the first.
 
-
-class MalformedRows:
-    """The malformed rows of all files of one log; the options say whether they are errors.
-
-    The log's notes take `malformed_rows`, `malformed_examples`, and counts of rows left out for other reasons.
+    ROW 0 stands in line `first_row`, from 1. The options say whether malformed rows are errors. The notes of the log
+    take `malformed_rows`, `malformed_examples`, and counts of rows left out for other reasons.
     """
 
-    def __init__(self, options: ReadOptions, notes: dict[str, Any]):
-        self.options, self.notes = options, notes
-
-    def check(self, path: Path | str, faults: Sequence[Fault], *, first_row: int = 2) -> RowCheck:
-        """Return the check of a file in which ROW 0 stands in line `first_row`, from 1."""
-        return RowCheck(self, path, faults, first_row)
-
-    def report(self, path: Path | str, examples: Sequence[BadRow], *, bad: int, total: int, same: int = 1) -> None:
-        """Note a file's malformed rows: how many of all are `bad`, and how many have the fault of the first example.
-
-        Raises:
-            DataError: A row is malformed and that is not allowed, or too many are.
-        """
-        first = examples[0]
-        limit = self.options.malformed_limit
-        if self.options.strict or bad > limit * total:
-            more = f" ({same} such rows)" if same > 1 else ""
-            if limit and not self.options.strict and bad > 1:
-                more += f"; {bad} of {total} rows cannot be read, and at most {limit:.4g} of them may be left out"
-                more += " (--malformed-limit)"
-            raise DataError(first.text + more, path=path, row=first.row, column=first.column)
-        name = path.name if isinstance(path, Path) else path.rpartition("/")[2]
-        located = [str(DataError(each.text, path=name, row=each.row, column=each.column)) for each in examples]
-        self.notes["malformed_rows"] = self.notes.get("malformed_rows", 0) + bad
-        self.notes["malformed_examples"] = [*self.notes.get("malformed_examples", ()), *located][:EXAMPLES]
-        logger.warning(
-            "%s: %d of %d rows are malformed and left out; the first: %s", path, bad, total, "; ".join(located)
-        )
-
-
-class RowCheck:
-    """The rows of one file as they come: how many are malformed, and which are the first."""
-
-    def __init__(self, malformed: MalformedRows, path: Path | str, faults: Sequence[Fault], first_row: int):
-        self._malformed, self._path, self._faults, self._first_row = malformed, path, faults, first_row
-        strict = malformed.options.strict
+    def __init__(
+        self, path: Path | str, faults: Sequence[Fault], options: ReadOptions, notes: dict[str, Any], first_row: int
+    ):
+        self._path, self._faults, self._first_row = path, faults, first_row
+        self._options, self._notes = options, notes
         self._left_out = {
             number: fault.counted_as
             for number, fault in enumerate(faults)
-            if fault.counted_as is not None and not (strict and fault.text)
+            if fault.counted_as is not None and not (options.strict and fault.text)
         }
         self._counts: dict[int | None, int] = {}
         self._examples: list[tuple[int, int, str | None]] = []
 
     def good(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Count the next rows by their marks, and return the good ones without them."""
-        for fault, count in rows.group_by(FAULT).agg(pl.len()).collect().iter_rows():
+        """Count the next rows by their first faults, and return the good ones."""
+        rows = rows.with_columns(_marks(self._faults))
+        for fault, count in rows.group_by(_FAULT).agg(pl.len()).collect().iter_rows():
             self._counts[fault] = self._counts.get(fault, 0) + int(count)
         if len(self._examples) < EXAMPLES and any(self._is_wrong(fault) for fault in self._counts):
-            wrong = rows.filter(pl.col(FAULT).is_not_null() & ~pl.col(FAULT).is_in(list(self._left_out)))
-            first = wrong.select(ROW, FAULT, FOUND).bottom_k(EXAMPLES, by=ROW).sort(ROW).collect()
+            wrong = rows.filter(pl.col(_FAULT).is_not_null() & ~pl.col(_FAULT).is_in(list(self._left_out)))
+            first = wrong.select(ROW, _FAULT, _FOUND).bottom_k(EXAMPLES, by=ROW).sort(ROW).collect()
             self._examples += list(first.iter_rows())[: EXAMPLES - len(self._examples)]
-        return rows.filter(pl.col(FAULT).is_null()).drop(FAULT, FOUND)
+        return rows.filter(pl.col(_FAULT).is_null()).drop(_FAULT, _FOUND)
 
     def close(self, *, may_be_empty: bool = False) -> None:
         """Report what was found; malformed rows that may not be, and a file without any row, raise DataError."""
-        counts, path, notes = self._counts, self._path, self._malformed.notes
+        counts, path, notes = self._counts, self._path, self._notes
         if not counts and not may_be_empty:
             text = "the file has a header but no rows" if self._first_row > 1 else "the file is empty"
             raise DataError(text, path=path)
@@ -148,7 +107,47 @@ class RowCheck:
                 fault = self._faults[number]
                 examples.append(BadRow(row + self._first_row, fault.column, fault.text.replace("{value}", repr(found))))
             same = counts[self._examples[0][1]]
-            self._malformed.report(path, examples, bad=bad, same=same, total=sum(counts.values()))
+            report(path, examples, self._options, notes, bad=bad, same=same, total=sum(counts.values()))
 
     def _is_wrong(self, fault: int | None) -> bool:
         return fault is not None and fault not in self._left_out
+
+
+def report(
+    path: Path | str,
+    examples: Sequence[BadRow],
+    options: ReadOptions,
+    notes: dict[str, Any],
+    *,
+    bad: int,
+    total: int,
+    same: int = 1,
+) -> None:
+    """Note a file's malformed rows: how many of all are `bad`, and how many have the fault of the first example.
+
+    Where one is malformed and none may be, or too many are, DataError is raised.
+    """
+    first, limit = examples[0], options.malformed_limit
+    if options.strict or bad > limit * total:
+        more = f" ({same} such rows)" if same > 1 else ""
+        if limit and not options.strict and bad > 1:
+            more += f"; {bad} of {total} rows cannot be read, and at most {limit:.4g} of them may be left out"
+            more += " (--malformed-limit)"
+        raise DataError(first.text + more, path=path, row=first.row, column=first.column)
+    name = path.name if isinstance(path, Path) else path.rpartition("/")[2]
+    located = [str(DataError(each.text, path=name, row=each.row, column=each.column)) for each in examples]
+    notes["malformed_rows"] = notes.get("malformed_rows", 0) + bad
+    notes["malformed_examples"] = [*notes.get("malformed_examples", ()), *located][:EXAMPLES]
+    logger.warning("%s: %d of %d rows are malformed and left out; the first: %s", path, bad, total, "; ".join(located))
+
+
+def _marks(faults: Sequence[Fault]) -> list[pl.Expr]:
+    """Expressions of the columns _FAULT and _FOUND; the first fault of a row counts."""
+    number: pl.Expr = pl.lit(None, dtype=pl.Int8)
+    found: pl.Expr = pl.lit(None, dtype=pl.String)
+    for index in reversed(range(len(faults))):
+        column = faults[index].column
+        value = pl.lit(None, dtype=pl.String) if column is None else pl.col(column)
+        number = pl.when(faults[index].bad).then(pl.lit(index, dtype=pl.Int8)).otherwise(number)
+        found = pl.when(faults[index].bad).then(value).otherwise(found)
+    return [number.alias(_FAULT), found.alias(_FOUND)]

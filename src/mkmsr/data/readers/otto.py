@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mkmsr.data.readers.malformed import EXAMPLES, ROW, BadRow
+from mkmsr.data.readers.malformed import EXAMPLES, ROW, BadRow, report
 from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
 from mkmsr.data.readers.raw_bytes import pieces
 from mkmsr.data.readers.values import SECOND, event_row
@@ -45,7 +45,7 @@ def _events(intake: Intake) -> pl.LazyFrame:
     if not lines:
         raise DataError("the file is empty", path=path)
     if bad:
-        intake.malformed.report(path, bad[:EXAMPLES], bad=len(bad), total=lines)
+        report(path, bad[:EXAMPLES], intake.options, intake.notes, bad=len(bad), total=lines)
     intake.take_note(path)
     return pl.concat(parts)
 

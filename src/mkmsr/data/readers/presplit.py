@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import InteractionLog, LogSource
-from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, empty
+from mkmsr.data.readers.malformed import ROW, Fault, empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource, open_source
 from mkmsr.errors import DataError
@@ -117,9 +117,8 @@ def _grouped_events(source: RawSource, names: Mapping[str, str]) -> Iterator[lis
 
 
 def _rows(source: RawSource, wanted: list[str], faults: list[Fault]) -> pl.DataFrame:
-    malformed = MalformedRows(source.options, {})
     (table,) = source.tables
-    return pl.concat(source.good_rows(table, wanted, faults, malformed))
+    return pl.concat(source.good_rows(table, wanted, faults, {}))
 
 
 def _pickled_examples(path: Path) -> Iterator[Example]:

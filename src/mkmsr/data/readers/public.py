@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, LogSource
-from mkmsr.data.readers.malformed import MalformedRows
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import SMALL_BYTES, RawSource
 from mkmsr.data.readers.table import scan_text
@@ -114,9 +113,8 @@ class Intake:
                 raise ConfigError(f"{text}; it has {', '.join(known)}", key="relations")
         self.source = source
         self.notes: dict[str, Any] = {}
-        self.malformed = MalformedRows(options, self.notes)
         self.scratch = Scratch(options.scratch)
-        self._dataset, self._options = dataset, options
+        self._dataset, self.options = dataset, options
         self._files: list[LogSource] = []
         self._bytes = 0
 
@@ -154,17 +152,17 @@ class Intake:
             separator=form.separator,
             names=None if form.header else form.columns.split(","),
             rename=self._dataset.spellings,
-            quote=self._options.quote,
+            quote=self.options.quote,
         )
         wanted = list(dict.fromkeys(name for value in values.values() for name in value.columns))
         table.check(*wanted)
         self.take_note(path)
         self._bytes += table.bytes
         faults = [fault for value in values.values() for fault in value.faults]
-        source = RawSource(str(path), (table,), (), self._options, self.scratch)
+        source = RawSource(str(path), (table,), (), self.options, self.scratch)
         rows, _ = source.stored(
             good.filter(only).select(value.expr.alias(name) for name, value in values.items())
-            for good in source.good_rows(table, wanted, faults, self.malformed)
+            for good in source.good_rows(table, wanted, faults, self.notes)
         )
         return rows
 
@@ -181,7 +179,7 @@ class Intake:
 
     def store(self, rows: pl.LazyFrame, *, size: int) -> pl.LazyFrame:
         """Compute the rows now: in memory, or in a temporary file where the raw `size` in bytes is large."""
-        if size <= SMALL_BYTES and self._options.scratch is None:
+        if size <= SMALL_BYTES and self.options.scratch is None:
             return rows.collect(engine="streaming").lazy()
         part = self.scratch.file(".parquet")
         rows.sink_parquet(part, compression="lz4")
@@ -189,7 +187,7 @@ class Intake:
 
     def moment(self, events: pl.LazyFrame) -> int:
         """Return the time as of which attributes are taken, and note it."""
-        time = moment(events, self._options)
+        time = moment(events, self.options)
         self.notes["attributes_at"] = known_at(time)
         return time
 

@@ -6,14 +6,14 @@ import glob
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import polars as pl
 
 from mkmsr.data.log import LogSource
 from mkmsr.data.readers.cells import as_text
 from mkmsr.data.readers.json_lines import scan_json_lines
-from mkmsr.data.readers.malformed import ROW, Fault, MalformedRows, marks
+from mkmsr.data.readers.malformed import ROW, Fault, RowCheck
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.raw_bytes import PACKED, unzip
 from mkmsr.data.readers.sql import extract, is_address, masked
@@ -79,15 +79,15 @@ class RawSource:
         table: RawTable,
         wanted: Sequence[str],
         faults: Sequence[Fault],
-        malformed: MalformedRows,
+        notes: dict[str, Any],
         mark: Callable[[pl.DataFrame], pl.DataFrame] = lambda piece: piece,
     ) -> Iterator[pl.DataFrame]:
         """Yield the good rows of a table, piece by piece; `mark` prepares a piece for the faults."""
         table.look_for_long_fields(strict=self.options.strict)
         every = [*table.faults(wanted), *faults]
-        check = malformed.check(table.path, every, first_row=table.first_row)
+        check = RowCheck(table.path, every, self.options, notes, table.first_row)
         for piece in table.pieces(wanted, self.scratch, small=self.small):
-            yield check.good(mark(piece).lazy().with_columns(marks(every))).collect()
+            yield check.good(mark(piece).lazy()).collect()
         check.close(may_be_empty=len(self.tables) > 1)
 
     def stored(self, pieces: Iterable[pl.DataFrame]) -> Stored:
@@ -179,8 +179,8 @@ def _table(path: Path, label: Path | str, folder: Path | None, options: ReadOpti
 def read_texts(path: Path) -> pl.DataFrame:
     """Return all cells of the table in a file as text; a malformed row raises DataError."""
     source = open_source(path, ReadOptions(malformed_limit=0), Scratch())
-    malformed, parts = MalformedRows(source.options, {}), []
+    parts = []
     for table in source.tables:
-        for good in source.good_rows(table, table.columns, (), malformed):
+        for good in source.good_rows(table, table.columns, (), {}):
             parts.append(good.select(as_text(good[name], table.path) for name in table.columns))
     return pl.concat(parts, how="diagonal")

@@ -13,7 +13,7 @@ import polars as pl
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.readers.attributes import read_attributes
 from mkmsr.data.readers.canonical import FIELDS, ONE_OPERATION, canonical_events
-from mkmsr.data.readers.malformed import ROW, MalformedRows
+from mkmsr.data.readers.malformed import ROW
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource, open_source
 from mkmsr.data.readers.table import RawTable
@@ -60,11 +60,10 @@ def read_opened(opened: RawSource, known: RawSource | None, *, name: str) -> Int
     options = opened.options
     columns = _mapping(opened, options.columns)
     notes: dict[str, Any] = {"columns": columns, **_not_used(opened, columns)}
-    malformed = MalformedRows(options, notes)
-    events, files = canonical_events(opened, columns, malformed)
+    events, files = canonical_events(opened, columns, notes)
     sources, attributes, display = opened.sources, None, None
     if known is not None:
-        attributes, display = read_attributes(known, events, columns["item"], malformed)
+        attributes, display = read_attributes(known, events, columns["item"], notes)
         sources += known.sources
     elif unused := [each for each in _ATTRIBUTES_ONLY if getattr(options, each)]:
         raise ConfigError("is about an attribute table, but none is given", key=unused[0])

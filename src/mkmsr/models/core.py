@@ -49,7 +49,7 @@ class CORE(SASRec):
     Source: Hou et al., CORE: Simple and Effective Session-based Recommendation within Consistent Representation Space,
     SIGIR 2022.
 
-    Differs: the blocks are those of `sasrec`; the scale is learnt.
+    Differs: the blocks are those of `sasrec`, which normalise their input; the scale is learnt.
     """
 
     def __init__(self, config: COREConfig, sizes: ModelSizes):

@@ -28,7 +28,7 @@ class ESASRec(SASRec):
 
     Source: Tikhonovich et al., eSASRec: Enhancing Transformer-based Recommendations in a Modular Fashion, RecSys 2025.
 
-    Differs: places count from the oldest event, so that prefixes share states; every prefix has at most 28 events.
+    Differs: places count from the oldest event, so that prefixes share states; states are normalised at the end.
     """
 
     def new_block(self) -> nn.Module:

@@ -109,3 +109,12 @@ def test_the_pass_that_makes_lists_ranks_as_evaluate_does(dataset: PreparedDatas
     found = top_lists(by_newest_item, split, 3, top, batch_size=2)
     assert found.ranks.rank.tolist() == evaluate(by_newest_item, split).rank.tolist()
     assert found.log_p is None
+
+
+def test_other_libraries_find_the_same_values(dataset: PreparedDataset) -> None:
+    """RecTools 0.19 (CatalogCoverage, MeanInvUserFreq, IntraListDiversity with cosine); LensKit 2025.8.1 (ListGini)."""
+    share = share_of_sessions(dataset.fitting_sessions(refit=True), 9)
+    found = list_metrics(LISTS, dataset.evaluation_split("test"), share, (2, 3), dataset.knowledge)
+    theirs = {"coverage": (0.625, 1.0), "novelty": (1.0766004, 1.3209971), "diversity": (0.4285714, 0.7619048)}
+    for name, values in {**theirs, "gini": (0.6428571, 0.3869048)}.items():
+        assert (found[f"{name}@2"], found[f"{name}@3"]) == pytest.approx(values, abs=1e-6)

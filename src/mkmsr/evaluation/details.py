@@ -1,4 +1,4 @@
-"""A closer look at ranks: kinds of examples, other averages, calibration, and whether the order of events matters.
+"""A closer look at ranks: groups of examples, other averages, calibration, and whether the order of events matters.
 
 Dimension letters: n examples, m metrics, V catalogue + 1, K list length.
 """
@@ -46,11 +46,11 @@ class Judged:
     price_V: NDArray[np.floating] | None = None
 
 
-Kinds: TypeAlias = tuple[Sequence[str], NDArray[np.integer]]
+Groups: TypeAlias = tuple[Sequence[str], NDArray[np.integer]]
 """Names, and the number of each example's own. Shape [n]."""
 
 
-def _popularity(judged: Judged) -> Kinds:
+def _popularity(judged: Judged) -> Groups:
     names = ("most popular 1 %", "next 9 %", "other 90 %", "in no earlier session")
     items = len(judged.share_V) - 1
     place_V = np.empty(items + 1)
@@ -59,17 +59,17 @@ def _popularity(judged: Judged) -> Kinds:
     return names, number_V[judged.ranks.target]
 
 
-def _prefix_length(judged: Judged) -> Kinds:
+def _prefix_length(judged: Judged) -> Groups:
     names = ("1 event", "2", "3 to 5", "6 to 10", "more than 10")
     return names, np.searchsorted([2, 3, 6, 11], judged.ranks.prefix_length, side="right")
 
 
-def _operation(judged: Judged) -> Kinds:
+def _operation(judged: Judged) -> Groups:
     examples = judged.split.examples
     return judged.operations.ids, examples.sessions.operations[examples.end] - 1
 
 
-def _time(judged: Judged) -> Kinds:
+def _time(judged: Judged) -> Groups:
     sessions = judged.split.examples.sessions
     quarter = np.empty(len(sessions), np.int64)
     by_end = np.argsort(sessions.times[sessions.offsets[1:] - 1], kind="stable")
@@ -91,7 +91,7 @@ def _money(judged: Judged) -> NDArray[np.floating]:
     return np.nan_to_num(price_V)[judged.ranks.target]
 
 
-KINDS: Mapping[str, Callable[[Judged], Kinds]] = {
+_GROUPINGS: Mapping[str, Callable[[Judged], Groups]] = {
     "popularity of the next item": _popularity,
     "prefix length": _prefix_length,
     "operation of the next event": _operation,
@@ -99,7 +99,7 @@ KINDS: Mapping[str, Callable[[Judged], Kinds]] = {
 }
 """Ways to divide the examples, by name."""
 
-AVERAGES: Mapping[str, Callable[[Judged], NDArray[np.floating]]] = {
+_AVERAGES: Mapping[str, Callable[[Judged], NDArray[np.floating]]] = {
     "each session counts once": _sessions,
     "last event of each session": _last_events,
     "each next item counts its price": _money,
@@ -108,7 +108,7 @@ AVERAGES: Mapping[str, Callable[[Judged], NDArray[np.floating]]] = {
 
 
 def details(judged: Judged, ks: Sequence[int] = DEFAULT_KS) -> list[dict[str, Any]]:
-    """Return one row for each kind of `KINDS` and each mean of `AVERAGES`, without those that no example is in.
+    """Return one row for each group of examples and for each other average, without those that no example is in.
 
     Returns:
         Rows of `by`, `part`, `examples` (those that count at all) and every metric, 0..1; polars and pandas make a
@@ -122,11 +122,11 @@ def details(judged: Judged, ks: Sequence[int] = DEFAULT_KS) -> list[dict[str, An
         return {"by": by, "part": part, "examples": counted, **dict(zip(metric_names(ks), means, strict=True))}
 
     rows = []
-    for by, kinds in KINDS.items():
-        names, number_n = kinds(judged)
+    for by, group in _GROUPINGS.items():
+        names, number_n = group(judged)
         found = [(name, (number_n == number).astype(np.float64)) for number, name in enumerate(names)]
         rows += [row(by, name, weight_n) for name, weight_n in found if weight_n.any()]
-    weights = {name: average(judged) for name, average in AVERAGES.items()}
+    weights = {name: average(judged) for name, average in _AVERAGES.items()}
     return rows + [row("average", name, weight_n) for name, weight_n in weights.items() if weight_n.any()]
 
 

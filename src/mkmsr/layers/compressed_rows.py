@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, int64, nn
 from torch.nn import functional as F
@@ -87,10 +88,15 @@ def _product(matrix: tuple[Tensor, ...], dense: Tensor) -> Tensor:
 def expand(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """Return the range that each position of several ranges belongs to, and the position; one range after the other."""
     counts = (end - begin).clamp(min=0)
+    if begin.device.type == "cpu":  # NumPy calls small operations several times faster than PyTorch.
+        sizes = counts.numpy()
+        owner = np.arange(len(sizes)).repeat(sizes)
+        place = np.arange(len(owner)) + (begin.numpy() - sizes.cumsum() + sizes)[owner]
+        return torch.from_numpy(owner), torch.from_numpy(place)
     total = int(counts.sum())
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
+    owners = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
     shift = begin - (counts.cumsum(0) - counts)
-    return owner, torch.arange(total, device=counts.device) + shift[owner]
+    return owners, torch.arange(total, device=counts.device) + shift[owners]
 
 
 def check_compressed_rows(name: str, offsets: Tensor, *entries: Tensor) -> None:

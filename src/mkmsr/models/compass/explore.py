@@ -223,8 +223,8 @@ class Explore(nn.Module):
         """Return the query with a 1 that meets the prior [B, D + 1], and what is added to some items' scores."""
         weights, query_BD, batch = self.weights(), session.query, session.batch
         query_BD = torch.cat([weights["vector"] * query_BD, query_BD.new_ones(len(query_BD), 1)], dim=1)
-        keys = torch.unique(batch.rows * self.num_columns + batch.items)
-        extra = SparseScores(keys // self.num_columns, keys % self.num_columns, weights["own"].expand(len(keys)))
+        own = batch.graph.distinct[batch.graph.node_value]
+        extra = SparseScores(batch.graph.node_row, own, weights["own"].expand(len(own)))
         if session.evidence is not None:
             rows, items, values = session.evidence
             extra = extra.plus(rows, items, weights["evidence"] * values)

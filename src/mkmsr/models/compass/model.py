@@ -84,6 +84,7 @@ class Compass(SessionModel):
         return {name: each for name in ("copying", "similar", "earlier") if (each := getattr(self, name, None))}
 
     def reset_parameters(self) -> None:
+        # The encoder draws first, so that a seed keeps the weights that it has had.
         for part in (self.encoder, *(each for each in self.children() if each is not self.encoder)):
             if not isinstance(part, SimilarSessions):
                 part.reset_parameters()  # type: ignore[operator]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -57,38 +57,22 @@ def time_preparation(
                 log = folder / "log"
                 pool.submit(_write_log, options, log, events).result()
         _prepare_log(folder / "small", out, chosen)
-        source, runs = log, list[_Run]()
+        source, runs = log, list[tuple[dict[str, Any], float | None, float]]()
         seconds = [timed(lambda: runs.append(_prepare_log(source, out, chosen))) for _ in range(repetitions)]
+    sizes, peaks, busy = runs[-1][0], [run[1] for run in runs], [run[2] for run in runs]
     return {
-        "events": runs[-1].events,
+        "events": sizes["events"],
         "seconds": median(seconds),
-        "events_per_second": runs[-1].events / median(seconds),
-        "peak_mib": max((run.peak for run in runs if run.peak is not None), default=None),
+        "events_per_second": sizes["events"] / median(seconds),
+        "peak_mib": max((peak for peak in peaks if peak is not None), default=None),
         "engine": chosen.engine,
-        "cpu_seconds": median(run.cpu for run in runs),
+        "cpu_seconds": median(busy),
         "case": "prepare",
         "memory_limit": chosen.memory_limit,
-        "sessions": runs[-1].sessions,
-        "items": runs[-1].items,
-        "triples": runs[-1].triples,
-        "fingerprint": runs[-1].fingerprint,
+        **sizes,
         "spread": spread(seconds=seconds),
         "environment": environment(),
     }
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Sizes and fingerprint of the data, peak of memory so far in MiB, and seconds of processor time, which others at
-    work on the machine change less than those of the clock."""
-
-    events: int
-    sessions: int
-    items: int
-    triples: int
-    fingerprint: str
-    peak: float | None
-    cpu: float
 
 
 def _write_log(options: SimulateOptions, folder: Path, events: int) -> None:
@@ -97,19 +81,19 @@ def _write_log(options: SimulateOptions, folder: Path, events: int) -> None:
     replace(log, events=log.events.head(events)).save(folder)
 
 
-def _prepare_log(folder: Path, out: Path, engine: EngineOptions) -> _Run:
+def _prepare_log(folder: Path, out: Path, engine: EngineOptions) -> tuple[dict[str, Any], float | None, float]:
+    """Return sizes and fingerprint, the peak of memory so far in MiB, and seconds of processor time."""
     options = ReadOptions(columns={"session": ""}, attributes=folder / "attributes.parquet")
     before = tree_cpu_seconds()
     with open_engine(engine) as running:
         log = read_log("events", folder / "events.parquet", options)
         dataset = prepare(log, PrepareOptions(drop_duplicates=True, min_item_events=3), engine=running)
         dataset.save(out)
-        return _Run(
-            events=dataset.metadata["preparation"]["events"]["read"],
-            sessions=sum(map(len, (dataset.train, dataset.validation, dataset.test))),
-            items=len(dataset.items),
-            triples=len(dataset.knowledge),
-            fingerprint=dataset.fingerprint,
-            peak=tree_peak_mib(),
-            cpu=tree_cpu_seconds() - before,
-        )
+        sizes = {
+            "events": dataset.metadata["preparation"]["events"]["read"],
+            "sessions": sum(map(len, (dataset.train, dataset.validation, dataset.test))),
+            "items": len(dataset.items),
+            "triples": len(dataset.knowledge),
+            "fingerprint": dataset.fingerprint,
+        }
+        return sizes, tree_peak_mib(), tree_cpu_seconds() - before

@@ -15,7 +15,10 @@ from mkmsr.data.dataset import PreparedDataset
 
 @dataclass(frozen=True)
 class PublishedData:
-    """A row of Table 1; `new_share` of the test's events have a new item, and `caveat` is what is not as it seems."""
+    """A row of Table 1: sessions, their mean events, items, their mean events, operations.
+
+    `new_share` of the test's events have a new item, and `caveat` is what is not as it seems.
+    """
 
     sessions: int
     length: float

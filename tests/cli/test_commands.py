@@ -354,6 +354,9 @@ def test_a_model_without_epochs_has_no_best_epoch_to_name(call: Any, data: Path,
 def test_a_model_that_keeps_its_last_epoch_does_not_call_it_the_best(call: Any, data: Path, tmp_path: Path) -> None:
     shown = call("train", data, "--model", "compass", "--out", tmp_path / "run", "--epochs", 1, "--set", "model.dim=8")
     assert shown.out.startswith("epoch 1 is kept, the last; mrr@20 on validation: ")
+    note = "a little too good: some weights were fitted to these sessions"
+    assert f" % ({note})" in " ".join(shown.out.split())
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["validation"]["note"] == note
 
 
 def test_train_reads_a_settings_file_which_flags_override(call: Any, data: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ SERVE_STAMP := $(VENV)/.installed-for-serving
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHELL := /bin/bash
 
-.PHONY: demo serve setup test check docs format clean help
+.PHONY: demo serve setup test check audit faults coverage docs format clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -67,7 +67,21 @@ check: $(TEST_STAMP)  ## format, lint, strict types, import contracts, documenta
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(DOCS)
+	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python -m pytest
+
+audit: $(TEST_STAMP)  ## ask PyPI's advisory database about the pinned versions
+	$(BIN)/python benchmarks/audit.py
+
+faults: $(TEST_STAMP)  ## kills, full disks and half a million changed inputs; an hour, goes on where it stopped
+	$(BIN)/python benchmarks/faults/kills.py --out runs/faults
+	POLARS_MAX_THREADS=1 $(BIN)/python benchmarks/faults/inputs.py --out runs/faults
+
+coverage: $(TEST_STAMP)  ## lines and branches that the fast tests reach, in subprocesses too; pyproject.toml has the bounds
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=miss
 
 DOCS := $(BIN)/zensical build --strict --clean
 

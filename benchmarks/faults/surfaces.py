@@ -32,6 +32,7 @@ from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.readers.sql import masked
+from mkmsr.errors import ServiceError
 from mkmsr.recommend import Filters, Recommender, parse_condition
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runtime.files import signed_json
@@ -336,6 +337,8 @@ class Service:
         self._loop.run_until_complete(self._gate(scope, receive, send))
         if not answers or answers[0]["status"] >= 500 or self._following.done():
             raise AssertionError(f"{method} {path[:40]!r}: {answers[:1]}, {self._following}")
+        if answers[0]["status"] >= 400:
+            raise ServiceError("refused")
 
 
 def _options(**options: Any) -> Input:

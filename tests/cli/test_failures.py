@@ -103,9 +103,13 @@ def test_a_full_disk_in_a_search_is_one_line(size: int, shop: Path, tmp_path: Pa
     assert any(words in said for words in ("disk is full", "disk I/O error", "File too large"))
 
 
-def test_a_full_disk_in_lists_for_many_sessions_is_one_line(shop: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_a_full_disk_in_lists_for_many_sessions_is_one_line_and_the_next_call_goes_on(
+    size: int, shop: Path, tmp_path: Path
+) -> None:
     call = ["recommend", shop / "bundle", "--sessions", shop / "events.parquet", "--out", tmp_path / "lists"]
-    assert "File too large" in complaint(*call, limit=limited(resource.RLIMIT_FSIZE, 20_000))
+    assert "File too large" in complaint(*call, limit=limited(resource.RLIMIT_FSIZE, size))
+    assert run([*map(str, call), "--resume"]) == 0
 
 
 @pytest.mark.parametrize(

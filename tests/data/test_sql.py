@@ -193,9 +193,10 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
         read_log("events", "postgresql://me@127.0.0.1:1/shop?table=events")
 
 
-def test_a_database_file_that_is_not_there_is_not_made(tmp_path):
+@pytest.mark.parametrize("name", ["nowhere.db", "n" * 5000])
+def test_a_database_file_that_is_not_there_is_not_made(tmp_path, name):
     with pytest.raises(DataError, match="no such file"):
-        read_log("events", f"sqlite:///{tmp_path}/nowhere.db?table=events")
+        read_log("events", f"sqlite:///{tmp_path}/{name}?table=events")
     assert not list(tmp_path.iterdir())
 
 

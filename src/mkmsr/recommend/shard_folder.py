@@ -79,9 +79,10 @@ class ShardFolder:
             for file in self.path.glob(pattern):
                 if file.name not in kept:
                     file.unlink()
+        # First what says that the folder is ours: should the disk be full, the next call may still write here.
+        atomic_write(self.path / JOB_FILE, json.dumps(self._depends_on, indent=1, ensure_ascii=False) + "\n")
         lines = "".join(json.dumps(asdict(each)) + "\n" for each in done.values())
         atomic_write(self.path / SHARDS_FILE, lines)  # Without half a line at the end, should a kill have left one.
-        atomic_write(self.path / JOB_FILE, json.dumps(self._depends_on, indent=1, ensure_ascii=False) + "\n")
         return done
 
     def shard_path(self, number: int) -> Path:
@@ -127,7 +128,8 @@ class ShardFolder:
                 path=path,
             )
         done = {}
-        for line in (self.path / SHARDS_FILE).read_text(encoding="utf-8").splitlines():
+        notes = self.path / SHARDS_FILE
+        for line in notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else ():
             try:
                 counts = ShardCounts(**json.loads(line))
             except (ValueError, TypeError):

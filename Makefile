@@ -8,7 +8,7 @@ SERVE_STAMP := $(VENV)/.installed-for-serving
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SHELL := /bin/bash
 
-.PHONY: demo serve setup test check audit faults coverage docs format clean help
+.PHONY: demo serve setup test check audit faults coverage mutants docs format clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -84,6 +84,11 @@ coverage: $(TEST_STAMP)  ## lines and branches that the fast tests reach, in sub
 	$(BIN)/coverage report --skip-covered --sort=miss
 
 DOCS := $(BIN)/zensical build --strict --clean
+
+mutants: $(TEST_STAMP)  ## change single operators of metrics, splits, graphs, strategies and times: does a test notice?
+	$(PIP) mutmut==3.8.1
+	$(BIN)/mutmut run --max-children 2 $(ONLY)
+	$(BIN)/mutmut results
 
 docs: $(TEST_STAMP)  ## write the documentation site to site/; a warning is an error
 	$(DOCS)

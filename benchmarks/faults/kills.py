@@ -22,6 +22,7 @@ import sqlite3
 import sys
 import time
 import tomllib
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -75,10 +76,14 @@ class Run:
                 os.setsid()
                 os.dup2(output, 1)
                 os.dup2(output, 2)
+                # The old ones may take the pipe for a file.
+                sys.stdout, sys.stderr = (os.fdopen(each, "w", closefd=False) for each in (1, 2))
                 if most_bytes is not None:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
                 code = work() if callable(work) else run(list(work))
                 atexit._run_exitfuncs()
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stdout.flush()
                 os._exit(code)
@@ -209,7 +214,7 @@ def job_attempts(name: str, job: Job, place: Path) -> Attempt:
         fresh()
         began, whole = time.monotonic(), Run(first)
         if not whole.wait(MOST_SECONDS) or whole.status != 0:
-            sys.exit(f"{name} fails undisturbed: {whole.said()}")
+            sys.exit(f"{name} ends with {whole.status} undisturbed: {whole.said()}")
         seconds.append(time.monotonic() - began)
         undisturbed.append(_digests(out))
     same = {file: digest for file, digest in undisturbed[0].items() if undisturbed[1].get(file) == digest}

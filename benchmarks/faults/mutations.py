@@ -116,7 +116,7 @@ def changed_parquet(content: bytes, chance: Random) -> bytes:
     try:
         if chance.random() < 0.6:
             return _changed_table(pl.read_parquet(io.BytesIO(content)), chance)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, OverflowError):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, OverflowError, TypeError, ValueError):
         pass
     return changed_bytes(content, chance)
 

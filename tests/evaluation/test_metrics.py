@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from mkmsr.errors import EvaluationError
-from mkmsr.evaluation.metrics import conservative_ranks, example_values, metric_names
+from mkmsr.errors import ConfigError, EvaluationError
+from mkmsr.evaluation.metrics import conservative_ranks, example_values, list_lengths, metric_names
 
 INF = float("inf")
 _scores_with_ties = st_numpy.arrays(
@@ -135,3 +135,32 @@ def test_metric_names_keep_the_order_of_the_values() -> None:
 def test_list_lengths_that_make_no_sense_are_an_error(ks: tuple[int, ...]) -> None:
     with pytest.raises(EvaluationError, match="positive whole numbers"):
         metric_names(ks)
+
+
+def test_ranks_are_int32_also_where_there_are_none() -> None:
+    assert conservative_ranks(torch.zeros(2, 4), torch.tensor([1, 2])).dtype == torch.int32
+    assert conservative_ranks(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)).dtype == torch.int32
+
+
+@pytest.mark.parametrize(
+    ("select", "lengths"), [("mrr@20", (5, 10, 20)), ("hit@7", (5, 7, 10, 20)), ("ndcg@1", (1, 5, 10, 20))]
+)
+def test_a_selection_metric_brings_its_list_length(select: str, lengths: tuple[int, ...]) -> None:
+    assert list_lengths(select) == lengths
+
+
+@pytest.mark.parametrize(
+    ("select", "hint"),
+    [
+        ("mrr@2O", "no metric 'mrr@2O', did you mean 'mrr@20'?"),
+        ("recall", "no metric 'recall'; for example hit@5, mrr@5, ndcg@5, hit@10"),
+        ("hit@0", "no metric 'hit@0', did you mean 'hit@"),
+        ("hit", "no metric 'hit', did you mean 'hit@"),
+        ("loss@5", "no metric 'loss@5'"),
+    ],
+)
+def test_no_metric_of_that_name_is_an_error_with_the_nearest(select: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match="no metric") as refused:
+        list_lengths(select)
+    assert hint in str(refused.value)
+    assert refused.value.key == "training.select"

@@ -30,6 +30,7 @@ _ADD_EVERY = 10
 """Of so many catalogue changes one adds an item; the others state facts, retire items and bring them back."""
 _SESSIONS_A_SAMPLE = 20_000
 _CONNECTIONS = 16
+_PATIENCE = 150.0
 
 
 def soak(bundle: Path, *, minutes: float, rate: float) -> dict[str, Any]:
@@ -103,12 +104,15 @@ def _change(number: int, items: Any) -> tuple[str, str, Mapping[str, Any]]:
 
 
 def _ask(port: int, method: str, path: str, body: Mapping[str, Any]) -> int:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    """The status of an answer; 0 where there is none in time."""
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     try:
         line.request(method, path, json.dumps(body), {"content-type": "application/json"})
         answer = line.getresponse()
         answer.read()
         return answer.status
+    except OSError:
+        return 0
     finally:
         line.close()
 

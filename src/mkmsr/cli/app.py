@@ -65,6 +65,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "serve:serve",
         "mkmsr serve runs/shop/bundle\nmkmsr serve runs/shop/bundle --state state --host 0.0.0.0 --keys keys.txt",
     ),
+    ("export", "recommend:export", "mkmsr export runs/shop/bundle --format onnx --out shop.onnx"),
     ("doctor", "installation:doctor", "mkmsr doctor --json"),
 )
 """Name, home below `mkmsr.cli`, and examples of each command."""

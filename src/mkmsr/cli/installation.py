@@ -12,7 +12,7 @@ from typing import Any
 
 from mkmsr.cli.console import COMMON, Common, terminal, text_table
 
-_OPTIONAL = ("duckdb", "pyspark", "psycopg", "optuna", "matplotlib", "gensim", "scikit-learn")
+_OPTIONAL = ("duckdb", "pyspark", "psycopg", "optuna", "matplotlib", "gensim", "scikit-learn", "onnx")
 """Libraries that only some commands need."""
 
 _LEAST_GIB = 2.0

@@ -23,6 +23,7 @@ from mkmsr.cli.progress import duration, progress_bars
 from mkmsr.cli.reading import named_columns
 from mkmsr.cli.results import show_recommendations
 from mkmsr.errors import DataError
+from mkmsr.runtime.files import locked
 
 if TYPE_CHECKING:
     from mkmsr.cli.console import Terminal
@@ -159,6 +160,35 @@ def recommend(
             lacking = "1 of its items is" if len(strangers) == 1 else f"{len(strangers):,} of its items are"
             out.note(f"{filtering.facts}: {lacking} not in the catalogue, the first is {strangers[0]!r}")
         _recommend_lines(out, recommender, session, filters, k=k, operation=operation, explain=explain)
+
+
+def export(
+    bundle: Path,
+    /,
+    *,
+    out: Path,
+    format_: Annotated[Literal["onnx"], Parameter(name="--format")] = "onnx",
+    common: Common = COMMON,
+) -> None:
+    """Write a saved model as a graph for runtimes without Python.
+
+    Inputs of the graph are items and operations of sessions, as indexes from 1 into the bundle's items.parquet and
+    operations.json, padded with 0 at the end; for COMPASS also the votes of neighbours. Output: a score for each item.
+
+    Args:
+        bundle: A saved model: mkm-sr, m-sr, km-sr or compass.
+        out: The file to write.
+        format_: Kind of graph.
+    """
+    with terminal(common) as screen, locked(out):
+        from mkmsr.bundle.model_bundle import load_bundle
+        from mkmsr.bundle.onnx_graph import export_onnx
+
+        loaded = load_bundle(bundle)
+        export_onnx(loaded, out)
+        size = out.stat().st_size
+        screen.document({"out": str(out), "format": format_, "model": loaded.name, "bytes": size})
+        screen.print(f"{loaded.name} as an ONNX graph of {size / 2**20:,.1f} MiB: {out}")
 
 
 def _recommend_file(screen: Terminal, bundle: Path, bulk: Bulk, **asked: Any) -> None:

@@ -81,7 +81,9 @@ SERVING = """
 `mkmsr bench serving` starts the service and sends `POST /v1/recommendations` at a constant rate, whether or not it
 keeps up: each request appends an event to a stored session and asks for 20 items. Times count from the moment at which
 a request was due, in milliseconds. The generator runs on the same two cores. *Recall* compares lists with those of
-`mkmsr recommend`. The large catalogue has first weights, which cost the same as trained ones.
+`mkmsr recommend`. The large catalogue has first weights, which cost the same as trained ones. *Empty* asks whether the
+service lives, and for no list. `python benchmarks/serving.py` measures all of it; [the log](log/2026-12-01-live.md)
+says where the time goes.
 """
 
 PREPARATION = """
@@ -269,7 +271,7 @@ _SERVING_COLUMNS: dict[str, Callable[[Result], str]] = {
     "p90": lambda result: f"{result['p90_ms']:.1f}",
     "p99": lambda result: f"{result['p99_ms']:.1f}",
     "errors": _count("errors"),
-    "recall": lambda result: f"{result['recall_at_20']:.3f}",
+    "recall": lambda result: "-" if result["recall_at_20"] is None else f"{result['recall_at_20']:.3f}",
     "peak MiB": _count("peak_mib"),
     "generator": lambda result: f"{100 * result['generator_cpu_share']:.0f} % of a core",
     "load": _load,
@@ -303,7 +305,8 @@ _PEER_COLUMNS: dict[str, Callable[[Result], str]] = {
 
 def main() -> None:
     """Draw the page anew."""
-    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
+    results = {name: result for name, result in found.items() if "environment" in result}  # others have pages of theirs
     PAGE.write_text(page(results), encoding="utf-8")
     for name, drawing in figures(results).items():
         (PAGE.parent / "figures" / name).write_bytes(drawing)

@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    result: dict[str, Any] = {"environment": environment()}
+    result: dict[str, Any] = {"case": "soak", "environment": environment()}
     if asked.minutes:
         result["soak"] = soak(asked.bundle, minutes=asked.minutes, rate=asked.rate)
     if asked.sessions:

@@ -6,6 +6,7 @@ several of them as one transaction, and holds the ordered log of catalogue chang
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import time
 from collections import OrderedDict
@@ -296,7 +297,9 @@ class RedisStore(SessionStore):
     def transact(self, keys: Sequence[bytes], change: Change) -> None:
         names = [_session_name(key) for key in keys]
         with _asking("Redis", self._errors):
-            for _ in range(_ATTEMPTS):
+            for attempt in range(_ATTEMPTS):
+                if attempt:  # a random wait, so that workers which met once do not meet again
+                    time.sleep(random.random() * min(2**attempt, 64) / 1000)
                 with self._server.pipeline() as pipe:
                     if names:
                         pipe.watch(*names)  # type: ignore[no-untyped-call]

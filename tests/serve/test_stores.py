@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,22 @@ def test_a_session_reads_alike_from_every_store(store: SessionStore) -> None:
     assert (first.accepted, again.accepted, again.duplicates) == (1, 1, 1)
     assert [each.item for each in again.events] == ["b", "a"]
     assert sessions.carry_out([Update(key, erase=True), Update(key)])[1].events == ()
+
+
+def test_workers_may_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
+    def open_at_once(path: Path) -> list[SessionStore]:
+        gate = threading.Barrier(8)
+
+        def opened(_: int) -> SessionStore:
+            gate.wait()
+            return SqliteStore(path, idle=60, capacity=10**8)
+
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(opened, range(8)))
+
+    for number in range(20):
+        for store in open_at_once(tmp_path / f"{number}.sqlite"):
+            store.close()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])

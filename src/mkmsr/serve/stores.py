@@ -28,6 +28,10 @@ _GONE_SECONDS = 3600.0
 """A worker that has not reported for so long is struck off."""
 
 
+_BUSY_SECONDS = 2.0
+"""How long SQLite is waited for while another worker writes."""
+
+
 class StoreDown(ServiceError):
     """The store does not answer."""
 
@@ -167,8 +171,8 @@ class SqliteStore(SessionStore):
         self._idle, self._capacity = idle, capacity
         try:
             path.touch(mode=0o600)
-            self._file = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
-            mode = self._file.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            self._file = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            mode = self._with_log()
             self._file.execute("PRAGMA synchronous=NORMAL")
             self._file.execute("PRAGMA secure_delete=ON")
             self._file.executescript(_SCHEMA)
@@ -178,6 +182,18 @@ class SqliteStore(SessionStore):
         if mode != "wal":
             raise ServiceError(f"{path}: this file system has no write-ahead log for SQLite; choose a local disk")
         self._next_purge = 0.0
+
+    def _with_log(self) -> str:
+        """Turn the write-ahead log on; SQLite itself does not wait where another worker does the same."""
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                mode: str = self._file.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+                return mode
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     def transact(self, keys: Sequence[bytes], change: Change) -> None:
         with self._transaction():

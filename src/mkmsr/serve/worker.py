@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import uvicorn
@@ -187,35 +187,6 @@ def _marked(app: ASGIApp, *, is_admin: bool) -> ASGIApp:
     return marked
 
 
-class _Joined:
-    """A transport that sends head and body of an answer together: two packets would wake the client twice."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
-        self._transport, self._loop, self._held = transport, loop, b""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Send what was held and this; the first part of an answer is held until the next one, or a moment."""
-        if self._held:
-            self._transport.write(self._held + data)
-            self._held = b""
-        else:
-            self._held = data
-            self._loop.call_soon(self._send_held)
-
-    def close(self) -> None:
-        """Send what was held, and close."""
-        self._send_held()
-        self._transport.close()
-
-    def _send_held(self) -> None:
-        if self._held:
-            self._transport.write(self._held)
-            self._held = b""
-
-
 class _Protocol(HttpToolsProtocol):
     """Uvicorn's protocol, which alone would wait for ever for the head of a request, and read one of any length."""
 
@@ -223,7 +194,7 @@ class _Protocol(HttpToolsProtocol):
     _is_head, _head_bytes = True, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, _Joined(transport, self.loop)))
+        super().connection_made(transport)
         self._timer = self.loop.call_later(_HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -16,7 +16,6 @@ far more than its size. Who forges all that can at worst make the reader of Parq
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import time
@@ -163,7 +162,10 @@ def save_bundle(path: str | Path, bundle: ModelBundle) -> Path:
 
 
 def load_bundle(path: str | Path, *, device: torch.device | str = "cpu", share: Path | None = None) -> ModelBundle:
-    """Read a bundle after checking it, byte for byte; one that is altered, or of another format, raises BundleError."""
+    """Read a bundle after checking it, byte for byte; one that is altered, or of another format, raises BundleError.
+
+    With `share`, a folder, all processes that name it have the weights in memory once.
+    """
     path = Path(path)
     header = read_header(path)
     read = verified_files(path, header.files)
@@ -204,7 +206,8 @@ def _restore(header: Header, weights: bytes, path: Path, share: Path | None) -> 
     try:
         registered = model_entry(header.model)
         config = registered.configure(header.config)
-        tensors = safetensors.torch.load(weights) if share is None else _mapped(weights, share)
+        shared = None if share is None else share / header.files[WEIGHTS].sha256
+        tensors = safetensors.torch.load(weights) if shared is None else _mapped(weights, shared)
     except SafetensorError as error:
         raise BundleError(f"not a safetensors file: {error}", path=file) from None
     except MkmsrError as error:
@@ -234,14 +237,13 @@ def _restore(header: Header, weights: bytes, path: Path, share: Path | None) -> 
     return config, model
 
 
-def _mapped(weights: bytes, folder: Path) -> dict[str, Tensor]:
-    """The tensors of a file that all processes with this folder map, so that its pages are in memory once."""
-    file = folder / hashlib.sha256(weights).hexdigest()
+def _mapped(weights: bytes, file: Path) -> dict[str, Tensor]:
+    """The tensors of a file that all processes map, so that its pages are in memory once; it is named by its digest."""
     if not file.exists():
-        for each in folder.iterdir():  # Who maps a file keeps it, whatever becomes of its name.
+        for each in file.parent.iterdir():  # Who maps a file keeps it, whatever becomes of its name.
             if time.time() - each.stat().st_mtime > _OLD_SECONDS:
                 each.unlink(missing_ok=True)
-        part = folder / f".{os.getpid()}-{file.name}"
+        part = file.with_name(f".{os.getpid()}-{file.name}")
         part.write_bytes(weights)
         with suppress(FileExistsError):  # Another process was faster: a file in its place would be a second copy.
             file.hardlink_to(part)

@@ -47,8 +47,7 @@ class PairScorer(nn.Module):
 
     def forward(self, sessions: Tensor, items: Tensor) -> Tensor:
         """sessions [B, D], items [V, D] -> scores [B, V]."""
-        compiled = items.device.type == "cpu" and find_spec("numba") is not None
-        scores = compiled_pair_scores if compiled else pair_scores
+        scores = compiled_pair_scores if items.device.type == "cpu" and _has_numba() else pair_scores
         return scores(self.of_session(sessions), self.of_item(items), self.weight)
 
 
@@ -85,17 +84,18 @@ class _PairScores(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, sessions: Tensor, items: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(sessions, items, weight)
+        items_HV = items.T.contiguous()
+        ctx.save_for_backward(sessions, items, items_HV, weight)
         scores_BV = sessions.new_zeros(len(sessions), len(items))
-        _loops().add_scores(*_arrays(sessions, items.T, weight, scores_BV))
+        _loops().add_scores(*_arrays(sessions, items_HV, weight, scores_BV))
         return scores_BV
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sessions, items, weight = ctx.saved_tensors
-        by_session_BH, by_item_HV = torch.zeros_like(sessions), torch.zeros_like(items.T.contiguous())
-        _loops().add_gradients(*_arrays(sessions, items.T, gradients[0], by_session_BH, by_item_HV))
+        sessions, items, items_HV, weight = ctx.saved_tensors
+        by_session_BH, by_item_HV = torch.zeros_like(sessions), torch.zeros_like(items_HV)
+        _loops().add_gradients(*_arrays(sessions, items_HV, gradients[0], by_session_BH, by_item_HV))
         by_item_VH = by_item_HV.T
         of_weight = (sessions * by_session_BH).sum(0) + (items * by_item_VH).sum(0)
         return by_session_BH * weight, by_item_VH * weight, of_weight
@@ -103,6 +103,11 @@ class _PairScores(torch.autograd.Function):
 
 def _arrays(*tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
     return tuple(each.detach().contiguous().numpy() for each in tensors)
+
+
+@cache
+def _has_numba() -> bool:
+    return find_spec("numba") is not None
 
 
 @cache

@@ -22,7 +22,7 @@ from typing import Any
 from mkmsr.bench.arrivals import Arrivals, Load
 from mkmsr.bench.serving import service
 from mkmsr.bundle.model_bundle import load_bundle, save_bundle
-from mkmsr.runtime.environment import environment
+from mkmsr.runtime.environment import cpu_seconds, environment
 from mkmsr.runtime.files import atomic_write, scratch_folder
 
 _SWAP_SECONDS, _CHANGE_SECONDS, _SAMPLE_SECONDS = 60.0, 1.0, 30.0
@@ -42,7 +42,7 @@ def soak(bundle: Path, *, minutes: float, rate: float) -> dict[str, Any]:
     memory: list[list[float]] = []
     with scratch_folder() as folder, service(bundle) as (port, _, process):
         other = save_bundle(folder / "other", replace(loaded, metadata=loaded.metadata | {"metrics": {"other": True}}))
-        before = _processor_seconds(process)
+        before = cpu_seconds(process)
 
         def swap(number: int) -> None:
             path = str((other, bundle)[number % 2].absolute())
@@ -58,7 +58,7 @@ def soak(bundle: Path, *, minutes: float, rate: float) -> dict[str, Any]:
         beats = ((swap, _SWAP_SECONDS), (change, _CHANGE_SECONDS), (sample, _SAMPLE_SECONDS))
         with _every(*beats):
             outcome = Arrivals(port, load).run()
-        busy = (_processor_seconds(process) - before) / outcome.seconds
+        busy = (cpu_seconds(process) - before) / outcome.seconds
     return {
         "minutes": minutes,
         "rate": rate,
@@ -142,11 +142,6 @@ def _every(*beats: tuple[Callable[[int], None], float]) -> Iterator[None]:
 def _resident_mib(process: int) -> float:
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return round(pages * 4096 / 2**20, 1)
-
-
-def _processor_seconds(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def main() -> None:

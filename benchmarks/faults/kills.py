@@ -161,9 +161,10 @@ def main() -> None:
             how = ENDS[number % len(ENDS)]
             was_over, faults = disturb(how, Random(f"{name} {number}"))
             found["attempts"] += 1
-            found["over before" if was_over else "ended"] = (
-                found["over before"] + 1 if was_over else {**found["ended"], how: found["ended"][how] + 1}
-            )
+            if was_over:
+                found["over before"] += 1
+            else:
+                found["ended"][how] += 1
             found["faults"] += [f"{number}, {how}: {each}" for each in faults]
             results.write_text(json.dumps(counts, indent=1) + "\n", "utf-8")
         print(name, json.dumps(found), flush=True)

@@ -54,11 +54,13 @@ def tree_peak_mib() -> float | None:
 
 def tree_cpu_seconds() -> float:
     """Return processor seconds so far of this process, of those it waited for, and of those below it that still run."""
-    own = sum(os.times()[:4])
-    stats = [_read(_PROCESSES / pid / "stat") for pid in _below(str(os.getpid()))]
-    fields = [each.rpartition(")")[2].split() for each in stats if each]
-    ticks = sum(int(each[11]) + int(each[12]) for each in fields)
-    return own + ticks / os.sysconf("SC_CLK_TCK") if ticks else own
+    return sum(os.times()[:4]) + sum(cpu_seconds(pid) for pid in _below(str(os.getpid())))
+
+
+def cpu_seconds(process: int | str) -> float:
+    """Return processor seconds so far of another process; 0 where it has ended, or the system does not tell."""
+    fields = _read(_PROCESSES / str(process) / "stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def _below(parent: str) -> list[str]:

@@ -25,8 +25,6 @@ from mkmsr.models.compass.model import Compass
 from mkmsr.models.mkm_sr import MKMSR
 from mkmsr.runtime.files import atomic_file
 
-__all__ = ["export_onnx", "graph_inputs", "graph_of"]
-
 _OPSET = 20
 
 
@@ -177,10 +175,6 @@ def _gru_step(given: Tensor, from_state: Tensor, state: Tensor) -> Tensor:
     return (1 - update) * torch.tanh(new_a + torch.sigmoid(reset_a + reset_h) * new_h) + update * state
 
 
-def _unit(vectors: Tensor) -> Tensor:
-    return vectors / torch.sqrt((vectors * vectors).sum(-1, keepdim=True)).clamp(min=1e-12)
-
-
 def _no_item(scores_BV: Tensor) -> Tensor:
     return scores_BV.masked_fill(torch.arange(scores_BV.shape[1]) == 0, -torch.inf)
 
@@ -202,7 +196,7 @@ class _NetworkGraph(nn.Module):
 
     def forward(self, items: Tensor, operations: Tensor) -> Tensor:
         session = self.encoder(self.entering[items], _Sessions(items, operations))
-        session = _unit(session) * self.scale if self.is_cosine else session
+        session = F.normalize(session) * self.scale if self.is_cosine else session
         return _no_item(session @ self.items.T)
 
 
@@ -254,7 +248,7 @@ class _CompassGraph(nn.Module):
         own_BV = torch.zeros_like(session[:, :1]).expand(-1, len(self.vectors))
         own_BV = own_BV.scatter_add(1, items, sessions.mask.float())
         query = torch.cat(
-            [self.weights["vector"] * self.scale * _unit(session), torch.ones_like(session[:, :1])], dim=1
+            [self.weights["vector"] * self.scale * F.normalize(session), torch.ones_like(session[:, :1])], dim=1
         )
         scores = query @ self.candidates.T + self.weights["own"] * (own_BV > 0)
         if self.matching is not None:

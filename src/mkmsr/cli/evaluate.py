@@ -61,7 +61,8 @@ def evaluate(
         details: Also say this of the lists, and how the metrics differ by popularity, prefix length, operation and
             time, by session and by price, and whether the model's probabilities are right.
         shuffle: Also rank with the events of each prefix in random order: does order matter on this log?
-        workers: Processes of one thread that share the work; for many examples over a large catalogue.
+        workers: Processes of one thread that share the work; for many examples over a large catalogue. Lists and
+            details are made by one.
     """
     with terminal(common) as screen:
         from mkmsr.bundle.alignment import aligned_split, has_learnt_from

@@ -16,8 +16,6 @@ from mkmsr.errors import EvaluationError
 from mkmsr.recommend.session_file import Stretch
 from mkmsr.runtime.files import Scratch
 
-__all__ = ["on_spark"]
-
 T = TypeVar("T")
 
 _STRETCHES_A_CORE = 4

@@ -123,27 +123,37 @@ def _binary_cross_entropy_rows(scores: Tensor, target: Tensor, gradient: Tensor)
     With odds r = p / (1 - p) and R the sum of r over all items but the target, d loss / d score of item k is
     p_k (2 - (R - r_k)), and of the target p_t - 1 - p_t R. Where the largest item m is not the target its r_m may
     overflow, so it is kept out of R, and its product p_k r_m is taken as p_m times k's share of the items other than m.
+    One exponential an item: probabilities are the shares times the others' part of the whole.
     """
     top_score, top = scores.max(1, keepdim=True)
-    log_others = scores.scatter(1, top, float("-inf")).logsumexp(1, keepdim=True)
-    log_total = torch.logaddexp(log_others, top_score)
     hit = top == target
-    log_p = scores - log_total
-    p = log_p.exp()
-    log_rest = torch.log1p(-p).scatter_(1, top, log_others - log_total).scatter_(1, target, 0.0)
-    loss = -log_p.gather(1, target) - log_rest.sum(1, keepdim=True)
+    others = scores.scatter(1, top, float("-inf"))
+    second = others.amax(1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)  # -inf in a catalogue of one item
+    shares = others.sub_(second).exp_()
+    sum_others = shares.sum(1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+    log_others = sum_others.log() + second
+    log_total = torch.logaddexp(log_others, top_score)
+    part_of_others = (log_others - log_total).exp()
+    shares.div_(sum_others)
+    p = shares * part_of_others
+    not_p = 1 - p
 
-    odds = p.div(1 - p).scatter_(1, top, 0.0).scatter_(1, target, 0.0)
-    sum_odds = odds.sum(1, keepdim=True)
     p_top = (top_score - log_total).exp()
-    share_of_top = (scores - torch.where(hit, float("inf"), log_others)).exp_().mul_(p_top)
-    torch.mul(p, odds.sub_(sum_odds).add_(2.0), out=gradient).sub_(share_of_top)
-    at_top = p_top * (2.0 - sum_odds)
-    gradient.scatter_(1, top, at_top)
     p_target = p.gather(1, target)
-    short_of_one = torch.where(hit, (log_others - log_total).exp(), 1 - p_target)
-    at_target = -short_of_one - p_target * sum_odds - share_of_top.gather(1, target)
-    gradient.scatter_(1, target, at_target)
+    log_target = scores.gather(1, target) - log_total
+    log_rest = not_p.log().scatter_(1, target, 0.0).sum(1, keepdim=True)
+    loss = -log_target - log_rest - torch.where(hit, 0.0, log_others - log_total)
+
+    odds = (p / not_p).scatter_(1, target, 0.0)
+    sum_odds = odds.sum(1, keepdim=True)
+    missed_top = torch.where(hit, 0.0, p_top)
+    torch.mul(p, odds.sub_(sum_odds).add_(2.0), out=gradient).addcmul_(shares, missed_top, value=-1)
+    at_target = torch.where(
+        hit,
+        -part_of_others - p_top * sum_odds,
+        p_target - 1 - p_target * sum_odds - shares.gather(1, target) * p_top,
+    )
+    gradient.scatter_(1, top, p_top * (2.0 - sum_odds)).scatter_(1, target, at_target)
     return loss
 
 

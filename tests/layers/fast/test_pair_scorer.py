@@ -26,12 +26,15 @@ def literal(scorer: PairScorer, sessions: torch.Tensor, items: torch.Tensor) -> 
     return torch.stack([torch.stack(row) for row in hidden])
 
 
+@pytest.mark.parametrize("hidden", [5, 6])
 @pytest.mark.parametrize("numba", [True, False])
-def test_scores_and_gradients_are_those_of_the_concatenation(numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_and_gradients_are_those_of_the_concatenation(
+    numba: bool, hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not numba:
         monkeypatch.setattr(pair_scorer, "_has_numba", lambda: False)
     torch.manual_seed(0)
-    scorer = PairScorer(4, 6).double()
+    scorer = PairScorer(4, hidden).double()
     sessions = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     items = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
     inputs, upstream = (sessions, items, *scorer.parameters()), torch.randn(3, 7, dtype=torch.float64)
@@ -45,13 +48,13 @@ def test_scores_and_gradients_are_those_of_the_concatenation(numba: bool, monkey
 @pytest.mark.parametrize("scores", WAYS)
 def test_gradients_are_those_of_finite_differences(scores) -> None:
     torch.manual_seed(2)
-    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 4), (7, 4), (4,))]
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 4), (4, 7), (4,))]
     assert torch.autograd.gradcheck(scores, inputs)
 
 
 def test_more_items_than_a_block_are_scored_alike_both_ways_alone_and_in_a_batch() -> None:
     torch.manual_seed(3)
-    sessions, items, weight = torch.randn(5, 8), torch.randn(3 * pair_scorer._BLOCK + 7, 8), torch.randn(8)
+    sessions, items, weight = torch.randn(5, 8), torch.randn(8, 3 * pair_scorer._BLOCK + 7), torch.randn(8)
     compiled = compiled_pair_scores(sessions, items, weight)
     torch.testing.assert_close(compiled, pair_scores(sessions, items, weight), atol=1e-5, rtol=1e-5)
     assert torch.equal(compiled_pair_scores(sessions[2:3], items, weight), compiled[2:3])

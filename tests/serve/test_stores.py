@@ -141,21 +141,25 @@ def test_no_event_is_lost_between_workers(kind: str, tmp_path: Path, request: py
     assert len(sessions.carry_out([Update(sessions.key("one"))])[0].events) == 80
 
 
-def test_memory_stays_at_the_stated_capacity() -> None:
-    store = MemoryStore(idle=60, capacity=100_000)
-    for n in range(5000):
-        store.transact([str(n).encode()], lambda found, n=n: {str(n).encode(): b"x" * 100})
-    assert len(store.sample(10**6)) == 100_000 // 610
-    assert store.sample(1) != [b""]
-
-
-def test_the_file_of_sqlite_stays_near_the_stated_capacity(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "s.sqlite", idle=60, capacity=500_000)
+def fill(store: SqliteStore, size: int) -> None:
     for begin in range(0, 20_000, 500):
         keys = [str(n).encode() for n in range(begin, begin + 500)]
         store._next_purge = 0.0
-        store.transact(keys, lambda found, keys=keys: dict.fromkeys(keys, b"x" * 200))
+        store.transact(keys, lambda found, keys=keys: dict.fromkeys(keys, b"x" * size))
     store.purge()
+
+
+def test_memory_stays_near_the_stated_capacity() -> None:
+    store = MemoryStore(idle=60, capacity=5_000_000)
+    fill(store, 500)
+    assert 2_000 < len(store.sample(10**6)) <= 5_000_000 // 500
+    seen = []
+    store.transact([b"0", b"19999"], lambda found: seen.append(list(found)) or {})
+    assert seen == [[b"19999"]]  # the ones longest idle went first
+
+
+def test_the_file_of_sqlite_stays_near_the_stated_capacity(tmp_path: Path) -> None:
+    fill(SqliteStore(tmp_path / "s.sqlite", idle=60, capacity=500_000), 200)
     assert (tmp_path / "s.sqlite").stat().st_size < 1_500_000
 
 

@@ -1,4 +1,4 @@
-"""Lists for all sessions of a Parquet file, shard by shard, by one process or by several, and resumable."""
+"""Lists for all sessions of a Parquet file, shard by shard, by one process, by several or by Spark, and resumable."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 
+from mkmsr.data.engines.spark_engine import SparkEngine
 from mkmsr.errors import BundleError, ConfigError, EvaluationError
-from mkmsr.recommend.facts import Values, read_facts
-from mkmsr.recommend.filters import NO_FILTERS, Filters
-from mkmsr.recommend.on_spark import on_spark
+from mkmsr.recommend.filters import NO_FILTERS, Filters, Values, read_facts
 from mkmsr.recommend.recommender import Recommender
 from mkmsr.recommend.session_file import SessionFile, Stretch
 from mkmsr.recommend.sessions import EventColumns, SessionEncoder
@@ -25,10 +24,15 @@ from mkmsr.recommend.shard_folder import Counts, ShardCounts, ShardFolder
 from mkmsr.runtime.compute import keep_freed_memory, torch_threads
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, RankingDone, ignore
-from mkmsr.runtime.files import locked, scratch_folder, sha256
+from mkmsr.runtime.files import Scratch, locked, scratch_folder, sha256
 from mkmsr.runtime.workers import Line, Task, run_tasks
 
 FORMAT_VERSION = 1
+
+_STRETCHES_A_CORE = 4
+"""Stretches in one job of Spark: when they are done they are noted, and a later call goes on behind them."""
+
+_GOES_ON = "the files that are finished stay, and resume goes on from there"
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def recommend_in_bulk(
     Args:
         job: Which lists.
         workers: Processes of one thread each; 1 works in this process.
-        spark_master: Address of a Spark cluster that does the work instead, see `on_spark`; None works here.
+        spark_master: Address of a Spark cluster that does the work instead; None works here.
         resume: Keep the files that an earlier call finished; otherwise the folder's lists are replaced.
         listener: Told `RankingDone`: how many of how many sessions are done.
 
@@ -145,9 +149,7 @@ def recommend_in_bulk(
         peaks: list[float | None] = []
         processes = min(workers, len(left))
         if spark_master is not None:
-            job = replace(job, bundle=job.bundle.resolve(), out=job.out.resolve())
-            on_worker = partial(_begin, bundle=ranking.bundle, source=source.resolved())
-            finished = on_spark(job, left, on_worker, master=spark_master)
+            finished = _on_spark(job, ranking.bundle, source, left, spark_master)
         elif processes > 1:
             bundle = ranking.bundle
             del ranking  # Each process has its own.
@@ -191,6 +193,9 @@ class _Progress:
 
 class _Ranking:
     """A process's model and what it ranks with, loaded once; `bundle` says which, by its SHA-256."""
+
+    loaded: ClassVar[tuple[BulkJob, _Ranking] | None] = None
+    """That of a worker of Spark, and the job that it is for."""
 
     def __init__(self, job: BulkJob):
         keep_freed_memory()
@@ -258,10 +263,7 @@ def _in_processes(
         ]
         for event in run_tasks(tasks, workers=workers):
             if event.kind == "failed":
-                raise EvaluationError(
-                    f"a process that ranked sessions failed: {event.content}; the files that are finished stay, and "
-                    "resume goes on from there"
-                )
+                raise EvaluationError(f"a process that ranked sessions failed: {event.content}; {_GOES_ON}")
             if event.kind == "asked":
                 event.answer(next(waiting, None))
             elif event.kind == "done":
@@ -272,15 +274,42 @@ def _in_processes(
                 progress.add(event.content)
 
 
-def _begin(job: BulkJob, bundle: str, source: SessionFile) -> Callable[[Stretch], ShardCounts]:
-    """What carries out a stretch on a worker of Spark."""
-    ranking = _same(job, bundle)
+def _on_spark(
+    job: BulkJob, bundle: str, source: SessionFile, stretches: Sequence[Stretch], master: str
+) -> Iterator[ShardCounts]:
+    """Counts of the shards that a Spark cluster makes.
 
-    def carry_out(stretch: Stretch) -> ShardCounts:
-        with torch_threads(1):
-            return ranking.carry_out(source, stretch, lambda sessions: None)
+    Sessions and lists are on a file system that all workers see, so that no event passes through Spark; the bundle is
+    shipped once to each worker.
+    """
+    job = replace(job, bundle=job.bundle.resolve(), out=job.out.resolve())
+    rank = partial(_on_worker, job, bundle, replace(source, path=source.path.resolve()))
+    engine = SparkEngine(master=master, memory=None, scratch=Scratch())
+    with engine:
+        from py4j.protocol import Py4JError
+        from pyspark.errors import PySparkException
 
-    return carry_out
+        context = engine.session.sparkContext
+        context.addFile(str(job.bundle), recursive=True)
+        wave = _STRETCHES_A_CORE * context.defaultParallelism
+        for first in range(0, len(stretches), wave):
+            part = stretches[first : first + wave]
+            try:
+                yield from context.parallelize(part, len(part)).map(rank).collect()
+            except (Py4JError, PySparkException) as error:
+                line = next((each for each in str(error).splitlines() if "mkmsr.errors" in each), str(error)[:200])
+                raise EvaluationError(f"Spark could not rank sessions: {line.strip()}; {_GOES_ON}") from None
+
+
+def _on_worker(job: BulkJob, bundle: str, source: SessionFile, stretch: Stretch) -> ShardCounts:
+    """What a worker of Spark does with a stretch; its model stays loaded for the next one."""
+    from pyspark import SparkFiles
+
+    shipped = replace(job, bundle=Path(SparkFiles.get(job.bundle.name)))
+    with torch_threads(1):
+        if _Ranking.loaded is None or _Ranking.loaded[0] != shipped:
+            _Ranking.loaded = shipped, _same(shipped, bundle)
+        return _Ranking.loaded[1].carry_out(source, stretch, lambda sessions: None)
 
 
 def _same(job: BulkJob, bundle: str) -> _Ranking:

@@ -28,11 +28,7 @@ class Explanation(ScoreParts):
 
 
 def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> list[Explanation]:
-    """Return explanations of some items for a batch of one session.
-
-    Raises:
-        ConfigError: The model has no explanations.
-    """
+    """Return explanations of some items for a batch of one session; see `check_explains` for what it raises."""
     check_explains(bundle)
     assert isinstance(bundle.model, Explains)
     names = Names(bundle.items, bundle.operations, bundle.knowledge.attributes)
@@ -42,11 +38,7 @@ def explain(bundle: ModelBundle, batch: SessionBatch, items: Sequence[int]) -> l
 
 
 def check_explains(bundle: ModelBundle) -> None:
-    """Make sure that the model gives reasons.
-
-    Raises:
-        ConfigError: It does not; the message names the models that do.
-    """
+    """Make sure that the model gives reasons; otherwise a ConfigError names the models that do."""
     if not isinstance(bundle.model, Explains):
         able = [name for name, entry in MODELS.items() if issubclass(entry.model, Explains)]
         raise ConfigError(f"{bundle.name!r} cannot be explained; {' and '.join(able)} can", key="model")

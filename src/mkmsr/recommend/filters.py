@@ -1,7 +1,7 @@
 """Which items a list may hold: exclusions, an allow-list, conditions on attributes, and at most so many of one value.
 
-Conditions look at all values that `facts` finds. Everything is applied to the whole catalogue before a list is cut to
-its length.
+Conditions look at what the model knows of an item, at what it never learnt, and at facts, which change too often for a
+model, such as today's price. Everything is applied to the whole catalogue before a list is cut to its length.
 """
 
 from __future__ import annotations
@@ -10,16 +10,23 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.buckets import bucket_bounds, number_in
-from mkmsr.errors import ConfigError, shown
-from mkmsr.recommend.facts import Facts, values_by_item
+from mkmsr.errors import ConfigError, DataError, nearest, shown
 from mkmsr.recommend.sessions import id_text
+
+Value: TypeAlias = "str | int | float"
+
+Values: TypeAlias = "Value | Sequence[Value]"
+"""One value or several."""
+
+Facts: TypeAlias = "Mapping[str, Mapping[str, tuple[str, ...]]]"
+"""Values of items by relation and item id: `facts["price"]["sku-1"] == ("12.5",)`."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,7 @@ class Condition:
 
 
 def item_ids(ids: Iterable[str], key: str, *, what: str = "item id") -> tuple[str, ...]:
-    """Return several ids as texts.
-
-    Raises:
-        ConfigError: It is a single text, whose letters would be taken for ids, or holds what is no id.
-    """
+    """Return several ids as texts; a single text, whose letters would be taken for ids, raises ConfigError."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         example = shown(ids if isinstance(ids, str) else "..")
         raise ConfigError(f"should be a list of {what}s, such as [{example}]", key=key)
@@ -129,10 +132,7 @@ def parse_condition(text: str) -> Condition:
     """Return the condition that a text states.
 
     `category=shoes` equal, `category=shoes,boots` one of several, `brand!=acme` none of several, `price=10..50` a range
-    with both ends, `price=..50` open at one end.
-
-    Raises:
-        ConfigError: The text has another form.
+    with both ends, `price=..50` open at one end. Another form raises ConfigError.
     """
     relation, separator, wanted = text.partition("=")
     if not separator or not wanted or not relation.strip("! "):
@@ -149,11 +149,7 @@ def parse_condition(text: str) -> Condition:
 
 
 def positive_integer(value: object, key: str, *, hint: str = "") -> int:
-    """Return a number that counts items.
-
-    Raises:
-        ConfigError: It is no whole number, or below 1.
-    """
+    """Return a number that counts items; one that is not whole, or below 1, raises ConfigError."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigError(f"should be a whole number, at least 1; found {shown(value)}", key=key)
     if int(value) < 1:
@@ -162,20 +158,14 @@ def positive_integer(value: object, key: str, *, hint: str = "") -> int:
 
 
 def excluded_operations(bundle: ModelBundle, filters: Filters) -> list[int]:
-    """Return the indexes of the operations that exclude items.
-
-    Raises:
-        UnknownIdError: There is no such operation.
-    """
+    """Return the indexes of the operations that exclude items; an unknown one raises UnknownIdError."""
     return [bundle.operations.index(each) for each in filters.exclude_operations]
 
 
 def allowed_items(bundle: ModelBundle, filters: Filters, facts: Facts) -> NDArray[np.bool_]:
     """Return whether each item may be recommended. Shape [V]; entry 0, padding, is False.
 
-    Raises:
-        ConfigError: A condition names a relation that neither the model nor the facts have, or asks for a range of
-            one that has no number.
+    A condition on an unknown relation, or a range of one that has no number, raises ConfigError.
     """
     allowed = np.ones(len(bundle.items) + 1, np.bool_)
     if filters.only is not None:
@@ -189,11 +179,7 @@ def allowed_items(bundle: ModelBundle, filters: Filters, facts: Facts) -> NDArra
 
 
 def why_nothing(bundle: ModelBundle, filters: Filters, facts: Facts) -> str:
-    """Say why a list came out empty: how many items pass each condition by itself, and the values where none does.
-
-    Raises:
-        ConfigError: As `allowed_items`.
-    """
+    """Say why a list came out empty: how many items pass each condition by itself, and the values where none does."""
     parts = []
     for condition in filters.where:
         passing = int(_passing(bundle, condition, facts)[1:].sum())
@@ -229,8 +215,7 @@ def _interval(value: str) -> tuple[float, float] | None:
 def capped_values(bundle: ModelBundle, filters: Filters, facts: Facts) -> list[tuple[int, dict[int, list[int]]]]:
     """Return for each relation of `at_most` the cap, and the values of each item that has any.
 
-    Raises:
-        ConfigError: A relation is unknown, or a cap is below 1.
+    An unknown relation, or a cap below 1, raises ConfigError.
     """
     caps = []
     for relation, most in filters.at_most.items():
@@ -241,3 +226,71 @@ def capped_values(bundle: ModelBundle, filters: Filters, facts: Facts) -> list[t
             of_item.setdefault(item, []).append(value)
         caps.append((cap, of_item))
     return caps
+
+
+def read_facts(given: Mapping[str, Mapping[str, Values]], earlier: Facts | None = None) -> Facts:
+    """Return facts as texts; with `earlier`, what those say of other items and under other names too.
+
+    What has another form raises DataError.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(of_item, Mapping) for of_item in given.values()):
+        right = '{"price": {"sku-1": 12.5}}'
+        raise DataError(f"facts should be values by name and item id, such as {right}; found {shown(given)}")
+    facts = {name: dict(of_item) for name, of_item in (earlier or {}).items()}
+    for name, of_item in given.items():
+        named = facts.setdefault(_text(name), {})
+        for item, values in of_item.items():
+            named[_text(item)] = tuple(_text(value) for value in values_of(values))
+    return facts
+
+
+def values_of(values: Values) -> Sequence[Value]:
+    """Return one value or several as a sequence."""
+    return values if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+
+
+def values_by_item(
+    bundle: ModelBundle, facts: Facts, relation: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]]:
+    """Return items and value numbers, one entry a pair, and the values by number; a fact hides a relation of its name.
+
+    A relation that neither the model nor the facts know raises ConfigError.
+    """
+    if relation in facts:
+        return _numbered(bundle, facts[relation])
+    knowledge, unlearnt = bundle.knowledge, bundle.unlearnt.get(relation, {})
+    if relation not in knowledge.relations and not unlearnt:
+        known = list(dict.fromkeys([*facts, *knowledge.relations.ids, *bundle.unlearnt]))
+        raise ConfigError(
+            f"nothing is known under {relation!r}{nearest(relation, known)} (known: {', '.join(known) or 'none'})",
+            key="where",
+        )
+    more_items, more_values, more_names = _numbered(bundle, unlearnt)
+    if relation not in knowledge.relations:
+        return more_items, more_values, more_names
+    rows = knowledge.triples[knowledge.triples[:, 1] == knowledge.relations.index(relation)]
+    attributes, values = np.unique(rows[:, 2] - knowledge.num_items, return_inverse=True)
+    names = [knowledge.attributes.id(each).removeprefix(f"{relation}=") for each in attributes.tolist()]
+    items, values = np.append(rows[:, 0], more_items), np.append(values, more_values + len(names))
+    return items, values, [*names, *more_names]
+
+
+def _numbered(
+    bundle: ModelBundle, of_item: Mapping[str, Iterable[str]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]]:
+    numbers: dict[str, int] = {}
+    pairs = [
+        (bundle.items.index(item), numbers.setdefault(value, len(numbers)))
+        for item, values in of_item.items()
+        if item in bundle.items
+        for value in dict.fromkeys(values)  # A repeated value is one value, and counts once under `at_most`.
+    ]
+    items, values = np.array(pairs, np.int64).reshape(-1, 2).T
+    return items, values, list(numbers)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except (ValueError, RecursionError):
+        raise DataError(f"facts should be numbers or texts; found {shown(value)}") from None

@@ -22,8 +22,7 @@ from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import ConfigError, DataError, shown
 from mkmsr.models.capabilities import GrowsCatalogue, places_new_items
-from mkmsr.recommend.facts import Value, Values, values_of
-from mkmsr.recommend.filters import item_ids
+from mkmsr.recommend.filters import Value, Values, item_ids, values_of
 from mkmsr.recommend.sessions import id_text
 
 Attributes: TypeAlias = "Mapping[str, Values]"
@@ -47,12 +46,7 @@ class CatalogueChange:
 
 
 def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[ModelBundle, CatalogueChange]:
-    """Return the same bundle with more items, see `Recommender.add_items`.
-
-    Raises:
-        ConfigError: The model knows items by their ids alone.
-        DataError: An item is in the catalogue already, or its id or its attributes are of another form.
-    """
+    """Return the same bundle with more items, see `Recommender.add_items` for what it raises."""
     if not places_new_items(bundle.model):
         raise ConfigError(
             f"{bundle.name!r} as trained knows items by their ids alone and cannot place new ones; train a model that "
@@ -94,22 +88,12 @@ def with_items(bundle: ModelBundle, items: Mapping[str, Attributes]) -> tuple[Mo
 
 
 def with_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
-    """Return the same bundle with more items retired.
-
-    Raises:
-        UnknownIdError: An item is not in the catalogue.
-        ConfigError: A single text stands where several ids should.
-    """
+    """Return the same bundle with more items retired; an unknown one raises UnknownIdError."""
     return replace(bundle, retired=bundle.retired | _known(bundle, ids))
 
 
 def without_retired(bundle: ModelBundle, ids: Iterable[str]) -> ModelBundle:
-    """Return the same bundle with some retired items back.
-
-    Raises:
-        UnknownIdError: An item is not in the catalogue.
-        ConfigError: A single text stands where several ids should.
-    """
+    """Return the same bundle with some retired items back; an unknown one raises UnknownIdError."""
     return replace(bundle, retired=bundle.retired - _known(bundle, ids))
 
 

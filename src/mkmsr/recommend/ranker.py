@@ -18,8 +18,14 @@ from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.errors import ConfigError, EvaluationError
 from mkmsr.models.base import Scorer
 from mkmsr.models.capabilities import answers_wanted, asks_neighbours
-from mkmsr.recommend.facts import Facts
-from mkmsr.recommend.filters import Filters, allowed_items, capped_values, excluded_operations, positive_integer
+from mkmsr.recommend.filters import (
+    Facts,
+    Filters,
+    allowed_items,
+    capped_values,
+    excluded_operations,
+    positive_integer,
+)
 from mkmsr.recommend.sessions import EncodedSessions
 
 _SCORES_AT_ONCE = 8_000_000

@@ -19,8 +19,17 @@ from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
 from mkmsr.errors import DataError, shown
 from mkmsr.models.base import Scorer
 from mkmsr.recommend.explanation import Explanation, check_explains, explain
-from mkmsr.recommend.facts import Facts, Values, read_facts
-from mkmsr.recommend.filters import NO_FILTERS, Filters, allowed_items, item_ids, positive_integer, why_nothing
+from mkmsr.recommend.filters import (
+    NO_FILTERS,
+    Facts,
+    Filters,
+    Values,
+    allowed_items,
+    item_ids,
+    positive_integer,
+    read_facts,
+    why_nothing,
+)
 from mkmsr.recommend.live_catalogue import Attributes, CatalogueChange, with_items, with_retired, without_retired
 from mkmsr.recommend.ranker import Ranker, wanted_operation
 from mkmsr.recommend.sessions import Session, SessionEncoder

@@ -55,10 +55,6 @@ class SessionFile:
     path: Path
     columns: Mapping[str, str]
 
-    def resolved(self) -> SessionFile:
-        """Return the same file by its whole path, for processes that work elsewhere."""
-        return SessionFile(self.path.resolve(), self.columns)
-
     def stretches(self, sessions: int) -> list[Stretch]:
         """Return stretches of so many sessions each; the last one may have fewer."""
         runs = self._session_ids().rle_id().to_numpy()
@@ -94,11 +90,7 @@ class SessionFile:
         return SessionFile(into, self.columns)
 
     def check(self) -> None:
-        """Make sure that every event has a session and an item.
-
-        Raises:
-            DataError: A row has not, or there is no row.
-        """
+        """Make sure that every event has a session and an item, and that there are events; else DataError is raised."""
         if self._collect(_scan(self.path).select(pl.len())).item() == 0:
             raise DataError("holds no events", path=self.path)
         for field in _REQUIRED:
@@ -130,8 +122,7 @@ class SessionFile:
 def find_columns(path: Path, given: Mapping[str, str]) -> SessionFile:
     """Return the session file at a path, with its columns as the caller names them or as they are usually called.
 
-    Raises:
-        DataError: There is no such file, it is not Parquet, or a column is missing.
+    A file that is not there, is not Parquet or lacks a column raises DataError.
     """
     known = _scan(path).collect_schema().names()
     columns = {}

@@ -44,11 +44,7 @@ class EventColumns:
     operations: list[str | None] = field(default_factory=list)
 
     def add(self, session: int, events: Sequence[Event], where: str) -> None:
-        """Append the events of one session; `where` begins messages.
-
-        Raises:
-            DataError: One is of another form.
-        """
+        """Append the events of one session; one of another form raises DataError, whose message `where` begins."""
         for number, event in enumerate(events, start=1):
             item, operation = item_and_operation(event, f"{where} {number}")
             self.sessions.append(session)
@@ -134,10 +130,7 @@ class SessionEncoder:
     def encode(self, sessions: Mapping[str, Session], exclude: Sequence[str] = ()) -> EncodedSessions:
         """Encode sessions as callers write them, by what messages call them: "the session" or "session 3".
 
-        `exclude` must be in none of their lists.
-
-        Raises:
-            DataError: A session or an event is of another form.
+        `exclude` must be in none of their lists. A session or an event of another form raises DataError.
         """
         events, earlier = EventColumns(), EventColumns()
         excluded = [(row, item) for row in range(len(sessions)) for item in exclude]
@@ -202,11 +195,7 @@ def id_text(value: object) -> str | None:
 
 
 def item_and_operation(event: Event, where: str) -> tuple[str, str | None]:
-    """Return the two ids of an event; `where` begins the message.
-
-    Raises:
-        DataError: It is of another form.
-    """
+    """Return the two ids of an event; one of another form raises DataError, whose message `where` begins."""
     item: object = event
     operation: object = None
     if isinstance(event, Mapping):
@@ -225,11 +214,7 @@ def item_and_operation(event: Event, where: str) -> tuple[str, str | None]:
 
 
 def check_session(session: Session) -> None:
-    """Make sure that a session has one of the forms that a recommender takes.
-
-    Raises:
-        DataError: It has not.
-    """
+    """Make sure that a session has one of the forms that a recommender takes; otherwise DataError is raised."""
     _read(session, "the session", 0, EventColumns(), EventColumns(), [])
 
 

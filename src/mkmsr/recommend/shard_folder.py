@@ -69,8 +69,7 @@ class ShardFolder:
     def begin(self, *, resume: bool) -> dict[int, ShardCounts]:
         """Make the folder ready, and return the shards that an earlier call finished; none without `resume`.
 
-        Raises:
-            DataError: The folder holds lists of another model, other sessions or other settings.
+        Lists of another model, other sessions or other settings raise DataError.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         done = self._finished() if resume and (self.path / JOB_FILE).is_file() else {}

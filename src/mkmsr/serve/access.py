@@ -41,8 +41,7 @@ class Key:
 def read_keys(path: Path) -> list[Key]:
     """Return the keys of a file, one a line: `secret KEY` or `public KEY`, perhaps with requests a second behind.
 
-    Raises:
-        ServiceError: A line is of another form, a key is too short to be safe, or others can read the file.
+    A line of another form, a key too short to be safe, or a file that others can read raises ServiceError.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -91,11 +90,7 @@ class Access:
         self._buckets: OrderedDict[tuple[bytes, str], tuple[float, float]] = OrderedDict()
 
     def check(self, headers: Mapping[bytes, bytes], client: str, scope: Scope, *, is_admin: bool) -> None:
-        """Let a request of this scope pass.
-
-        Raises:
-            Problem: It may not: 401, 403, 404 or 429.
-        """
+        """Let a request of this scope pass; one that may not raises a Problem: 401, 403, 404 or 429."""
         if not self.keys:
             host = headers.get(b"host", b"").decode("latin-1")
             name = host if host.endswith("]") else host.rpartition(":")[0] if ":" in host else host
@@ -136,12 +131,8 @@ class Access:
         most = max(1.0, 2 * rate)
         tokens, then = self._buckets.pop((key.digest, client), (most, now))
         tokens = min(most, tokens + (now - then) * rate)
-        if tokens >= 1:
-            tokens -= 1
-            is_over = False
-        else:
-            is_over = True
-        self._buckets[key.digest, client] = tokens, now
+        is_over = tokens < 1
+        self._buckets[key.digest, client] = tokens if is_over else tokens - 1, now
         if len(self._buckets) > _MOST_CLIENTS:
             self._buckets.popitem(last=False)
         if is_over:

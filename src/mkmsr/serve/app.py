@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mkmsr.serve.changes import Changes, Record
 from mkmsr.serve.endpoint import Call, Endpoint, Gate, Parameter, Problem, Raw, Served
 from mkmsr.serve.engine import Engine, Serving, Slot
 from mkmsr.serve.service import Cards, Keeper, Visitors
+from mkmsr.serve.settings import Settings
 from mkmsr.serve.types import (
     LONGEST_ID,
     BundleRequest,
@@ -55,30 +55,13 @@ _BUSY = ("/v1/recommendations", "/v1/events")
 _CATALOGUE_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class Site:
-    """What is fixed while a worker runs.
-
-    Args:
-        access: Who may call what.
-        image_hosts: Hosts whose images the page may show.
-        split: Part of the sessions that the second model answers.
-        workers: How many processes share the port.
-        run: Name of this run of the service.
-    """
-
-    access: Access
-    image_hosts: Sequence[str] = ()
-    split: float = 0.0
-    workers: int = 1
-    run: str = ""
-
-
 class Application:
     """Answers every request of a worker.
 
     Args:
-        site: What is fixed.
+        settings: What the service was told.
+        access: Decides who may call what.
+        run: Name of this run of the service.
         engine: Ranks.
         keeper: Keeps sessions.
         changes: Follows the log of changes.
@@ -87,19 +70,29 @@ class Application:
     """
 
     def __init__(
-        self, site: Site, *, engine: Engine, keeper: Keeper, changes: Changes, cards: Cards, visitors: Visitors
+        self,
+        settings: Settings,
+        access: Access,
+        run: str,
+        *,
+        engine: Engine,
+        keeper: Keeper,
+        changes: Changes,
+        cards: Cards,
+        visitors: Visitors,
     ):
-        self._site, self._engine, self._keeper, self._changes = site, engine, keeper, changes
+        self._settings, self._run = settings, run
+        self._engine, self._keeper, self._changes = engine, keeper, changes
         self._cards, self._visitors, self._feedback = cards, visitors, visitors.feedback
         self._searched: tuple[Any, list[tuple[str, str]]] = None, []
         self.is_ready = False
         self.endpoints = self._endpoints()
         self._description = msgspec.json.encode(describe(self.endpoints))
-        served = [(each, Served(each, site.access)) for each in self.endpoints]
+        served = [(each, Served(each, access.check)) for each in self.endpoints]
         self._busy = {(each.method, each.path): app for each, app in served if each.path in _BUSY}
         routes = [Route(each.path.replace("{id}", "{id:path}"), app, methods=[each.method]) for each, app in served]
         self._router = Router(routes, redirect_slashes=False)
-        self.gate = Gate(self._route, cors=site.access.cors, observe=self._feedback.observe)
+        self.gate = Gate(self._route, cors=access.cors, observe=self._feedback.observe)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         busy = self._busy.get((scope["method"], scope["path"]))
@@ -213,9 +206,9 @@ class Application:
             relations=relations,
             simulated=str(data["name"]).startswith("simulated"),
             catalogue=self._engine.version,
-            workers=self._site.workers,
+            workers=self._settings.workers,
             store=self._keeper.sessions.store.name,
-            ab=self._feedback.compared(self._site.split) if len(slots) > 1 else None,
+            ab=self._feedback.compared(self._settings.split) if len(slots) > 1 else None,
             live=self._feedback.live(),
         )
 
@@ -238,9 +231,9 @@ class Application:
             raise Problem(422, "give either `path`, a bundle on this machine, or `rollback`: true")
         slot = self._visitors.slot(asked.model, None)
         if asked.path is None:
-            return await self._change(Record("rollback", slot=slot.name, run=self._site.run))
+            return await self._change(Record("rollback", slot=slot.name, run=self._run))
         path = str(Path(asked.path).expanduser().absolute())
-        return await self._change(Record("bundle", path=path, slot=slot.name, run=self._site.run))
+        return await self._change(Record("bundle", path=path, slot=slot.name, run=self._run))
 
     async def _change(self, record: Record) -> CatalogueAnswer:
         number, outcome = await self._changes.make(record)
@@ -262,7 +255,7 @@ class Application:
         return Raw(self._description, "application/json")
 
     def _page(self, name: str) -> Callable[[Call], Awaitable[Raw]]:
-        images = " ".join(["'self'", "data:", *(f"https://{host}" for host in self._site.image_hosts)])
+        images = " ".join(["'self'", "data:", *(f"https://{host}" for host in self._settings.image_hosts)])
         policy = (
             f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; connect-src 'self'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

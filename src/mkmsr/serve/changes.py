@@ -172,9 +172,8 @@ class Changes:
     async def make(self, record: Record) -> tuple[int, dict[str, Any]]:
         """Append a change and wait until every living worker has it; return its number, and by model what it came to.
 
-        Raises:
-            MkmsrError: It cannot be applied; then nothing changes.
-            StoreDown: The store does not answer, or a worker does not follow.
+        One that cannot be applied raises its MkmsrError, and nothing changes; a store that does not answer, or a worker
+        that does not follow, is StoreDown.
         """
         self._check(record)
         if record.kind == "bundle":
@@ -309,11 +308,7 @@ _DECODER = msgspec.json.Decoder(Record)
 
 
 def load(path: str, share: Path | None = None) -> Serving:
-    """Return a verified bundle, ready to serve; `share` as in `load_bundle`.
-
-    Raises:
-        BundleError: It is incomplete, altered or of another format.
-    """
+    """Return a verified bundle, ready to serve; `share` and errors as in `load_bundle`."""
     try:
         recommender = Recommender.load(path, share=share)
         written = datetime.fromtimestamp((Path(path) / HEADER).stat().st_mtime, UTC)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -96,13 +96,6 @@ class Call:
     numbers: Mapping[str, int]
 
 
-class Checks(Protocol):
-    """What decides whether a request may pass, see `Access.check`."""
-
-    def check(self, headers: Mapping[bytes, bytes], client: str, scope: Any, *, is_admin: bool) -> None:
-        """Raise a `Problem` if it may not."""
-
-
 @dataclass(frozen=True)
 class Endpoint:
     """An endpoint of the service.
@@ -143,21 +136,20 @@ class Served:
 
     Args:
         endpoint: What it is.
-        access: Decides who may call.
+        check: Decides who may call, see `Access.check`.
     """
 
-    def __init__(self, endpoint: Endpoint, access: Checks):
-        self._endpoint, self._access = endpoint, access
+    def __init__(self, endpoint: Endpoint, check: Callable[..., None]):
+        self._endpoint, self._check, self._path = endpoint, check, endpoint.path
         self._decoder: msgspec.json.Decoder[Any] | None = (
             None if endpoint.takes is None else msgspec.json.Decoder(endpoint.takes)
         )
-        self._path = endpoint.path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = dict(scope["headers"])
         client = (scope.get("client") or ("",))[0]
-        self._access.check(headers, client, self._endpoint.scope, is_admin=scope["state"].get("admin", False))
+        self._check(headers, client, self._endpoint.scope, is_admin=scope["state"].get("admin", False))
         scope["endpoint_path"] = self._path
         names = scope.get("path_params", {})
         if not all(0 < len(name) <= LONGEST_ID for name in names.values()):

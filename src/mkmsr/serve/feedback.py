@@ -45,6 +45,7 @@ class Feedback:
         target = None if shared else self._registry
         if shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
+        label = ["model", "bundle"]
         self.requests = Counter(
             "mkmsr_requests", "Answers by endpoint and status.", ["endpoint", "status"], registry=target
         )
@@ -57,22 +58,12 @@ class Feedback:
         self.degraded = Counter(
             "mkmsr_degraded", "Lists made otherwise than asked, by reason.", ["reason"], registry=target
         )
-        self.lists = Counter("mkmsr_lists", "Lists shown.", ["model", "bundle"], registry=target)
-        self.judged = Counter(
-            "mkmsr_judged",
-            "Lists of k places whose next event has come.",
-            ["model", "bundle", "k"],
-            registry=target,
-        )
-        self.hits = Counter(
-            "mkmsr_hits", "Those that held its item among the first k.", ["model", "bundle", "k"], registry=target
-        )
-        self.clicks = Counter(
-            "mkmsr_clicks",
-            "Events that name a list, by its place there.",
-            ["model", "bundle", "place", "operation"],
-            registry=target,
-        )
+        self.lists = Counter("mkmsr_lists", "Lists shown.", label, registry=target)
+        judged, hits = "Lists of k places whose next event has come.", "Those that held its item among the first k."
+        self.judged = Counter("mkmsr_judged", judged, [*label, "k"], registry=target)
+        self.hits = Counter("mkmsr_hits", hits, [*label, "k"], registry=target)
+        clicks = "Events that name a list, by its place there."
+        self.clicks = Counter("mkmsr_clicks", clicks, [*label, "place", "operation"], registry=target)
         self.catalogue = Gauge(
             "mkmsr_catalogue", "Number of the last catalogue change.", registry=target, multiprocess_mode="mostrecent"
         )
@@ -120,13 +111,11 @@ class Feedback:
                 verdict = "no difference shown yet"
                 if interval[0] > 0 or interval[1] < 0:
                     verdict = f"{second if difference > 0 else first} leads"
-                return _ab(split, first, second) | {
-                    "metric": f"hit@{k}",
-                    "difference": difference,
-                    "interval": interval,
-                    "verdict": verdict,
-                }
-        return _ab(split, first, second) | {"verdict": "no list of both models has a next event yet"}
+                told = {"metric": f"hit@{k}", "difference": difference, "interval": interval, "verdict": verdict}
+                break
+        else:
+            told = {"verdict": "no list of both models has a next event yet"}
+        return {"split": split, "models": [first, second], **told}
 
     def _counts(self) -> defaultdict[tuple[str, ...], float]:
         """The counts about lists, by name and labels."""
@@ -147,10 +136,6 @@ def wilson(hits: float, trials: float) -> tuple[float, float]:
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / trials + spread / (4 * trials))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _ab(split: float, first: str, second: str) -> dict[str, Any]:
-    return {"split": split, "models": [first, second]}
 
 
 def _of_model(

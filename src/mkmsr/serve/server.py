@@ -71,8 +71,7 @@ def serve(settings: Settings, ready: Callable[[Address], None]) -> None:
         settings: What the service is told; more than one worker become one where a port cannot be shared.
         ready: Called when all workers answer.
 
-    Raises:
-        MkmsrError: The settings, a bundle, the store or the keys cannot be used.
+    Settings, a bundle, a store or keys that cannot be used raise their MkmsrError.
     """
     if settings.workers > 1 and not can_share_port():
         _log.warning("this system cannot share a port between processes: one worker serves")
@@ -191,11 +190,7 @@ class _Worker:
         theirs.close()
 
     def wait_until_ready(self) -> None:
-        """Wait until it answers requests.
-
-        Raises:
-            ServiceError: It could not begin.
-        """
+        """Wait until it answers requests; one that could not begin raises ServiceError."""
         try:
             problem = self._line.recv()
         except EOFError:

@@ -60,22 +60,14 @@ class Keeper:
         self._unfinished: set[asyncio.Task[Any]] = set()
 
     async def update(self, update: Update) -> Updated:
-        """Carry out an update.
-
-        Raises:
-            StoreDown: The store does not answer.
-        """
+        """Carry out an update; StoreDown is raised where the store does not answer."""
         if self._batcher is None:
             return self.sessions.carry_out([update])[0]
         updated: Updated = await self._batcher.submit(update)
         return updated
 
     async def ask(self, function: Callable[[SessionStore], Any]) -> Any:
-        """Carry out something else with the store.
-
-        Raises:
-            StoreDown: The store does not answer.
-        """
+        """Carry out something else with the store, likewise."""
         return function(self.sessions.store) if self._batcher is None else await self._batcher.submit(function)
 
     def note(self, update: Update) -> None:
@@ -341,11 +333,8 @@ class Visitors:
         if key is None:
             return own, Updated(), {}
         if not asked.consent:
-            return (
-                own,
-                Updated(),
-                {"consent": "without consent nothing is stored: the events of the request alone count"},
-            )
+            told = "without consent nothing is stored: the events of the request alone count"
+            return own, Updated(), {"consent": told}
         try:
             updated = await self.keeper.update(Update(key, append, self._key(merge)))
         except StoreDown:

@@ -148,8 +148,7 @@ class Sessions:
     def carry_out(self, updates: Sequence[Update]) -> list[Updated]:
         """Carry out updates in their order, as one transaction.
 
-        Raises:
-            StoreDown: The store does not answer; for a second afterwards it is not asked again.
+        A store that does not answer is StoreDown, and for a second afterwards it is not asked again.
         """
         if time.monotonic() < self._down_until:
             raise StoreDown("the store of sessions did not answer a moment ago")

@@ -9,6 +9,10 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from mkmsr.errors import ConfigError, ServiceError
 from mkmsr.runtime.files import atomic_file
@@ -20,49 +24,55 @@ SECRET_VARIABLE = "MKMSR_SESSION_SECRET"
 _SECRET_BYTES = 32
 
 
+_NO_FLAG = Parameter(parse=False)
+_PORT = Parameter(validator=Number(gte=0, lte=65535))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a service is told.
+    """What a service is told; but for the bundle and what workers are told, the flags of `mkmsr serve`.
 
     Args:
         bundle: The bundle that serves.
-        beside: A second bundle, or None.
-        split: Part of the sessions that the second one answers, by a stable hash.
-        host: Address to listen at.
+        host: Address to listen at; any other than a loopback one needs --keys.
         port: Port; 0 is a free one.
-        admin_port: Port on 127.0.0.1 for catalogue, bundles and metrics, where there are keys; None is the next one.
-        workers: Processes.
-        store: "auto" (memory for one worker, else SQLite), "memory", "sqlite", or the address of a Redis.
-        state: Folder for SQLite's file and the key of the hash; None keeps nothing after the end.
-        share: Folder by which workers hold the weights once in memory, see `load_bundle`.
-        keys: File of keys, see `read_keys`.
-        origins: Origins of web pages that may call.
+        admin_port: With --keys, port on 127.0.0.1 for catalogue, bundles and metrics; the next one if missing.
+        workers: Processes that share the port.
+        store: Where sessions live: auto is memory for one worker and sqlite for several; redis://host:6379/0 serves
+            several machines.
+        state: Folder for what outlives the service: sessions and catalogue changes. Missing keeps nothing.
+        keys: File of keys, one a line: secret KEY or public KEY, perhaps with requests a second behind.
+        origins: Web pages that may call, such as https://shop.example.
         image_hosts: Hosts whose images may be shown.
-        proxies: Addresses of proxies that are believed when they say (X-Forwarded-For) who calls.
-        idle: Seconds after which a session without a new event or list is forgotten.
-        capacity: MiB of all sessions; beyond it those longest idle are forgotten.
+        proxies: Addresses of proxies before the service, whose X-Forwarded-For says who calls: rates of public keys are
+            counted by caller.
+        beside: A second bundle, which requests name by its model, or which answers a share of the sessions.
+        split: That share.
+        idle_minutes: After so many minutes without an event a session is forgotten.
+        session_memory: MiB that all sessions may take; beyond that those longest idle are forgotten.
+        share: Folder by which workers hold the weights once in memory, see `load_bundle`.
         patience: Seconds that a request waits for the model before neighbours answer, or popularity.
         most_queued: Requests that may wait at a worker; more are turned away.
     """
 
-    bundle: Path
-    beside: Path | None = None
-    split: float = 0.0
+    bundle: Annotated[Path, _NO_FLAG] = Path()
     host: str = "127.0.0.1"
-    port: int = 8420
-    admin_port: int | None = None
-    workers: int = 1
+    port: Annotated[int, _PORT] = 8420
+    admin_port: Annotated[int | None, _PORT] = None
+    workers: Annotated[int, Parameter(validator=Number(gte=1, lte=256))] = 1
     store: str = "auto"
     state: Path | None = None
-    share: Path | None = None
     keys: Path | None = None
     origins: tuple[str, ...] = ()
     image_hosts: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
-    idle: float = 1800.0
-    capacity: int = 256
-    patience: float = 0.25
-    most_queued: int = 512
+    beside: Path | None = None
+    split: Annotated[float, Parameter(validator=Number(gte=0, lte=1))] = 0.0
+    idle_minutes: Annotated[float, Parameter(validator=Number(gt=0))] = 30.0
+    session_memory: Annotated[int, Parameter(validator=Number(gte=1))] = 256
+    share: Annotated[Path | None, _NO_FLAG] = None
+    patience: Annotated[float, _NO_FLAG] = 0.25
+    most_queued: Annotated[int, _NO_FLAG] = 512
 
     @property
     def kind_of_store(self) -> str:
@@ -75,11 +85,7 @@ class Settings:
 
 
 def check(settings: Settings) -> None:
-    """Refuse settings that are not safe or do not fit together.
-
-    Raises:
-        ConfigError: They are not; the key says which.
-    """
+    """Refuse settings that are not safe or do not fit together with a ConfigError, whose key says which."""
     if not _is_loopback(settings.host) and settings.keys is None:
         raise ConfigError(f"{settings.host} can be reached by others: a public address needs --keys FILE", key="host")
     if settings.store not in ("auto", "memory", "sqlite") and "://" not in settings.store:
@@ -88,8 +94,6 @@ def check(settings: Settings) -> None:
         raise ConfigError("memory is that of one worker; several need sqlite or redis://..", key="store")
     if settings.split and settings.beside is None:
         raise ConfigError("a split needs a second bundle: --beside BUNDLE", key="split")
-    if not 0 <= settings.split <= 1:
-        raise ConfigError("should be a share from 0 to 1", key="split")
     for origin in settings.origins:
         if not origin.startswith(("https://", "http://")) or origin.count("/") != 2:
             raise ConfigError(f"{origin!r:.100} should read https://shop.example, without a path", key="origins")
@@ -104,27 +108,22 @@ def can_share_port() -> bool:
 
 
 def open_store(settings: Settings) -> SessionStore:
-    """Open the store of sessions.
-
-    Raises:
-        ServiceError: It cannot be used.
-    """
-    capacity, kind = settings.capacity * 1024 * 1024, settings.kind_of_store
+    """Open the store of sessions; one that cannot be used raises ServiceError."""
+    kind, idle = settings.kind_of_store, 60 * settings.idle_minutes
     if kind == "redis":
-        return RedisStore(settings.store, idle=settings.idle)
+        return RedisStore(settings.store, idle=idle)
+    capacity = settings.session_memory * 1024 * 1024
     if kind == "memory":
-        return MemoryStore(idle=settings.idle, capacity=capacity)
+        return MemoryStore(idle=idle, capacity=capacity)
     assert settings.state is not None
-    return SqliteStore(settings.state / "sessions.sqlite", idle=settings.idle, capacity=capacity)
+    return SqliteStore(settings.state / "sessions.sqlite", idle=idle, capacity=capacity)
 
 
 def session_secret(settings: Settings) -> bytes:
     """Return the key of the hash of session ids: from the environment, the folder of the state, or a new one.
 
-    Makes the folder of the state where it is missing.
-
-    Raises:
-        ServiceError: Several machines need the same one, and it is not given; or it is too short.
+    Makes the folder of the state where it is missing. A key that is too short, or that several machines need and nobody
+    gives, raises ServiceError.
     """
     if settings.state is not None:
         try:

@@ -1,4 +1,4 @@
-"""Where sessions live: in this process, in SQLite for several workers, in Redis or Valkey for several machines.
+"""Where sessions live: in SQLite, in memory for one worker or in a file for several, or in Redis for several machines.
 
 A store knows nothing about sessions. It keeps short byte strings under keys for as long as they are in use, changes
 several of them as one transaction, and holds the ordered log of catalogue changes. Each is called from one thread.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,13 +19,8 @@ from mkmsr.errors import ServiceError
 Change: TypeAlias = Callable[[Mapping[bytes, bytes]], Mapping[bytes, bytes | None]]
 """Given what is stored under the keys, what is to be stored; None removes. It may be called again after a conflict."""
 
-_OVERHEAD = 510
-"""Bytes of memory that a stored session takes besides its own, measured with a million of them."""
-
-
 _GONE_SECONDS = 3600.0
 """A worker that has not reported for so long is struck off."""
-
 
 _BUSY_SECONDS = 2.0
 """How long SQLite is waited for while another worker writes."""
@@ -87,68 +81,6 @@ class SessionStore(Protocol):
         """Let go of it."""
 
 
-class MemoryStore(SessionStore):
-    """Sessions of a single process; they end with it."""
-
-    name = "memory"
-    is_local = True
-
-    def __init__(self, *, idle: float, capacity: int):
-        self._idle, self._capacity = idle, capacity
-        self._values: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
-        self._bytes = 0
-        self._log: list[bytes] = []
-        self._positions: dict[str, int] = {}
-
-    def transact(self, keys: Sequence[bytes], change: Change) -> None:
-        self.purge()
-        found = {key: self._values[key][1] for key in keys if key in self._values}
-        for key, value in change(found).items():
-            self._drop(key)
-            if value is not None:
-                self._values[key] = time.monotonic() + self._idle, value
-                self._bytes += len(value) + _OVERHEAD
-        while self._bytes > self._capacity:
-            self._drop(next(iter(self._values)))
-
-    def sample(self, count: int) -> list[bytes]:
-        return [value for _, (_, value) in zip(range(count), self._values.values(), strict=False)]
-
-    def purge(self) -> None:
-        now = time.monotonic()
-        while self._values and next(iter(self._values.values()))[0] < now:
-            self._drop(next(iter(self._values)))
-
-    def erased_when(self) -> str:
-        return "gone: they were in memory alone"
-
-    def append_change(self, record: bytes) -> int:
-        self._log.append(record)
-        return len(self._log)
-
-    def changes(self, after: int) -> list[tuple[int, bytes]]:
-        return [(number, record) for number, record in enumerate(self._log[after:], start=after + 1) if record]
-
-    def compact(self, number: int, record: bytes, superseded: Sequence[int]) -> None:
-        self._log[number - 1] = record
-        for each in superseded:
-            self._log[each - 1] = b""
-
-    def report(self, worker: str, position: int) -> None:
-        self._positions[worker] = position
-
-    def positions(self, seconds: float) -> dict[str, int]:
-        return self._positions
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-    def _drop(self, key: bytes) -> None:
-        _, value = self._values.pop(key, (0.0, None))
-        if value is not None:
-            self._bytes -= len(value) + _OVERHEAD
-
-
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_age ON sessions (expires);
@@ -170,7 +102,8 @@ class SqliteStore(SessionStore):
     def __init__(self, path: Path, *, idle: float, capacity: int):
         self._idle, self._capacity = idle, capacity
         try:
-            path.touch(mode=0o600)
+            if not self.is_local:
+                path.touch(mode=0o600)
             self._file = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             mode = self._with_log()
             self._file.execute("PRAGMA synchronous=NORMAL")
@@ -179,7 +112,7 @@ class SqliteStore(SessionStore):
             self._page = int(self._file.execute("PRAGMA page_size").fetchone()[0])
         except (sqlite3.Error, OSError) as error:
             raise ServiceError(f"{path}: cannot keep sessions here: {error}") from None
-        if mode != "wal":
+        if mode != ("memory" if self.is_local else "wal"):
             raise ServiceError(f"{path}: this file system has no write-ahead log for SQLite; choose a local disk")
         self._next_purge = 0.0
 
@@ -282,6 +215,19 @@ class SqliteStore(SessionStore):
     def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         with _asking("SQLite", sqlite3.Error):
             return self._file.execute(statement, values).fetchall()
+
+
+class MemoryStore(SqliteStore):
+    """Sessions of a single process, which end with it."""
+
+    name = "memory"
+    is_local = True
+
+    def __init__(self, *, idle: float, capacity: int):
+        super().__init__(Path(":memory:"), idle=idle, capacity=capacity)
+
+    def erased_when(self) -> str:
+        return "gone: they were in memory alone"
 
 
 _ATTEMPTS = 20

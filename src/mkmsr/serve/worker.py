@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mkmsr.errors import ServiceError
 from mkmsr.serve.access import Access, read_keys
-from mkmsr.serve.app import Application, Site
+from mkmsr.serve.app import Application
 from mkmsr.serve.changes import Changes, load
 from mkmsr.serve.engine import Engine, Pair, Slot, warm_up
 from mkmsr.serve.feedback import Feedback
@@ -42,8 +42,7 @@ _SWITCH_SECONDS = 0.001
 def listening_socket(host: str, port: int, *, shared: bool) -> socket.socket:
     """Return a bound socket, on whose connections asyncio sets TCP_NODELAY: it must name its protocol for that.
 
-    Raises:
-        ServiceError: The address is taken, or none of this machine.
+    An address that is taken, or none of this machine, raises ServiceError.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -78,9 +77,6 @@ async def run_worker(
         admin: Where the shop's own servers call; None where the other one serves them too.
         ready: Called when requests are answered.
         stop: Ends the worker.
-
-    Raises:
-        MkmsrError: A bundle, the store or the keys cannot be used.
     """
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -88,12 +84,12 @@ async def run_worker(
     await parts.changes.start()
     for slot in parts.engine.slots.values():
         await asyncio.to_thread(warm_up, slot.recommender, [])
-    servers = [_Server(_marked(application.gate, is_admin=False), settings.proxies).using(public)]
+    servers = [_Server(_marked(application.gate, is_admin=False), public, settings.proxies)]
     if admin is not None:
-        servers.append(_Server(_marked(application.gate, is_admin=True)).using(admin))
+        servers.append(_Server(_marked(application.gate, is_admin=True), admin))
     endless = (parts.changes.follow(), parts.changes.report_often(), _look_after(parts.keeper, parts.feedback))
     background = [asyncio.create_task(each) for each in endless]
-    serving = [asyncio.create_task(each.serve_socket()) for each in servers]
+    serving = [asyncio.create_task(each.serve([each.listener])) for each in servers]
     while not all(each.started for each in servers):
         await asyncio.sleep(0.005)
     application.is_ready = True
@@ -126,7 +122,7 @@ def _made(settings: Settings, secret: bytes, run: str) -> tuple[Application, _Pa
     keys = [] if settings.keys is None else read_keys(settings.keys)
     slots = _slots(settings)
     longest = max(slot.recommender.max_events for slot in slots.values())
-    sessions = Sessions(open_store(settings), secret, settings.idle, max(MOST_KEPT, longest))
+    sessions = Sessions(open_store(settings), secret, 60 * settings.idle_minutes, max(MOST_KEPT, longest))
     keeper = Keeper(sessions)
     operations = next(iter(slots.values())).recommender.bundle.operations.ids
     feedback = Feedback(operations, lambda: {slot.name: slot.serving for slot in slots.values()})
@@ -141,14 +137,10 @@ def _made(settings: Settings, secret: bytes, run: str) -> tuple[Application, _Pa
     changes = Changes(engine, keeper.ask, worker=secrets.token_hex(8), run=run, sample=sample, share=settings.share)
     cards = Cards(settings.image_hosts, lambda: changes.facts)
     visitors = Visitors(engine, keeper, cards, feedback, settings.split)
-    site = Site(
-        access=Access(keys, settings.origins, 1 / settings.workers),
-        image_hosts=settings.image_hosts,
-        split=settings.split,
-        workers=settings.workers,
-        run=run,
+    access = Access(keys, settings.origins, 1 / settings.workers)
+    application = Application(
+        settings, access, run, engine=engine, keeper=keeper, changes=changes, cards=cards, visitors=visitors
     )
-    application = Application(site, engine=engine, keeper=keeper, changes=changes, cards=cards, visitors=visitors)
     return application, _Parts(engine, keeper, changes, feedback)
 
 
@@ -230,7 +222,7 @@ class _Protocol(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Uvicorn on a socket that was made here; signals are the worker's."""
 
-    def __init__(self, app: ASGIApp, proxies: Sequence[str] = ()):
+    def __init__(self, app: ASGIApp, listener: socket.socket, proxies: Sequence[str] = ()):
         super().__init__(
             uvicorn.Config(
                 app,
@@ -246,16 +238,7 @@ class _Server(uvicorn.Server):
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             )
         )
-        self._sockets: list[socket.socket] = []
-
-    def using(self, listener: socket.socket) -> _Server:
-        """Serve at this socket."""
-        self._sockets = [listener]
-        return self
-
-    async def serve_socket(self) -> None:
-        """Serve until `should_exit`."""
-        await self.serve(self._sockets)
+        self.listener = listener
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -241,7 +241,7 @@ def test_the_ablation_compares_every_variant_with_the_whole_and_leaves_out_those
     first = call("reproduce", "ablation", folder / "shop", *options, "--keep", tmp_path / "kept", "--json")
     assert first.status == 0, first.err
     (table,) = json.loads(first.out)["tables"]
-    variants = {row["variant"]: row for row in table["rows"]}
+    variants = {row["label"]: row for row in table["runs"]}
     assert "without operations" not in variants
     assert {"COMPASS", "without ids", "without copies", "without neighbours"} <= variants.keys()
     whole, other = variants["COMPASS"], variants["without copies"]

@@ -9,14 +9,9 @@ from typing import Any, Literal
 
 from mkmsr.errors import EvaluationError
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.evaluation.significance import (
-    PairedDifference,
-    bootstrap_intervals,
-    corrected_by_holm,
-    pooled,
-    pooled_difference,
-)
+from mkmsr.evaluation.significance import PairedDifference, corrected_by_holm, pooled_difference
 from mkmsr.paper.published import ABLATIONS, BASELINES, LITERAL
+from mkmsr.reports.comparison import pooled_run
 from mkmsr.reports.run_folder import EvaluatedRun, RunFolder
 
 METRICS = ("hit@20", "mrr@20")
@@ -25,9 +20,7 @@ METRICS = ("hit@20", "mrr@20")
 SIGNIFICANT = 0.05
 """P-value, corrected by Holm, below which a difference counts."""
 
-_KS = (20,)
-
-Group = Literal["paper", "talk", "authors", "rival", "flagship", "variant"]
+Group = Literal["paper", "talk", "authors", "rival", "flagship"]
 Verdict = Literal["confirmed", "refuted", "undecided"]
 
 
@@ -38,7 +31,7 @@ class System:
     Args:
         label: What tables call it.
         group: A row of the paper's table; one exactly as in its talk or as in its authors' code; a rival that it left
-            out; a model that we recommend, or a variant of one.
+            out; a model that we recommend.
         runs: Evaluated on the test split, one a seed, with ranks; empty if none is finished.
         published: The paper's values by metric, 0..1; empty if it has none.
         note: Why runs are missing.
@@ -61,20 +54,14 @@ class SystemRow:
 
     Args:
         system: What it is.
-        ranks: Of all seeds, pooled.
-        values: Mean over examples and seeds.
+        run: All its seeds, pooled.
         deviations: Standard deviation over seeds; empty with one seed.
-        intervals: 95 % over resampled sessions.
-        slices: By slice, then by metric; a slice without examples is left out.
-        differences: From the row that it is tested against, p-values corrected by Holm; that row has none.
+        differences: From the best rival, p-values corrected by Holm; the rival itself has none.
     """
 
     system: System
-    ranks: RankTable
-    values: Mapping[str, float]
+    run: EvaluatedRun
     deviations: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
-    slices: Mapping[str, Mapping[str, float]]
     differences: Mapping[str, PairedDifference] = field(default_factory=dict)
 
     @property
@@ -82,15 +69,27 @@ class SystemRow:
         """What tables call the system."""
         return self.system.label
 
-    def to_json(self) -> dict[str, Any]:
-        """What every table says of a row, as plain data."""
-        return {
-            "metrics": dict(self.values),
-            "deviations": dict(self.deviations),
-            "intervals": {name: list(each) for name, each in self.intervals.items()},
-            "slices": {name: dict(each) for name, each in self.slices.items()},
-            "differences": {name: each.to_json() for name, each in self.differences.items()},
-        }
+    @property
+    def ranks(self) -> RankTable:
+        """Those of all seeds."""
+        assert self.run.ranks is not None
+        return self.run.ranks
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Mean over examples and seeds."""
+        return _metrics(self.run)
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % over resampled sessions."""
+        return {metric: tuple(self.run.document["intervals"][metric]) for metric in METRICS}
+
+    @property
+    def slices(self) -> dict[str, dict[str, float]]:
+        """By slice, then by metric; a slice without examples is left out."""
+        found = self.run.document["slices"].items()
+        return {name: {metric: part[metric] for metric in METRICS} for name, part in found if part["examples"]}
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_
 
     No finished run at all, or runs that ranked different examples, raise EvaluationError.
     """
-    rows = [measure(system, samples=samples) for system in systems if system.runs]
+    rows = [_measured(system, samples) for system in systems if system.runs]
     if not rows:
         raise EvaluationError(f"no system has a finished run on {title}")
     rivals = [row for row in rows if row.system.group != "flagship"]
@@ -174,42 +173,32 @@ def compare_systems(title: str, systems: Sequence[System], *, samples: int = 10_
         title=title,
         examples=int(first["examples"]),
         candidates=int(first["candidates"]),
-        rows=with_differences(rows, best, samples=samples),
+        rows=tuple(_differences(rows, best, samples)),
         missing=tuple(system for system in systems if not system.runs),
         best_rivals={metric: row.label for metric, row in best.items()},
         claims=_claims({row.label: row for row in rows}, samples),
     )
 
 
-def measure(system: System, *, samples: int = 10_000) -> SystemRow:
-    """Return the row of a system with at least one run, not yet tested against another."""
-    tables = [_ranks_of(each.run) for each in system.runs]
-    ranks = pooled(tables)
-    seeds = [_metrics(table) for table in tables]
-    intervals = bootstrap_intervals(ranks, _KS, samples=samples)
-    return SystemRow(
-        system,
-        ranks,
-        values=_metrics(ranks),
-        deviations={metric: stdev(each[metric] for each in seeds) for metric in METRICS} if len(seeds) > 1 else {},
-        intervals={metric: intervals[metric] for metric in METRICS},
-        slices={name: _metrics(part) for name, part in ranks.slices().items() if len(part)},
-    )
+def _measured(system: System, samples: int) -> SystemRow:
+    """The row of a system with at least one run, not yet tested against another."""
+    runs = [each.run for each in system.runs]
+    seeds = [_metrics(run) for run in runs]
+    deviations = {metric: stdev(each[metric] for each in seeds) for metric in METRICS} if len(seeds) > 1 else {}
+    return SystemRow(system, pooled_run(runs, system.label, (20,), samples=samples), deviations)
 
 
-def with_differences(
-    rows: Sequence[SystemRow], others: Mapping[str, SystemRow], *, samples: int = 10_000
-) -> tuple[SystemRow, ...]:
-    """Return the rows with their differences from another row, named by metric, corrected by Holm over all of them."""
+def _differences(rows: Sequence[SystemRow], best: Mapping[str, SystemRow], samples: int) -> list[SystemRow]:
+    """The rows with their differences from the best rival by each metric, corrected by Holm over all of them."""
     found = [
         {
             metric: pooled_difference(row.ranks, other.ranks, metric, samples=samples)
-            for metric, other in others.items()
+            for metric, other in best.items()
             if other is not row
         }
         for row in rows
     ]
-    return tuple(replace(row, differences=each) for row, each in zip(rows, corrected_by_holm(found), strict=True))
+    return [replace(row, differences=each) for row, each in zip(rows, corrected_by_holm(found), strict=True)]
 
 
 def verdict(difference: PairedDifference) -> Verdict:
@@ -219,15 +208,8 @@ def verdict(difference: PairedDifference) -> Verdict:
     return "confirmed" if difference.difference > 0 else "refuted"
 
 
-def _ranks_of(run: EvaluatedRun) -> RankTable:
-    if run.ranks is None:
-        raise EvaluationError(f"{run.path or run.label}: the run kept no ranks, so that it cannot be compared in pairs")
-    return run.ranks
-
-
-def _metrics(table: RankTable) -> dict[str, float]:
-    values = table.metrics(_KS)
-    return {metric: values[metric] for metric in METRICS}
+def _metrics(run: EvaluatedRun) -> dict[str, float]:
+    return {metric: float(run.document["metrics"][metric]) for metric in METRICS}
 
 
 def _best(rows: Sequence[SystemRow], metric: str) -> SystemRow:
@@ -271,9 +253,13 @@ def _row_json(row: SystemRow) -> dict[str, Any]:
         "group": system.group,
         "seeds": len(documents),
         "published": dict(system.published),
-        **row.to_json(),
+        "metrics": row.values,
+        "deviations": dict(row.deviations),
+        "intervals": {name: list(each) for name, each in row.intervals.items()},
+        "slices": row.slices,
+        "differences": {name: each.to_json() for name, each in row.differences.items()},
         "seconds": system.mean_seconds("seconds"),
         "processor_seconds": system.mean_seconds("processor_seconds"),
         "runs": [str(each.folder) for each in system.runs],
-        "per_seed": [{metric: document["metrics"][metric] for metric in METRICS} for document in documents],
+        "per_seed": [_metrics(each.run) for each in system.runs],
     }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, nearest
-from mkmsr.evaluation.ranks import SLICES
 from mkmsr.evaluation.significance import PairedDifference
 from mkmsr.paper.published import LITERAL, SYSTEMS, TABLE_2, published_name
 from mkmsr.paper.runs import Reproduction, RunOptions, Runs, data_title, finish_runs
@@ -24,7 +24,7 @@ from mkmsr.reports.tables import (
     metric_title,
     p_value_text,
     percent,
-    slice_title,
+    slices_table,
 )
 from mkmsr.reports.write_up import Section, WriteUp, draw_if_possible, file_name
 from mkmsr.runs.config import ExperimentConfig
@@ -168,18 +168,15 @@ def results_tables(table: SystemTable) -> tuple[TextTable, ...]:
 
 def slice_tables(table: SystemTable) -> tuple[TextTable, ...]:
     """A table a metric: each system on each kind of next item."""
-    slices = table.rows[0].system.runs[0].run.document["slices"]
-    counts = {name: int(slices[name]["examples"]) for name in SLICES if slices[name]["examples"]}
-    header = ("system", *(f"{slice_title(name)} ({count:,})" for name, count in counts.items()))
-    notes = tuple(f"{slice_title(name)}: {SLICES[name]}." for name in counts)
+    found = [slices_table([row.run for row in table.rows], metric) for metric in METRICS]
     return tuple(
-        TextTable(
-            f"{table.title}: {metric_title(metric)} by kind of next item, per cent (examples)",
-            header,
-            tuple((row.label, *(percent(row.slices[name][metric]) for name in counts)) for row in table.rows),
-            notes if metric == METRICS[-1] else (),
+        replace(
+            each,
+            title=f"{table.title}: {each.title}",
+            header=("system", *each.header[1:]),
+            notes=each.notes if each is found[-1] else (),
         )
-        for metric in METRICS
+        for each in found
     )
 
 

@@ -103,14 +103,7 @@ def read_runs(sources: Sequence[Source]) -> list[EvaluatedRun]:
 
     A label is the model's name; runs of the same model also show the name of their folder, or else a number.
     """
-    runs = []
-    for source in sources:
-        if isinstance(source, Mapping):
-            document = evaluation_of(source)
-            runs.append(EvaluatedRun(str(document["model"]), document))
-        else:
-            runs.append(source if isinstance(source, EvaluatedRun) else read_evaluated_run(source))
-    return _with_distinct_labels(runs)
+    return _with_distinct_labels([_read(source) for source in sources])
 
 
 def compare_runs(
@@ -135,12 +128,11 @@ def compare_runs(
         pool_seeds: Whether runs that differ in the seed alone are one row: values are means over seeds, and a resample
             draws a session with all its seeds.
     """
-    runs = read_runs(sources)
-    if not runs:
+    each = [_read(source) for source in sources]
+    if not each:
         raise EvaluationError("nothing to compare: give at least one run")
-    _check_comparable(runs, metrics)
-    if pool_seeds:
-        runs = _with_distinct_labels(_pooled_over_seeds(runs, _list_lengths(metrics)))
+    _check_comparable(_with_distinct_labels(each), metrics)
+    runs = _with_distinct_labels(_pooled_over_seeds(each, _list_lengths(metrics)) if pool_seeds else each)
     ordered = sorted(runs, key=lambda run: -float(run.document["metrics"][metrics[0]]))
     labels = [run.label for run in ordered]
     if reference is not None and reference not in labels:
@@ -168,6 +160,13 @@ def check_same_examples(first: EvaluatedRun, other: EvaluatedRun) -> None:
             raise EvaluationError(f"{parts}: {error}") from None
 
 
+def _read(source: Source) -> EvaluatedRun:
+    if isinstance(source, Mapping):
+        document = evaluation_of(source)
+        return EvaluatedRun(str(document["model"]), document)
+    return source if isinstance(source, EvaluatedRun) else read_evaluated_run(source)
+
+
 def _with_distinct_labels(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     again = Counter(run.label for run in runs)
     named = [
@@ -183,25 +182,37 @@ def _with_distinct_labels(runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     return result
 
 
+def pooled_run(runs: Sequence[EvaluatedRun], label: str, ks: Sequence[int], *, samples: int = 1000) -> EvaluatedRun:
+    """Return runs that differ in the seed alone as one: means over seeds, and intervals as `pooled` says.
+
+    A run whose ranks were not kept raises EvaluationError.
+    """
+    tables = [run.ranks for run in runs if run.ranks is not None]
+    if len(tables) < len(runs):
+        missing = next(run.path or run.label for run in runs if run.ranks is None)
+        raise EvaluationError(f"{missing}: the run kept no ranks, so that it cannot be pooled or compared in pairs")
+    first, table = runs[0].document, pooled(tables)
+    model, split = str(first["model"]), str(first["split"])
+    document = evaluation_document(model, split, table, int(first["candidates"]), ks, samples=samples)
+    for part in (document, *document["slices"].values()):
+        part["examples"] //= len(runs)
+    return replace(runs[0], label=label, document=document, ranks=table)
+
+
+def pooled_label(label: str, seeds: int) -> str:
+    """Return what tables call the runs of so many seeds."""
+    return label if seeds == 1 else f"{label} ({seeds} seeds)"
+
+
 def _pooled_over_seeds(runs: Sequence[EvaluatedRun], ks: Sequence[int]) -> list[EvaluatedRun]:
-    """One run for all that have the same model, settings and sessions to learn from; a run without settings stays."""
+    """One run for all that have the same label, settings and sessions to learn from; a run without settings stays."""
     groups: dict[tuple[str, ...], list[EvaluatedRun]] = {}
     for place, run in enumerate(runs):
-        settings = run.settings or str(place)
-        groups.setdefault((str(run.document["model"]), settings, str(run.fitted_on)), []).append(run)
-    result = []
-    for (model, *_), each in groups.items():
-        if len(each) == 1:
-            result.append(replace(each[0], label=model))
-            continue
-        tables = [run.ranks for run in each if run.ranks is not None]
-        if len(tables) < len(each):
-            missing = next(run.label for run in each if run.ranks is None)
-            raise EvaluationError(f"{missing} cannot be pooled with other seeds: its ranks were not kept")
-        first, table = each[0].document, pooled(tables)
-        document = evaluation_document(model, str(first["split"]), table, int(first["candidates"]), ks)
-        result.append(replace(each[0], label=f"{model} ({len(each)} seeds)", document=document, ranks=table))
-    return result
+        groups.setdefault((run.label, run.settings or str(place), str(run.fitted_on)), []).append(run)
+    return [
+        pooled_run(each, pooled_label(label, len(each)), ks) if len(each) > 1 else each[0]
+        for (label, *_), each in groups.items()
+    ]
 
 
 def _folder_name(path: Path) -> str:

@@ -54,11 +54,12 @@ def metrics_table(runs: Sequence[EvaluatedRun], metrics: Sequence[str]) -> TextT
 
 
 def slices_table(runs: Sequence[EvaluatedRun], metric: str) -> TextTable:
-    """Return one metric of each run on each slice of the examples, per cent; at least one run."""
-    counts = {name: int(runs[0].document["slices"][name]["examples"]) for name in SLICES}
+    """Return one metric of each run on each slice that has examples, per cent; at least one run."""
+    slices = runs[0].document["slices"]
+    counts = {name: int(slices[name]["examples"]) for name in SLICES if slices[name]["examples"]}
     header = ("model", *(f"{slice_title(name)} ({count:,})" for name, count in counts.items()))
-    rows = tuple((run.label, *(percent(run.document["slices"][name].get(metric)) for name in SLICES)) for run in runs)
-    notes = tuple(f"{slice_title(name)}: {meaning}." for name, meaning in SLICES.items())
+    rows = tuple((run.label, *(percent(run.document["slices"][name].get(metric)) for name in counts)) for run in runs)
+    notes = tuple(f"{slice_title(name)}: {SLICES[name]}." for name in counts)
     return TextTable(f"{metric_title(metric)} by kind of next item, per cent (examples)", header, rows, notes)
 
 

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from mkmsr.recommend import Condition, Filters
 from mkmsr.serve.access import Access
 from mkmsr.serve.changes import Changes, Record
-from mkmsr.serve.endpoint import Call, Endpoint, Gate, Parameter, Problem, Raw, Served
+from mkmsr.serve.endpoint import Call, Endpoint, Gate, Problem, Raw, Served
 from mkmsr.serve.engine import Engine, Serving, Slot
 from mkmsr.serve.service import Cards, Keeper, Visitors
 from mkmsr.serve.settings import Settings
@@ -34,6 +34,7 @@ from mkmsr.serve.types import (
     Health,
     IdsRequest,
     ItemPage,
+    ItemsQuery,
     ItemsRequest,
     ProblemDocument,
     RecommendationsAnswer,
@@ -41,6 +42,7 @@ from mkmsr.serve.types import (
     ServiceDescription,
     SessionAnswer,
     SimilarAnswer,
+    SimilarQuery,
 )
 
 _PAGE = Path(__file__).parent / "page"
@@ -105,25 +107,13 @@ class Application:
     def _endpoints(self) -> list[Endpoint]:
         """The table of all endpoints."""
         seen, to = self._visitors, Endpoint
-        model = {"model": Parameter("Name of the model; missing means the first.")}
-        similar = {
-            "k": Parameter("How many.", 20, (1, 1000)),
-            "where": Parameter("A condition, such as price=10..50."),
-        } | model
-        items = {
-            "search": Parameter("Text in the id or a display field."),
-            "relation": Parameter("Name of an attribute or a fact."),
-            "value": Parameter("Its value."),
-            "offset": Parameter("Items to pass over.", 0, (0, 10**8)),
-            "limit": Parameter("How many.", 24, (1, 200)),
-        } | model
         table = [
             to("POST /v1/recommendations", "The items most likely to come next in a session.", seen.recommendations,
                RecommendationsRequest, RecommendationsAnswer),
             to("POST /v1/events", "Store events of a session.", seen.events, EventsRequest, EventsAnswer),
-            to("GET /v1/items/{id}/similar", "Items like one.", seen.similar, None, SimilarAnswer, query=similar),
+            to("GET /v1/items/{id}/similar", "Items like one.", seen.similar, None, SimilarAnswer, query=SimilarQuery),
             to("GET /v1/items", "Items of the catalogue, the most popular first.", self._items, None, ItemPage,
-               query=items),
+               query=ItemsQuery),
             to("POST /v1/explanations", "Why items got their scores.", seen.explanations, ExplanationsRequest,
                ExplanationsAnswer),
             to("GET /v1/sessions/{id}", "What is stored of a session.", seen.session, None, SessionAnswer),
@@ -153,10 +143,9 @@ class Application:
         return table
 
     async def _items(self, call: Call) -> ItemPage:
-        name = call.query.get("model")
-        slot = self._visitors.slot(name, None)
-        offset, limit = call.numbers["offset"], call.numbers["limit"]
-        if ("relation" in call.query) != ("value" in call.query):
+        asked: ItemsQuery = call.query
+        slot = self._visitors.slot(asked.model or None, None)
+        if bool(asked.relation) != bool(asked.value):
             raise Problem(422, "relation and value belong together, as in relation=brand&value=acme")
         version = self._engine.version
 
@@ -164,13 +153,13 @@ class Application:
             serving = slot.serving
             recommender = serving.recommender
             where = []
-            if "relation" in call.query:
-                where = [Condition(call.query["relation"], "in", frozenset([call.query["value"]]))]
+            if asked.relation:
+                where = [Condition(asked.relation, "in", frozenset([asked.value]))]
             allowed = recommender.allowed(Filters(where=where))
-            text, ids = call.query.get("search", "").casefold(), recommender.bundle.items
+            text, ids = asked.search.casefold(), recommender.bundle.items
             rows = self._texts(slot, serving, version)
             chosen = [item for item, words in rows if text in words and allowed[ids.index(item)]]
-            page = [self._cards.item(slot, serving, version, item) for item in chosen[offset : offset + limit]]
+            page = [self._cards.item(slot, serving, version, item) for item in chosen[asked.offset :][: asked.limit]]
             return ItemPage(len(chosen), page)
 
         return await asyncio.to_thread(found)
@@ -307,8 +296,8 @@ def _operation(endpoint: Endpoint, schema_of: Mapping[type, Any]) -> dict[str, A
     id_schema = {"type": "string", "minLength": 1, "maxLength": LONGEST_ID}
     names = [{"name": "id", "in": "path", "required": True, "schema": id_schema}]
     parameters = names if "{id}" in endpoint.path else []
-    for name, each in endpoint.query.items():
-        parameters.append({"name": name, "in": "query", "description": each.told, "schema": each.schema})
+    for name, schema in msgspec.json.schema(endpoint.query)["$defs"][endpoint.query.__name__]["properties"].items():
+        parameters.append({"name": name, "in": "query", "description": schema.pop("description"), "schema": schema})
     if parameters:
         operation["parameters"] = parameters
     if endpoint.takes is not None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mkmsr.errors import MkmsrError, ServiceError, nearest
-from mkmsr.serve.types import LONGEST_ID, ProblemDocument
+from mkmsr.serve.types import LONGEST_ID, ProblemDocument, Request
 
 _log = logging.getLogger(__name__)
 
@@ -71,29 +71,13 @@ class Raw:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Parameter(NamedTuple):
-    """A parameter of a query: a text, or with bounds a whole number that is `default` where it is missing."""
-
-    told: str
-    default: int = 0
-    bounds: tuple[int, int] | None = None
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """What it may be, as JSON Schema."""
-        if self.bounds is None:
-            return {"type": "string"}
-        return {"type": "integer", "minimum": self.bounds[0], "maximum": self.bounds[1], "default": self.default}
-
-
 @dataclass(frozen=True)
 class Call:
-    """A request that has passed its checks: the body in its type, names in the path, texts and numbers of the query."""
+    """A request that has passed its checks: body and query in their types, and names in the path."""
 
     body: Any
     path: Mapping[str, str]
-    query: Mapping[str, str]
-    numbers: Mapping[str, int]
+    query: Any
 
 
 @dataclass(frozen=True)
@@ -108,7 +92,7 @@ class Endpoint:
         gives: Type of the answer; None for bytes.
         scope: Who may call, see `Access`.
         most_bytes: Longest body.
-        query: Parameters of the query and what they are.
+        query: Type of the parameters.
     """
 
     name: str
@@ -118,7 +102,7 @@ class Endpoint:
     gives: type | None = None
     scope: str = "public"
     most_bytes: int = 256 * 1024
-    query: Mapping[str, Parameter] = field(default_factory=dict)
+    query: type[Request] = Request
 
     @property
     def method(self) -> str:
@@ -157,8 +141,8 @@ class Served:
         body = None
         if self._decoder is not None:
             body = _decoded(self._decoder, await _read_body(headers, receive, self._endpoint.most_bytes))
-        query, numbers = _read_query(scope["query_string"], self._endpoint.query)
-        answer = await self._endpoint.handle(Call(body, names, query, numbers))
+        query = _read_query(scope["query_string"], self._endpoint.query)
+        answer = await self._endpoint.handle(Call(body, names, query))
         if not isinstance(answer, Raw):
             answer = Raw(_ENCODER.encode(answer), "application/json")
         await _send(send, answer, is_head=scope["method"] == "HEAD")
@@ -220,24 +204,24 @@ def _decoded(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
     try:
         return decoder.decode(content)
     except msgspec.ValidationError as error:
-        raise Problem(422, str(error)[:500] + _right_fields(str(error), decoder)) from None
+        raise _misfit(error, decoder.type) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Problem(400, f"the body should be JSON: {str(error)[:200]}") from None
 
 
-def _right_fields(text: str, decoder: msgspec.json.Decoder[Any]) -> str:
-    """What would be right where a request, or an event or item in it, has an unknown field."""
+def _misfit(error: msgspec.ValidationError, request: Any) -> Problem:
+    """What does not fit; of an unknown field of a request, or of an event or item in it, what would be right too."""
+    text = str(error)
     found = re.fullmatch(r"Object contains unknown field `(.*?)`(?: - at `\$\.(\w+)\[.*\]`)?", text, flags=re.DOTALL)
     if found is None:
-        return ""
-    request: Any = decoder.type
+        return Problem(422, text[:500])
     fields = msgspec.structs.fields(request)
     if found[2] is not None:
         listed = msgspec.inspect.type_info(next(each.type for each in fields if each.encode_name == found[2]))
         kinds = listed.types if isinstance(listed, msgspec.inspect.UnionType) else (listed,)
         fields = msgspec.structs.fields(next(each.item_type.cls for each in kinds if hasattr(each, "item_type")))
     known = [each.encode_name for each in fields]
-    return f"{nearest(found[1], known)}; there are {', '.join(known)}"
+    return Problem(422, f"{text[:500]}{nearest(found[1], known)}; there are {', '.join(known) or 'none'}")
 
 
 def _problem(error: Exception) -> Problem:
@@ -256,22 +240,14 @@ def _problem(error: Exception) -> Problem:
     return Problem(500, "the service failed on this request; its log says where")
 
 
-def _read_query(text: bytes, known: Mapping[str, Parameter]) -> tuple[dict[str, str], dict[str, int]]:
-    """Texts and numbers of a query, and the defaults of numbers that are missing."""
+def _read_query(text: bytes, kind: type) -> Any:
     try:
         query = dict(parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=20))
+        return msgspec.convert(query, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _misfit(error, kind) from None
     except ValueError:
         raise Problem(422, "the query has more than 20 parameters") from None
-    if unknown := [name for name in query if name not in known]:
-        raise Problem(422, f"no parameter {unknown[0]!r:.100}; there are {', '.join(known) or 'none'}")
-    numbers = {}
-    for name, parameter in known.items():
-        if parameter.bounds is not None:
-            value, (low, high) = query.pop(name, str(parameter.default)), parameter.bounds
-            if not value.isascii() or not value.isdigit() or len(value) > 9 or not low <= int(value) <= high:
-                raise Problem(422, f"{name} should be a whole number from {low} to {high}")
-            numbers[name] = int(value)
-    return query, numbers
 
 
 async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, most: int) -> bytes:

@@ -38,6 +38,7 @@ from mkmsr.serve.types import (
     RecommendationsRequest,
     SessionAnswer,
     SimilarAnswer,
+    SimilarQuery,
 )
 
 _MOST_UPDATES = 256
@@ -269,10 +270,11 @@ class Visitors:
 
     async def similar(self, call: Call) -> SimilarAnswer:
         """Answer with items like one."""
-        slot = self.slot(call.query.get("model"), None)
-        filters = FilterKey((call.query["where"],) if "where" in call.query else ())
+        asked: SimilarQuery = call.query
+        slot = self.slot(asked.model or None, None)
+        filters = FilterKey((asked.where,) if asked.where else ())
         item = self._known(slot, call.path["id"])
-        ranked = await self.engine.similar(slot, item, k=call.numbers["k"], filters=filters)
+        ranked = await self.engine.similar(slot, item, k=asked.k, filters=filters)
         return SimilarAnswer(
             item, self.cards.listed(slot, ranked, None), slot.name, ranked.serving.digest, ranked.version
         )

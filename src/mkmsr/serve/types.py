@@ -134,6 +134,17 @@ class RecommendationsAnswer(Struct):
     notes: list[str]
 
 
+Model: TypeAlias = Annotated[str, Meta(description="Name of the model; missing means the first.")]
+
+
+class SimilarQuery(Request):
+    """Which items are like one."""
+
+    k: Annotated[int, Meta(ge=1, le=1000, description="How many.")] = 20
+    where: Annotated[str, Meta(description="A condition, such as price=10..50.")] = ""
+    model: Model = ""
+
+
 class SimilarAnswer(Struct):
     """Items that the model ranks highest after an event of this one alone."""
 
@@ -224,6 +235,17 @@ class Item(Struct):
     item: str
     display: dict[str, str]
     attributes: dict[str, list[str]]
+
+
+class ItemsQuery(Request):
+    """Which items of the catalogue."""
+
+    search: Annotated[str, Meta(description="Text in the id or a display field.")] = ""
+    relation: Annotated[str, Meta(description="Name of an attribute or a fact.")] = ""
+    value: Annotated[str, Meta(description="Its value.")] = ""
+    offset: Annotated[int, Meta(ge=0, le=10**8, description="Items to pass over.")] = 0
+    limit: Annotated[int, Meta(ge=1, le=200, description="How many.")] = 24
+    model: Model = ""
 
 
 class ItemPage(Struct):

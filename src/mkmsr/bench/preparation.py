@@ -35,14 +35,8 @@ def time_preparation(
 
     Sessions are cut by pauses, doubles dropped, rare items and short sessions filtered again and again, the splits
     made, everything encoded, the triples joined. The log is made in a process of its own, so that memory is that of
-    preparation alone; it counts the processes that an engine starts.
-
-    Args:
-        events: Events of the log.
-        items: Items of the catalogue; by default as many as in JDATA for this many events.
-        repetitions: Timed preparations, after a small one that warms up. The engine is started anew for each.
-        engine: What runs it.
-        log: Folder of a log that `mkmsr simulate` wrote, to be prepared instead; the other sizes then do not count.
+    preparation alone; it counts the processes that an engine starts. `log` is a folder that `mkmsr simulate` wrote, to
+    be prepared instead. A small preparation warms up; the engine is started anew for each.
     """
     chosen = engine or EngineOptions()
     options = SimulateOptions(

@@ -31,12 +31,8 @@ from mkmsr.runtime.events import Listener, ignore
 class Judged:
     """What the measures below read.
 
-    Args:
-        ranks: The ranks of a split's examples.
-        split: The examples, in the same order.
-        operations: Names of the operations.
-        share_V: Share of earlier sessions that hold each item, see `share_of_sessions`. Shape [V].
-        price_V: Price of each item, NaN where there is none; None without prices. Shape [V].
+    `ranks` are those of the examples of `split`, in the same order. `share_V` is how many of the earlier sessions hold
+    each item, 0..1, see `share_of_sessions`; `price_V` its price, NaN where there is none.
     """
 
     ranks: RankTable
@@ -186,17 +182,9 @@ def order_effect(
 
     Where the interval holds zero, the order tells this model nothing on this log.
 
-    Source: Klenitskiy et al., Does it look sequential? (RecSys 2024), without their training on other sequences.
+    `ranks` are those with events in order; workers and listener as of `evaluate`.
 
-    Args:
-        model: The model.
-        split: The examples.
-        ranks: Its ranks with events in order.
-        ks: Lengths of the lists.
-        seed: Of the order.
-        samples: Resamples of the interval.
-        workers: As of `evaluate`.
-        listener: As of `evaluate`.
+    Source: Klenitskiy et al., Does it look sequential? (RecSys 2024), without their training on other sequences.
     """
     found = evaluate(model, shuffled(split, seed), workers=workers, listener=listener)
     return paired_differences(ranks, replace(found, session=ranks.session), ks, samples=samples)

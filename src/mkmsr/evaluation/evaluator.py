@@ -65,11 +65,7 @@ def evaluate(
 
 
 def check_examples(split: EvaluationSplit) -> EvaluationSplit:
-    """Return the split, if it has examples; ask before a long training, not after it.
-
-    Raises:
-        EvaluationError: It has none.
-    """
+    """Return the split, if it has examples; ask before a long training, not after it. None is an EvaluationError."""
     if len(split.examples) == 0:
         raise EvaluationError(
             f"the {split.name} split has no examples: no session with a prefix and a next item. Events of items that "

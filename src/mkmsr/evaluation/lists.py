@@ -67,16 +67,8 @@ def top_lists(
 ) -> TopLists:
     """Return the k items that a model ranks highest for each example, and its ranks, in one pass.
 
-    Args:
-        model: A model, or any function from a batch to scores [B, V].
-        split: The examples.
-        k: Items of a list.
-        best: How a row of scores becomes a list, such as `mkmsr.recommend.ranker.top`.
-        batch_size: Examples scored at a time, at most.
-        listener: Told `RankingDone` after each batch.
-
-    Raises:
-        EvaluationError: The split has no examples, the catalogue has fewer than k items, or scores cannot be ranked.
+    `best` says how a row of scores becomes a list, such as `mkmsr.recommend.ranker.top`; the rest is as of `evaluate`.
+    More than the catalogue holds is an EvaluationError.
     """
     examples, width = check_examples(split).examples, len(split.seen)
     if not 1 <= k < width:
@@ -146,19 +138,11 @@ def list_metrics(
         novelty         = mean over all lists of -log2 p(i); an item of no earlier session counts as if one held it
         diversity       = 1 - mean over lists of the mean over pairs of |A(i) & A(j)| / sqrt(|A(i)| |A(j)|)
 
+    `share_V` is p, whose entry 0 is no item; `lists_nK` are as `top_lists` gives them, none shorter than asked for.
+
     Source: gini as LensKit's `ListGini`; popularity lift of Abdollahpouri et al., The unfairness of popularity bias in
     recommendation (2019), with all visitors in one group; novelty as RecTools' `MeanInvUserFreq`, with sessions for
     users; diversity as its `IntraListDiversity`, with the cosine distance of attributes.
-
-    Args:
-        lists_nK: Item indexes, best first, as `top_lists` gives them.
-        split: The examples that the lists are for.
-        share_V: p, 0..1; entry 0 is no item. Shape [V].
-        ks: Lengths of the lists, none above K.
-        knowledge: Attributes of the items.
-
-    Raises:
-        EvaluationError: There are no lists, or none as long as asked for.
     """
     if not len(lists_nK) or not ks or max(ks) > lists_nK.shape[1]:
         raise EvaluationError(f"needs lists of {max(ks, default=1)} items, found lists of shape {lists_nK.shape}")

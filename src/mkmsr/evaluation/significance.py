@@ -53,11 +53,7 @@ class PairedDifference:
 def bootstrap_intervals(
     table: RankTable, ks: Sequence[int] = DEFAULT_KS, *, samples: int = 1000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Return each metric's percentile interval over `samples` resamples of sessions: `{"hit@20": (low, high)}`, 0..1.
-
-    Raises:
-        EvaluationError: The table is empty.
-    """
+    """Return each metric's percentile interval over resamples of sessions: `{"hit@20": (low, high)}`, 0..1."""
     sums_Sm, counts_S = _session_sums(table, example_values(table.rank, ks))
     means = _resampled_means(sums_Sm, counts_S, samples, seed)
     low, high = np.quantile(means, _INTERVAL, axis=0)
@@ -75,10 +71,7 @@ def paired_differences(
     """Return the difference of each metric between two runs over the same examples, first minus second.
 
     Both runs are resampled together: the same sessions, drawn once, so that what is hard for both cancels out. The
-    p-value inverts the interval, and is never below 2 / (samples + 1).
-
-    Raises:
-        EvaluationError: The tables are empty or do not rank the same examples.
+    p-value inverts the interval, and is never below 2 / (samples + 1). Tables of other examples raise EvaluationError.
     """
     first.check_same_examples(second)
     values = example_values(first.rank, ks) - example_values(second.rank, ks)

@@ -70,10 +70,6 @@ class BlockRanker:
     The target's score comes first, from a product of the batch's queries and targets; then every block is multiplied
     and compared. Both are the same sum, but a library may add it up in another order in the two products. So the
     target's own block is looked up too, and a row where the two differ is ranked once more from all of its scores.
-
-    Args:
-        model: The model, in evaluation mode.
-        batch_size: B at most.
     """
 
     def __init__(self, model: FactorisedModel, batch_size: int):

@@ -64,13 +64,8 @@ def reproduce_figure_4(
 ) -> Reproduction:
     """Learn the three kinds of vectors as far as they are not there yet, draw, and measure.
 
-    Args:
-        datasets: Folders of prepared data, with distinct names.
-        out: Vectors go to `out/runs`.
-        options: How runs are made; `epochs` holds for MKM-SR and TransH.
-        attribute: The relation that colours the maps; by default the one with the fewest values.
-        min_events: Items need so many training events.
-        seed: Of vectors and maps.
+    Vectors go to `out/runs`; epochs hold for MKM-SR and TransH. The attribute is the relation that colours the maps, by
+    default the one with the fewest values; items need `min_events` training events.
     """
     _check_installed()
     check_distinct(datasets)
@@ -97,12 +92,9 @@ def reproduce_figure_4(
 class _Space:
     """Item vectors of one kind. Values are one an item, shape [m]; NaN where there is none.
 
-    Args:
-        purity: Share of nearest neighbours with the same value of the attribute.
-        close: Closeness to items that share a training session.
-        close_apart: The same over pairs with different values of the attribute.
-        close_later: Closeness to items that share a later session and no training session.
-        map: Places on the picture of the shown items. Shape [shown, 2].
+    `purity` is the share of nearest neighbours with the same value. Closeness is to items that share a training session
+    (`close`), those of them with another value (`close_apart`), or a later session alone (`close_later`). `map` has the
+    places of the shown items, [shown, 2].
     """
 
     purity: _Numbers

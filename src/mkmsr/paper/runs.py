@@ -126,14 +126,8 @@ def finish_runs(
 ) -> tuple[dict[Path, Runs], tuple[JobOutcome, ...]]:
     """Restore kept runs, train missing ones and keep them again, as far as the options ask for it.
 
-    Args:
-        datasets: Folders of prepared data, with distinct names.
-        experiments: The settings of each row of a table, by its label, for a folder of data.
-        folder: Where run folders go.
-        options: What is asked for.
-
-    Returns:
-        The runs on each dataset, and those that failed.
+    `experiments` gives the settings of each row of a table, by its label, for a folder of data. The runs on each, in
+    folders below `folder`, and those that failed.
     """
     check_distinct(datasets)
     plans = {

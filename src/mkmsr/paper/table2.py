@@ -64,17 +64,9 @@ def reproduce_table_2(
 ) -> Reproduction:
     """Run the grid of systems, data and seeds as far as it is not there yet, and compare.
 
-    Args:
-        datasets: Folders of prepared data, with distinct names.
-        out: Run folders go to `out/runs`.
-        options: How runs are made.
-        models: Names of the models to run; None for all rows. Those of the talk and of the authors' code, which take
-            hours, are trained only if they are named; a table of what is there has them on the paper's data.
-
-    Raises:
-        ConfigError: A setting or a name is wrong.
-        DataError: Kept results are damaged.
-        EvaluationError: No run at all was finished on a dataset.
+    Run folders go to `out/runs`. `models` names some of the rows, None is all. Those of the talk and of the authors'
+    code, which take hours, are trained only if they are named; a table of what is there has them on the paper's data.
+    No run at all on a dataset is an EvaluationError.
     """
     rows = rows_of_table_2(models)
 

@@ -39,16 +39,8 @@ _GOES_ON = "the files that are finished stay, and resume goes on from there"
 class BulkJob:
     """Which lists to make.
 
-    Args:
-        bundle: Folder of the model.
-        sessions: The sessions.
-        out: Folder for the lists.
-        k: Items a session.
-        filters: What the lists may hold.
-        facts: What filters see and the model does not, as `Recommender.set_facts` takes it.
-        operation: Operation that the next event is to have; None is any.
-        shard_sessions: Sessions a file of the output, and a piece of work of a process.
-        device: Where the model computes.
+    A shard of `shard_sessions` sessions is a file of the output, and a piece of work of a process. `facts` are as
+    `Recommender.set_facts` takes them; `operation` is what the next event is to have, None for any.
     """
 
     bundle: Path
@@ -88,13 +80,9 @@ class BulkJob:
 class BulkResult(Counts):
     """What a job came to; the inherited counts are those of the whole output folder.
 
-    Args:
-        shards: Files.
-        done_before: Files that an earlier call had finished.
-        seconds: Wall time of this call.
-        sessions_per_second: Sessions of this call by those seconds, the start of processes included.
-        peak_mib: Largest memory of a process that ranked; None where the system does not tell.
-        workers: Processes.
+    Of its shards, which are files, an earlier call had finished `done_before`. Seconds and sessions a second are of
+    this call, the start of processes included; `peak_mib` is of the largest process, None where the system does not
+    tell.
     """
 
     shards: int
@@ -117,12 +105,8 @@ def recommend_in_bulk(
 
     Files do not depend on the number of processes, nor on kills in between.
 
-    Args:
-        job: Which lists.
-        workers: Processes of one thread each; 1 works in this process.
-        spark_master: Address of a Spark cluster that does the work instead; None works here.
-        resume: Keep the files that an earlier call finished; otherwise the folder's lists are replaced.
-        listener: Told `RankingDone`: how many of how many sessions are done.
+    With `spark_master`, the address of a Spark cluster, that does the work. With `resume` files of an earlier call
+    stay; otherwise the folder's lists are replaced. The listener is told `RankingDone`, in sessions.
 
     Raises:
         BundleError: The bundle is incomplete, altered or of another format.

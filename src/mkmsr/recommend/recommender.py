@@ -223,15 +223,7 @@ class Recommender:
     def ranker(self, k: int = 20, *, filters: Filters = NO_FILTERS, operation: str | None = None) -> Ranker:
         """Return what ranks encoded sessions with the catalogue as it is now, see `SessionEncoder`.
 
-        Args:
-            k: Items a list.
-            filters: What the lists may hold.
-            operation: Operation that the next event is to have; None is any.
-
-        Raises:
-            ConfigError: k is no whole number from 1 on, a filter names what is not known, or the model takes no wanted
-                operation.
-            UnknownIdError: There is no such operation.
+        Arguments and errors are those of `recommend`.
         """
         (bundle, score), facts, asked = self._serving, self._facts, (positive_integer(k, "k"), filters, operation)
         of_bundle, of_facts, of_asked, ranker = self._last_ranker

@@ -29,11 +29,7 @@ _REQUIRED = ("session", "item")
 class Stretch:
     """Neighbouring rows that hold whole sessions.
 
-    Args:
-        number: Its place among the stretches of the file, from 0.
-        begin: First row.
-        end: Row after the last.
-        sessions: Sessions in it.
+    `number` is its place among the stretches, and `end` the row after the last.
     """
 
     number: int

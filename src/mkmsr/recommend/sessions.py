@@ -33,10 +33,7 @@ sessions, oldest first too, under "earlier", and ids that this session's list mu
 class EventColumns:
     """Events of many sessions, one entry an event, session after session, the oldest first within each.
 
-    Args:
-        sessions: Number of each event's session, from 0.
-        items: Its item id.
-        operations: Its operation; None where it is not known.
+    `sessions` are their numbers, from 0; an operation may be None.
     """
 
     sessions: list[int] = field(default_factory=list)
@@ -89,9 +86,7 @@ class EncodedSessions:
     def batch(self, rows: NDArray[np.int64], wanted: int | None = None) -> SessionBatch:
         """Return what the model reads of some sessions; only empty ones may lie between them.
 
-        Args:
-            rows: Their numbers, rising, none of them empty.
-            wanted: Operation that the next events are asked to have; None is any.
+        `rows` are rising; `wanted` is the operation that the next events are to have, None for any.
         """
         events = slice(self.offsets[rows[0]], self.offsets[rows[-1] + 1])
         batch = SessionBatch.from_arrays(self.items[events], self.operations[events], np.diff(self.offsets)[rows])
@@ -104,9 +99,7 @@ class EncodedSessions:
     def exclusions(self, own_items: bool, operations: Collection[int]) -> NDArray[np.int64]:
         """Return pairs of a session and an item that its list must not hold. Shape [2, pairs].
 
-        Args:
-            own_items: Leave out the items of each session.
-            operations: Leave out what the visitor did one of these with, in this session or an earlier one.
+        With `own_items` those of each session; with `operations` what the visitor did one of these with, earlier too.
         """
         if not own_items and not operations:
             return self.excluded

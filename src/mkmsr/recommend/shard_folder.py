@@ -30,13 +30,8 @@ JOB_FILE, SHARDS_FILE, SUMMARY_FILE, GROUPED_FILE = "_job.json", "_shards.jsonl"
 class Counts:
     """What lists hold, and what was done with the events of their sessions.
 
-    Args:
-        sessions: Sessions.
-        events: Their events.
-        rows: Recommended items, all sessions together.
-        skipped: Events left out because their item is not in the catalogue.
-        replaced: Events whose operation is unknown, and was taken for the most common one.
-        by_popularity: Sessions without a known event, which got the most popular items.
+    `rows` are recommended items. `skipped` events have an unknown item; `replaced` ones an unknown operation, which
+    counts as the most common one; sessions without a known event got the most popular items, `by_popularity`.
     """
 
     sessions: int
@@ -57,9 +52,7 @@ class ShardCounts(Counts):
 class ShardFolder:
     """The output folder of one job.
 
-    Args:
-        path: The folder; made by `begin`.
-        depends_on: What the lists depend on, as JSON values.
+    `begin` makes it; `depends_on` is what the lists depend on, as JSON values.
     """
 
     def __init__(self, path: Path, depends_on: Mapping[str, Any]):

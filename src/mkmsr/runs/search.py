@@ -65,19 +65,10 @@ def tune(
     With one worker a search is a function of its arguments, killed in between or not. With more, the order in which
     trials end has a say.
 
-    Args:
-        data: Folder of prepared data.
-        base: Settings as in a settings file; what they set is not searched. `model.name` must be given.
-        folder: For the files above.
-        trials: Trials in all, failed ones included; one is enough for a model with nothing to search.
-        seed: Of the search and of each trial's weights.
-        windows: Spans that judge a trial, by their mean: validation, and those of equal size before it, each ranked by
-            a model of what preceded it. More spans make a choice that holds for the next one too.
-        first: Settings of the first trial, as in a settings file, in place of the model's defaults, so that a search
-            never ends below a plan that is known. They are searched; what the space leaves out keeps them.
-        workers: Processes of one thread each.
-        device: Where models compute.
-        listener: Told `JobsPlanned`, `JobStarted`, `JobProgress` and `JobEnded`.
+    `base` are settings as in a settings file: what they set is not searched, and they name the model. `first` are those
+    of the first trial in place of the defaults, so that a search never ends below a plan that is known. More `windows`
+    judge a trial by their mean: validation, and spans of equal size before it, each ranked by a model of what preceded
+    it; such a choice holds for the next span too.
 
     Raises:
         ConfigError: Optuna is missing, a setting is wrong, the folder holds another search, or every trial failed.

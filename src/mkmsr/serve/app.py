@@ -60,15 +60,7 @@ _CATALOGUE_BYTES = 16 * 1024 * 1024
 class Application:
     """Answers every request of a worker.
 
-    Args:
-        settings: What the service was told.
-        access: Decides who may call what.
-        run: Name of this run of the service.
-        engine: Ranks.
-        keeper: Keeps sessions.
-        changes: Follows the log of changes.
-        cards: Tells about items.
-        visitors: Answers what visitors ask; its counts are those of the service.
+    `run` is the name of this run of the service. Counts are those of `visitors`.
     """
 
     def __init__(

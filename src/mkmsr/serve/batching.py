@@ -15,10 +15,7 @@ R = TypeVar("R")
 class Batcher(Generic[T, R]):
     """A thread that carries out tasks of an event loop.
 
-    Args:
-        carry_out: Answers a batch: a result, or an error to be raised, for each task.
-        most: Tasks of a batch.
-        name: Of the thread.
+    `carry_out` answers a batch of at most so many tasks: for each a result, or an error to be raised.
     """
 
     def __init__(self, carry_out: Callable[[Sequence[T]], Sequence[R | Exception]], *, most: int, name: str):

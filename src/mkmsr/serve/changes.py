@@ -62,10 +62,7 @@ class Record(msgspec.Struct, omit_defaults=True):
 class _Catalogue:
     """What the log says about the catalogue, for bundles that come later.
 
-    Args:
-        added: Attributes and display fields of added items.
-        retired: By item, whether it is retired.
-        facts: By name and item, values.
+    `added` has attributes and display fields by item, `retired` whether each is, `facts` values by name and item.
     """
 
     added: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -105,13 +102,8 @@ class _Catalogue:
 class Changes:
     """A worker's view of the log.
 
-    Args:
-        engine: What the changes are applied to.
-        store: Carries out work with the store.
-        worker: Name of this worker, unlike those of all others.
-        run: Name of this run of the service.
-        sample: Gives some live sessions, for the warm-up of a bundle.
-        share: Folder of the weights that workers share, see `load_bundle`.
+    `store` carries out work with the store. `worker` is unlike the names of all others, `run` that of this run of the
+    service. `sample` gives live sessions for the warm-up of a bundle; `share` is as in `load_bundle`.
     """
 
     def __init__(

@@ -43,13 +43,7 @@ _HEADERS = [
 
 
 class Problem(Exception):
-    """An error that the caller gets as a problem document.
-
-    Args:
-        status: HTTP status.
-        detail: What is wrong, and what would be right.
-        headers: Further headers of the answer.
-    """
+    """An error that the caller gets as a problem document. `detail` says what is wrong and what would be right."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None):
         super().__init__(detail)
@@ -116,12 +110,7 @@ class Endpoint:
 
 
 class Served:
-    """An endpoint as an ASGI application.
-
-    Args:
-        endpoint: What it is.
-        check: Decides who may call, see `Access.check`.
-    """
+    """An endpoint as an ASGI application. `check` decides who may call, see `Access.check`."""
 
     def __init__(self, endpoint: Endpoint, check: Callable[..., None]):
         self._endpoint, self._check, self._path = endpoint, check, endpoint.path

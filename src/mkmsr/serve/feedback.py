@@ -33,9 +33,7 @@ _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.
 class Feedback:
     """The metrics of a service.
 
-    Args:
-        operations: Operations that are counted by name; others count as "other".
-        serving: Gives by model what serves now.
+    Operations that are not named count as "other"; `serving` gives by model what serves now.
     """
 
     def __init__(self, operations: Iterable[str], serving: Callable[[], Mapping[str, Serving]]):

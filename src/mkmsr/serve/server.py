@@ -35,11 +35,7 @@ _LONGEST_PAUSE = 30.0
 class Address:
     """Where a service answers.
 
-    Args:
-        url: For visitors.
-        admin: For the shop's own servers; the same where there are no keys.
-        workers: How many processes answer.
-        store: What keeps sessions.
+    `admin` is for the shop's own servers, and the same where there are no keys.
     """
 
     url: str

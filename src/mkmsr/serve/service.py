@@ -112,9 +112,7 @@ class Keeper:
 class Cards:
     """What is told about items: attributes, facts of the day, and display fields that are safe to show.
 
-    Args:
-        image_hosts: Hosts whose images may be shown.
-        facts: Gives the facts as they are now.
+    `facts` gives those as they are now; images of other hosts are not shown.
     """
 
     def __init__(self, image_hosts: Sequence[str], facts: Callable[[], Mapping[str, Mapping[str, Any]]]):
@@ -186,15 +184,7 @@ class Cards:
 
 @dataclass
 class Visitors:
-    """Answers what visitors ask.
-
-    Args:
-        engine: Ranks.
-        keeper: Keeps sessions.
-        cards: Tells about items.
-        feedback: Counts.
-        split: Part of the sessions that the second model answers.
-    """
+    """Answers what visitors ask. The second model answers a part of the sessions, `split`."""
 
     engine: Engine
     keeper: Keeper

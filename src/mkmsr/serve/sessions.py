@@ -38,13 +38,8 @@ class KeptEvent(msgspec.Struct, array_like=True, frozen=True):
 class Shown(msgspec.Struct, array_like=True):
     """A list that the session was shown.
 
-    Args:
-        id: Its id.
-        model: Which model made it.
-        bundle: Beginning of the SHA-256 of its bundle.
-        items: Its first places.
-        length: How long it was.
-        is_judged: Whether the event that followed it has come.
+    `bundle` is the beginning of its SHA-256; `items` are the first places of a list that was `length` long. It is
+    judged when the event that followed it has come.
     """
 
     id: str
@@ -65,14 +60,8 @@ class _Session(msgspec.Struct, array_like=True):
 class Reaction:
     """An event that came after a list.
 
-    Args:
-        model: Which model made the list.
-        bundle: Beginning of the SHA-256 of its bundle.
-        operation: The event's operation.
-        place: Place of its item in the list, from 1; 0 if it is not among the first.
-        length: How long the list was.
-        is_next: Whether it is the first event after the list.
-        is_click: Whether the event names the list as what led to it.
+    `place` counts from 1, and is 0 for an item that is not among the first. `is_next` says that it is the first event
+    after the list, `is_click` that it names the list as what led to it.
     """
 
     model: str
@@ -88,12 +77,7 @@ class Reaction:
 class Update:
     """What a request asks of one session.
 
-    Args:
-        key: The session's.
-        append: Events to be added.
-        merge: Session of the same visitor whose events are taken over, and which is erased.
-        shown: A list that it is shown.
-        erase: Whether it is to be erased.
+    Append events; merge another session of the same visitor, which is then erased; note a list that was shown; erase.
     """
 
     key: bytes
@@ -107,13 +91,8 @@ class Update:
 class Updated:
     """A session after an update.
 
-    Args:
-        events: Its events, oldest first.
-        accepted: Events that were added.
-        duplicates: Events that it held already.
-        reactions: Which of the added events answer a list.
-        existed: Whether anything was stored before.
-        expires_in: Seconds after which it is forgotten without a new event or list; 0 if nothing is stored.
+    `duplicates` are events that it held already; `reactions` say which of the accepted ones answer a list. It `existed`
+    if anything was stored before, and `expires_in` seconds without a new event or list it is forgotten.
     """
 
     events: Sequence[KeptEvent] = ()

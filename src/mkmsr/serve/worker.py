@@ -69,14 +69,8 @@ async def run_worker(
 ) -> None:
     """Serve until `stop` is set, then finish the requests that are under way.
 
-    Args:
-        settings: What the service was told.
-        secret: Key of the hash of session ids.
-        run: Name of this run of the service.
-        public: Where visitors call.
-        admin: Where the shop's own servers call; None where the other one serves them too.
-        ready: Called when requests are answered.
-        stop: Ends the worker.
+    `secret` is the key of the hash of session ids, `run` the name of this run of the service. Without `admin`, `public`
+    serves the shop's own servers too. `ready` is called when requests are answered.
     """
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH_SECONDS)

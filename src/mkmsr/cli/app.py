@@ -47,8 +47,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
         "mkmsr train data/shop --model narm --out runs/x --set model.dim=64\n"
         "torchrun --nproc-per-node 2 -m mkmsr train data/x --model narm --out runs/x",
     ),
-    ("tune", "tune:tune", "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune"),
-    ("grid", "grid:grid", "mkmsr grid data/a data/b --models compass,v-sknn --out runs/grid"),
+    ("tune", "train:tune", "mkmsr tune data/shop --model v-sknn --trials 50 --out runs/tune"),
+    ("grid", "train:grid", "mkmsr grid data/a data/b --models compass,v-sknn --out runs/grid"),
     ("evaluate", "evaluate:evaluate", "mkmsr evaluate runs/shop/bundle data/shop --split test --k 5,10,20"),
     ("compare", "evaluate:compare", "mkmsr compare runs/shop runs/pop runs/recency"),
     ("report", "evaluate:report", "mkmsr report runs/shop --beside runs/pop"),

@@ -65,7 +65,9 @@ def demo(
         dataset = _prepared_shop(screen, out, sessions=sessions, items=items, seed=seed)
         runs = [_run(screen, dataset, out, name, epochs=epochs, seed=seed) for name in (*BASELINES[::-1], MODEL)]
         documents = [run.metrics for run in runs[::-1]]
-        report = _report(out)
+        from mkmsr.reports.run_report import write_run_report
+
+        report = write_run_report(out / MODEL, baselines=[out / name for name in BASELINES])
         seconds = time.perf_counter() - began
         screen.document(
             {
@@ -109,12 +111,6 @@ def _run(
     screen.note(f"training {name}" if trained else f"ranking with {name}, which needs no training")
     settings = experiment_config(name, None, SETTINGS.get(name, ()), {"epochs": epochs if trained else None})
     return train_into(screen, dataset, settings, out / name, seed=seed, refit=True, announce=trained)
-
-
-def _report(out: Path) -> Path:
-    from mkmsr.reports.run_report import write_run_report
-
-    return write_run_report(out / MODEL, baselines=[out / name for name in BASELINES])
 
 
 def _show_example(screen: Terminal, out: Path) -> None:

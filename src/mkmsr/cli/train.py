@@ -1,4 +1,4 @@
-"""`mkmsr train`: fit a model on prepared data and leave a run folder behind."""
+"""`mkmsr train`, `tune`, `grid`: one fit, a search for settings, models x data x seeds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from mkmsr.cli.console import AT_LEAST_ONE, COMMON, Common, Device, output_folder, terminal
-from mkmsr.cli.experiment import ModelName, Settings, experiment_config, train_into
-from mkmsr.cli.progress import duration
+from mkmsr.cli.console import (
+    AT_LEAST_ONE,
+    COMMON,
+    Common,
+    Device,
+    WrongCall,
+    output_folder,
+    terminal,
+    text_table,
+)
+from mkmsr.cli.experiment import ModelName, Settings, chosen_settings, experiment_config, known_model, train_into
+from mkmsr.cli.progress import duration, progress_bars
 from mkmsr.cli.results import show_evaluation
-from mkmsr.errors import ConfigError
+from mkmsr.errors import ConfigError, TrainingError
+from mkmsr.runtime.files import atomic_write, locked
 from mkmsr.runtime.process_group import is_restarted, joined, own_device
+
+_Seed = Annotated[int, Parameter(validator=Number(gte=0))]
 
 
 def train(
@@ -29,7 +41,7 @@ def train(
     set_: Settings = (),
     strategy: Literal["alternating", "triples-first", "joint", "pretrain", "sessions"] | None = None,
     epochs: Annotated[int | None, AT_LEAST_ONE] = None,
-    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    seed: _Seed = 0,
     device: Device = "cpu",
     threads: Annotated[int | None, AT_LEAST_ONE] = None,
     refit: Annotated[bool, Parameter(negative=())] = False,
@@ -112,3 +124,158 @@ def _check_interrupted(folder: Path) -> None:
             "--out leaves it alone",
             key="--out",
         )
+
+
+def tune(
+    data: Path,
+    /,
+    *,
+    out: Path,
+    model: ModelName | None = None,
+    trials: Annotated[int, AT_LEAST_ONE] = 30,
+    config: Path | None = None,
+    set_: Settings = (),
+    first: Path | None = None,
+    epochs: Annotated[int | None, AT_LEAST_ONE] = None,
+    seed: _Seed = 0,
+    windows: Annotated[int, AT_LEAST_ONE] = 1,
+    workers: Annotated[int, AT_LEAST_ONE] = 1,
+    device: Device = "cpu",
+    common: Common = COMMON,
+) -> None:
+    """Search a model's settings: fitted on train, judged on validation; the test is not read.
+
+    The model's defaults, or the settings of --first, are the first trial. Poor trials are stopped early. The same
+    call again goes on where an earlier one stopped, also with more trials.
+
+    Args:
+        data: Prepared data.
+        out: Folder for the study, the table of trials and chosen.toml.
+        model: Name of the model, see `mkmsr models`.
+        trials: Trials in all.
+        config: Settings file (TOML); what it sets is not searched.
+        set_: The same on the command line: model.dim=64 training.select=hit@20
+        first: Settings file (TOML) of the first trial, instead of the model's defaults; what it sets is searched.
+        epochs: Most epochs of a trial.
+        seed: Of the search and of every trial's weights.
+        windows: Spans that judge a trial: validation, and those of equal size before it, for a steadier choice.
+        workers: Trials beside each other, in processes of one thread each.
+    """
+    with terminal(common) as screen, output_folder(out, "study.sqlite3"):
+        base = chosen_settings(model, config, set_, {"epochs": epochs})
+        from mkmsr.config import read_toml
+        from mkmsr.reports.tables import percent
+        from mkmsr.runs.search import tune as search
+
+        with progress_bars(screen.progress) as listener:
+            result = search(
+                data,
+                base,
+                out,
+                trials=trials,
+                seed=seed,
+                windows=windows,
+                first=read_toml(first) if first is not None else None,
+                workers=workers,
+                device=device,
+                listener=listener,
+            )
+        best = result.best
+        select = result.config.training.select
+        screen.document(
+            {
+                "model": result.config.name,
+                "select": select,
+                "value": best.value,
+                "best_epoch": best.best_epoch,
+                "trials": len(result.trials),
+                "settings": dict(best.settings),
+                "config": str(result.path),
+            }
+        )
+        start = result.trials[0]
+        rows = [[f"validation {select}, %", percent(start.value), percent(best.value)]]
+        rows += [[key, _shown(start.settings[key]), _shown(value)] for key, value in best.settings.items()]
+        title = f"{result.config.name}: the best of {len(result.trials)} trials"
+        screen.show(text_table(title, ["", "first trial", "chosen"], rows))
+        screen.print(f"settings: {result.path}; all trials: {out}/trials.csv")
+        screen.next("train", data, "--config", result.path, "--out", f"runs/{result.config.name}", "--refit")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def grid(
+    data: Annotated[tuple[Path, ...], Parameter(negative=())],
+    /,
+    *,
+    models: str,
+    out: Path,
+    seeds: Annotated[int, AT_LEAST_ONE] = 3,
+    settings: Path | None = None,
+    epochs: Annotated[int | None, AT_LEAST_ONE] = None,
+    metrics: str = "hit@20,mrr@20",
+    workers: Annotated[int, AT_LEAST_ONE] = 1,
+    device: Device = "cpu",
+    common: Common = COMMON,
+) -> None:
+    """Train models on several data sets with several seeds, and compare them on each, with the seeds pooled.
+
+    The first seed's validation chooses a model's number of epochs; all are then fitted again on train and validation.
+    Runs that are finished are not trained again: the same call goes on where an earlier one stopped, also with more
+    models, data or seeds. Run folders are OUT/DATA/MODEL/SEED, tables OUT/DATA.md, .tex and .csv.
+
+    Args:
+        data: Folders of prepared data.
+        models: Names of models, separated by commas, see `mkmsr models`.
+        out: Folder for runs and tables.
+        seeds: Runs of each model with weights, from seed 0; a model that only counts is run once.
+        settings: Folder of settings files, DATA/MODEL.toml or MODEL.toml; a model without one gets its defaults.
+        epochs: Most epochs, instead of those of the settings.
+        metrics: What the tables show, separated by commas; the first metric orders the rows.
+        workers: Runs beside each other, in processes of one thread each.
+    """
+    with terminal(common) as screen, locked(out):
+        names = [name.strip() for name in models.split(",")]
+        for name in names:
+            try:
+                known_model(str, name)
+            except ValueError as error:
+                raise WrongCall(f"--models: {error}") from None
+        if not data:
+            raise WrongCall("give at least one folder of prepared data")
+        if settings is not None and not settings.is_dir():
+            raise WrongCall(f"--settings: there is no folder {settings}")
+        from mkmsr.paper.runs import RunOptions, finish_runs
+        from mkmsr.reports.comparison import compare_runs
+        from mkmsr.reports.tables import comparison_table
+
+        with progress_bars(screen.progress) as listener:
+            options = RunOptions(
+                seeds=seeds, settings=settings, epochs=epochs, workers=workers, device=device, listener=listener
+            )
+            found, failures = finish_runs(
+                data, lambda each: {name: options.experiment(each, name) for name in names}, out, options
+            )
+        documents = []
+        for each, runs in found.items():
+            finished = [folder.run for folders in runs.found.values() for folder in folders]
+            if not finished:
+                continue
+            comparison = compare_runs(finished, metrics=[name.strip() for name in metrics.split(",")], pool_seeds=True)
+            table, place = comparison_table(comparison), out / each.resolve().name
+            for ending, text in (
+                (".md", table.markdown()),
+                (".tex", table.latex()),
+                (".csv", comparison.to_frame().write_csv()),
+            ):
+                atomic_write(place.with_name(place.name + ending), text)
+            documents.append({"data": each.resolve().name, **comparison.to_json()})
+            screen.show_report(table)
+            screen.print(f"tables: {place}.md, .tex, .csv; runs: {place}")
+        screen.document(documents)
+        if failures:
+            reasons = "; ".join(f"{each.job.name}: {each.reason}" for each in failures)
+            total = len(failures) + sum(len(folders) for runs in found.values() for folders in runs.found.values())
+            raise TrainingError(f"{len(failures)} of {total} runs failed: {reasons}")

@@ -23,13 +23,12 @@ from mkmsr.paper.systems import METRICS, verdict
 from mkmsr.reports.figures import INKS, canvas, finish_curves, panel_title, render
 from mkmsr.reports.tables import TextTable, difference_text, metric_title, p_value_text, percent
 from mkmsr.reports.write_up import Drawing, Section, WriteUp, draw_if_possible, file_name
-from mkmsr.runs.config import ExperimentConfig, new_model
-from mkmsr.runs.experiment import validator
+from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import fit_new_model, validator
 from mkmsr.runs.grid import Job, settings_key
 from mkmsr.runtime.events import EpochRecord, Listener, PhaseStarted
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training.checkpoint import read_history, remove_checkpoint
-from mkmsr.training.trainer import fit, fitting_data
 
 MODEL = "mkm-sr"
 
@@ -126,7 +125,6 @@ def _jobs(data: Path, folder: Path, options: RunOptions) -> dict[str, list[Job]]
 def _learn(listener: Listener, data: Path, config: ExperimentConfig, folder: Path, seed: int, device: str) -> None:
     """One run, in a process of its own. Each epoch's model ranks the test too, for the drawing alone."""
     dataset = PreparedDataset.load(data)
-    training = fitting_data(dataset)
     validation, test = validator(dataset, config.training.select), dataset.evaluation_split("test")
 
     def watch(model: SessionModel) -> dict[str, float]:
@@ -135,20 +133,9 @@ def _learn(listener: Listener, data: Path, config: ExperimentConfig, folder: Pat
 
     assert not config.training.select.startswith(TEST_PREFIX)
     folder.mkdir(parents=True, exist_ok=True)
-    model = new_model(dataset, config, seed)
     listener(PhaseStarted("fit"))
-    result = fit(
-        model,
-        training,
-        config.training,
-        validate=watch,
-        seed=seed,
-        device=device,
-        folder=folder,
-        resume=True,
-        listener=listener,
-        depends_on={"model_settings": config.model, "dataset": dataset.fingerprint},
-    )
+    how: dict[str, Any] = {"seed": seed, "device": device, "folder": folder, "resume": True, "listener": listener}
+    model, result = fit_new_model(dataset, config, validate=watch, **how)
     evaluate(model, test).save(folder / "ranks.parquet")
     document = {"config": config.model_dump(mode="json"), "seed": seed, "best_epoch": result.best_epoch}
     atomic_write(folder / "metrics.json", json.dumps(document, indent=2) + "\n")

@@ -311,8 +311,6 @@ def _attributes(attributes: Mapping[str, Sequence[str]], known: set[tuple[str, s
 
 def _command(run: RunFolder) -> str:
     """The call that trains the run again; DATA and BUNDLE stand for folders whose place a run does not know."""
-    if isinstance(run.metrics.get("command"), str):
-        return str(run.metrics["command"])
     model, folder = str(run.run.document["model"]), run.folder.resolve().name
     words = ["mkmsr", "train", "DATA", "--model", model]
     words += ["--config", f"{folder}/config.toml"] if run.config else []

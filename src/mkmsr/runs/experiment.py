@@ -134,24 +134,26 @@ def fit_new_model(
     stop_after: int | None = None,
     calibrated: SessionModel | None = None,
     start_from: ModelBundle | None = None,
+    validate: Validate | None = None,
     processes: Processes = ALONE,
     **options: Any,
 ) -> tuple[SessionModel, FitResult]:
     """Return a new model fitted on train, or with `refit` on train and validation, and what the fit came to.
 
     Validation chooses the epoch, unless `stop_after` names it, and calibrates a model that is `FittedForward`, unless
-    `calibrated` is one that it has calibrated before. The other options, and the errors, are those of
-    `run_experiment` and `fit`.
+    `calibrated` is one that it has calibrated before. `validate` is asked in place of `validator`. The other options,
+    and the errors, are those of `run_experiment` and `fit`.
     """
-    training = fitting_data(dataset, refit=refit)
     model = new_model(dataset, config, seed)
+    if stop_after is None:
+        validate = validate or validator(dataset, config.training.select, processes)
     if start_from is not None:
         _logger.info("%s", carry_over(model, config.settings(), dataset, start_from))
     result = fit(
         model,
-        training,
+        fitting_data(dataset, refit=refit),
         config.training,
-        validate=validator(dataset, config.training.select, processes) if stop_after is None else None,
+        validate=validate,
         seed=seed,
         stop_after=stop_after,
         depends_on={"model_settings": config.model, "dataset": dataset.fingerprint},
@@ -258,14 +260,7 @@ class _Experiment:
             self._keep(model.to("cpu"), ranks, {"validation": result.get("validation", {}), "test": test})
         return {"best_epoch": epochs, **result, "test": test}
 
-    def _fit(
-        self,
-        folder: Path,
-        *,
-        refit: bool = False,
-        stop_after: int | None = None,
-        calibrated: SessionModel | None = None,
-    ) -> tuple[SessionModel, FitResult]:
+    def _fit(self, folder: Path, **how: Any) -> tuple[SessionModel, FitResult]:
         if self.processes.is_first:
             folder.mkdir(parents=True, exist_ok=True)
         return fit_new_model(
@@ -273,14 +268,12 @@ class _Experiment:
             self.config,
             seed=self.seed,
             device=self.device,
-            refit=refit,
-            stop_after=stop_after,
-            calibrated=calibrated,
             folder=folder,
             resume=self.resume,
             start_from=self.start_from,
             listener=self.listener,
             processes=self.processes,
+            **how,
         )
 
     def _rank(self, model: SessionModel, split: SplitName) -> tuple[RankTable, dict[str, Any]]:

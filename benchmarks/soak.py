@@ -19,8 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mkmsr.bench.arrivals import Arrivals, Load
-from mkmsr.bench.serving import service
+from mkmsr.bench.serving import Arrivals, Load, service
 from mkmsr.bundle.model_bundle import load_bundle, save_bundle
 from mkmsr.runtime.environment import cpu_seconds, environment
 from mkmsr.runtime.files import atomic_write, scratch_folder

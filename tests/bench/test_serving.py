@@ -16,8 +16,7 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from small_shop import fitted, small_shop
 
-from mkmsr.bench.arrivals import Arrivals, Load, Outcome
-from mkmsr.bench.serving import draw_latency
+from mkmsr.bench.serving import Arrivals, Load, Outcome, draw_latency
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
 

@@ -10,10 +10,9 @@ import torch
 
 from mkmsr.data.batching import collate
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.evaluation.document import evaluation_document
+from mkmsr.evaluation.document import evaluation_document, showcase
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.evaluation.showcase import showcase
 from mkmsr.models.base import ModelSizes, SessionModel
 from mkmsr.models.registry import model_entry
 

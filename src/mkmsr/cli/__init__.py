@@ -6,8 +6,6 @@ import gc
 import sys
 from collections.abc import Sequence
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `mkmsr` with the given arguments (the process's own by default) and exit with its status."""

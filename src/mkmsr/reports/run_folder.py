@@ -46,7 +46,7 @@ class RunFolder:
         metrics: `metrics.json`.
         config: Text of `config.toml`.
         history: Epochs of `history.jsonl`.
-        examples: `examples.json`, see `mkmsr.evaluation.showcase`.
+        examples: `examples.json`, see `mkmsr.evaluation.document`.
     """
 
     folder: Path

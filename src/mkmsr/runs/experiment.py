@@ -26,11 +26,10 @@ from mkmsr.bundle.model_bundle import ModelBundle, new_bundle, save_bundle
 from mkmsr.config import differences, to_toml
 from mkmsr.data.dataset import PreparedDataset, SplitName
 from mkmsr.errors import TrainingError
-from mkmsr.evaluation.document import evaluation_document
+from mkmsr.evaluation.document import evaluation_document, showcase
 from mkmsr.evaluation.evaluator import check_examples, evaluate
 from mkmsr.evaluation.metrics import list_lengths
 from mkmsr.evaluation.ranks import RankTable
-from mkmsr.evaluation.showcase import showcase
 from mkmsr.models.base import SessionModel
 from mkmsr.models.capabilities import FittedForward
 from mkmsr.reports.run_folder import has_checkpoint

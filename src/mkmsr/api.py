@@ -96,7 +96,7 @@ class Dataset(PreparedDataset):
         named = {field: str(column) for field, column in columns.items() if column is not None}
         frames = {"columns": named, "attribute_columns": dict(attribute_columns or {}), "multi": multi}
         reading = validate(ReadOptions, frames)
-        return cls._prepared(prepare(read_frames(events, items, reading, name=name), _prepare_options(options)))
+        return cls._prepared(prepare(read_frames(events, items, reading, name=name), validate(PrepareOptions, options)))
 
     @classmethod
     def from_files(
@@ -115,7 +115,7 @@ class Dataset(PreparedDataset):
             ConfigError: There is no such option.
         """
         log = read_log(kind, source, _read_options(reading))
-        return cls._prepared(prepare(log, _prepare_options(options)))
+        return cls._prepared(prepare(log, validate(PrepareOptions, options)))
 
     @classmethod
     def _prepared(cls, data: PreparedDataset) -> Self:
@@ -341,10 +341,6 @@ def _whole_number(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigError(f"should be a whole number, found {value!r}", key=key)
     return int(value)
-
-
-def _prepare_options(options: Mapping[str, Any]) -> PrepareOptions:
-    return validate(PrepareOptions, dict(options))
 
 
 _CLASSES = {

@@ -193,12 +193,9 @@ class Load:
 class Outcome:
     """What came of the requests.
 
-    Args:
-        milliseconds: Of the answered ones, from the moment at which each was due.
-        errors: Requests without an answer of status 200, or with no items.
-        degraded: Answers that say that they are not as good as asked.
-        seconds: From the first arrival to the last answer.
-        kept: The first sessions, as (events, items of the list).
+    Milliseconds are of the answered requests, from the moment at which each was due; errors those without a list.
+    Degraded answers say that they are not as good as asked. Seconds go from the first arrival to the last answer; the
+    first sessions are kept, as (events, items of the list).
     """
 
     milliseconds: list[float] = field(default_factory=list)

@@ -73,11 +73,8 @@ def reproduce_figure_3(datasets: Sequence[Path], out: Path, options: RunOptions)
 class _Runs:
     """The runs of one strategy, one a seed.
 
-    Args:
-        strategy: A key of `STRATEGIES`.
-        histories: Epochs of each run; the validation metrics hold the test's too, with `TEST_PREFIX`.
-        best_epochs: The epoch that validation chose, of each run.
-        ranks: Ranks of the test examples at that epoch, of all runs, pooled.
+    The validation metrics of `histories` hold the test's too, with `TEST_PREFIX`; validation chose the best epochs.
+    `ranks` are those of the test at that epoch, of all runs, pooled.
     """
 
     strategy: str

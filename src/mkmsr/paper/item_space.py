@@ -35,13 +35,8 @@ Vectors = NDArray[np.float32]
 class ChosenItems:
     """The items that are looked at.
 
-    Args:
-        attribute: The relation that colours the map.
-        items: Item indexes. Shape [m].
-        has: Which of them has which value of the attribute. Shape [m, A].
-        shown: Places in `items` of those on the map. Shape [shown].
-        colours: Places in `names` of their values. Shape [shown].
-        names: The most frequent values.
+    `has` says which of the m items has which value of the attribute, [m, A]. `shown` are places in `items` of those on
+    the map, `colours` places in `names`, the most frequent values, of theirs.
     """
 
     attribute: str

@@ -27,18 +27,9 @@ _logger = logging.getLogger(__name__)
 class RunOptions:
     """How runs are made; each table or figure takes what it needs of it.
 
-    Args:
-        seeds: How many seeds, from 0.
-        settings: Folder of settings files, see `experiment_settings`; None for the defaults.
-        epochs: Most epochs, instead of those of the settings.
-        refit: Whether test numbers are of models fitted on train and validation.
-        choose_epochs: Whose validation chooses the number of epochs.
-        taken_from: Folder of kept results, which stand in for runs that are not there, see `mkmsr.paper.kept`.
-        keep: Folder that takes the results of every finished run.
-        train: Whether to train what is missing then; otherwise the table has what is there.
-        workers: Runs beside each other, in processes of one thread each.
-        device: Where models compute.
-        listener: Told about runs, see `run_jobs`.
+    Settings are as `experiment_settings` reads them. Kept results, see `mkmsr.paper.kept`, are `taken_from` a folder in
+    place of runs that are not there; `keep` takes those of every finished run. Unless asked to `train` what is missing
+    then, a table has what is there. The listener is as in `run_jobs`.
     """
 
     seeds: int = 3

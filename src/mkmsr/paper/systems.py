@@ -96,11 +96,8 @@ class SystemRow:
 class Claim:
     """A statement of the paper, and what our runs say.
 
-    Args:
-        question: Which of the paper's research questions.
-        text: "A above B".
-        verdict: By MRR@20: "confirmed" or "refuted" where the difference is significant, else "undecided".
-        differences: First minus second, by metric; p-values corrected by Holm over all claims on this data.
+    `text` reads "A above B", and differences are first minus second, p-values corrected by Holm over all claims on this
+    data. By MRR@20 a significant one is "confirmed" or "refuted", any other "undecided".
     """
 
     question: str
@@ -113,14 +110,7 @@ class Claim:
 class SystemTable:
     """Table 2 for one dataset.
 
-    Args:
-        title: What tables call the data.
-        examples: Test examples.
-        candidates: Items ranked for each.
-        rows: In the order given.
-        missing: Systems without a finished run.
-        best_rivals: Label of the best system that is not a flagship, by metric.
-        claims: The paper's statements, tested.
+    The best rivals are the best systems that are no flagship, by metric; `missing` ones have no finished run.
     """
 
     title: str

@@ -140,11 +140,10 @@ def recommend_in_bulk(
             finished = _in_processes(job, bundle, source, left, processes, progress, peaks)
         else:
             finished = _here(ranking, source, left, progress, peaks)
-        with folder.notes() as note:
-            for counts in finished:
-                note(counts)
-                done[counts.shard] = counts
-                progress.settle(sum(each.sessions for each in done.values()))
+        for counts in finished:
+            folder.note(counts)
+            done[counts.shard] = counts
+            progress.settle(sum(each.sessions for each in done.values()))
         seconds = time.perf_counter() - began
         sums = {each.name: sum(getattr(one, each.name) for one in done.values()) for each in fields(Counts)}
         result = BulkResult(

@@ -11,8 +11,7 @@ Names that begin with _ are passed over by readers of Parquet folders.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,16 +90,10 @@ class ShardFolder:
         with atomic_file(self.shard_path(number)) as part:
             lists.write_parquet(part)
 
-    @contextmanager
-    def notes(self) -> Iterator[Any]:
-        """A function to be called with the counts of each shard when its file stands."""
+    def note(self, counts: ShardCounts) -> None:
+        """Take note of a shard whose file stands."""
         with (self.path / SHARDS_FILE).open("a", encoding="utf-8") as file:
-
-            def note(counts: ShardCounts) -> None:
-                file.write(json.dumps(asdict(counts)) + "\n")
-                file.flush()
-
-            yield note
+            file.write(json.dumps(asdict(counts)) + "\n")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary; from then on the folder is finished."""

@@ -44,9 +44,8 @@ _WORDS = {1: "one", 3: "three", 5: "five", 10: "ten"}
 class ComparisonRow:
     """One run of a comparison, with a label of its own.
 
-    Args:
-        differences: By metric: this run minus the reference, with the p-value corrected for all tests of the
-            comparison. Empty for the reference itself and for a run whose ranks were not kept.
+    Differences are this run minus the reference, by metric, with p-values corrected for all tests of the comparison;
+    empty for the reference itself and for a run whose ranks were not kept.
     """
 
     run: EvaluatedRun

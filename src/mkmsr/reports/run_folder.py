@@ -41,12 +41,7 @@ class EvaluatedRun:
 class RunFolder:
     """The files of one run that a report needs; what is not there is empty.
 
-    Args:
-        run: Its evaluation on the test split, or on validation where test was not evaluated.
-        metrics: `metrics.json`.
-        config: Text of `config.toml`.
-        history: Epochs of `history.jsonl`.
-        examples: `examples.json`, see `mkmsr.evaluation.document`.
+    `run` is its evaluation on the test split, or on validation where test was not evaluated.
     """
 
     folder: Path

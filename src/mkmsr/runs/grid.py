@@ -73,14 +73,9 @@ class JobOutcome:
 class GridRun:
     """One experiment of a grid.
 
-    Args:
-        data: Folder of the prepared data.
-        label: What the row of a table is called: the model's name, or another where a model has several settings.
-        config: Model and training.
-        seed: Of first weights, order and dropout.
-        refit: Whether the test numbers are those of a model fitted on train and validation.
-        folder: Run folder.
-        leader: Folder of the run whose validation chooses the number of epochs; None: its own does.
+    The label is what the row of a table is called: the model's name, or another where a model has several settings.
+    With `refit` the test numbers are of a model fitted on train and validation. `leader` is the folder of the run whose
+    validation chooses the number of epochs; None: its own does.
     """
 
     data: Path

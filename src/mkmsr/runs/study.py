@@ -25,14 +25,9 @@ _SEEDS_PER_STUDY = 100_000
 class TrialRecord:
     """One trial that is over: what was tried, and what it came to.
 
-    Args:
-        number: From 0; 0 has the settings that the search begins with.
-        state: "complete", "pruned" (stopped early, since it was below the median of the others), or "failed".
-        settings: By dotted key.
-        value: The selection metric on validation at its best epoch, 0..1; None for a failed trial.
-        best_epoch: That epoch; 0 for a model without weights.
-        epochs: Epochs that ran.
-        seconds: Wall time of its epochs, without validation.
+    Number 0 has the settings that the search begins with. "Pruned" ones were stopped early, below the median of the
+    others. `value` is the selection metric on validation at the best epoch, 0..1, None for a failed trial; `best_epoch`
+    is 0 for a model without weights, and `seconds` are of its epochs, without validation.
     """
 
     number: int

@@ -134,17 +134,11 @@ class ItemDifference:
 
 def neighbour_purity(vectors_mD: Vectors, has_mA: NDArray[np.bool_], *, neighbours: int = 10) -> NDArray[np.float64]:
     """The share of each item's nearest neighbours that have one of its values of the attribute. Shape [m], 0..1."""
-    unit_mD = _unit(vectors_mD)
-    k = min(neighbours, len(unit_mD) - 1)
-    shares = np.empty((len(unit_mD), k))
-    for begin in range(0, len(unit_mD), _CHUNK):
-        rows = np.arange(begin, min(begin + _CHUNK, len(unit_mD)))
-        similar = unit_mD[rows] @ unit_mD.T
-        similar[np.arange(len(rows)), rows] = -np.inf
-        nearest = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        for place in range(k):
-            shares[rows, place] = (has_mA[rows] & has_mA[nearest[:, place]]).any(axis=1)
-    purity: NDArray[np.float64] = shares.mean(axis=1)
+    from sklearn.neighbors import NearestNeighbors
+
+    k = min(neighbours, len(vectors_mD) - 1)
+    nearest_mk = NearestNeighbors(n_neighbors=k, metric="cosine").fit(vectors_mD).kneighbors(return_distance=False)
+    purity: NDArray[np.float64] = np.mean([(has_mA & has_mA[each_m]).any(axis=1) for each_m in nearest_mk.T], axis=0)
     return purity
 
 

@@ -86,10 +86,9 @@ class GridRun:
     folder: Path
     leader: Path | None = None
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the run needs no other, or no longer: its leader is finished, or the run itself."""
-        return self.leader is None or any((each / METRICS_FILE).is_file() for each in (self.leader, self.folder))
+    def is_ready(self, *, leaders_ended: bool) -> bool:
+        """Return whether the run needs no other, or no longer: its leader is finished, or the run itself."""
+        return self.leader is None or ((self.leader if leaders_ended else self.folder) / METRICS_FILE).is_file()
 
     def job(self, device: str = "cpu") -> Job:
         """Return the run as a job."""
@@ -139,10 +138,13 @@ def run_grid(
     """
     ordered = sorted(runs, key=lambda run: run.seed)
     outcomes: dict[Path, JobOutcome] = {}
-    for follows in (False, True):
-        jobs = [run.job(device) for run in ordered if (run.leader is not None) == follows and run.is_ready]
-        if jobs:
-            outcomes |= {each.job.folder: each for each in run_jobs(jobs, workers=workers, listener=listener)}
+    for leaders_ended in (False, True):
+        failed = {folder for folder, outcome in outcomes.items() if outcome.status == "failed"}
+        ready = [run for run in ordered if run.is_ready(leaders_ended=leaders_ended) and run.folder not in failed]
+        if any(run.folder not in outcomes for run in ready):
+            jobs = [run.job(device) for run in ready]
+            found = {each.job.folder: each for each in run_jobs(jobs, workers=workers, listener=listener)}
+            outcomes = {**found, **outcomes}
     reason = "the run whose validation chooses its number of epochs is not there"
     return tuple(outcomes.get(run.folder) or JobOutcome(run.job(device), "failed", reason=reason) for run in ordered)
 

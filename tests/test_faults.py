@@ -14,7 +14,7 @@ import pytest
 
 FAULTS = Path(__file__).parents[1] / "benchmarks" / "faults"
 SURFACES = ["SQL", "bundle", "prepared data", "events CSV", "quoted CSV", "JSON lines", "Parquet", "attributes"]
-SURFACES += ["presplit", "TOML", "sessions", "filters"]
+SURFACES += ["presplit", "TOML", "sessions", "filters", "checkpoint", "service"]
 
 
 @pytest.mark.parametrize("name", SURFACES)
@@ -60,12 +60,12 @@ def test_killed_commands_lose_nothing(tmp_path: Path) -> None:
         "prepare",
         "bulk",
         "serve",
-        "--attempts",
+        "--ends",
         "3",
     ]
     subprocess.run(call, check=True, capture_output=True)
     for name, found in json.loads((tmp_path / "kills.json").read_text()).items():
-        assert found["attempts"] == 3
+        assert found["ended"] == {"SIGKILL": 1, "SIGTERM": 1, "full disk": 1}
         assert found["faults"] == [], name
 
 

@@ -1,6 +1,6 @@
 """Ends commands at random moments: by SIGKILL, by SIGTERM, by a disk that takes no more. Nothing whole may be lost.
 
-    python benchmarks/faults/kills.py --out runs/faults [--only prepare serve] [--attempts 36]
+    python benchmarks/faults/kills.py --out runs/faults [--only prepare serve] [--ends 36]
 
 After each end every file under its final name must be readable, data and bundles must load, and no process may be
 left. The next run must end well, leave nothing behind, and write the bits of a run that nobody disturbed. This process
@@ -32,8 +32,11 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
+import matplotlib.figure  # noqa: F401  # With the next two most of the time of a small run, unless it is forked.
+import optuna.storages  # noqa: F401
 import polars as pl
 import torch
+import torch._dynamo
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -135,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="commands")
-    parser.add_argument("--attempts", type=int, default=36, help="of each command")
+    parser.add_argument("--ends", type=int, default=36, help="of each command; a run that was over before is none")
     options = parser.parse_args()
     torch.set_num_threads(1)
     os.fsync = lambda _: None  # type: ignore[assignment]  # A kill loses nothing that the system holds, and it is slow.
@@ -154,11 +157,12 @@ def main() -> None:
         found = counts.setdefault(
             name, {"attempts": 0, "ended": dict.fromkeys(ENDS, 0), "over before": 0, "faults": []}
         )
-        if found["attempts"] >= options.attempts:
+        if sum(found["ended"].values()) >= options.ends:
             continue
         disturb = serve_attempts(place) if name == "serve" else job_attempts(name, jobs[name], place)
-        for number in range(found["attempts"], options.attempts):
-            how = ENDS[number % len(ENDS)]
+        while sum(found["ended"].values()) < options.ends:
+            number = found["attempts"]
+            how = min(ENDS, key=found["ended"].__getitem__)
             was_over, faults = disturb(how, Random(f"{name} {number}"))
             found["attempts"] += 1
             if was_over:
@@ -271,9 +275,11 @@ def serve_attempts(place: Path) -> Attempt:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         service, port = started(chance.choice(SERVICE_DISK_BYTES) if how == "full disk" else None)
-        confirmed, until = 0, time.monotonic() + chance.uniform(0, 1)
-        while port and time.monotonic() < until and _visit(port, confirmed):
-            confirmed += 1
+        confirmed, is_refused = 0, not port
+        until = time.monotonic() + (PATIENCE if how == "full disk" else chance.uniform(0, 1))
+        while not is_refused and time.monotonic() < until:
+            is_refused = not _visit(port, confirmed)
+            confirmed += not is_refused
         if port:
             os.kill(service.pid, signal.SIGKILL if how == "SIGKILL" else signal.SIGTERM)
         faults = service.faults(how) + _unreadable(folder)
@@ -283,7 +289,8 @@ def serve_attempts(place: Path) -> Attempt:
         lost = [number for number in range(confirmed) if not _remembers(port, number)]
         faults += [f"{len(lost)} of {confirmed} confirmed events are lost"] if lost else []
         os.kill(service.pid, signal.SIGTERM)
-        return False, faults + service.faults("SIGTERM") + _leftovers(folder, place / "tmp")
+        faults += service.faults("SIGTERM") + _leftovers(folder, place / "tmp")
+        return how == "full disk" and not is_refused, faults
 
     return attempt
 

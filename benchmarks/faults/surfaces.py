@@ -5,7 +5,6 @@ An input is a folder in memory: the bytes of each file by its name.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import json
@@ -20,6 +19,7 @@ from random import Random
 from typing import Any
 
 import polars as pl
+import torch
 from mutations import changed_bytes, changed_json, changed_parquet, changed_text, encoded
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -32,16 +32,20 @@ from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
 from mkmsr.data.readers.sql import masked
-from mkmsr.errors import ServiceError
 from mkmsr.recommend import Filters, Recommender, parse_condition
+from mkmsr.reports.comparison import compare_runs
+from mkmsr.reports.run_folder import read_run_folder
 from mkmsr.runs.config import ExperimentConfig
+from mkmsr.runs.experiment import run_experiment
+from mkmsr.runtime.events import EpochRecord
 from mkmsr.runtime.files import signed_json
+from mkmsr.training.checkpoint import CheckpointFolder, Progress
 
 Input = dict[str, bytes]
 
 INPUTS = {
     **dict.fromkeys(["SQL", "bundle", "prepared data", "events CSV", "quoted CSV", "JSON lines", "Parquet"], 20_000),
-    **dict.fromkeys(["attributes", "presplit"], 20_000),
+    **dict.fromkeys(["attributes", "presplit", "checkpoint", "run folder"], 20_000),
     **dict.fromkeys(["TOML", "sessions", "filters", "service"], 80_000),
 }
 """Surfaces, and how many changed inputs each gets."""
@@ -82,21 +86,8 @@ FILTERS: list[Any] = [
     {"exclude": ["plain"], "exclude_operations": ["order"], "only": ["item-01", "item-02"], "operation": None},
     {"facts": {"price": {"plain": 12.5, "item-01": "3"}, "stock": {"item-02": ["yes", "no"]}}, "where": ["price=..9"]},
 ]
-EVENT = {"item": "item-03", "operation": "click", "time": 1.7e9}
-REQUESTS: list[Any] = [
-    ("POST", "/v1/recommendations", "", {"events": [EVENT], "k": 5, "where": ["colour=red"], "at_most": {"brand": 1}}),
-    ("POST", "/v1/recommendations", "", {"session": "a", "exclude_operations": ["order"], "exclude": ["plain"]}),
-    ("POST", "/v1/events", "", {"session": "a", "consent": True, "events": [EVENT, EVENT]}),
-    ("GET", "/v1/items/plain/similar", "k=5&where=colour%3Dred", None),
-    ("GET", "/v1/items", "search=item&relation=colour&value=red&offset=2&limit=5", None),
-    ("POST", "/v1/explanations", "", {"events": [EVENT], "items": ["item-04", "item-05"]}),
-    ("GET", "/v1/sessions/a", "", None),
-    ("DELETE", "/v1/sessions/a", "", None),
-    ("POST", "/v1/catalogue/retire", "", {"items": ["item-07"]}),
-    ("PATCH", "/v1/catalogue/facts", "", {"facts": {"price": {"item-02": 9, "item-01": [1.5, "x"]}}}),
-    ("POST", "/v1/catalogue/items", "", {"items": [{"item": "new", "attributes": {"colour": "red"}}]}),
-    ("GET", "/v1/service", "", None),
-]
+FIT = {"seed": 1, "training": {"epochs": 3, "batch_size": 64}, "shapes": {"weight": [2, 3]}}
+"""What a checkpoint's fit depends on."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,9 @@ class Surface:
 def surface_of(name: str, home: Path) -> Surface:
     """Return the surface of this name; `home` is a folder for what it needs."""
     if name == "service":
-        return Surface(lambda: _documents("request", REQUESTS), Service(home).read, change_file)
+        from live_service import Service, requests
+
+        return Surface(requests, Service(save_bundle(home / "served", small_bundle())).read, change_file)
     if name in ("sessions", "filters"):
         listed = Listed()
         read = listed.read_session if name == "sessions" else listed.read_filters
@@ -136,6 +129,8 @@ def surface_of(name: str, home: Path) -> Surface:
         ),
         "SQL": (lambda: databases(home), read_events),
         "attributes": (attribute_tables, read_events),
+        "checkpoint": (lambda: checkpoints(home / "checkpoint"), lambda at, _: CheckpointFolder(at, FIT).load()),
+        "run folder": (lambda: runs(home / "run"), lambda at, _: compare_runs([read_run_folder(at).run], samples=20)),
     }
     described = {"bundle": "bundle.json", "prepared data": "dataset.json"}.get(name)
     return Surface(
@@ -236,9 +231,25 @@ def presplit() -> list[Input]:
     ]
 
 
+def checkpoints(home: Path) -> list[Input]:
+    """What a fit leaves after an epoch."""
+    record = EpochRecord(1, "sessions", 0.5, None, {"hit@20": 0.25}, 1.5, 100.0, 0.01)
+    progress, weights = Progress(2, 3, 0.5, 1, record.validation, (record,)), {"model.weight": torch.ones(2, 3)}
+    CheckpointFolder(home, FIT).save(progress, weights, best=weights)
+    return [_contents(home)]
+
+
+def runs(home: Path) -> list[Input]:
+    """A whole run of a network, and one of a model without weights."""
+    for name, model in (("network", {"name": "narm", "dim": 4}), ("counts", {"name": "pop"})):
+        config = validate(ExperimentConfig, {"model": model, "training": {"epochs": 2}})
+        run_experiment(small_shop(sessions=30), config, home / name, report=False)
+    return [_contents(home / name) for name in ("network", "counts")]
+
+
 def read_events(at: Path, given: Input) -> None:
     """Read an event table."""
-    options = _json(given, "options.json")
+    options = parsed(given, "options.json")
     options = {key: value for key, value in (options if isinstance(options, dict) else {}).items() if key != "scratch"}
     if "products.csv" in given:
         options["attributes"] = str(at / "products.csv")
@@ -277,13 +288,13 @@ class Listed:
 
     def read_session(self, _at: Path, given: Input) -> None:
         """Ask for one session and for several."""
-        session = _json(given, "sessions.json")
+        session = parsed(given, "sessions.json")
         self._recommender.recommend(session, 5)
         self._recommender.recommend_many([session], 3, exclude_session=True)
 
     def read_filters(self, _at: Path, given: Input) -> None:
         """Ask with filters, conditions written as on the command line, and facts."""
-        asked = _json(given, "filters.json")
+        asked = parsed(given, "filters.json")
         if not isinstance(asked, dict):
             return
         where, facts = asked.get("where", ()), asked.get("facts")
@@ -296,49 +307,6 @@ class Listed:
         k, operation = asked.get("k", 5), asked.get("operation")
         if not self._recommender.recommend(["plain"], k, filters=filters, operation=operation).items:
             self._recommender.why_nothing(filters)
-
-
-class Service:
-    """The whole service without its socket: requests go into its gate."""
-
-    def __init__(self, home: Path) -> None:
-        from mkmsr.serve.settings import Settings
-        from mkmsr.serve.worker import _made
-
-        settings = Settings(bundle=save_bundle(home / "served", small_bundle()), patience=30.0)
-
-        async def start() -> Any:
-            application, parts = _made(settings, b"x" * 32, "faults")
-            await parts.changes.start()
-            application.is_ready = True
-            return application.gate, asyncio.create_task(parts.changes.follow())
-
-        self._loop = asyncio.new_event_loop()
-        self._gate, self._following = self._loop.run_until_complete(start())
-
-    def read(self, _at: Path, given: Input) -> None:
-        """Send a request; an answer of 500, or none, is a fault."""
-        request = _json(given, "request.json")
-        if not isinstance(request, list) or len(request) != 4 or not all(isinstance(each, str) for each in request[:3]):
-            request = ["POST", "/v1/recommendations", "", None]
-        method, path, query, body = request
-        content = given.get("request.json", b"") if body is None else json.dumps(body).encode()
-        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode("latin-1", "replace")}
-        scope |= {"headers": [(b"host", b"localhost"), (b"content-type", b"application/json")]}
-        scope |= {"raw_path": path.encode("utf-8", "replace"), "client": ("127.0.0.1", 1), "state": {"admin": True}}
-        answers: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": content, "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            answers.append(message)
-
-        self._loop.run_until_complete(self._gate(scope, receive, send))
-        if not answers or answers[0]["status"] >= 500 or self._following.done():
-            raise AssertionError(f"{method} {path[:40]!r}: {answers[:1]}, {self._following}")
-        if answers[0]["status"] >= 400:
-            raise ServiceError("refused")
 
 
 def _options(**options: Any) -> Input:
@@ -364,7 +332,8 @@ def _documents(name: str, values: list[Any]) -> list[Input]:
     return [{f"{name}.json": json.dumps(each).encode()} for each in values]
 
 
-def _json(given: Input, name: str) -> Any:
+def parsed(given: Input, name: str) -> Any:
+    """Return the JSON in a file of an input; None where there is none."""
     try:
         return json.loads(given[name])
     except (ValueError, RecursionError, KeyError):
@@ -372,4 +341,4 @@ def _json(given: Input, name: str) -> Any:
 
 
 def _contents(folder: Path) -> Input:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}

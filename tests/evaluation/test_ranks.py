@@ -103,7 +103,9 @@ def test_a_truncated_file_of_ranks_is_an_error(tmp_path: Path) -> None:
         (None, "no column 'rank'"),
         (pl.Series("rank", [0, 1]), "rank must be at least 1, found 0"),
         (pl.Series("rank", [1.5, 1.0]), "column 'rank' must hold whole numbers"),
-        (pl.Series("rank", [1, None]), "column 'rank' must hold whole numbers without gaps"),
+        (pl.Series("rank", [1, 2**32 + 1]), "column 'rank' must hold whole numbers below 2"),
+        (pl.Series("rank", [1, 2**70], pl.Int128), "column 'rank' must hold whole numbers below 2"),
+        (pl.Series("rank", [1, None]), "column 'rank' must hold whole numbers below 2.* without gaps"),
         (pl.Series("is_repeat", [0, 1]), "column 'is_repeat' must hold true or false"),
     ],
 )

@@ -241,6 +241,14 @@ def test_a_baseline_over_other_examples_is_refused_and_the_old_report_stays(make
     assert (run / "report.html").read_text(encoding="utf-8") == old
 
 
+@pytest.mark.parametrize("name", ["config.toml", "metrics.json"])
+def test_a_file_of_a_run_that_is_no_text_is_named(make_run: Any, name: str) -> None:
+    run = make_run("shop")
+    (run / name).write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=rf"{name}: cannot be read as text"):
+        write_run_report(run)
+
+
 def test_a_folder_that_holds_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         write_run_report(tmp_path)

@@ -141,9 +141,27 @@ def test_a_damaged_or_incomplete_checkpoint_is_refused(tmp_path: Path) -> None:
     state.unlink()
     with pytest.raises(TrainingError, match="missing"):
         fit(TinyModel(), tiny_training(), config(), seed=1, folder=tmp_path, resume=True)
-    (tmp_path / "checkpoint" / "checkpoint.json").write_text("{}")
-    with pytest.raises(TrainingError, match="not a checkpoint"):
-        fit(TinyModel(), tiny_training(), config(), seed=1, folder=tmp_path, resume=True)
+    header = tmp_path / "checkpoint" / "checkpoint.json"
+    written = header.read_text()
+    for content, message in [
+        (written.replace('"step": ', '"step": 1'), "the checkpoint is damaged"),
+        (written.replace('"history"', '"histories"'), "the checkpoint is damaged"),
+        ("{}", "not a checkpoint"),
+        ("[" * 100_000, "not a checkpoint"),
+    ]:
+        header.write_text(content)
+        with pytest.raises(TrainingError, match=message):
+            fit(TinyModel(), tiny_training(), config(), seed=1, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("line", [b'{"epoch": "\xff"}', b"[" * 100_000, b"7"])
+def test_a_damaged_history_is_refused_by_its_line(tmp_path: Path, line: bytes) -> None:
+    interrupted(tmp_path)
+    history = tmp_path / "history.jsonl"
+    before = len(read_history(history))
+    history.write_bytes(history.read_bytes() + line)
+    with pytest.raises(TrainingError, match=rf"line {before + 1}: not an epoch's record"):
+        read_history(history)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

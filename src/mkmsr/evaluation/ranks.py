@@ -139,9 +139,10 @@ def _read_parquet(path: Path) -> pl.DataFrame:
 
 
 def _column(series: pl.Series, path: str | Path) -> NDArray[Any]:
-    kind = _COLUMNS[series.name]
-    fits = series.dtype == pl.Boolean if kind is np.bool_ else series.dtype.is_integer()
-    if not fits or series.null_count():
-        wanted = "true or false" if kind is np.bool_ else "whole numbers"
+    is_flag = _COLUMNS[series.name] is np.bool_
+    fits = series.dtype == pl.Boolean if is_flag else series.dtype.is_integer()
+    values = series.cast(pl.Boolean if is_flag else pl.Int32, strict=False) if fits else series
+    if not fits or values.null_count():
+        wanted = "true or false" if is_flag else "whole numbers below 2^31"
         raise EvaluationError(f"{path}: column {series.name!r} must hold {wanted} without gaps, found {series.dtype}")
-    return series.to_numpy().astype(kind)
+    return values.to_numpy(writable=True)

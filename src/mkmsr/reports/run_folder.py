@@ -66,7 +66,7 @@ def read_run_folder(folder: str | Path) -> RunFolder:
         folder=folder,
         run=run,
         metrics=_read_json(folder / "metrics.json"),
-        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        config=_read_text(config) if config.is_file() else "",
         history=read_history(history) if history.is_file() else (),
         examples=_read_json(examples) if examples.is_file() else {},
     )
@@ -111,12 +111,19 @@ def _check_finished(path: Path) -> None:
         raise DataError("holds a run that is not finished; `mkmsr train ... --resume` goes on with it", path=path)
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def _read_text(path: Path) -> str:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError("no such file; `mkmsr train ... --out RUN` writes a run folder", path=path) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be read as text: {error}", path=path) from None
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"cannot be read as JSON: {error}", path=path) from None
     if not isinstance(content, dict):
         raise DataError(f"expected one JSON object, found {type(content).__name__}", path=path)

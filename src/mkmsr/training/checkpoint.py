@@ -1,7 +1,7 @@
 """Where a run stands, on disk: tensors in safetensors, the rest in JSON, nothing that executes when it is read.
 
     history.jsonl                            one record an epoch
-    checkpoint/checkpoint.json               what the run is, how far it is, its history, the SHA-256 of the files below
+    checkpoint/checkpoint.json               what the run is, how far it is, its history, the SHA-256 of all files
     checkpoint/state-EPOCH-STEP.safetensors  weights, optimiser, random number generators
     checkpoint/best-EPOCH.safetensors        the best epoch's weights
 
@@ -30,7 +30,7 @@ from mkmsr.config import differences
 from mkmsr.errors import TrainingError
 from mkmsr.models.base import SessionModel, TrainingData
 from mkmsr.runtime.events import EpochRecord
-from mkmsr.runtime.files import atomic_file, atomic_write, sha256, unshared
+from mkmsr.runtime.files import atomic_file, atomic_write, is_signed, sha256, signed_json, unshared
 from mkmsr.training.config import TrainingConfig
 
 FORMAT_VERSION = 1
@@ -39,6 +39,7 @@ CHECKPOINT_FOLDER, CHECKPOINT_FILE = "checkpoint", "checkpoint.json"
 """Where the checkpoint of a fit stands in its folder, and what is written there last."""
 
 _SHOWN_DIFFERENCES = 5
+_START_OVER = "start over without resume (mkmsr train --overwrite)"
 _WITHOUT_EFFECT = {"checkpoint_seconds"}
 """Settings that change nothing in the result of a fit."""
 
@@ -102,8 +103,8 @@ class CheckpointFolder:
                 best_name = f"best-{progress.best_epoch:05d}.safetensors"
                 self._best = {best_name: _write_tensors(self.path / best_name, best)}
             files = {name: _write_tensors(self.path / name, state), **self._best}
-            atomic_write(self.path / CHECKPOINT_FILE, json.dumps({**header, "state": name, "files": files}, indent=1))
-        except (OSError, SafetensorError) as error:
+            atomic_write(self.path / CHECKPOINT_FILE, signed_json({**header, "state": name, "files": files}))
+        except (OSError, ValueError, SafetensorError) as error:
             raise TrainingError(f"{self.path}: cannot write the checkpoint: {error}") from error
         self._remove_all_but(files)
 
@@ -116,11 +117,15 @@ class CheckpointFolder:
         if not path.is_file():
             return None
         try:
-            header = json.loads(path.read_text(encoding="utf-8"))
+            content = path.read_bytes()
+            header = json.loads(content)
+            is_whole = is_signed(content, header["sha256"])
             found_version, found_inputs = header["format_version"], header["identity"]
             fields, state, files = dict(header["progress"]), str(header["state"]), dict(header["files"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path}: not a checkpoint: {error}") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise TrainingError(f"{path}: not a checkpoint: {error}; {_START_OVER}") from None
+        if not is_whole:
+            raise TrainingError(f"{path}: the checkpoint is damaged; {_START_OVER}")
         if found_version != FORMAT_VERSION:
             raise TrainingError(f"{path}: checkpoint format {found_version}, this version reads {FORMAT_VERSION}")
         other = differences(found_inputs, self._depends_on)
@@ -160,10 +165,10 @@ def read_history(path: str | Path) -> tuple[EpochRecord, ...]:
     if not path.is_file():
         raise TrainingError(f"{path}: no such history file")
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             records.append(EpochRecord(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise TrainingError(f"{path}, line {number}: not an epoch's record: {error}") from None
     return tuple(records)
 
@@ -197,7 +202,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise TrainingError(f"{path}: missing; start over without resume (mkmsr train --overwrite)")
+        raise TrainingError(f"{path}: missing; {_START_OVER}")
     found = sha256(path)
     if found != digest:
         raise TrainingError(f"{path}: the checkpoint is damaged: SHA-256 {found}, written as {digest}")

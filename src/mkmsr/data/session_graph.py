@@ -89,8 +89,7 @@ def build_session_graph(values: Tensor, rows: Tensor) -> SessionGraph:
     keys, alias = torch.unique(rows * width + value, return_inverse=True)
     same_session = rows[1:] == rows[:-1]
     source, destination = alias[:-1][same_session], alias[1:][same_session]
-    in_degree = torch.bincount(destination, minlength=len(keys))
-    out_degree = torch.bincount(source, minlength=len(keys))
+    in_degree, out_degree = torch.bincount(destination), torch.bincount(source)
     return SessionGraph(
         distinct=distinct,
         node_value=keys % width,

@@ -1,6 +1,7 @@
 """The order of steps of each strategy, and false triples."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ import torch
 from mkmsr.data.batching import TripleBatch
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
+from mkmsr.models.base import ModelSizes, Negatives, SessionModel, TrainingData
+from mkmsr.runtime.process_group import Processes
 from mkmsr.training.config import TrainingConfig
 from mkmsr.training.strategies import Plan, Step, TripleCorruptor, effective_strategy
-from tests.training.tiny import tiny_training
+from tests.training.tiny import TinyModel, tiny_training
 
 
 def plan(strategy: str, seed: int = 3, **settings: object) -> tuple[Plan, TrainingData]:
@@ -112,6 +114,69 @@ def test_without_a_knowledge_task_every_strategy_is_sessions() -> None:
     assert effective_strategy(TrainingConfig(), without_task, training) == "sessions"
 
 
+def test_without_triples_or_weight_on_them_every_strategy_is_sessions() -> None:
+    training, model = tiny_training(), TinyModel()
+    one = replace(training.knowledge, triples=training.knowledge.triples[:1])
+    weightless = TrainingConfig.model_validate({"loss": {"knowledge_weight": 0}})
+    assert effective_strategy(TrainingConfig(), model, replace(training, knowledge=one)) == "alternating"
+    none = replace(training.knowledge, triples=training.knowledge.triples[:0])
+    assert effective_strategy(TrainingConfig(), model, replace(training, knowledge=none)) == "sessions"
+    assert effective_strategy(weightless, model, training) == "sessions"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "alone"),
+    [("alternating", True), ("triples-first", True), ("pretrain", True), ("joint", False), ("sessions", False)],
+)
+def test_some_strategies_have_steps_of_triples_alone(strategy: str, alone: bool) -> None:
+    made, _ = plan(strategy)
+    epochs = range(1, made.knowledge_epochs + 2)
+    assert made.has_triple_steps is alone is ("t" in {shape(step) for epoch in epochs for step in made.steps(epoch)})
+
+
+def test_triples_come_in_batches_and_in_another_order_each_epoch() -> None:
+    made, _ = plan("pretrain")
+    orders = [[step.triples.items.tolist() for step in made.steps(epoch) if step.triples] for epoch in (1, 2)]
+    assert [len(each) for each in orders[0]] == [10, 10, 10, 10]
+    assert orders[0] != orders[1]
+
+
+def test_only_the_margin_loss_gets_false_triples() -> None:
+    margin, training = plan("joint", loss={"knowledge": "margin"})
+    corruptor = TripleCorruptor(training.knowledge)
+    for step in margin.steps(1):
+        assert step.corrupted is not None
+        false = [each.numpy() for each in (step.corrupted.items, step.corrupted.relations, step.corrupted.attributes)]
+        assert len(step.corrupted) == len(step.triples)
+        assert not corruptor.are_true(*false).any()
+    assert all(step.corrupted is None for step in plan("joint")[0].steps(1))
+    assert all(step.corrupted is None for step in plan("sessions", loss={"knowledge": "margin"})[0].steps(1))
+
+
+def test_only_sampled_losses_get_negatives_with_the_targets_among_them() -> None:
+    sampled, _ = plan("alternating", loss={"session": "bpr", "negatives": {"number": 5}})
+    for step in sampled.steps(1):
+        assert (step.negatives is None) == (step.sessions is None)
+        if step.sessions is not None:
+            assert step.negatives.items[:-5].tolist() == step.sessions.targets.tolist()
+    assert all(step.negatives is None for step in plan("alternating")[0].steps(1))
+
+
+def test_processes_divide_a_step_and_share_its_negatives() -> None:
+    sessions = next(plan("sessions")[0].steps(1)).sessions
+    triples = TripleBatch(*(torch.tensor([each]) for each in (1, 2, 3)))
+    step = Step(sessions, triples, None, Negatives(torch.tensor([1]), torch.tensor([0.0])))
+    first, second = (step.part(Processes(rank, 2)) for rank in (0, 1))
+    assert first.sessions.targets.tolist() + second.sessions.targets.tolist() == sessions.targets.tolist()
+    assert len(first.sessions) == 3
+    assert first.triples is None
+    assert second.triples.items.tolist() == [1]
+    assert first.corrupted is second.corrupted is None
+    assert first.negatives is second.negatives is step.negatives
+    assert replace(step, corrupted=triples).part(Processes(1, 2)).corrupted.attributes.tolist() == [3]
+    assert step.part(Processes()) is step
+
+
 def test_false_triples_are_false_and_change_one_end_only() -> None:
     knowledge = tiny_training().knowledge
     corruptor = TripleCorruptor(knowledge)
@@ -126,6 +191,34 @@ def test_false_triples_are_false_and_change_one_end_only() -> None:
     assert corruptor.are_true(triples.items.numpy(), triples.relations.numpy(), triples.attributes.numpy()).all()
     relation_of = dict(zip(triples.attributes.tolist(), triples.relations.tolist(), strict=True))
     assert [relation_of[each] for each in false.attributes.tolist()] == triples.relations.tolist()
+
+
+def test_half_of_the_false_triples_have_another_attribute_and_half_another_item() -> None:
+    knowledge, count = tiny_training().knowledge, 20_000
+    triples = TripleBatch(*(torch.full((count,), each) for each in (1, 1, 2)))  # item 1 has the second of five colours
+    false = TripleCorruptor(knowledge).corrupt(triples, np.random.default_rng(0))
+    items, attributes = np.bincount(false.items, minlength=21) / count, np.bincount(false.attributes) / count
+    # One of four other colours, or one of sixteen items of another colour (1, 6, 11 and 16 have this one).
+    expected = np.where(np.arange(21) % 5 == 1, 0, 0.5 / 16)
+    expected[[0, 1]] = 0, 0.5
+    np.testing.assert_allclose(items, expected, atol=0.01)
+    np.testing.assert_allclose(attributes, [0, 0.125, 0.5, 0.125, 0.125, 0.125], atol=0.01)
+
+
+def test_attributes_that_two_relations_share_are_true_of_each_by_itself() -> None:
+    names = Vocabulary(["likes", "shuns"], kind="relation"), Vocabulary(["red", "blue"], kind="attribute")
+    knowledge = KnowledgeGraph(np.array([[1, 1, 3], [1, 2, 4], [2, 2, 3]]), *names, num_items=2)
+    every = np.array([(item, relation, colour) for item in (1, 2) for relation in (1, 2) for colour in (1, 2)])
+    assert TripleCorruptor(knowledge).are_true(*every.T).tolist() == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_triple_that_cannot_be_made_false_stays_as_it_is() -> None:

@@ -246,3 +246,47 @@ def test_date_types_with_and_without_a_zone_do_not_mix():
     column.read(pl.Series("ts", [moment]), row, PATH)
     with pytest.raises(DataError, match="others have none, here '2018-03-01 00:00:00\\+00:00'"):
         column.read(pl.Series("ts", [moment.replace(tzinfo=UTC)]), row, PATH)
+
+
+def pieces(*values: list[object], **options: object) -> list[list[int | None]]:
+    """The times of a file in several pieces, whose first row is the second line."""
+    column, found, row = TimeColumn(ReadOptions.model_validate(options)), [], 2
+    for each in values:
+        times = column.read(pl.Series("ts", each, strict=False), pl.int_range(row, row + len(each), eager=True), PATH)
+        found.append(times.seconds.to_list())
+        row += len(each)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("2018-03-01", str(SECOND), f"the times before are dates, and from '{SECOND}' on they are numbers"),
+        (str(SECOND), "2018-03-01", "the times before are numbers, and from '2018-03-01' on they are dates"),
+    ],
+)
+def test_dates_after_numbers_are_refused_and_the_other_way_round(first: str, second: str, message: str):
+    with pytest.raises(DataError, match=f"row 4, column 'ts': {message}; bring the column to one form"):
+        pieces([first], ["", second])
+
+
+def test_a_piece_without_times_leaves_the_form_of_the_others_open_or_as_it_was():
+    assert pieces([None], [SECOND * 1000]) == [[None], [SECOND]]
+    assert pieces([SECOND * 1000], [float("nan")], [(SECOND + 1) * 1000]) == [[SECOND], [None], [SECOND + 1]]
+    assert pieces(["2018-03-01T00:00:06Z"], [""], ["2018-03-01T00:00:07Z"]) == [[SECOND], [None], [SECOND + 1]]
+
+
+def test_the_unit_of_the_first_piece_holds_for_the_others():
+    assert pieces([1_519_862_406], [700_000_000]) == [[SECOND], [700_000_000]]
+    with pytest.raises(DataError, match=f"row 3, column 'ts': {SECOND * 1000} looks like another unit"):
+        pieces([SECOND], [SECOND * 1000])
+
+
+def test_zones_agree_over_pieces():
+    with pytest.raises(DataError, match=r"row 3.*others have none, here '2018-03-01T00:00:06'"):
+        pieces(["2018-03-01T00:00:06Z"], ["2018-03-01T00:00:06"])
+
+
+def test_a_form_that_cannot_be_read_is_refused():
+    with pytest.raises(ConfigError, match=r"time_format: .*12-hour directive and meridiem"):
+        seconds("15/11/2023 10", time_format="%d/%m/%Y %I")

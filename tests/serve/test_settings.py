@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,42 @@ def test_the_admin_port_is_the_next_one_or_a_free_one(
 def test_an_image_host_is_a_host_alone(host: str) -> None:
     with pytest.raises(ConfigError, match=r"image_hosts: .* should be a host alone"):
         check(Settings(bundle=Path("bundle"), image_hosts=(host,)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"host": "0.0.0.0"}, r"host: 0\.0\.0\.0 can be reached by others: a public address needs --keys FILE"),
+        ({"store": "postgres"}, "store: should be memory, sqlite, or the address of a Redis"),
+        ({"workers": 2, "store": "memory"}, "store: memory is that of one worker"),
+        ({"split": 0.5}, "split: a split needs a second bundle"),
+        ({"split": 1.5, "beside": Path("other")}, "split: should be a share from 0 to 1"),
+        ({"origins": ("shop.example",)}, r"origins: 'shop\.example' should read https://shop\.example, without a path"),
+        ({"origins": ("https://shop.example/",)}, "origins: .* should read"),
+    ],
+)
+def test_settings_that_are_unsafe_or_do_not_fit_together_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(Settings(bundle=Path("bundle"), **settings))
+
+
+def test_a_public_address_with_keys_and_several_workers_with_a_shared_store_are_fine() -> None:
+    check(Settings(bundle=Path("bundle"), host="0.0.0.0", keys=Path("keys"), origins=("https://shop.example",)))
+    for store in ("auto", "sqlite", "redis://host:6379/0"):
+        check(Settings(bundle=Path("bundle"), workers=2, store=store))
+
+
+@pytest.mark.parametrize(
+    ("variable", "settings", "message"),
+    [
+        ("short", {}, f"{SECRET_VARIABLE} needs 24 characters or more"),
+        ("", {"store": "redis://host:6379/0"}, f"share a Redis need the same key .* set {SECRET_VARIABLE}"),
+        ("", {"state": Path(__file__) / "state"}, "state: Not a directory"),
+    ],
+)
+def test_session_ids_without_a_usable_key_are_refused(
+    variable: str, settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET_VARIABLE, variable)
+    with pytest.raises(ServiceError, match=message):
+        session_secret(Settings(bundle=Path("bundle"), **settings))

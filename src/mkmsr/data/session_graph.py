@@ -122,7 +122,7 @@ def _tree_by_hashes(values: Tensor, offsets: Tensor, salt: int) -> PrefixTree | 
     events = torch.arange(len(values), device=values.device)
     begins = torch.repeat_interleave(offsets[:-1], offsets.diff(), output_size=len(values))
     place = events - begins
-    noise = _scatter_bits(_scatter_bits(values + 1 + (salt << 32)) + place)
+    noise = _scatter_bits(_scatter_bits(values + (salt << 32)) + place)
     sums = noise.cumsum(0)
     prefix = (sums - (sums - noise).index_select(0, begins)) & ((1 << bits) - 1)
     keys, alias = torch.unique((place << bits) | prefix, return_inverse=True)

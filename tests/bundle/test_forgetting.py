@@ -115,6 +115,6 @@ def test_events_without_times_and_all_sessions_at_once_are_refused(shop: Shop) -
 
 def test_a_bundle_says_of_sessions_only_what_scores_need(shop: Shop) -> None:
     saved = {name for name in load_bundle(shop.bundle).model.state_dict() if name.startswith("index.")}
-    lists = {"index.by_item.postings", "index.by_item.events", "index.by_item.offsets"}
+    lists = {"index.postings", "index.posting_events", "index.item_offsets"}
     assert saved == {"index.items", "index.item_events", "index.session_offsets", "index.ages", *lists}
     assert load_bundle(shop.bundle).model.state_dict()["index.ages"].numel() == 0

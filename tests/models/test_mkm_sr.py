@@ -13,10 +13,9 @@ import torch
 from mkmsr.config import read_toml, validate
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.errors import ConfigError
-from mkmsr.layers.transh import transh_distance
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.capabilities import has_knowledge_task
-from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig
+from mkmsr.models.mkm_sr import MKMSR, MKMSRConfig, transh_distance
 from mkmsr.models.registry import model_entry
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.training.losses import knowledge_loss, session_loss

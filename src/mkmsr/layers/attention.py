@@ -16,19 +16,14 @@ from mkmsr.layers.segments import segment_sum
 
 
 class Part(NamedTuple):
-    """One half of the micro-behaviour vectors: event p has the vector `table[alias[p]]`.
-
-    Args:
-        table: Distinct vectors. Shape [S, D].
-        alias: Row of each event. Shape [P].
-    """
+    """One half of the micro-behaviour vectors: event p has the vector `table[alias[p]]`; shapes [S, D] and [P]."""
 
     table: Tensor
     alias: Tensor
 
 
 class SoftAttention(nn.Module):
-    """Session vectors from micro-behaviours m_t = part_1 (+) part_2 (+) ...
+    """Session vectors of size D from micro-behaviours m_t = part_1 (+) part_2 (+) ..., of `part_dims`.
 
         alpha_t = beta' sigmoid(W1 m_L + W2 m_t + b)
         s_g = sum_t alpha_t m_t
@@ -36,10 +31,6 @@ class SoftAttention(nn.Module):
 
     alpha is not normalised. As every map is linear in m_t, each is applied to the rows of the parts' tables, and only
     its results are spread over the events.
-
-    Args:
-        part_dims: Vector size of each part.
-        dim: Size of s and of the attention's hidden layer.
 
     Source: MKM-SR, "Generating Session Representations"; the same readout as SR-GNN.
     """

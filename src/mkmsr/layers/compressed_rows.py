@@ -19,9 +19,6 @@ from mkmsr.errors import DataError
 class CompressedRows(nn.Module):
     """A sparse matrix, empty until it is filled.
 
-    Args:
-        num_rows: Its rows.
-
     Buffers:
         rows: Where each row begins, and M. Shape [rows + 1].
         columns, values: Of each entry. Shapes [M].

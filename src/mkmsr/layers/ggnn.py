@@ -22,7 +22,7 @@ shape [M]. A transition that recurs stands as often as it occurs."""
 
 
 class GGNN(nn.Module):
-    r"""H gated steps over session graphs.
+    """H gated steps over session graphs.
 
     With A+ and A- the in and out adjacency, rows divided by the degree, one step is
 
@@ -36,12 +36,6 @@ class GGNN(nn.Module):
 
     Maps of states are applied once per *input state* and then summed over transitions; in the first step a state is a
     distinct item of the whole batch, of which there are fewer than nodes.
-
-    Args:
-        dim: D.
-        steps: H.
-        aggregation: How the in and out messages meet.
-        gate: Order of the gate and whether there are biases.
 
     Shapes:
         states [S, D], state_of_node [N], messages between N nodes -> [N, D].

@@ -42,18 +42,8 @@ def blockwise_target_log_softmax(
 ) -> Tensor:
     """Return what `layers.fast.catalogue_softmax.target_log_softmax` does, with [B, block] arrays alone.
 
-    The scores of each block are taken a second time on the way back.
-
-    Args:
-        queries: Shape [B, D].
-        items: Shape [V, D].
-        targets: Shape [B], 1..V-1.
-        block: Items at a time.
-        extra: Added to some of the scores.
-        by_item: What is added to the scores of items from one index to before another. -> [items, B].
-
-    Returns:
-        Shape [B].
+    The scores of each block are taken a second time on the way back. `by_item` gives what is added to the scores of the
+    items from one index to before another, [items, B].
     """
     totals, of_target = [], torch.zeros_like(queries[:, 0])
     begin = 0
@@ -65,10 +55,10 @@ def blockwise_target_log_softmax(
     return of_target - torch.stack(totals, dim=1).logsumexp(1)
 
 
-def row_blocks(scores: Tensor, *, least: int = 1) -> list[slice]:
-    """Return rows of a [B, V] array to work through at a time, so many at least."""
+def row_blocks(scores: Tensor) -> list[slice]:
+    """Return rows of a [B, V] array to work through at a time."""
     rows, columns = scores.shape
-    height = max(least, _CACHED_SCORES // columns) if scores.device.type == "cpu" else max(1, rows)
+    height = max(1, _CACHED_SCORES // columns if scores.device.type == "cpu" else rows)
     return [slice(begin, begin + height) for begin in range(0, rows, height)]
 
 

@@ -35,11 +35,7 @@ class ModelSizes:
 class TrainingData:
     """What a model may learn from, and nothing else: no validation, no test.
 
-    Args:
-        sessions: The training sessions.
-        examples: Every (prefix, next item) of those sessions.
-        knowledge: Triples about the catalogue.
-        expects_new_items: Whether items that training does not see may come next, or the data leave them out.
+    `expects_new_items`: whether items that training does not see may come next, or the data leave them out.
     """
 
     sessions: SessionTable
@@ -50,11 +46,9 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Negatives:
-    """Items shared by all rows of a batch, which a sampled loss sets against the targets.
+    """Items shared by all rows of a batch, with repetitions, which a sampled loss sets against the targets. Shape [M].
 
-    Args:
-        items: Item indexes, with repetitions. Shape [M], int64.
-        log_counts: Logarithm of each one's expected number of occurrences in `items`. Shape [M].
+    `log_counts` are the logarithms of each one's expected number of occurrences among them.
     """
 
     items: Tensor

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.fast.shared_table import table_rows
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
+from mkmsr.layers.fast.shared_table import table_rows
 from mkmsr.layers.fast.tree_gru import TreeGRU
-from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import ModelEntry

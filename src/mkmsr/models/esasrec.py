@@ -23,6 +23,31 @@ class ESASRecConfig(SASRecConfig):
     """Attention heads."""
 
 
+class GatedBlock(CausalBlock):
+    """A LiGR layer: what attention and the dense layers add is weighed by gates that see the block's input.
+
+        x = x + sigmoid(G_1 x) * W_o attention(LN(x))
+        x = x + sigmoid(G_2 x) * W_2 (silu(W_1 LN(x)) * W_3 LN(x))
+
+    Source: Borisyuk et al., From Features to Transformers: Redefining Ranking for Scalable Impact, 2025; its dense
+    layers are SwiGLU (Shazeer, GLU Variants Improve Transformer, 2020).
+    """
+
+    def __init__(self, dim: int, *, heads: int, dropout: float = 0.0):
+        super().__init__(dim, heads=heads, dropout=dropout)
+        self.attention_gate = nn.Linear(dim, dim)
+        self.dense_gate = nn.Linear(dim, dim)
+        self.widen_linearly = nn.Linear(dim, 4 * dim)
+
+    def forward(self, x: Tensor, places: Places) -> Tensor:
+        attended = self.from_heads(self._attend(self.attention_norm(x), places))
+        x = x + self.attention_gate(x).sigmoid() * self._drop(attended)
+        normed = self.dense_norm(x)
+        dense = self.narrow(F.silu(self.widen(normed)) * self.widen_linearly(normed))
+        added: Tensor = self.dense_gate(x).sigmoid() * self._drop(dense)
+        return x + added
+
+
 class ESASRec(SASRec):
     """SASRec whose blocks are LiGR layers, trained by a softmax over the target and a uniform sample of items.
 
@@ -31,38 +56,7 @@ class ESASRec(SASRec):
     Differs: places count from the oldest event, so that prefixes share states; states are normalised at the end.
     """
 
-    def new_block(self) -> nn.Module:
-        config = self.config
-        return GatedBlock(config.dim, heads=config.heads, hidden=4 * config.dim, dropout=config.dropout)
-
-
-class GatedBlock(CausalBlock):
-    """A LiGR layer: what attention and the dense layers add is weighed by gates that see the block's input.
-
-        x = x + sigmoid(G_1 x) * W_o attention(LN(x))
-        x = x + sigmoid(G_2 x) * W_2 (silu(W_1 LN(x)) * W_3 LN(x))
-
-    Shapes:
-        x [P, D] -> [P, D].
-
-    Source: Borisyuk et al., From Features to Transformers: Redefining Ranking for Scalable Impact, 2025; its dense
-    layers are SwiGLU (Shazeer, GLU Variants Improve Transformer, 2020).
-    """
-
-    def __init__(self, dim: int, *, heads: int, hidden: int, dropout: float = 0.0):
-        super().__init__(dim, heads=heads, hidden=hidden, dropout=dropout)
-        self.attention_gate = nn.Linear(dim, dim)
-        self.dense_gate = nn.Linear(dim, dim)
-        self.widen_linearly = nn.Linear(dim, hidden)
-
-    def forward(self, x: Tensor, places: Places) -> Tensor:
-        """The events' vectors after the block. Shape [P, D]."""
-        attended = self.from_heads(self._attend(self.attention_norm(x), places))
-        x = x + self.attention_gate(x).sigmoid() * self._drop(attended)
-        normed = self.dense_norm(x)
-        dense = self.narrow(F.silu(self.widen(normed)) * self.widen_linearly(normed))
-        added: Tensor = self.dense_gate(x).sigmoid() * self._drop(dense)
-        return x + added
+    block = GatedBlock
 
 
 ENTRY = ModelEntry(

@@ -20,12 +20,9 @@ class Names:
 class EventPart:
     """What an event of the session does for the item.
 
-    Args:
-        item: Its item.
-        operation: Its operation.
-        copied: Its part of the probability, if it is an event of the recommended item, else 0.
-        attention: Weight of the event in what the encoder makes of the session, not normalised.
-        effect: log p(j | s) - log p(j | s without this event); None where it is the only event.
+    `copied` is its part of the probability, if it is an event of the recommended item, else 0; attention its weight in
+    what the encoder makes of the session, not normalised; the effect log p(j | s) - log p(j | s without this event),
+    None where it is the only event.
     """
 
     item: str
@@ -39,12 +36,7 @@ class EventPart:
 class AttributePart:
     """What an attribute of the item adds to its explore score.
 
-    Args:
-        relation: Name of the relation.
-        value: The value.
-        by_vector: Through the attribute's vector.
-        by_match: Because items of the session have it too.
-        shared_with: These items, newest first.
+    That is through its vector, and because items of the session have it too: these items, newest first.
     """
 
     relation: str
@@ -56,12 +48,9 @@ class AttributePart:
 
 @dataclass(frozen=True)
 class NeighbourPart:
-    """A training session that voted for the item.
+    """A training session that voted for the item, items that both sessions have, its part of the probability.
 
-    Args:
-        session: Its number among the training sessions that the model keeps, 0 for the newest.
-        shared_items: Items that it has in common with the session.
-        probability: Its part of the probability.
+    Its number is that among the training sessions that the model keeps, 0 for the newest.
     """
 
     session: int

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.fast.shared_table import table_rows
 from mkmsr.layers.segments import segment_mean
 from mkmsr.models.base import FactorisedModel, ModelSizes
 from mkmsr.models.entry import SAMPLED_LOSSES, Choice, ModelEntry, Range, one_cycle

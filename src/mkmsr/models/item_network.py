@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch
-from mkmsr.layers.fast.shared_table import unit_rows
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.fast.shared_table import table_rows, unit_rows
 from mkmsr.models.base import FactorisedModel, ModelSizes
 from mkmsr.models.entry import Choice, Range, SearchSpace, one_cycle
 

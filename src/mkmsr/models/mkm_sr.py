@@ -1,27 +1,27 @@
 """MKM-SR and its ablations: micro-behaviours by a graph network and a GRU, item knowledge by TransH beside them.
 
 Dimension letters: B sessions, P events, U distinct items of the batch, N graph nodes, D embedding size, V catalogue +
-1, O operations + 1.
+1, O operations + 1, T triples, R relations, A attributes.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
 from mkmsr.layers.fast.pair_scorer import PairScorer
-from mkmsr.layers.fast.shared_table import rows_and_table
+from mkmsr.layers.fast.shared_table import rows_and_table, table_rows
 from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
-from mkmsr.layers.rows import table_rows
-from mkmsr.layers.transh import TransH
 from mkmsr.models.base import ModelSizes, Scorer, mask_padding
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
@@ -186,6 +186,45 @@ class MKMSR(ItemNetwork):
         return Part(states, tree.alias)
 
 
+def transh_distance(head: Tensor, normal: Tensor, translation: Tensor, tail: Tensor) -> Tensor:
+    """Squared TransH distances, || (h - w'h w) + d - (t - w't w) ||^2; 0 is a perfect fit. Shape [T].
+
+    Items h, hyperplanes' normals w, which are normalised here, translations d and attributes t are [T, D].
+
+    Source: Wang et al., AAAI 2014; squared norm as in the MKM-SR talk, "Learning Knowledge Embeddings".
+    """
+    normal = F.normalize(normal, dim=-1)
+    difference = head - tail
+    projected = difference - (difference * normal).sum(-1, keepdim=True) * normal
+    return (projected + translation).square().sum(-1)
+
+
+class TransH(nn.Module):
+    """Attribute vectors, hyperplanes and translations of the knowledge task; item vectors come from the main task."""
+
+    def __init__(self, num_relations: int, num_attributes: int, dim: int):
+        super().__init__()
+        self.dim = dim
+        self.attributes = nn.Embedding(num_attributes + 1, dim, padding_idx=0)
+        self.normals = nn.Embedding(num_relations + 1, dim, padding_idx=0)
+        self.translations = nn.Embedding(num_relations + 1, dim, padding_idx=0)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every vector from U(-1/sqrt(D), 1/sqrt(D)), padding rows zero."""
+        bound = 1 / math.sqrt(self.dim)
+        for table in (self.attributes, self.normals, self.translations):
+            nn.init.uniform_(table.weight, -bound, bound)
+            with torch.no_grad():
+                table.weight[0].zero_()
+
+    def forward(self, items: Tensor, relations: Tensor, attributes: Tensor) -> Tensor:
+        """Squared distance of each triple. Shape [T]."""
+        return transh_distance(
+            items, self.normals(relations), self.translations(relations), self.attributes(attributes)
+        )
+
+
 def _ggnn(config: MKMSRConfig) -> GGNN:
     return GGNN(config.dim, steps=config.steps, aggregation=config.aggregation, gate=config.gate)
 
@@ -195,7 +234,9 @@ def _run(ggnn: GGNN, vectors: Tensor, graph: SessionGraph) -> Tensor:
     return states
 
 
-def _entry(summary: str, *, items: str, operations: str, pairs: str, knowledge: bool) -> ModelEntry:
+def _entry(
+    summary: str, *, items: str = "none", operations: str = "none", pairs: str = "none", knowledge: bool = False
+) -> ModelEntry:
     """MKM-SR or one of its ablations: the four encoder settings are what the name stands for."""
     space: dict[str, Choice | Range] = {
         "training.optimiser.learning_rate": Range(5e-4, 2e-2),
@@ -236,30 +277,13 @@ ENTRIES = {
         "graph network over items, GRU over operations, TransH as a second task",
         items="ggnn",
         operations="gru",
-        pairs="none",
         knowledge=True,
     ),
-    "km-sr": _entry("MKM-SR without operations", items="ggnn", operations="none", pairs="none", knowledge=True),
-    "m-sr": _entry("MKM-SR without the knowledge task", items="ggnn", operations="gru", pairs="none", knowledge=False),
-    "m-gru-sr": _entry(
-        "a GRU over (item, operation) pairs, no knowledge task",
-        items="none",
-        operations="none",
-        pairs="gru",
-        knowledge=False,
-    ),
-    "m-ggnn-sr": _entry(
-        "a graph network over (item, operation) pairs, no knowledge task",
-        items="none",
-        operations="none",
-        pairs="ggnn",
-        knowledge=False,
-    ),
+    "km-sr": _entry("MKM-SR without operations", items="ggnn", knowledge=True),
+    "m-sr": _entry("MKM-SR without the knowledge task", items="ggnn", operations="gru"),
+    "m-gru-sr": _entry("a GRU over (item, operation) pairs, no knowledge task", pairs="gru"),
+    "m-ggnn-sr": _entry("a graph network over (item, operation) pairs, no knowledge task", pairs="ggnn"),
     "m-ggnnx2-sr": _entry(
-        "one graph network over items and one over operations, no knowledge task",
-        items="ggnn",
-        operations="ggnn",
-        pairs="none",
-        knowledge=False,
+        "one graph network over items and one over operations, no knowledge task", items="ggnn", operations="ggnn"
     ),
 }

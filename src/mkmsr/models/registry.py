@@ -99,11 +99,7 @@ def register(name: str, entry: ModelEntry) -> None:
 
 
 def model_entry(name: str) -> ModelEntry:
-    """Return the registered model of that name.
-
-    Raises:
-        ConfigError: No such model; the message names the nearest one. Or another package's model cannot be loaded.
-    """
+    """Return the registered model of that name; an unknown one, or one that cannot be loaded, raises ConfigError."""
     if name not in MODELS:
         hint = nearest(name, MODELS) or f"; there are: {', '.join(sorted(MODELS))}; {OWN_MODELS}"
         raise ConfigError(f"no model {name!r}{hint}", key="model")

@@ -80,11 +80,7 @@ class RepeatNet(ItemNetwork):
 
 
 class EventWeights(nn.Module):
-    """softmax over the events of each session of v' tanh(W h_L + U h_t).
-
-    Args:
-        dim: D.
-    """
+    """softmax over the events of each session of v' tanh(W h_L + U h_t)."""
 
     def __init__(self, dim: int):
         super().__init__()

@@ -16,8 +16,8 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import build_prefix_tree
 from mkmsr.data.sessions import SessionTable
 from mkmsr.errors import ConfigError
+from mkmsr.layers.fast.shared_table import table_rows
 from mkmsr.layers.fast.tree_gru import TreeGRU
-from mkmsr.layers.rows import table_rows
 from mkmsr.layers.segments import segment_softmax, segment_sum
 from mkmsr.models.base import ModelSizes, SessionModel, TrainingData
 from mkmsr.models.entry import Choice, ModelEntry
@@ -68,10 +68,7 @@ class RIB(ItemNetwork):
         """Learn Word2Vec vectors of the training sessions; the vectors of what does not occur there stay as drawn.
 
         A model that goes on from an earlier one keeps those that it took over, and new ids theirs as drawn: other
-        Word2Vec vectors would lie elsewhere than the layers above have learnt.
-
-        Raises:
-            ConfigError: gensim is not installed.
+        Word2Vec vectors would lie elsewhere than the layers above have learnt. Without gensim, ConfigError is raised.
         """
         if not self.config.word2vec or self._goes_on:
             return

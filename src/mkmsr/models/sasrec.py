@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.data.session_graph import PrefixTree, build_prefix_tree
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.fast.shared_table import table_rows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry, one_cycle
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ItemNetwork, ItemNetworkConfig
@@ -43,6 +43,57 @@ class SASRecConfig(ItemNetworkConfig):
         return self
 
 
+class Places(NamedTuple):
+    """The sequence of each event and its place there, 0 for the oldest, [P] each; their shape is (S, L)."""
+
+    row: Tensor
+    position: Tensor
+    shape: tuple[int, int]
+
+
+class CausalBlock(nn.Module):
+    """Self-attention to the same and earlier events, then two dense layers; each on normalised input, added to it.
+
+        x = x + W_o attention(LN(x))        x = x + W_2 gelu(W_1 LN(x))
+
+    All maps run over the events alone, [P, D] -> [P, D]. Only queries, keys and values are laid out as a rectangle
+    [S, H, L, D / H], padded at the end, where causality hides the padding from every event. Dropout falls on attention
+    weights and on both results before they are added.
+
+    Source: Vaswani et al., Attention Is All You Need, 2017; normalised input as in Xiong et al., On Layer Normalization
+    in the Transformer Architecture, ICML 2020.
+    """
+
+    def __init__(self, dim: int, *, heads: int, dropout: float = 0.0):
+        super().__init__()
+        hidden = 4 * dim
+        self.heads, self.dropout = heads, dropout
+        self.attention_norm = nn.LayerNorm(dim)
+        self.to_query_key_value = nn.Linear(dim, 3 * dim)
+        self.from_heads = nn.Linear(dim, dim)
+        self.dense_norm = nn.LayerNorm(dim)
+        self.widen = nn.Linear(dim, hidden)
+        self.narrow = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor, places: Places) -> Tensor:
+        """The events' vectors after the block. Shape [P, D]."""
+        x = x + self._drop(self.from_heads(self._attend(self.attention_norm(x), places)))
+        return x + self._drop(self.narrow(F.gelu(self.widen(self.dense_norm(x)))))
+
+    def _attend(self, x_PD: Tensor, places: Places) -> Tensor:
+        row, position, shape = places
+        packed = self.to_query_key_value(x_PD)
+        padded = packed.new_zeros(*shape, packed.shape[1]).index_put((row, position), packed)
+        query, key, value = padded.view(*shape, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+        )
+        return mixed.transpose(1, 2).flatten(2)[row, position]
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
 class SASRec(ItemNetwork):
     """SASRec, trained on the whole catalogue.
 
@@ -59,12 +110,16 @@ class SASRec(ItemNetwork):
     and a dense layer of 4 D; places count from the oldest event, so that prefixes can share states.
     """
 
+    block: type[CausalBlock] = CausalBlock
+    """What the blocks are."""
+
     def __init__(self, config: SASRecConfig, sizes: ModelSizes):
         super().__init__(config, sizes)
         self.config = config
         dim = config.dim
         self.places = nn.Embedding(config.max_events, dim)
-        self.blocks = nn.ModuleList(self.new_block() for _ in range(config.blocks))
+        blocks = (self.block(dim, heads=config.heads, dropout=config.dropout) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(dim)
         self.reset_parameters()
 
@@ -74,11 +129,6 @@ class SASRec(ItemNetwork):
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
-
-    def new_block(self) -> nn.Module:
-        """One of the blocks: [P, D] and `Places` -> [P, D]."""
-        config = self.config
-        return CausalBlock(config.dim, heads=config.heads, hidden=4 * config.dim, dropout=config.dropout)
 
     def states(self, batch: SessionBatch) -> tuple[Tensor, Tensor]:
         """The vectors after the blocks [P', D], and for each event of the batch the one with its history [P]."""
@@ -120,70 +170,6 @@ def longest_sequences(tree: PrefixTree, batch: SessionBatch) -> tuple[Tensor, Te
         0, tree.alias[events], torch.arange(len(events), device=events.device), "amin"
     )
     return events, event_of_node[tree.alias]
-
-
-class Places(NamedTuple):
-    """Where each event stands.
-
-    Args:
-        row: Sequence of each event. Shape [P].
-        position: Its place there, 0 for the oldest. Shape [P].
-        shape: S and L.
-    """
-
-    row: Tensor
-    position: Tensor
-    shape: tuple[int, int]
-
-
-class CausalBlock(nn.Module):
-    """Self-attention to the same and earlier events, then two dense layers; each on normalised input, added to it.
-
-        x = x + W_o attention(LN(x))        x = x + W_2 gelu(W_1 LN(x))
-
-    All maps run over the events alone. Only queries, keys and values are laid out as a rectangle [S, H, L, D / H],
-    padded at the end, where causality hides the padding from every event.
-
-    Args:
-        dim: D, a multiple of `heads`.
-        heads: H.
-        hidden: Units of the dense layer.
-        dropout: Share dropped from attention weights and from both results before they are added.
-
-    Shapes:
-        x [P, D] -> [P, D].
-
-    Source: Vaswani et al., Attention Is All You Need, 2017; normalised input as in Xiong et al., On Layer Normalization
-    in the Transformer Architecture, ICML 2020.
-    """
-
-    def __init__(self, dim: int, *, heads: int, hidden: int, dropout: float = 0.0):
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.attention_norm = nn.LayerNorm(dim)
-        self.to_query_key_value = nn.Linear(dim, 3 * dim)
-        self.from_heads = nn.Linear(dim, dim)
-        self.dense_norm = nn.LayerNorm(dim)
-        self.widen = nn.Linear(dim, hidden)
-        self.narrow = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor, places: Places) -> Tensor:
-        """The events' vectors after the block. Shape [P, D]."""
-        x = x + self._drop(self.from_heads(self._attend(self.attention_norm(x), places)))
-        return x + self._drop(self.narrow(F.gelu(self.widen(self.dense_norm(x)))))
-
-    def _attend(self, x_PD: Tensor, places: Places) -> Tensor:
-        row, position, shape = places
-        packed = self.to_query_key_value(x_PD)
-        padded = packed.new_zeros(*shape, packed.shape[1]).index_put((row, position), packed)
-        query, key, value = padded.view(*shape, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, dropout_p=self.dropout if self.training else 0.0
-        )
-        return mixed.transpose(1, 2).flatten(2)[row, position]
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
 
 
 ENTRY = ModelEntry(

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.attention import Part, SoftAttention
-from mkmsr.layers.fast.shared_table import rows_and_table
+from mkmsr.layers.fast.shared_table import rows_and_table, table_rows
 from mkmsr.layers.ggnn import GGNN
-from mkmsr.layers.rows import table_rows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig

@@ -15,10 +15,6 @@ from mkmsr.models.entry import ModelEntry
 from mkmsr.models.item_network import ITEM_NETWORK_SPACE, ITEM_NETWORK_TRAINING, ItemNetwork, ItemNetworkConfig
 
 
-class STAMPConfig(ItemNetworkConfig):
-    """Settings of STAMP."""
-
-
 class STAMP(ItemNetwork):
     """STAMP, the short-term attention and memory priority model.
 
@@ -37,7 +33,7 @@ class STAMP(ItemNetwork):
     (layers) and N(0, 0.002) (items): a product of three such small numbers hardly moves.
     """
 
-    def __init__(self, config: STAMPConfig, sizes: ModelSizes):
+    def __init__(self, config: ItemNetworkConfig, sizes: ModelSizes):
         super().__init__(config, sizes)
         dim = config.dim
         self.of_each = nn.Linear(dim, dim, bias=False)
@@ -61,7 +57,7 @@ class STAMP(ItemNetwork):
 
 
 ENTRY = ModelEntry(
-    config=STAMPConfig,
+    config=ItemNetworkConfig,
     model=STAMP,
     summary="attention that favours the newest item",
     source="Liu et al., KDD 2018",

@@ -88,6 +88,6 @@ def test_the_size_of_a_block_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     whole = fitted(sessions).rules
     monkeypatch.setattr(rules, "_PRODUCTS_AT_ONCE", 7)
     parts = fitted(sessions).rules
-    assert whole.offsets.tolist() == parts.offsets.tolist()
-    assert whole.consequents.tolist() == parts.consequents.tolist()
-    assert whole.weights.tolist() == parts.weights.tolist()
+    assert whole.rows.tolist() == parts.rows.tolist()
+    assert whole.columns.tolist() == parts.columns.tolist()
+    assert whole.values.tolist() == parts.values.tolist()

@@ -9,9 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
 from mkmsr.models.neighbours.session_index import SessionIndex
-from mkmsr.models.neighbours.voting import Votes
+from mkmsr.models.neighbours.voting import Neighbours, Votes, VoteSettings
 from tests.models.neighbours.test_session_neighbours import NUM_COLUMNS, SETTINGS, batch_of, built, random_table
 
 OTHER = [1, 2, 3, 4]

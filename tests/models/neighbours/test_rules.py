@@ -88,7 +88,7 @@ def test_an_item_need_not_follow_from_itself() -> None:
 def test_only_the_heaviest_rules_are_kept() -> None:
     model = fitted([[1, 2], [1, 2], [1, 3], [1, 3], [1, 4], [5, 6]], most_rules=2)
     assert scores_of(model, [1])[0].nonzero()[0].tolist() == [1, 2]
-    assert model.rules.offsets.diff().tolist() == [0, 2, 0, 0, 0, 1, 0]
+    assert model.rules.rows.diff().tolist() == [0, 2, 0, 0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(("decay", "expected"), [("none", [0, 1, 1, 1]), ("linear", [0, 1, 2 / 3, 1 / 3])])

@@ -21,10 +21,9 @@ from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.evaluation.evaluator import evaluate
 from mkmsr.models.base import ModelSizes, TrainingData
 from mkmsr.models.neighbours.indexed_sessions import places_of
-from mkmsr.models.neighbours.neighbourhood import VoteSettings
 from mkmsr.models.neighbours.session_index import SessionIndex
 from mkmsr.models.neighbours.session_neighbours import SessionNeighbours
-from mkmsr.models.neighbours.voting import NO_DECAY, Decay, heaviest_first
+from mkmsr.models.neighbours.voting import NO_DECAY, Decay, VoteSettings, heaviest_first
 from mkmsr.models.registry import model_entry
 
 NUM_COLUMNS = 9

@@ -28,15 +28,8 @@ def target_log_softmax(
     The scores are turned in place into probabilities minus the one-hot target, which is what the backward pass needs:
     its two products are all that is left to do there. Column 0 is left out of the softmax.
 
-    Args:
-        queries: Shape [B, D].
-        items: Shape [V, D].
-        targets: Shape [B], 1..V-1.
-        extra: Added to some of the scores.
-        by_item: Added to all scores. Shape [V, B].
-
-    Returns:
-        Shape [B].
+    Shapes:
+        queries [B, D], items [V, D], targets [B] (1..V-1), by_item [V, B] -> [B].
     """
     sparse = extra if extra is not None else (None, None, None)
     result: Tensor = _TargetLogSoftmax.apply(queries, items, targets, *sparse, by_item)  # type: ignore[no-untyped-call]
@@ -81,7 +74,9 @@ class _TargetLogSoftmax(torch.autograd.Function):
             return scores
 
         scores, target = score(), targets[:, None]
-        shares = _softmax_(scores)
+        # In place, whether rows or columns are stored one after the other.
+        is_by_row = scores.is_contiguous()
+        shares = torch.softmax(scores, 1, out=scores) if is_by_row else torch.softmax(scores.T, 0, out=scores.T).T
         of_target = shares.gather(1, target)
         if (of_target < _SMALLEST_SHARE).any():
             again = score()
@@ -102,10 +97,3 @@ class _TargetLogSoftmax(torch.autograd.Function):
         of_queries = (residual @ items).mul_(scale)
         of_items = residual.T @ (queries * scale)
         return of_queries, of_items, None, None, None, of_values, of_all
-
-
-def _softmax_(scores: Tensor) -> Tensor:
-    """The softmax of each row, in place, whether rows or columns are stored one after the other."""
-    if scores.is_contiguous():
-        return torch.softmax(scores, 1, out=scores)
-    return torch.softmax(scores.T, 0, out=scores.T).T

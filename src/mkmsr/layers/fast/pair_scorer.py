@@ -20,14 +20,10 @@ _BLOCK = 512
 
 
 class PairScorer(nn.Module):
-    """MLP(s (+) i) with one hidden layer: w' relu(Ws s + Wi i + b).
+    """MLP(s (+) i) with one hidden layer of H units: w' relu(Ws s + Wi i + b).
 
     A map of a concatenation is the sum of two maps, W [s ; i] = Ws s + Wi i, so the catalogue's half is computed once
     a batch and the [B, V, 2D] concatenation never exists.
-
-    Args:
-        dim: D.
-        hidden: H.
 
     Source: MKM-SR, "Compute the final score".
     """
@@ -52,14 +48,9 @@ class PairScorer(nn.Module):
 
 
 def pair_scores(sessions: Tensor, items: Tensor, weight: Tensor) -> Tensor:
-    """Return sum over h of weight[h] relu(sessions[b, h] + items[h, v]). Shape [B, V].
+    """Return sum over h of weight[h] relu(sessions[b, h] + items[h, v]). [B, H], [H, V], [H] -> [B, V].
 
     2 relu(x) = x + |x|, so units of positive and of negative weight are two products and two L1 distances.
-
-    Args:
-        sessions: Shape [B, H].
-        items: Shape [H, V], items as columns.
-        weight: Shape [H].
     """
     one_BH, other_VH, positive = sessions * weight.abs(), -items.T * weight.abs(), weight > 0
     added_BV = torch.cdist(one_BH[:, positive], other_VH[:, positive], p=1)

@@ -8,11 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 _SHORTEST = 1e-12
 """Norms below it count as it, as in `torch.nn.functional.normalize`."""
+
+
+def table_rows(table: nn.Embedding, rows: Tensor) -> Tensor:
+    """Return the vectors of some rows, [m, D] for rows [m]; padding rows are ordinary rows here.
+
+    With `table.sparse` the gradient is a sparse tensor of these rows, at a cost that does not grow with the table.
+    """
+    return F.embedding(rows, table.weight, sparse=table.sparse)
 
 
 def rows_and_table(table: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,10 +20,6 @@ class TreeGRU(nn.Module):
     A GRU is causal: the state after a prefix depends on that prefix alone. Sequences that begin alike share those
     states, and the input half of the gates is computed once per distinct value.
 
-    Args:
-        input_dim: Size of a value's vector.
-        dim: D.
-
     Shapes:
         inputs [S, input_dim], value [Q], parent [Q] (index within the level before) -> [Q, D].
 
@@ -48,7 +44,10 @@ class TreeGRU(nn.Module):
         if 0 < len(value) == len(level_sizes) and not torch.is_grad_enabled():  # One sequence: PyTorch's own loop.
             return self._chain(inputs[value])
         gates_S3D, state = self.from_input(inputs), self.from_state
-        row = _rows_of_parents(parent, level_sizes)
+        # The row of each node's parent in a table that has the root in row 0 and the nodes after it.
+        begins = [0, *itertools.accumulate(level_sizes[:-1], initial=1)][: len(level_sizes)]
+        of_level = torch.tensor([begins, list(level_sizes)], device=parent.device)
+        row = parent + torch.repeat_interleave(of_level[0], of_level[1], output_size=len(parent))
         if not torch.is_grad_enabled():
             return _unroll(gates_S3D, state.weight, state.bias, value, row, level_sizes)[0][1:]
         states: Tensor = _Unroll.apply(  # type: ignore[no-untyped-call]
@@ -63,13 +62,6 @@ class TreeGRU(nn.Module):
         start = inputs_QD.new_zeros(1, 1, state.in_features)
         states_Q1D: Tensor = torch.gru(inputs_QD[:, None], start, weights, True, 1, 0.0, False, False, False)[0]
         return states_Q1D[:, 0]
-
-
-def _rows_of_parents(parent: Tensor, level_sizes: Sequence[int]) -> Tensor:
-    """Row of each node's parent in a table that has the root in row 0 and the nodes after it. Shape [Q]."""
-    begins = [0, *itertools.accumulate(level_sizes[:-1], initial=1)][: len(level_sizes)]
-    of_level = torch.tensor([begins, list(level_sizes)], device=parent.device)
-    return parent + torch.repeat_interleave(of_level[0], of_level[1], output_size=len(parent))
 
 
 def _unroll(
@@ -128,11 +120,19 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The state's derivative by each gate does not depend on the gradient, so it is taken for all nodes at once."""
+        """The state's derivative by each gate does not depend on the gradient, so it is taken for all nodes at once.
+
+            h' = (1 - z) n + z h,    n = tanh(a + r m),    r = sigmoid(..),    z = sigmoid(..)
+
+        By the sums inside of r and z, and by a; the one by m is the last times r.
+        """
         weight, value, row, states, gates, new = ctx.saved_tensors
         dim = weight.shape[1]
-        reset, update, _ = gates.chunk(3, dim=1)
-        by_reset, by_update, by_new = _gate_derivatives(gates, new, states.index_select(0, row))
+        reset, update, from_state = gates.chunk(3, dim=1)
+        keep = 1 - update
+        by_new = (1 - new * new).mul_(keep)
+        by_update = (states.index_select(0, row) - new).mul_(update).mul_(keep)
+        by_reset = (1 - reset).mul_(reset).mul_(from_state).mul_(by_new)
         # What a node hands to its parent: through W_hr h, W_hz h, W_hn h and directly.
         factors_Q4D = torch.stack([by_reset, by_update, by_new * reset, update], dim=1)
         received = gates.new_zeros(len(value) + 1, 4 * dim)
@@ -153,24 +153,3 @@ class _Unroll(torch.autograd.Function):
         of_inputs = torch.stack([by_reset, by_update, by_new], dim=1).mul_(of_states[:, None]).flatten(1)
         of_gates_in = of_inputs.new_zeros(ctx.num_values, 3 * dim).index_add_(0, value, of_inputs)
         return of_gates_in, of_gates.T @ states, of_gates.sum(0), None, None, None
-
-
-def _gate_derivatives(gates: Tensor, new: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Derivatives of a GRU's next state by the sums inside of its three gates.
-
-        h' = (1 - z) n + z h,    n = tanh(a + r m),    r = sigmoid(..),    z = sigmoid(..)
-
-    Args:
-        gates: r, z and m side by side. Shape [N, 3D].
-        new: n. Shape [N, D].
-        before: h. Shape [N, D].
-
-    Returns:
-        By the sum inside r, by the sum inside z, and by a; the one by m is the last times r. Each [N, D].
-    """
-    reset, update, of_state = gates.chunk(3, dim=1)
-    keep = 1 - update
-    by_new = (1 - new * new).mul_(keep)
-    by_update = (before - new).mul_(update).mul_(keep)
-    by_reset = (1 - reset).mul_(reset).mul_(of_state).mul_(by_new)
-    return by_reset, by_update, by_new

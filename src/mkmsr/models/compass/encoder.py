@@ -24,11 +24,6 @@ _HIDDEN_SHARE = 0.5
 class EventEncoder(nn.Module):
     """A vector for each event and each session, from the vectors of items and, where they count, from operations.
 
-    Args:
-        num_operations: O - 1; 0 where operations do not count.
-        dim: D.
-        dropout: Share of components dropped from item vectors in training.
-
     Source: MKM-SR (Meng et al., SIGIR 2020).
     """
 
@@ -78,10 +73,6 @@ class WantedOperation(nn.Module):
 
     The scale lets one session vector hold several continuations and an operation choose among them; a shift alone
     could only prefer the same items in every session. Copies and gates have tables of their own.
-
-    Args:
-        num_operations: O - 1.
-        dim: D.
     """
 
     def __init__(self, num_operations: int, dim: int):

@@ -35,16 +35,9 @@ MOST_SESSIONS = 10
 class ScoredSession:
     """What COMPASS computes on the way to the scores of one session.
 
-    Args:
-        names: What indexes are called.
-        explore: The component of the catalogue.
-        vectors: What is known about items.
-        session: What components look at.
-        listed: What each other component names, as probabilities, by its name.
-        gates_C: What weighs explore and these.
-        attention_P: How much the readout weighs each event.
-        score: The model's scorer.
-        similar: Where similar sessions are looked up; None where they do not count.
+    What each other component than explore names, as probabilities, is `listed` by its name; gates weigh explore and
+    these; attention says how much the readout weighs each event. Where similar sessions do not count, `similar` is
+    None.
     """
 
     def __init__(

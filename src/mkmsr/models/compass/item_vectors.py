@@ -13,27 +13,19 @@ from torch.nn import functional as F
 
 from mkmsr.errors import DataError
 from mkmsr.layers.compressed_rows import CompressedRows, check_indexes
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.fast.shared_table import table_rows
 
 _ID_SHARE = 0.2
 """Length of id vectors at the start, in those of attributes: knowledge leads at first."""
 
 
 class ComposedVectors(nn.Module):
-    r"""x_i = k_i e_i + sum over relations r of w_r mean over attributes a of i under r of e_a.
+    """x_i = k_i e_i + sum over relations r of w_r mean over attributes a of i under r of e_a.
 
-    e_i is the id's own vector; k_i is 0 where training did not see the item, and in training also for a random share p
-    of the others at each step (id dropout), so that a vector made of attributes alone is nothing new to the network.
-    It is 1 for the rest in training, and afterwards 1 - p for all that training saw: what it was on average. w_r are
-    learnt weights of relations.
-
-    Args:
-        num_items: V - 1.
-        num_attributes: A; 0: items are ids alone.
-        num_relations: R.
-        dim: D.
-        id_dropout: p.
-        use_ids: Whether there are id vectors at all.
+    e_i is the id's own vector, where ids have any; k_i is 0 where training did not see the item, and in training also
+    for a random share p of the others at each step (id dropout), so that a vector made of attributes alone is nothing
+    new to the network. It is 1 for the rest in training, and afterwards 1 - p for all that training saw: what it was on
+    average. w_r are learnt weights of relations. Without attributes items are ids alone.
 
     Buffers:
         seen: 1 for items that training saw. Shape [V].
@@ -83,20 +75,12 @@ class ComposedVectors(nn.Module):
         self.by_attribute.fill(attributes, items, share, size[::-1])
 
     def check_buffers(self) -> None:
-        """Make sure that buffers from a file fit each other.
-
-        Raises:
-            DataError: They do not.
-        """
-        num_rows, num_columns = (
-            len(self.by_item.rows) - 1,
-            1 if self.attributes is None else self.attributes.num_embeddings,
-        )
+        num_rows = len(self.by_item.rows) - 1
+        num_columns = 1 if self.attributes is None else self.attributes.num_embeddings
+        num_relations = 1 if self.attributes is None else len(self.relation_weight)
         self.by_item.check("attributes by item", num_rows, num_columns)
         self.by_attribute.check("items by attribute", num_columns, num_rows)
-        check_indexes(
-            "relations of attributes", self.relation_of, 0, 1 if self.attributes is None else len(self.relation_weight)
-        )
+        check_indexes("relations of attributes", self.relation_of, 0, num_relations)
         if self.seen.shape != (num_rows,) or len(self.relation_of) != num_columns:
             raise DataError(f"buffers for other items and attributes than {num_rows} and {num_columns}")
 

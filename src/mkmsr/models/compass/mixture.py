@@ -32,12 +32,7 @@ _OF_SESSION = 5
 
 
 class Said(NamedTuple):
-    """What a component says.
-
-    Args:
-        items: The items that it names, with their logits; a pair may recur. Each of shape [M].
-        features: What its gate looks at. Shape [B, F].
-    """
+    """The items that a component names, with their logits, [M], where pairs may recur; features of its gate, [B, F]."""
 
     items: Votes
     features: Tensor
@@ -60,11 +55,7 @@ class Mixture(nn.Module):
 
         g = softmax over c of  bias_c + sum over features f of w_cf f + by_operation_c[o_L] + by_wanted_c[o wanted]
 
-    A component that names no item has no weight.
-
-    Args:
-        features: F of each component but explore.
-        num_operations: O - 1.
+    A component that names no item has no weight. Each but explore has so many features.
     """
 
     def __init__(self, features: Sequence[int], num_operations: int):

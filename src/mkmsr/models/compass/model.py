@@ -37,6 +37,7 @@ from mkmsr.models.compass.repeats import Copies, EarlierVisits
 from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.explanation import Names, ScoreParts
+from mkmsr.models.neighbours.indexed_sessions import RENAMED
 
 _MOST_EXAMPLES, _MOST_SCORES = 2048, 100_000_000
 """Examples that weights are fitted to, and scores of items that a pass over them may need."""
@@ -265,4 +266,5 @@ ENTRY = ModelEntry(
         "model.id_dropout": Choice((0.1, 0.3, 0.5, 0.6, 0.7)),
         "model.nearest": Choice((50, 100, 200)),
     },
+    renamed=RENAMED,
 )

@@ -35,10 +35,6 @@ class Copies(nn.Module):
     The pair table lets "added to cart, then clicked something else" weigh differently from "clicked twice"; an item in
     the cart is ordered, one just ordered is not, so the wanted operation has a table of pairs too.
 
-    Args:
-        num_operations: O - 1; 0 where operations do not count.
-        wants: Whether an operation can be asked for.
-
     Source: the repeat mode of RepeatNet (Ren et al., AAAI 2019), by operations and age in place of vectors.
     """
 
@@ -78,9 +74,6 @@ class EarlierVisits(nn.Module):
     rank_h counts the visitor's items from the newest back, o_h is the last operation on the item; what the session
     looks for decides which of the old finds it goes back to. a is the newest item of the session that is an old find
     itself; what stood beside it then is likely to come back with it.
-
-    Args:
-        num_operations: O - 1.
 
     Source: this project.
     """

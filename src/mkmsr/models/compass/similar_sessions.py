@@ -12,9 +12,8 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.softmax import SparseScores
 from mkmsr.models.compass.explore import Encoded
 from mkmsr.models.compass.mixture import Said, largest_shares
-from mkmsr.models.neighbours.neighbourhood import VoteSettings
 from mkmsr.models.neighbours.session_index import SessionIndex
-from mkmsr.models.neighbours.voting import Decay, Votes
+from mkmsr.models.neighbours.voting import Decay, Votes, VoteSettings
 
 _STEPS = 2.0
 """Events in which an item of the session falls to 1/e of its weight, when neighbours are looked for."""
@@ -24,11 +23,7 @@ class SimilarSessions(nn.Module):
     """An index of training sessions. What it says is learnt nowhere, and in training it would find the session itself.
 
     The component says which share of the votes an item has, whether three sessions voted or a hundred; evidence counts.
-
-    Args:
-        nearest: Sessions that vote.
-        sample_size: The newest that share an item with the session, of which these come.
-        num_columns: V.
+    The nearest of the newest that share an item with the session vote.
 
     Source: this project; the votes' weights are STAN's.
     """

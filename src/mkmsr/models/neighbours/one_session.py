@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mkmsr.models.neighbours.indexed_sessions import IndexedSessions
-from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
-from mkmsr.models.neighbours.voting import Decay, Votes
+from mkmsr.models.neighbours.voting import Decay, Neighbours, Votes, VoteSettings
 
 
 def neighbours(index: IndexedSessions, items_P: Tensor, settings: VoteSettings) -> Neighbours:
@@ -84,8 +83,7 @@ def _holding(
     index: IndexedSessions, items_T: NDArray[np.int64], most: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The newest sessions with each of some items: places and events [F], and how many there are [T]."""
-    lists = index.by_item
-    offsets, postings, events = lists.offsets.numpy(), lists.postings.numpy(), lists.events.numpy()
+    offsets, postings, events = index.item_offsets.numpy(), index.postings.numpy(), index.posting_events.numpy()
     begins = offsets[items_T]
     counts = np.minimum(offsets[items_T + 1] - begins, most)
     ranges = [slice(begin, begin + count) for begin, count in zip(begins.tolist(), counts.tolist(), strict=True)]

@@ -49,11 +49,7 @@ class Reminders(nn.Module):
     ) -> None:
         """Count returns in the training sessions, and how often votes that do not know the newest ones come true there.
 
-        Args:
-            sessions: All training sessions.
-            newest: Examples of the newest ones.
-            votes: Made from the others alone.
-            num_columns: V.
+        Examples are of the newest sessions, votes made from the others alone; V is `num_columns`.
         """
         hits, cases = self.own.new_zeros(2, 2)  # Of the best votes: for prefixes of several items, and of one.
         chances, returns = self.own.new_zeros(2, _PLACES + 1)

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
 
 from mkmsr.data.batching import SessionBatch
-from mkmsr.data.sessions import SessionTable
-from mkmsr.layers.compressed_rows import check_compressed_rows, check_indexes, expand
+from mkmsr.data.sessions import SessionTable, ranges
+from mkmsr.layers.compressed_rows import CompressedRows
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry
 from mkmsr.models.neighbours.voting import Decay, DecayKind, Votes, prefix_items
@@ -59,70 +58,34 @@ class ItemKNNConfig(RulesConfig):
     """Share of the last item's count in the product that divides; 0.5 is the cosine, 1 the share of its sessions."""
 
 
-class RuleTable(nn.Module):
-    """Rules item -> item in compressed rows. All state is buffers, filled by `build`.
-
-    Args:
-        num_columns: V.
-
-    Buffers:
-        offsets: Where each item's rules begin. Shape [V + 1].
-        consequents: Item that the rule names. Shape [M].
-        weights: Its weight. Shape [M].
-    """
-
-    offsets: Tensor
-    consequents: Tensor
-    weights: Tensor
-
-    def __init__(self, num_columns: int):
-        super().__init__()
-        self.register_buffer("offsets", torch.zeros(num_columns + 1, dtype=torch.int64))
-        self.register_buffer("consequents", torch.zeros(0, dtype=torch.int64))
-        self.register_buffer("weights", torch.zeros(0))
-
-    def build(self, keys: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
-        """Put these rules in place of what was there; `keys` are `antecedent * V + consequent`, distinct and rising."""
-        num_columns = len(self.offsets) - 1
-        antecedents, consequents = np.divmod(keys, num_columns)
-        offsets = np.searchsorted(antecedents, np.arange(num_columns + 1))
-        device = self.offsets.device
-        self.offsets = torch.from_numpy(offsets.astype(np.int64)).to(device)
-        self.consequents = torch.from_numpy(consequents).to(device)
-        self.weights = torch.from_numpy(weights.astype(np.float32)).to(device)
-
-    def check_buffers(self) -> None:
-        """Make sure that buffers from a file fit each other.
-
-        Raises:
-            DataError: They do not.
-        """
-        check_compressed_rows("rules", self.offsets, self.consequents, self.weights)
-        check_indexes("items that rules name", self.consequents, 0, len(self.offsets) - 1)
-
-    def votes(self, batch: SessionBatch, decay: Decay) -> Votes:
-        """`decay(steps)` times the weight, for every rule of every distinct prefix item; pairs may recur.
-
-        A decay that is 0 from some step on leaves the items beyond it out.
-        """
-        prefix = prefix_items(batch, len(self.offsets) - 1, decay)
-        begin, end = self.offsets[prefix.items], self.offsets[prefix.items + 1]
-        source, rule = expand(begin, torch.where(prefix.weights > 0, end, begin))
-        return Votes(prefix.rows[source], self.consequents[rule], prefix.weights[source] * self.weights[rule])
-
-
 class RuleModel(VotingModel):
-    """Base of both: the rules of the last item vote, and with a decay those of earlier ones; `build` reads them."""
+    """Base of both: the rules of the last item vote, and with a decay those of earlier ones; `build` reads them.
+
+    Its rules are a sparse matrix, a row for each item, whose columns are the items that follow.
+    """
 
     def __init__(self, config: RulesConfig, sizes: ModelSizes):
         super().__init__(config, sizes)
         scale = config.prefix_scale
         # At 0 only the last event counts: 1 - steps / 1, cut at 0.
         self.decay = Decay("linear", 1.0) if scale == 0 else Decay("exponential", scale)
-        self.rules = RuleTable(sizes.num_items + 1)
+        self.rules = CompressedRows(sizes.num_items + 1)
+
+    def fill(self, rules: Rules) -> None:
+        """Put these rules in place of what was there."""
+        num_columns = len(self.order)
+        keys, weights = (torch.from_numpy(each).to(self.order.device) for each in rules)
+        self.rules.fill(keys // num_columns, keys % num_columns, weights, (num_columns, num_columns))
+
+    def check_buffers(self) -> None:
+        self.rules.check("rules", len(self.order), len(self.order))
 
     def votes(self, batch: SessionBatch) -> Votes:
-        return self.rules.votes(batch, self.decay)
+        """The decay of its steps times the weight, for every rule of every distinct prefix item; pairs may recur."""
+        prefix = prefix_items(batch, len(self.order), self.decay)
+        rows, items, weights = (each[prefix.weights > 0] for each in (prefix.rows, prefix.items, prefix.weights))
+        source, consequents, of_rules = self.rules.of(items)
+        return Votes(rows[source], consequents, weights[source] * of_rules)
 
 
 class SequentialRules(RuleModel):
@@ -146,7 +109,7 @@ class SequentialRules(RuleModel):
             other = keys // num_columns != keys % num_columns
             keys, weights = keys[other], weights[other]
         totals = np.bincount(keys // num_columns, weights=weights, minlength=num_columns)
-        self.rules.build(*_strongest(keys, weights / totals[keys // num_columns], num_columns, config.most_rules))
+        self.fill(_strongest(keys, weights / totals[keys // num_columns], num_columns, config.most_rules))
 
 
 class ItemKNN(RuleModel):
@@ -166,8 +129,8 @@ class ItemKNN(RuleModel):
 
     def build(self, sessions: SessionTable) -> None:
         config = self.config
-        self.rules.build(
-            *item_similarities(
+        self.fill(
+            item_similarities(
                 sessions,
                 self.sizes.num_items + 1,
                 regularisation=config.regularisation,
@@ -212,10 +175,9 @@ def item_similarities(
     for low, high in zip(np.append(0, bounds[:-1]), bounds, strict=True):
         block = slice(*np.searchsorted(item, [low, high]))
         session = owner[block]
-        reach = size[session]
-        shift = np.repeat(begin[session] - (reach.cumsum() - reach), reach)
-        other = pairs[np.arange(reach.sum()) + shift] % num_columns
-        keys = np.repeat(item[block], reach) * num_columns + other
+        place, _ = ranges(begin[session], begin[session] + size[session])
+        other = pairs[place] % num_columns
+        keys = np.repeat(item[block], size[session]) * num_columns + other
         keys = keys[other != keys // num_columns]
         keys, together = _summed([(keys, np.ones(len(keys)))])
         here, there = counts[keys // num_columns] + regularisation, counts[keys % num_columns] + regularisation
@@ -245,6 +207,9 @@ def _summed(parts: list[Rules]) -> Rules:
     return keys[first], np.add.reduceat(weights, first) if len(first) else weights
 
 
+_RENAMED = {"rules.offsets": "rules.rows", "rules.consequents": "rules.columns", "rules.weights": "rules.values"}
+"""Tensors in bundles of earlier releases."""
+
 ENTRIES = {
     "sr": ModelEntry(
         config=SequentialRulesConfig,
@@ -258,6 +223,7 @@ ENTRIES = {
             "model.self_rules": Choice((False, True)),
             "model.prefix_scale": Choice((1.0, 2.0, 3.0, 5.0)),
         },
+        renamed=_RENAMED,
     ),
     "item-knn": ModelEntry(
         config=ItemKNNConfig,
@@ -271,5 +237,6 @@ ENTRIES = {
             "model.balance": Choice((0.5, 0.75, 1.0)),
             "model.prefix_scale": Choice((1.0, 2.0, 3.0, 5.0)),
         },
+        renamed=_RENAMED,
     ),
 }

@@ -15,8 +15,7 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.compressed_rows import expand
 from mkmsr.models.neighbours import one_session
 from mkmsr.models.neighbours.indexed_sessions import IndexedSessions
-from mkmsr.models.neighbours.neighbourhood import Neighbours, VoteSettings
-from mkmsr.models.neighbours.voting import PrefixItems, Votes, heaviest_first, prefix_items
+from mkmsr.models.neighbours.voting import Neighbours, PrefixItems, Votes, VoteSettings, heaviest_first, prefix_items
 
 _BEST_ITEMS = 10
 _LESS = 10
@@ -85,12 +84,11 @@ class SessionIndex(IndexedSessions):
 
         The newest m sessions of a prefix are among the newest m of each of its items, so longer lists are cut.
         """
-        lists = self.by_item
-        begin, end = lists.offsets[prefix.items], lists.offsets[prefix.items + 1]
+        begin, end = self.item_offsets[prefix.items], self.item_offsets[prefix.items + 1]
         source, posting = expand(begin, torch.minimum(end, begin + sample_size))
-        places = lists.postings[posting] - prefix.items[source] * self.num_sessions
+        places = self.postings[posting] - prefix.items[source] * self.num_sessions
         weights = prefix.weights[source]
-        steps, anchors = prefix.steps[source], lists.events[posting]
+        steps, anchors = prefix.steps[source], self.posting_events[posting]
         return Neighbours(prefix.rows[source], places, weights, torch.ones_like(weights), steps, anchors)
 
     def _selected(self, found: Neighbours, batch: SessionBatch, settings: VoteSettings) -> Neighbours:
@@ -107,17 +105,11 @@ class SessionIndex(IndexedSessions):
 
 
 def second_hop(first: Votes, settings: VoteSettings) -> tuple[Tensor, SessionBatch, VoteSettings]:
-    """Return whom to ask next: the ten best items of each prefix, as a prefix, best one newest.
+    """Return whom to ask next: the ten best items of each prefix, as a prefix, best one newest; and how they vote.
 
-    Where few sessions share an item, the first votes name few items; the neighbours of these, from a tenth of the
-    sample, fill the list with what stands one step further.
-
-    Args:
-        first: The first votes, `summed`.
-        settings: Its settings.
-
-    Returns:
-        For each new prefix the row of `first` that it stands for, the new prefixes, and how their neighbours vote.
+    Where few sessions share an item, the first votes, `summed`, name few items; the neighbours of these, from a tenth
+    of the sample, fill the list with what stands one step further. The first of the results is the row of `first` that
+    each new prefix stands for.
     """
     best = first.best(_BEST_ITEMS)
     rows, lengths = torch.unique_consecutive(best.rows, return_counts=True)

@@ -15,9 +15,8 @@ from mkmsr.data.sessions import SessionTable
 from mkmsr.models.base import ModelSizes
 from mkmsr.models.entry import Choice, ModelEntry, SearchSpace
 from mkmsr.models.neighbours.indexed_sessions import RENAMED
-from mkmsr.models.neighbours.neighbourhood import VoteSettings
 from mkmsr.models.neighbours.session_index import SessionIndex, second_hop
-from mkmsr.models.neighbours.voting import NO_DECAY, Decay, DecayKind, Votes
+from mkmsr.models.neighbours.voting import NO_DECAY, Decay, DecayKind, Votes, VoteSettings
 from mkmsr.models.neighbours.voting_model import VOTING_SPACE, VotingConfig, VotingModel
 
 

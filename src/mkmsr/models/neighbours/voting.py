@@ -1,11 +1,12 @@
-"""Votes for items, as neighbours and rules give them, and how weights fall with distance.
+"""Votes for items, as neighbours and rules give them, how neighbours are weighed, how weights fall with distance.
 
-Dimension letters: B sessions, P events of all prefixes, M votes (or distinct prefix items), V catalogue + 1.
+Dimension letters: B sessions, P events of all prefixes, M votes (or distinct prefix items, or neighbours), S indexed
+sessions, V catalogue + 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -45,15 +46,68 @@ NO_DECAY = Decay()
 
 
 @dataclass(frozen=True)
-class PrefixItems:
-    """The distinct items of each prefix.
+class VoteSettings:
+    """How neighbours are found and how much each of their items gets.
+
+        sim(s, n)  = sum over i in both of  prefix_decay(steps of i in s)  [/ sqrt(|s| |n|)]  * age_decay(n)
+        score(s, i) = sum over n in N(s), i in n of  sim(s, n) * match_decay(steps of i*)
+                      * gap_decay(|place of i - place of i*| in n) * (1 + w_idf idf(i))
+
+    where i* is the newest item of the prefix that n has too, steps are counted back from the prefix's last event, what
+    recurs stands at its newest place, and |.| counts distinct items.
 
     Args:
-        rows: Prefix. Shape [M].
-        items: Item index. Shape [M].
-        steps: Events between the item's newest occurrence and the end of the prefix, 0 for the last event; rising
-            within a prefix. Shape [M].
-        weights: How much it counts. Shape [M].
+        neighbours: k, the sessions that vote: the most similar, the newest first among equals.
+        sample_size: m, the sessions that may become neighbours: the newest that share an item with the prefix.
+        cosine: Divide by sqrt(|s| |n|).
+        prefix_decay: Of a prefix item, with its steps.
+        match_decay: Of a neighbour, with the steps of i*.
+        gap_decay: Of a neighbour's item, with its distance from i* there.
+        age_decay: Of a neighbour, with its age in days (86,400 rows in a log without times), counted from the youngest
+            neighbour of the same prefix. For an exponential decay every fixed point of time gives the same ranking.
+        idf_weight: w_idf; idf(i) = log(S / sessions with i).
+    """
+
+    neighbours: int = 100
+    sample_size: int = 1000
+    cosine: bool = True
+    prefix_decay: Decay = NO_DECAY
+    match_decay: Decay = NO_DECAY
+    gap_decay: Decay = NO_DECAY
+    age_decay: Decay = NO_DECAY
+    idf_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The chosen neighbour sessions of every prefix, by prefix and then from the newest to the oldest; shapes [M].
+
+    Args:
+        places: The neighbour's place in the index, 0 for the newest session.
+        similarity: sim(s, n).
+        shared: Distinct items of the prefix that the neighbour has too.
+        steps: Steps in the prefix of i*, the newest of these.
+        anchors: Place of i* in the neighbour, in events from its beginning.
+    """
+
+    rows: Tensor
+    places: Tensor
+    similarity: Tensor
+    shared: Tensor
+    steps: Tensor
+    anchors: Tensor
+
+    def chosen(self, which: Tensor) -> Neighbours:
+        """The neighbours at the given positions or where a mask is true."""
+        return Neighbours(*(getattr(self, each.name)[which] for each in fields(self)))
+
+
+@dataclass(frozen=True)
+class PrefixItems:
+    """The distinct items of each prefix, and how much they count. Shapes [M].
+
+    Steps are events between the item's newest occurrence and the end of the prefix, 0 for the last event; rising within
+    a prefix.
     """
 
     rows: Tensor
@@ -109,15 +163,8 @@ class Votes:
         """These votes and `other` ones, the highest sum of which becomes `weight` times the highest sum of these."""
         highest, below = (each.highest(num_rows, num_columns) for each in (self, other))
         scale = weight * highest / torch.where(below > 0, below, 1)
-        return self.concatenated(replace(other, weights=other.weights * scale[other.rows]))
-
-    def concatenated(self, other: Votes) -> Votes:
-        """Return both lists of votes; those of `self` come first."""
-        return Votes(
-            torch.cat([self.rows, other.rows]),
-            torch.cat([self.items, other.items]),
-            torch.cat([self.weights, other.weights]),
-        )
+        weights = torch.cat([self.weights, other.weights * scale[other.rows]])
+        return Votes(torch.cat([self.rows, other.rows]), torch.cat([self.items, other.items]), weights)
 
     def highest(self, num_rows: int, num_columns: int) -> Tensor:
         """The highest sum of votes for one item of each prefix, 0 where there are no votes. Shape [B]."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mkmsr.layers.transh import TransH, transh_distance
+from mkmsr.models.mkm_sr import TransH, transh_distance
 
 
 def random_triples(count: int, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mkmsr.layers.rows import table_rows
+from mkmsr.layers.fast.shared_table import table_rows
 
 
 def test_rows_have_a_sparse_gradient_where_the_table_asks_for_it_padding_included() -> None:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from mkmsr.config import validate
 from mkmsr.training.config import OptimiserConfig, TrainingConfig
-from mkmsr.training.optimisation import build_optimiser
-from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
+from mkmsr.training.optimisation import RowAdagrad, RowAdam, build_optimiser, clip_gradients
 from mkmsr.training.trainer import fit
 from tests.training.tiny import TinyModel, tiny_training
 

@@ -47,9 +47,10 @@ def tree_peak_mib() -> float | None:
 
     Where the system does not tell (only Linux does), this process's alone.
     """
-    below = [_PROCESSES / pid / "status" for pid in _below(str(os.getpid()))]
-    own = peak_mib()
-    return None if own is None else own + sum(_peak_of(status) for status in below) / 1024
+    own, below = peak_mib(), _below(str(os.getpid()))
+    lines = [line for pid in below for line in _read(_PROCESSES / pid / "status").splitlines()]
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return None if own is None else own + sum(peaks) / 1024
 
 
 def tree_cpu_seconds() -> float:
@@ -71,11 +72,6 @@ def _below(parent: str) -> list[str]:
     for task in (_PROCESSES / parent / "task").glob("*/children"):
         children += _read(task).split()
     return [*children, *(each for child in children for each in _below(child))]
-
-
-def _peak_of(status: Path) -> int:
-    lines = _read(status).splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _read(file: Path) -> str:

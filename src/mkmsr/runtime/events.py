@@ -59,13 +59,8 @@ class TrainingEstimate(Event):
 class BatchDone(Event):
     """Some steps of an epoch are done.
 
-    Args:
-        done: Steps of this epoch so far.
-        total: Steps of this epoch.
-        loss: Mean loss of this epoch so far: of the sessions, or in a knowledge-only epoch of the triples.
-        epoch: This epoch, from 1.
-        epochs: The last epoch, unless training stops early.
-        examples: Examples (in a knowledge-only epoch: triples) of this epoch so far.
+    The loss is the mean of this epoch so far: of the sessions, or in a knowledge-only epoch of the triples; likewise
+    the examples. Epochs count from 1; the last one may not be reached.
     """
 
     done: int

@@ -10,16 +10,22 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from mkmsr.errors import ConfigError, DataError
+from pydantic import BaseModel, ValidationError
+
+from mkmsr.errors import ConfigError, DataError, MkmsrError, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ContentT = TypeVar("ContentT", bound=BaseModel)
+Wrong: TypeAlias = Callable[[str, Path], MkmsrError]
+"""Makes the error of a file that is not as it was written, from what is wrong and its path."""
 
 _NO_DIGEST = "0" * 64
 
@@ -47,6 +53,47 @@ def is_signed(content: bytes, digest: object) -> bool:
         return False
     unsigned = content.replace(digest.encode(), _NO_DIGEST.encode())
     return hashlib.sha256(unsigned).hexdigest() == digest
+
+
+def read_signed(
+    file: Path, kind: type[ContentT], *, form: str, versions: Sequence[int], unsigned: Sequence[int] = (), wrong: Wrong
+) -> ContentT:
+    """Return what a file that `signed_json` made says, or raise what `wrong` makes of an altered or another one.
+
+    Its entry `format` should be `form` and its `format_version` one of `versions`; those of `unsigned` had no digest.
+    """
+    content = file.read_bytes()
+    try:
+        entries = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise wrong(f"not JSON any more: {error}", file) from None
+    found = entries.get("format") if isinstance(entries, dict) else type(entries).__name__
+    if found != form:
+        raise wrong(f"of another format (expected {form}, found {shown(found)})", file)
+    version, digest = entries.get("format_version"), entries.get("sha256")
+    if version not in versions:
+        known = " or ".join(map(str, versions))
+        advice = "use the release of mkmsr that wrote it, or make it anew"
+        raise wrong(f"of another format version: {advice} (expected {known}, found {shown(version)})", file)
+    if (version not in unsigned or digest is not None) and not is_signed(content, digest):
+        raise wrong("altered since it was written: its text does not match its entry sha256", file)
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise wrong(f"entry {name!r} is wrong: {first['msg']}, found {shown(first['input'])}", file) from None
+
+
+def read_verified(file: Path, digest: str, wrong: Wrong) -> bytes:
+    """Return the bytes of a file whose SHA-256 is stated elsewhere; of one that differs, raise what `wrong` makes."""
+    if not file.is_file():
+        raise wrong("missing", file)
+    content = file.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != digest:
+        raise wrong(f"altered since it was written (expected sha256 {digest}, found {found})", file)
+    return content
 
 
 def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

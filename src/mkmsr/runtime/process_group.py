@@ -11,12 +11,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mkmsr.errors import ConfigError, TrainingError
+from mkmsr.runtime.files import unshared
 
 if TYPE_CHECKING:
     import torch
@@ -65,49 +66,39 @@ class Processes:
 
     def from_first(self, value: Any) -> Any:
         """Return the first process's value, in JSON."""
-        if self.size == 1:
-            return value
+        # PyTorch's own exchange of objects unpickles, which would run code of whoever sends.
+        return value if self.size == 1 else json.loads(self._bytes_from_first(lambda: json.dumps(value).encode()))
+
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the first process's named tensors, on the processor."""
+        import safetensors.torch
+
+        return safetensors.torch.load(self._bytes_from_first(lambda: safetensors.torch.save(unshared(tensors))))
+
+    def _bytes_from_first(self, content: Callable[[], bytes]) -> bytes:
         import numpy as np
         import torch
 
-        # PyTorch's own exchange of objects unpickles, which would run code of whoever sends.
-        content = np.frombuffer(json.dumps(value).encode() if self.is_first else b"", np.uint8).copy()
-        length = torch.tensor([len(content)])
+        sent = np.frombuffer(content() if self.is_first else b"", np.uint8).copy()
+        length = torch.tensor([len(sent)])
         with self._talking() as dist:
             dist.broadcast(length, src=0)
-            text = torch.from_numpy(content) if self.is_first else torch.empty(int(length), dtype=torch.uint8)
-            dist.broadcast(text, src=0)
-        return json.loads(text.numpy().tobytes())
-
-    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the first process's named tensors; of the others only devices of tensors of the same names matter."""
-        if self.size == 1:
-            return dict(tensors)
-        import torch
-
-        shapes = self.from_first([[name, str(each.dtype)[6:], list(each.shape)] for name, each in tensors.items()])
-        found = {}
-        for name, dtype, shape in shapes:
-            if self.is_first:
-                value = tensors[name].detach().contiguous()
-            else:
-                device = tensors[name].device if name in tensors else torch.device("cpu")
-                value = torch.empty(shape, dtype=getattr(torch, dtype), device=device)
-            with self._talking() as dist:
-                dist.broadcast(value, src=0)
-            found[name] = value
-        return found
+            values = torch.from_numpy(sent) if self.is_first else torch.empty(int(length), dtype=torch.uint8)
+            dist.broadcast(values, src=0)
+        return values.numpy().tobytes()
 
     def leave(self, reason: str) -> None:
-        """Let the others know why this process ends before its time; the first reason stands."""
+        """Let the others know why this process ends early, "" where it only follows; the first reason stands."""
         if self._store is not None:
-            _leave_message(self._store, self.rank, reason)
+            with suppress(RuntimeError):  # A store that is gone keeps nothing.
+                if not self._store.check([f"{self.rank}"]):
+                    self._store.set(f"{self.rank}", reason)
 
     def lost(self) -> TrainingError:
         """Return what to raise when the others cannot be reached: who is gone, or why it ended."""
         assert self._store is not None
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun stops the rest meanwhile; this must be said first.
-        _leave_message(self._store, self.rank, "")
+        self.leave("")
         reasons: dict[int, str] = {}
         others = [rank for rank in range(self.size) if rank != self.rank]
         until = time.monotonic() + _SECONDS_TO_ANSWER
@@ -216,15 +207,6 @@ def _meet(timeout: timedelta) -> Processes:
 
 def _restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
-def _leave_message(store: Store, rank: int, reason: str) -> None:
-    """Leave a reason in the store, an empty one for a process that only follows; a store that is gone keeps nothing."""
-    try:
-        if not store.check([f"{rank}"]):
-            store.set(f"{rank}", reason)
-    except RuntimeError:
-        return
 
 
 def _reason_left(store: Store, rank: int) -> str | None:

@@ -46,14 +46,9 @@ _WITHOUT_EFFECT = {"checkpoint_seconds"}
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """How far a run is: in which epoch, from 1, and how many of its steps are done, in so many seconds of wall time.
 
-    Args:
-        epoch: The epoch in progress, from 1.
-        step: Its steps that are done, in so many `seconds` of wall time.
-        best_epoch: The best validation epoch so far; 0 before the first.
-        history: The epochs that are over.
-        finished: Whether nothing is left to do.
+    The best epoch is that by validation so far, 0 before the first; the history has the epochs that are over.
     """
 
     epoch: int = 1
@@ -148,12 +143,6 @@ class CheckpointFolder:
                     file.unlink(missing_ok=True)
 
 
-def append_record(path: Path, record: EpochRecord) -> None:
-    """Add one line to a history file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record.to_json()) + "\n")
-
-
 def write_history(path: Path, records: Iterable[EpochRecord]) -> None:
     """Write a whole history file, so that it holds exactly these records."""
     atomic_write(path, "".join(json.dumps(each.to_json()) + "\n" for each in records))
@@ -184,7 +173,7 @@ def fit_depends_on(model: SessionModel, training: TrainingData, config: Training
         "training": config.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "training_data": _digest(arrays),
         "shapes": {name: list(value.shape) for name, value in weights.items()},
-        "first_weights": _digest([_as_bytes(value) for value in weights.values()]),
+        "first_weights": _digest([each.contiguous().flatten().view(torch.uint8).numpy() for each in weights.values()]),
     }
 
 
@@ -207,10 +196,6 @@ def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     if found != digest:
         raise TrainingError(f"{path}: the checkpoint is damaged: SHA-256 {found}, written as {digest}")
     return safetensors.torch.load_file(path)
-
-
-def _as_bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    return np.asarray(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def _digest(arrays: list[NDArray[Any]]) -> str:

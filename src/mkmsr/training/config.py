@@ -32,7 +32,7 @@ class OptimiserConfig(StrictModel):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this norm, all weights together; absent: never."""
     touched_rows: bool = False
-    """Whether a step moves only those rows of item tables that it touched, see `mkmsr.training.row_optimiser`: for
+    """Whether a step moves only those rows of item tables that it touched, see `mkmsr.training.optimisation`: for
     sampled losses. With "adagrad" it changes nothing but time, as long as weights do not decay."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,20 +42,15 @@ def add_up_gradients(processes: Processes, parameters: Iterable[nn.Parameter], l
             dense.append(weight.grad)
         elif rows:
             weight.grad = _added_rows(processes, weight)
-    _add_up_dense(processes, dense)
-    return notes[: len(losses)]
-
-
-def _add_up_dense(processes: Processes, gradients: Sequence[Tensor]) -> None:
-    for gradient in gradients:
+    for gradient in dense:
         if gradient.numel() > _LARGE:
             processes.add_up(gradient)
-    small = [gradient for gradient in gradients if gradient.numel() <= _LARGE]
-    if small:
+    if small := [gradient for gradient in dense if gradient.numel() <= _LARGE]:
         together = torch.cat([gradient.flatten() for gradient in small])
         processes.add_up(together)
         for gradient, summed in zip(small, torch.split(together, [each.numel() for each in small]), strict=True):
             gradient.copy_(summed.view_as(gradient))
+    return notes[: len(losses)]
 
 
 def _added_rows(processes: Processes, weight: nn.Parameter) -> Tensor:

@@ -173,16 +173,10 @@ def sampled_session_loss(
 ) -> Tensor:
     """Return how surprising the batch's targets were beside the negatives, the mean over the batch. Shape [].
 
-    A negative that is a row's own target does not count in that row, unless all negatives are one item.
-
-    Args:
-        model: Its scores must be inner products, so that few of them can be had alone, or it gives its own
-            `sampled_log_likelihood`.
-        batch: Prefixes with their targets.
-        negatives: The sample.
-        kind: Which loss.
-        correction: For "sampled-cross-entropy", how much of the logarithm of the expected counts is taken off.
-        score_penalty: For "bpr-max", the weight of the squared scores.
+    A negative that is a row's own target does not count in that row, unless all negatives are one item. The model's
+    scores must be inner products, so that few of them can be had alone, or it gives its own `sampled_log_likelihood`.
+    The correction says how much of the logarithm of the expected counts "sampled-cross-entropy" takes off; the penalty
+    is the weight of the squared scores of "bpr-max".
     """
     if kind == "sampled-cross-entropy" and isinstance(model, Likelihood):
         weighed = Negatives(negatives.items, correction * negatives.log_counts)

@@ -1,10 +1,14 @@
-"""One step of the optimiser, the only place where gradients are taken; learning rate, losses, state as tensors."""
+"""One step of the optimiser, the only place where gradients are taken; learning rate, losses, state as tensors.
+
+Adam and Adagrad for tables of which a step touches few rows stand here too. Dimension letters: m touched rows, V rows
+of the table, D embedding size.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +20,6 @@ from mkmsr.runtime.process_group import ALONE, Processes
 from mkmsr.training.config import LossConfig, OptimiserConfig, Schedule
 from mkmsr.training.distributed import add_up_gradients
 from mkmsr.training.losses import is_sampled, knowledge_loss, sampled_session_loss, session_loss
-from mkmsr.training.row_optimiser import RowAdagrad, RowAdam, clip_gradients
 from mkmsr.training.strategies import Step
 
 ADVICE = "a smaller learning rate, clip_norm or a smaller knowledge_weight may help"
@@ -103,8 +106,12 @@ def take_step(
     if parts:  # A process has no part in a step of fewer examples than processes.
         sum(parts[1:], start=parts[0]).backward()  # type: ignore[no-untyped-call]
     losses = StepLosses(*(None if each is None else each.detach() for each in losses))
-    if processes.size > 1:
-        losses = _add_up(processes, model, step, losses)
+    if processes.size > 1:  # The losses of the whole step; its gradients become those of all processes together.
+        device = next(model.parameters()).device
+        values = torch.stack([torch.zeros((), device=device) if each is None else each for each in losses])
+        values = add_up_gradients(processes, model.parameters(), values)
+        has_parts = step.sessions is not None, step.triples is not None
+        losses = StepLosses(*(each if has else None for each, has in zip(values, has_parts, strict=True)))
     if clip_norm is not None:
         clip_gradients(model.parameters(), clip_norm)
     optimiser.step()
@@ -129,14 +136,6 @@ def _own_losses(model: SessionModel, own: Step, whole: Step, loss: LossConfig) -
     return StepLosses(of_sessions, of_triples)
 
 
-def _add_up(processes: Processes, model: SessionModel, step: Step, own: StepLosses) -> StepLosses:
-    """The losses of the whole step; its gradients become those of all processes together."""
-    device = next(model.parameters()).device
-    values = torch.stack([torch.zeros((), device=device) if each is None else each for each in own])
-    values = add_up_gradients(processes, model.parameters(), values)
-    return StepLosses(values[0] if step.sessions is not None else None, values[1] if step.triples is not None else None)
-
-
 def _session_loss(model: SessionModel, sessions: SessionBatch, negatives: Negatives | None, loss: LossConfig) -> Tensor:
     if not is_sampled(loss.session):
         return session_loss(model, sessions, loss.session, block=loss.catalogue_block)
@@ -151,14 +150,8 @@ def _session_loss(model: SessionModel, sessions: SessionBatch, negatives: Negati
     )
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's moments and step counts, named `<number of the weight>.<name of the state>`."""
-    state = optimiser.state_dict()["state"]
-    return {f"{index}.{key}": value for index, entry in state.items() for key, value in entry.items()}
-
-
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put such tensors back into a new optimiser over the same weights."""
+    """Put moments and step counts, named `<number of the weight>.<name of the state>`, into a new optimiser."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, key = name.partition(".")
@@ -185,13 +178,11 @@ class EpochLosses:
                 self._losses[index, column] = loss
                 self._sizes[index, column] = len(part)
 
-    def session_mean(self) -> float | None:
-        """Return the mean session loss over all examples so far."""
-        return self._mean(_SESSION)
-
-    def knowledge_mean(self) -> float | None:
-        """Return the mean knowledge loss over all triples so far, each as often as it was visited."""
-        return self._mean(_KNOWLEDGE)
+    def mean(self, part: Literal["sessions", "knowledge"]) -> float | None:
+        """Return the mean loss over all examples, or triples, so far, each as often as it was visited."""
+        column = _SESSION if part == "sessions" else _KNOWLEDGE
+        sizes, total = self._sizes[:, column], self.visited(part)
+        return float((self._losses[:, column].double().cpu() * sizes).sum()) / total if total else None
 
     def visited(self, phase: Literal["sessions", "knowledge"]) -> int:
         """Return how many examples, or in a knowledge epoch triples, were visited so far."""
@@ -218,7 +209,88 @@ class EpochLosses:
         losses._losses, losses._sizes = tensors["losses"].to(device), tensors["sizes"].cpu()
         return losses
 
-    def _mean(self, column: int) -> float | None:
-        sizes = self._sizes[:, column]
-        total = int(sizes.sum())
-        return float((self._losses[:, column].double().cpu() * sizes).sum()) / total if total else None
+
+class _TouchedRows(torch.optim.Optimizer):
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move the weights with sparse gradients, and drop these gradients: the other optimiser moves the rest."""
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None and weight.grad.is_sparse:
+                    gradient = weight.grad.coalesce()
+                    self._move_rows(weight, gradient.indices()[0], gradient.values(), group)
+                    weight.grad = None
+        super().step()
+        return None
+
+    def _move_rows(self, weight: Tensor, rows: Tensor, gradient_mD: Tensor, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class RowAdam(_TouchedRows, torch.optim.Adam):
+    """Adam whose step moves, of a weight with a sparse gradient, the touched rows alone; others as `torch.optim.Adam`.
+
+    Over a table of 134,549 x 100, a step that touches 4,000 rows takes 3 ms instead of 19 (and its gradient 0.2 ms
+    instead of 97, because no array of the table's size is made).
+
+    Differs from Adam over the whole table: moments of a row decay only at steps that touch it, and so does its weight;
+    a row does not drift on after its last touch.
+    """
+
+    def _move_rows(self, weight: Tensor, rows: Tensor, gradient_mD: Tensor, group: dict[str, Any]) -> None:
+        state, rate, decay = self.state[weight], group["lr"], group["weight_decay"]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device if group["fused"] else None)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        weight_mD = weight.index_select(0, rows)
+        if decay and group["decoupled_weight_decay"]:
+            weight_mD *= 1 - rate * decay
+        elif decay:
+            gradient_mD = gradient_mD + decay * weight_mD
+        first, second = group["betas"]
+        mean_mD = state["exp_avg"].index_select(0, rows).lerp_(gradient_mD, 1 - first)
+        square_mD = state["exp_avg_sq"].index_select(0, rows).mul_(second)
+        square_mD.addcmul_(gradient_mD, gradient_mD, value=1 - second)
+        state["exp_avg"].index_copy_(0, rows, mean_mD)
+        state["exp_avg_sq"].index_copy_(0, rows, square_mD)
+        spread_mD = square_mD.div_(1 - second ** state["step"]).sqrt_().add_(group["eps"])
+        weight_mD -= mean_mD.div_(spread_mD).mul_(rate / (1 - first ** state["step"]))
+        weight.index_copy_(0, rows, weight_mD)
+
+
+class RowAdagrad(_TouchedRows, torch.optim.Adagrad):
+    """Adagrad whose step takes, of a weight with a sparse gradient, the touched rows alone.
+
+    A row that has no gradient stays where it is anyway, so that this is Adagrad over the whole table, but for the order
+    of sums (whose rounding Adagrad magnifies where gradients are nearly zero), and but for a weight decay, which here a
+    row feels only at steps that touch it.
+    """
+
+    def _move_rows(self, weight: Tensor, rows: Tensor, gradient_mD: Tensor, group: dict[str, Any]) -> None:
+        state, decay = self.state[weight], group["weight_decay"]
+        state["step"] += 1
+        if decay:
+            gradient_mD = gradient_mD + decay * weight.index_select(0, rows)
+        sum_mD = state["sum"].index_select(0, rows).addcmul_(gradient_mD, gradient_mD)
+        state["sum"].index_copy_(0, rows, sum_mD)
+        rate = group["lr"] / (1 + (float(state["step"]) - 1) * group["lr_decay"])
+        weight.index_add_(0, rows, gradient_mD / sum_mD.sqrt_().add_(group["eps"]), alpha=-rate)
+
+
+def clip_gradients(weights: Iterable[nn.Parameter], norm: float) -> None:
+    """Scale all gradients down so that their norm, all together, is at most `norm`."""
+    weights = [each for each in weights if each.grad is not None]
+    if not any(each.grad.is_sparse for each in weights if each.grad is not None):
+        nn.utils.clip_grad_norm_(weights, norm)
+        return
+    parts = []
+    for each in weights:
+        assert each.grad is not None
+        if each.grad.is_sparse:
+            each.grad = each.grad.coalesce()
+        parts.append(each.grad.values() if each.grad.is_sparse else each.grad)
+    scale = (norm / (nn.utils.get_total_norm(parts) + 1e-6)).clamp(max=1.0)
+    for part in parts:
+        part.mul_(scale)

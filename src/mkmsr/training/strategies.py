@@ -112,7 +112,10 @@ class Plan:
         order = epoch_order(self._examples, self._config.shuffle, generator)
         for begin in range(0, len(order), self._config.batch_size):
             batch = collate(self._examples, order[begin : begin + self._config.batch_size])
-            step = self._joint_step(batch, generator) if self.strategy == "joint" else Step(sessions=batch)
+            step = Step(sessions=batch)
+            if self.strategy == "joint":
+                items = np.unique(np.concatenate([batch.items.numpy(), batch.targets.numpy()]))
+                step = self._with_triples(batch, self._knowledge.of_items(items), generator)
             if self._sampler is not None:
                 step = replace(step, negatives=self._sampler.draw(batch.targets, generator))
             yield step
@@ -124,10 +127,6 @@ class Plan:
         order = generator.permutation(len(self._knowledge))
         for begin in range(0, len(order), self._config.triple_batch_size):
             yield self._with_triples(None, order[begin : begin + self._config.triple_batch_size], generator)
-
-    def _joint_step(self, batch: SessionBatch, generator: np.random.Generator) -> Step:
-        items = np.unique(np.concatenate([batch.items.numpy(), batch.targets.numpy()]))
-        return self._with_triples(batch, self._knowledge.of_items(items), generator)
 
     def _with_triples(
         self, batch: SessionBatch | None, rows: NDArray[np.int64], generator: np.random.Generator

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mkmsr.config import dotted
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.errors import ConfigError, TrainingError, nearest
 from mkmsr.models.base import SessionModel, TrainingData
@@ -29,7 +30,6 @@ from mkmsr.training.optimisation import (
     EpochLosses,
     build_optimiser,
     learning_rate_factor,
-    optimiser_tensors,
     restore_optimiser,
     take_step,
 )
@@ -49,12 +49,9 @@ _logger = logging.getLogger(__name__)
 class FitResult:
     """What a fit came to.
 
-    Args:
-        best_epoch: The epoch whose weights the model now holds, from 1 (knowledge epochs of "pretrain" count); 0 for a
-            model without weights.
-        epochs_run: Epochs until training stopped.
-        best_metrics: Validation metrics after the best epoch, 0..1; empty without validation.
-        history: One record an epoch.
+    The model now holds the weights of the best epoch, from 1 (knowledge epochs of "pretrain" count); 0 for a model
+    without weights. Its validation metrics, 0..1, are empty without validation. The history has a record for each
+    epoch.
     """
 
     best_epoch: int
@@ -83,13 +80,15 @@ def fit(
     The result is a function of the model's first weights, the data, the settings and the seed, on a CPU bit for bit;
     kills and resumptions in between change nothing. The caller's random state is left alone. Several processes come to
     what one comes to, but for rounding and what dropout drops: each takes the gradient of its part of every batch.
+    Where there is nothing to learn from, the loss is not finite, or the checkpoint is of another run, TrainingError is
+    raised.
 
     Args:
         model: The model with its first weights. It first observes the training data; one without weights is done then.
         training: What it may learn from.
         config: How.
-        validate: Metrics of the model on a validation split; after every epoch over sessions. None: no early stopping,
-            and the last epoch is the best one.
+        validate: Metrics of the model on a validation split, `config.select` among them; after every epoch over
+            sessions. None: no early stopping, and the last epoch is the best one.
         seed: Of the order of examples, false triples and dropout.
         device: Where to train.
         folder: Where history and checkpoint go; None keeps everything in memory.
@@ -99,10 +98,6 @@ def fit(
             refit uses it: it repeats the schedule that validation saw up to the chosen epoch.
         depends_on: What else a checkpoint must agree on, such as the model's settings.
         processes: Who trains together. All of them call this with the same arguments; only the first writes files.
-
-    Raises:
-        TrainingError: There is nothing to learn from, the loss is not finite, or the checkpoint is of another run.
-        ConfigError: Validation gives no metric of the name `config.select`.
     """
     device = torch.device(device)
     model.to(device)
@@ -135,7 +130,7 @@ def fit(
 def fitting_data(dataset: PreparedDataset, *, refit: bool = False) -> TrainingData:
     """Return what a model may learn from: train, or for a refit train and validation, and all triples."""
     sessions = dataset.fitting_sessions(refit=refit)
-    return TrainingData(sessions, dataset.examples(sessions), dataset.knowledge, dataset.expects_new_items)
+    return TrainingData(sessions, dataset.examples(sessions), dataset.knowledge, dataset.new_items == "keep")
 
 
 class _Run:
@@ -197,7 +192,8 @@ class _Run:
             self.losses.add(index, step, step_losses)
             if (index + 1) % _STEPS_BETWEEN_LOOKS == 0 or index + 1 == total:
                 self._look(epoch, index + 1, total)
-            if index + 1 < total and self._is_checkpoint_due():
+            due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
+            if index + 1 < total and self.store is not None and self.processes.from_first(due):
                 self.losses.check(epoch, index + 1)
                 self.progress = replace(self.progress, step=index + 1, seconds=time.perf_counter() - began)
                 self._save()
@@ -213,14 +209,16 @@ class _Run:
 
     def _end_epoch(self, seconds: float, rate: float) -> None:
         epoch, phase = self.progress.epoch, self.plan.phase(self.progress.epoch)
-        self._check_weights(epoch)
+        for name, weight in self.model.named_parameters():
+            if not weight.isfinite().all():
+                raise TrainingError(f"{name} holds weights that are not finite; {ADVICE}", epoch=epoch)
         validation = _validation(self.model, self.validate) if phase == "sessions" else {}
         validation = self.processes.from_first(validation)  # One judgement for all: they stop together.
         record = EpochRecord(
             epoch=epoch,
             phase=phase,
-            train_loss=self.losses.session_mean(),
-            knowledge_loss=self.losses.knowledge_mean(),
+            train_loss=self.losses.mean("sessions"),
+            knowledge_loss=self.losses.mean("knowledge"),
             validation=validation,
             seconds=seconds,
             examples_per_second=self.losses.visited(phase) / seconds,
@@ -230,7 +228,7 @@ class _Run:
         self.losses = EpochLosses(self.plan.num_steps(epoch + 1), self.device)
         self._save(best=best)
         if self.history_path is not None:
-            checkpoint.append_record(self.history_path, record)
+            checkpoint.write_history(self.history_path, self.progress.history)
         self.listener(record)
 
     def _judge(self, record: EpochRecord) -> dict[str, Tensor] | None:
@@ -272,17 +270,8 @@ class _Run:
     def _look(self, epoch: int, done: int, total: int) -> None:
         self.losses.check(epoch, done)
         phase = self.plan.phase(epoch)
-        loss = self.losses.session_mean() if phase == "sessions" else self.losses.knowledge_mean()
-        self.listener(BatchDone(done, total, loss or 0.0, epoch, self.last_epoch, self.losses.visited(phase)))
-
-    def _check_weights(self, epoch: int) -> None:
-        for name, weight in self.model.named_parameters():
-            if not weight.isfinite().all():
-                raise TrainingError(f"{name} holds weights that are not finite; {ADVICE}", epoch=epoch)
-
-    def _is_checkpoint_due(self) -> bool:
-        due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
-        return self.store is not None and bool(self.processes.from_first(due))
+        loss = self.losses.mean(phase) or 0.0
+        self.listener(BatchDone(done, total, loss, epoch, self.last_epoch, self.losses.visited(phase)))
 
     def _save(self, *, best: Mapping[str, Tensor] | None = None) -> None:
         if self.store is None:
@@ -290,12 +279,9 @@ class _Run:
         random = all_random_states(self.processes, self.device)
         if not self.processes.is_first:
             return
-        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        state |= {f"optimiser.{name}": value for name, value in optimiser_tensors(self.optimiser).items()}
+        parts = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()["state"], "random": random}
         # "tally" is what older checkpoints call the losses of the epoch's steps.
-        state |= {f"tally.{name}": value for name, value in self.losses.tensors().items()}
-        state |= {f"random.{name}": value for name, value in random.items()}
-        self.store.save(self.progress, state, best=best)
+        self.store.save(self.progress, dotted({**parts, "tally": self.losses.tensors()}), best=best)
         self.saved_at = time.monotonic()
 
     def _restore(self, state: Mapping[str, Tensor]) -> None:

@@ -151,7 +151,7 @@ def test_one_flipped_byte_is_refused(dataset, tmp_path, name):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(DataError, match=rf"{name}.parquet: altered since it was written: SHA-256 [0-9a-f]+, expected"):
+    with pytest.raises(DataError, match=rf"{name}.parquet: altered since it was written .expected sha256 [0-9a-f]+, f"):
         PreparedDataset.load(tmp_path / "data")
 
 
@@ -186,12 +186,12 @@ def test_a_folder_from_before_descriptions_had_checksums_is_read(dataset, tmp_pa
     ("changes", "message"),
     [
         ({"max_session_events": 5}, "contents do not match the fingerprint"),
-        ({"max_session_events": 1}, "entry 'max_session_events': Input should be greater than or equal to 2"),
-        ({"format_version": 99}, "format version 99, this program reads 1 and 2; prepare it again"),
-        ({"format_version": []}, r"format version \[\], this program reads 1 and 2; prepare it again"),
-        ({"files": ["items.parquet"]}, "entry 'files': Input should be a valid dictionary"),
-        ({"files": {"items.parquet": 1}}, "entry 'files.items.parquet': Input should be a valid string"),
-        ({"files": {}}, "items.parquet: altered since it was written: .* expected none"),
+        ({"max_session_events": 1}, "entry 'max_session_events' is wrong: Input should be greater than or equal to 2"),
+        ({"format_version": 99}, r"expected 1 or 2, found 99\); prepare it again"),
+        ({"format_version": []}, r"expected 1 or 2, found \[\]\); prepare it again"),
+        ({"files": ["items.parquet"]}, "entry 'files' is wrong: Input should be an object"),
+        ({"files": {"items.parquet": 1}}, "entry 'files.items.parquet' is wrong: Input should be a valid string"),
+        ({"files": {}}, "items.parquet: altered since it was written .expected sha256 none"),
         ({"counts": {}}, "its counts, tables and vocabularies contradict each other: 'train'"),
         ({"counts": sizes(-1)}, "contradict each other: -1 sessions of train in"),
         ({"counts": sizes(10**11)}, "100000000000 sessions of train in"),
@@ -238,7 +238,7 @@ def test_a_small_file_that_would_fill_the_memory_is_refused_before_it_does(datas
 def test_a_missing_file_is_named(dataset, tmp_path):
     dataset.save(tmp_path / "data")
     (tmp_path / "data" / "triples.parquet").unlink()
-    with pytest.raises(DataError, match=r"triples.parquet: missing from the prepared dataset"):
+    with pytest.raises(DataError, match=r"triples.parquet: missing; prepare it again"):
         PreparedDataset.load(tmp_path / "data")
 
 
@@ -247,9 +247,7 @@ def test_a_folder_that_is_no_dataset_says_how_to_make_one(tmp_path):
         PreparedDataset.load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("{", "not JSON"), ("[]", "not the description"), ('{"format": 1}', "not the")]
-)
+@pytest.mark.parametrize(("text", "message"), [("{", "not JSON"), ("[]", "found 'list'"), ('{"format": 1}', "found 1")])
 def test_a_description_that_is_none_is_refused(tmp_path, text, message):
     (tmp_path / "dataset.json").write_text(text)
     with pytest.raises(DataError, match=message):

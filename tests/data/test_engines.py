@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from logs import log_of
 
 from mkmsr.data.dataset import PreparedDataset
-from mkmsr.data.engines import Engine, EngineOptions, PolarsEngine, open_engine
-from mkmsr.data.engines.spark_engine import java_is_missing
+from mkmsr.data.engines import Engine, EngineOptions, PolarsEngine, java_is_missing, open_engine
 from mkmsr.data.log import InteractionLog
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
@@ -138,7 +137,7 @@ def test_a_temporary_folder_is_used_and_left_empty(tmp_path):
 
 def test_too_little_memory_is_a_clear_error(tmp_path):
     pytest.importorskip("duckdb")
-    from mkmsr.data.engines.duckdb_engine import DuckDBEngine
+    from mkmsr.data.engines import DuckDBEngine
     from mkmsr.runtime.files import Scratch
 
     log = simulate(SimulateOptions(sessions=20_000, items=500)).to_log()
@@ -166,7 +165,7 @@ def test_an_option_of_another_engine_is_refused(options, message):
 def test_an_engine_that_is_not_installed_says_what_to_install(monkeypatch, engine, module):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     monkeypatch.setitem(__import__("sys").modules, f"{module}.sql", None)
-    monkeypatch.setattr("mkmsr.data.engines.spark_engine.java_is_missing", lambda: None)
+    monkeypatch.setattr("mkmsr.data.engines.java_is_missing", lambda: None)
     with pytest.raises(ConfigError, match=rf"pip install 'mkmsr\[{engine}\]'"):
         open_engine(EngineOptions(engine=engine))
 

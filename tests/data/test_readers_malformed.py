@@ -12,8 +12,7 @@ from raw_files import events_of, triples_of, write
 
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import PUBLIC_DATASETS, ReadOptions, read_log
-from mkmsr.data.readers.public import Intake
-from mkmsr.data.readers.values import needed
+from mkmsr.data.readers.public import Intake, needed
 from mkmsr.errors import ConfigError, DataError
 
 GOOD = [f"u{n % 40},i{n % 7},click,{1519862406 + n}" for n in range(400)]

@@ -9,7 +9,7 @@ import pytest
 from mkmsr.data.dataset import statistics
 from mkmsr.data.prepare import PrepareOptions, prepare
 from mkmsr.data.readers import ReadOptions, read_log
-from mkmsr.data.shop import SimulateOptions, brand_names, category_names, shop_names
+from mkmsr.data.shop import SimulateOptions, group_names
 from mkmsr.data.simulate import SimulatedLog, simulate
 from mkmsr.errors import DataError
 
@@ -140,8 +140,8 @@ def test_every_item_has_a_name_a_price_and_a_picture_that_are_shown_and_not_lear
 
 
 def test_brands_shops_and_categories_have_names_of_their_own_however_many_there_are():
-    for names in (brand_names, shop_names, category_names):
-        assert names(5_000).n_unique() == 5_000
+    for group in ("brand", "shop", "category"):
+        assert group_names(group, 5_000).n_unique() == 5_000
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):

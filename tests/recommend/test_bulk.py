@@ -20,7 +20,7 @@ from small_shop import ITEMS, OPERATIONS, fitted, small_shop
 
 from mkmsr.bundle.model_bundle import new_bundle, save_bundle
 from mkmsr.cli.app import run
-from mkmsr.data.engines.spark_engine import java_is_missing
+from mkmsr.data.engines import java_is_missing
 from mkmsr.errors import ConfigError, DataError, EvaluationError, MkmsrError
 from mkmsr.recommend import Filters, Recommender, parse_condition
 from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk

@@ -67,10 +67,7 @@ class _Rows(_Movable):
 class EarlierBatch(_Rows):
     """What the visitors of a batch's sessions touched before them, by session and then newest first.
 
-    Args:
-        items: Item index, distinct within a session. Shape [H], int64.
-        operations: Operation of the newest event on it. Shape [H], int64.
-        offsets: Where each session's items begin, and H. Shape [B + 1], int64.
+    Items, distinct within a session, and the operation of the newest event on each are int64 [H]; offsets [B + 1].
     """
 
     def ranks_of(self, rows: Tensor, items: Tensor) -> Tensor:

@@ -28,11 +28,8 @@ def bucketed(attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequenc
     """Replace the numbers of some relations of an attribute table by their buckets.
 
     Bounds are quantiles of the values of the items in `seen`, those of the training part, so that later prices move
-    nothing; they are rounded to six digits, and equal ones are one. Empty cells stay empty.
-
-    Raises:
-        ConfigError: There is no such relation, or training saw no item that has it.
-        DataError: A value of the relation is not a number.
+    nothing; they are rounded to six digits, and equal ones are one. Empty cells stay empty. A relation that nothing
+    says, or nothing of these items, is a ConfigError, a value that is no number a DataError.
     """
     for relation, count in buckets.items():
         table = attributes.filter(pl.col("relation") == relation).collect()
@@ -51,19 +48,14 @@ def bucketed(attributes: pl.LazyFrame, buckets: Mapping[str, int], seen: Sequenc
         known_values = filled.filter(pl.col("item_id").is_in(seen))["number"].to_numpy()
         if not len(known_values):
             raise ConfigError(f"no item of the training part has a value of {relation!r}", key="buckets")
-        edges = _edges(known_values, count)
+        inner = np.quantile(known_values, np.arange(1, count) / count)
+        # Quantiles as they are named, each once.
+        edges = [edge for edge in sorted({float(f"{edge:g}") for edge in inner}) if edge > known_values.min()]
         names = pl.Series(bucket_names(edges))
         place = pl.Series(np.searchsorted(edges, filled["number"].to_numpy(), side="right"))
         renamed = filled.with_columns(value=names.gather(place)).drop("number")
         attributes = pl.concat([attributes.filter(pl.col("relation") != relation), renamed.lazy()]).sort("row")
     return attributes
-
-
-def _edges(values: NDArray[np.float64], count: int) -> list[float]:
-    """The inner bounds: quantiles as they are named, each once."""
-    inner = np.quantile(values, np.arange(1, count) / count)
-    edges = sorted({float(f"{edge:g}") for edge in inner.tolist()})
-    return [edge for edge in edges if edge > values.min()]
 
 
 def bucket_names(edges: Sequence[float]) -> list[str]:

@@ -22,12 +22,9 @@ SplitName = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class EvaluationSplit:
-    """What one evaluation ranks.
+    """The examples that one evaluation ranks, and whether each item occurs in the sessions before them.
 
-    Args:
-        name: "validation" or "test".
-        examples: The examples to rank.
-        seen: Whether each item occurs in the sessions before this split; entry 0 is padding. Shape [V], bool.
+    `seen` is bool [V]; entry 0, which is padding, is False.
     """
 
     name: SplitName
@@ -81,11 +78,6 @@ class PreparedDataset:
         seen = np.zeros(len(self.items) + 1, dtype=np.bool_)
         seen[self.fitting_sessions(refit=split == "test").items] = True
         return seen
-
-    @property
-    def expects_new_items(self) -> bool:
-        """Whether items that training does not see may come next in the test."""
-        return self.new_items == "keep"
 
     def evaluation_sessions(self, split: SplitName) -> SessionTable:
         """The sessions of a split, with new items treated alike in both: dropped from the sessions, or kept.

@@ -16,11 +16,8 @@ from mkmsr.data.vocabulary import Vocabulary
 class KnowledgeGraph:
     """Triples over entities 1..E-1: the catalogue's items are 1..V-1, attribute `a` (1-based) is `V - 1 + a`.
 
-    Args:
-        triples: Item entity, relation index (1..R), attribute entity; sorted by item, no doubles. Shape [T, 3], int64.
-        relations: Names of the relations.
-        attributes: Attribute ids, written `relation=value`: the same value under two relations is two attributes.
-        num_items: V - 1.
+    A triple, a row of [T, 3] int64, is an item, a relation (1..R) and an attribute's entity; sorted by item, no
+    doubles. Attributes' ids are written `relation=value`: the same value under two relations is two attributes.
     """
 
     triples: NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,6 @@ from mkmsr.data.engines import Engine, PolarsEngine, Query
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.log import SPLITS, InteractionLog
 from mkmsr.data.sessionise import (
-    cut_sessions,
     drop_duplicates,
     drop_long_sessions,
     drop_new_items,
@@ -121,7 +120,13 @@ def prepare(
         new_items=options.new_items,
         max_session_events=options.max_session_events,
         display=_display(log, vocabulary),
-        metadata=_metadata(log, options, {"events": counts, "attributes": attributes}),
+        metadata={
+            "log": log.name,
+            "sources": [{"path": source.path, "sha256": source.sha256} for source in log.sources],
+            "notes": dict(log.notes),
+            "options": {**options.model_dump(mode="json"), "gap_seconds": _gap(log, options)},
+            "preparation": {"events": counts, "attributes": attributes},
+        },
     )
     _check_splits(dataset, options, log.path)
     _check_examples(dataset, log)
@@ -141,7 +146,10 @@ def _sessions(
     if options.drop_duplicates:
         events = drop_duplicates(events, engine)
     counts["duplicates_dropped"] = counts["read"] - engine.count(events)
-    events = cut_sessions(events, engine, gap=None if "session_id" in log.columns else _gap(log, options))
+    if "session_id" in log.columns:
+        events = events.rename({"owner": "session"})
+    else:
+        events = engine.cut(events, gap=_gap(log, options))
     counts["long_sessions_dropped"] = counts["events_of_long_sessions_dropped"] = 0
     if options.longest_session is not None:
         before = engine.count(events)
@@ -236,13 +244,3 @@ def _display(log: InteractionLog, items: Vocabulary) -> Display:
         return {}
     shown = log.display.filter(pl.col("value").is_not_null(), pl.col("item_id").is_in(list(items.ids)))
     return display_of(shown.select("item_id", "relation", "value").collect())
-
-
-def _metadata(log: InteractionLog, options: PrepareOptions, counts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "log": log.name,
-        "sources": [{"path": source.path, "sha256": source.sha256} for source in log.sources],
-        "notes": dict(log.notes),
-        "options": {**options.model_dump(mode="json"), "gap_seconds": _gap(log, options)},
-        "preparation": counts,
-    }

@@ -38,8 +38,7 @@ class SessionGraph:
 
     Args:
         distinct: Distinct values of the whole batch, ascending. Shape [U].
-        node_value: Position of each node's value in `distinct`. Shape [N].
-        node_row: Session of each node. Shape [N].
+        node_value, node_row: Position of each node's value in `distinct`, and its session. Shapes [N].
         alias: Node of each event. Shape [P].
         incoming: Along transitions, A+: who enters hears whom it was reached from.
         outgoing: Against them, A-: who leaves hears what it led to.

@@ -42,17 +42,6 @@ def drop_duplicates(events: Query, engine: Engine) -> Query:
     return engine.persist(marked.filter(nw.col("row") == nw.col("first")).drop("first"), instead_of=events)
 
 
-def cut_sessions(events: Query, engine: Engine, *, gap: int | None) -> Query:
-    """Add `session`, the row of the session's first event, in place of `owner`; without a gap owners are sessions.
-
-    An owner's events (by time, then row) are cut where two neighbours are more than `gap` seconds apart (rows, in a log
-    without times).
-    """
-    if gap is None:
-        return events.rename({"owner": "session"})
-    return engine.cut(events, gap=gap)
-
-
 def drop_long_sessions(events: Query, engine: Engine, *, longest: int) -> tuple[Query, int]:
     """Return only sessions of at most so many events, and the number of the others: few people click so often."""
     counted = events.group_by("session").agg(rows=nw.len())
@@ -94,9 +83,9 @@ def order_sessions(
     """
     sessions = _sessions(events, engine, path)
     if "split" not in events.collect_schema().names():
-        sessions = _move_newest(sessions, engine, test_share, of=TRAIN, to=TEST)
+        sessions = _move_newest(sessions, engine, test_share, to=TEST)
     if _events(sessions, engine, VALIDATION) == 0:
-        sessions = _move_newest(sessions, engine, validation_share, of=TRAIN, to=VALIDATION)
+        sessions = _move_newest(sessions, engine, validation_share, to=VALIDATION)
     if _events(sessions, engine, TRAIN) == 0:
         raise DataError(
             "the split leaves no training session; give more data or smaller test and validation shares", path=path
@@ -135,17 +124,17 @@ def _sessions(events: Query, engine: Engine, path: str | None) -> Query:
     return sessions.drop("last")
 
 
-def _move_newest(sessions: Query, engine: Engine, share: float, *, of: int, to: int) -> Query:
-    """Gives the rank `to` to the newest sessions of rank `of` that hold a share of its events."""
-    total = _events(sessions, engine, of)
+def _move_newest(sessions: Query, engine: Engine, share: float, *, to: int) -> Query:
+    """Gives the rank `to` to the newest training sessions that hold a share of their events."""
+    total = _events(sessions, engine, TRAIN)
     if share == 0 or total == 0:
         return sessions
     older = total - max(1, round(total * share))
-    counted = nw.when(nw.col("rank") == of).then(nw.col("events")).otherwise(0)
+    counted = nw.when(nw.col("rank") == TRAIN).then(nw.col("events")).otherwise(0)
     running = sessions.with_columns(counted=counted).with_columns(
         running=nw.col("counted").cum_sum().over(order_by=["end", "session"])
     )
-    moved = (nw.col("rank") == of) & (nw.col("running") > older)
+    moved = (nw.col("rank") == TRAIN) & (nw.col("running") > older)
     rank = nw.when(moved).then(nw.lit(to, nw.Int64)).otherwise(nw.col("rank"))
     return engine.persist(running.with_columns(rank=rank).drop("counted", "running"))
 

@@ -39,10 +39,8 @@ def ranges(begin: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np
 class EarlierItems:
     """Compressed rows: session `s` has the items `offsets[s]:offsets[s + 1]`, distinct, the newest first.
 
-    Args:
-        items: Item index. Shape [N], int32.
-        operations: Operation of the newest event on that item before the session. Shape [N], int16.
-        offsets: Where each session's items begin, and N. Shape [S + 1], int64.
+    Items, int32 [N], with the operation of the newest event on each before the session, int16 [N]; offsets int64 [S +
+    1].
     """
 
     items: NDArray[np.int32]
@@ -208,11 +206,7 @@ def _pairs(sessions: SessionTable, visitors: NDArray[np.int64]) -> tuple[NDArray
 class ExampleTable:
     """Examples over a session table: the prefix is events `begin:end`, the target is event `end`.
 
-    Args:
-        sessions: The table that the rows point into.
-        session: The session of each example. Shape [n], int32.
-        begin: First event of the prefix, an index into the table's events. Shape [n], int64.
-        end: The target's event, one past the prefix. Shape [n], int64.
+    Their sessions are int32 [n], events, which are indexes into the table's, int64 [n].
     """
 
     sessions: SessionTable

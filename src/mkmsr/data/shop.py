@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -51,13 +51,9 @@ class SimulateOptions(StrictModel):
 class Shop:
     """What is on sale.
 
-    Args:
-        groups: Category, shop and brand of each item. Shape [3, items].
-        second_category: Another category, or -1. Shape [items].
-        weights: Popularity, not normalised. Shape [items].
-        launch: When the item comes up for sale, seconds since 1970 (UTC); 0 is always. Shape [items].
-        launch_year: Shape [items].
-        accessories: Companions of each item. Shape [items, ACCESSORIES].
+    Category, shop and brand of each item are `groups` [3, items]; its second category is another one, or -1 [items]. It
+    has a popularity, not normalised, comes up for sale at its launch, in seconds since 1970 (UTC), or 0, which is
+    always, and has companions, `accessories` [items, ACCESSORIES].
     """
 
     groups: NDArray[np.int64]
@@ -174,19 +170,17 @@ STREETS = ("Harbour", "Mill", "Garden", "Castle", "River", "Station", "Bridge", 
 STORES = ("Store", "Market", "Corner", "House", "Arcade", "Outlet", "Gallery", "Depot", "Boutique", "Emporium")
 
 
-def category_names(count: int) -> pl.Series:
-    """Return a name for each of `count` categories, no two alike."""
-    return _numbered([kind.plural for kind in KINDS], count)
-
-
-def brand_names(count: int) -> pl.Series:
-    """Return a name for each of `count` brands, no two alike."""
-    return _numbered(["".join(pair) for pair in _pairs(FIRST, LAST)], count)
-
-
-def shop_names(count: int) -> pl.Series:
-    """Return a name for each of `count` shops, no two alike."""
-    return _numbered([" ".join(pair) for pair in _pairs(STREETS, STORES)], count)
+def group_names(group: Literal["category", "shop", "brand"], count: int) -> pl.Series:
+    """Return a name for each of `count` groups, no two alike: "Phones", ..., "Phones 2", ..."""
+    names = {
+        "category": [kind.plural for kind in KINDS],
+        "shop": [" ".join(pair) for pair in _pairs(STREETS, STORES)],
+        "brand": ["".join(pair) for pair in _pairs(FIRST, LAST)],
+    }[group]
+    place = np.arange(count)
+    again = pl.Series(place // len(names) + 1)
+    number = pl.select(pl.when(again > 1).then(pl.concat_str(pl.lit(" "), again.cast(pl.String))).otherwise(pl.lit("")))
+    return pl.Series(names)[place % len(names)] + number.to_series()
 
 
 def product_display(shop: Shop, items: pl.Series, seed: int) -> pl.DataFrame:
@@ -199,7 +193,7 @@ def product_display(shop: Shop, items: pl.Series, seed: int) -> pl.DataFrame:
     kind, colour = category % len(KINDS), rng.integers(0, len(COLOURS), len(items))
     names = pl.select(
         pl.concat_str(
-            brand_names(int(brand.max()) + 1)[brand],
+            group_names("brand", int(brand.max()) + 1)[brand],
             pl.lit(" "),
             pl.Series([each.singular for each in KINDS])[kind],
             pl.lit(" "),
@@ -241,11 +235,3 @@ def _picture(kind: Kind, colour: str, ground: str) -> str:
 def _pairs(first: Sequence[str], last: Sequence[str]) -> list[tuple[str, str]]:
     """All pairs, in an order in which the first few differ in both."""
     return [(each, last[(place + turn) % len(last)]) for turn in range(len(last)) for place, each in enumerate(first)]
-
-
-def _numbered(names: list[str], count: int) -> pl.Series:
-    """The names over and over: "Phones", ..., "Phones 2", ..."""
-    place = np.arange(count)
-    again = pl.Series(place // len(names) + 1)
-    number = pl.select(pl.when(again > 1).then(pl.concat_str(pl.lit(" "), again.cast(pl.String))).otherwise(pl.lit("")))
-    return pl.Series(names)[place % len(names)] + number.to_series()

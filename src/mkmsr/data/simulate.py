@@ -33,10 +33,8 @@ from mkmsr.data.shop import (
     GroupSampler,
     Shop,
     SimulateOptions,
-    brand_names,
-    category_names,
+    group_names,
     product_display,
-    shop_names,
     stock_shop,
 )
 from mkmsr.errors import DataError
@@ -87,10 +85,9 @@ ATTEMPTS = 12
 class SimulatedLog:
     """A simulated log.
 
-    Args:
-        events: `session`, `user`, `item`, `operation`, `time` (seconds since 1970, UTC), in time order.
-        attributes: `item`, `relation`, `value`; brand, shop, category (one or two) and launch_year of each item.
-        display: The same columns; name, price and image of each item, which are shown and never learnt from.
+    Events are `session`, `user`, `item`, `operation`, `time` (seconds since 1970, UTC), in time order. Attributes are
+    `item`, `relation`, `value`: brand, shop, category (one or two) and launch_year of each item; so is the display:
+    name, price and image, which are shown and never learnt from.
     """
 
     events: pl.DataFrame
@@ -284,10 +281,10 @@ def _events(
 def _attributes(shop: Shop, options: SimulateOptions) -> pl.DataFrame:
     count = options.items
     category, seller, brand = shop.groups
-    categories = category_names(int(category.max()) + 1)
+    categories = group_names("category", int(category.max()) + 1)
     relations = [
-        ("brand", brand_names(int(brand.max()) + 1)[brand]),
-        ("shop", shop_names(int(seller.max()) + 1)[seller]),
+        ("brand", group_names("brand", int(brand.max()) + 1)[brand]),
+        ("shop", group_names("shop", int(seller.max()) + 1)[seller]),
         ("category", categories[category]),
         ("category", categories[np.maximum(shop.second_category, 0)]),
         ("launch_year", pl.Series(shop.launch_year).cast(pl.String)),

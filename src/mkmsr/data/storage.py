@@ -12,13 +12,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mkmsr.data.log import SPLITS
 from mkmsr.data.sessions import EarlierItems, SessionTable, offsets_of
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import DataError
-from mkmsr.runtime.files import atomic_folder, atomic_write, is_signed, may_replace, sha256, signed_json
+from mkmsr.runtime.files import (
+    atomic_folder,
+    atomic_write,
+    may_replace,
+    read_signed,
+    read_verified,
+    sha256,
+    signed_json,
+)
 from mkmsr.runtime.parquet import read_table
 
 FORMAT: Literal["mkmsr prepared dataset"] = "mkmsr prepared dataset"
@@ -63,6 +71,8 @@ class Description(BaseModel):
     counts: dict[str, Any]
     files: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of each file."""
+    sha256: str | None = Field(default=None, exclude=True)
+    """Of the description itself, checked before it is looked at."""
 
 
 class Contents(NamedTuple):
@@ -95,7 +105,12 @@ def load_contents(path: str | Path) -> tuple[Description, Contents]:
     A file that is missing, altered, of another format, or that unpacks to far more than its size raises DataError.
     """
     folder = Path(path)
-    description = _description(folder)
+    if not (folder / DESCRIPTION).is_file():
+        raise DataError(f"not a prepared dataset: lacks {DESCRIPTION}; make one with `mkmsr prepare`", path=folder)
+    versions, unsigned = (UNSIGNED_VERSION, FORMAT_VERSION), (UNSIGNED_VERSION,)
+    description = read_signed(
+        folder / DESCRIPTION, Description, form=FORMAT, versions=versions, unsigned=unsigned, wrong=_wrong
+    )
     names = [name for name in COLUMNS if name not in (EARLIER, DISPLAY) or f"{name}.parquet" in description.files]
     tables = {name: _read(folder / f"{name}.parquet", COLUMNS[name], description.files) for name in names}
     vocabularies = [
@@ -196,41 +211,12 @@ def _events(split: str, table: SessionTable) -> pl.LazyFrame:
     return register_io_source(pieces, schema=schema, is_pure=True)
 
 
-def _description(folder: Path) -> Description:
-    file = folder / DESCRIPTION
-    if not file.is_file():
-        raise DataError(f"not a prepared dataset: lacks {DESCRIPTION}; make one with `mkmsr prepare`", path=folder)
-    content = file.read_bytes()
-    try:
-        entries = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON: {error}", path=file) from None
-    if not isinstance(entries, dict) or entries.get("format") != FORMAT:
-        raise DataError(f"not the description of a prepared dataset: its format should be {FORMAT!r}", path=file)
-    version, digest = entries.get("format_version"), entries.pop("sha256", None)
-    if version not in (UNSIGNED_VERSION, FORMAT_VERSION):
-        raise DataError(
-            f"format version {version}, this program reads {UNSIGNED_VERSION} and {FORMAT_VERSION}; prepare it again",
-            path=file,
-        )
-    if (version != UNSIGNED_VERSION or digest is not None) and not is_signed(content, digest):
-        raise DataError("altered since it was written: its text does not match its entry sha256", path=file)
-    try:
-        return Description.model_validate(entries)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DataError(f"entry {'.'.join(map(str, first['loc']))!r}: {first['msg']}", path=file) from None
+def _wrong(text: str, path: Path) -> DataError:
+    return DataError(f"{text}; prepare it again", path=path)
 
 
 def _read(file: Path, columns: Mapping[str, pl.DataType], digests: Mapping[str, str]) -> pl.DataFrame:
-    if not file.is_file():
-        raise DataError("missing from the prepared dataset; prepare it again", path=file)
-    content = file.read_bytes()
-    found, expected = hashlib.sha256(content).hexdigest(), digests.get(file.name, "none")
-    if found != expected:
-        raise DataError(
-            f"altered since it was written: SHA-256 {found[:12]}, expected {expected[:12]}; prepare it again", path=file
-        )
+    content = read_verified(file, digests.get(file.name, "none"), _wrong)
     try:
         return read_table(content, columns)
     except DataError as error:

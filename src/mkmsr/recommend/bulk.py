@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from mkmsr.data.engines.spark_engine import SparkEngine
+from mkmsr.data.engines import SparkEngine
 from mkmsr.errors import BundleError, ConfigError, EvaluationError
 from mkmsr.recommend.filters import NO_FILTERS, Filters, Values, read_facts
 from mkmsr.recommend.recommender import Recommender

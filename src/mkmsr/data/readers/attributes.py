@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -14,10 +15,10 @@ from mkmsr.data.log import ATTRIBUTE_COLUMNS
 from mkmsr.data.readers.canonical import LIKE_A_LIST, MOST_WORDS
 from mkmsr.data.readers.cells import FILLERS, LISTS, as_text, joins_others, split_cells, without_words
 from mkmsr.data.readers.malformed import ROW, Fault, empty
+from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import RawSource
 from mkmsr.data.readers.table import NAMELESS, RawTable
 from mkmsr.data.readers.times import TimeColumn
-from mkmsr.data.readers.values import as_of, known_at, moment
 from mkmsr.errors import ConfigError, DataError, nearest
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ TIMES = ("time", "timestamp", "ts", "datetime", "date", "valid_from", "updated_a
 """Usual names of the column that says since when a value holds."""
 ENDS = ("valid_to", "valid_until", "expires_at")
 """Usual names of the column that says until when; the next value says the same."""
+
+BEFORE_TEST = 0.9
+"""Share of the events before the default moment: where preparation by default begins the test."""
 
 TIME = " time"
 LEAVE_OUT = "; or name the columns that are wanted: --attribute-columns use=brand+category"
@@ -263,7 +267,7 @@ class _Reading:
             if multi and key in multi:
                 group = _exploded(group, split_cells(pl.col("value"), multi[key]))
             if key in levels:
-                group = _exploded(group, _levels(levels[key]))
+                group = _exploded(group, path_levels(levels[key]))
             parts.append(group)
         return pl.concat(parts).sort(" place", maintain_order=True).drop(" place")
 
@@ -274,21 +278,20 @@ class _Reading:
             *((each, value.str.contains(each, literal=True)) for each in "|;,"),
         ):
             for (relation,), looks in rows.filter(found).group_by("relation"):
-                if separator in ";," and not self._joins(rows, str(relation), separator):
-                    continue
+                if separator in ";,":
+                    values = rows.filter(pl.col("relation") == relation)["value"]
+                    joined = values.str.contains(separator, literal=True).fill_null(False)
+                    if not joins_others(values, joined, separator):
+                        continue
                 self._lists[str(relation), separator] += looks.height
         return rows
-
-    def _joins(self, rows: pl.DataFrame, relation: str, separator: str) -> bool:
-        values = rows.filter(pl.col("relation") == relation)["value"]
-        return joins_others(values, values.str.contains(separator, literal=True).fill_null(False), separator)
 
 
 def _exploded(rows: pl.DataFrame, values: pl.Expr) -> pl.DataFrame:
     return rows.with_columns(value=values).explode("value")
 
 
-def _levels(separator: str) -> pl.Expr:
+def path_levels(separator: str) -> pl.Expr:
     """All levels of a path: "a > b > c" gives "a", "a > b" and "a > b > c"."""
     parts = pl.col("value").str.split(separator.strip() or separator).list.eval(pl.element().str.strip_chars())
     parts = parts.list.eval(pl.element().filter(pl.element() != ""))
@@ -296,3 +299,46 @@ def _levels(separator: str) -> pl.Expr:
     return parts.map_elements(
         lambda each: [joined.join(each[: depth + 1]) for depth in range(len(each))], return_dtype=pl.List(pl.String)
     )
+
+
+def moment(events: pl.LazyFrame, options: ReadOptions) -> int:
+    """The time for which item knowledge is taken, in seconds since 1970 (UTC): as asked for, or before the test.
+
+    A model that is evaluated on the newest sessions must not be told what became of an item later.
+    """
+    if options.attributes_at is not None:
+        asked = options.attributes_at
+        return int((asked if asked.tzinfo is not None else asked.replace(tzinfo=UTC)).timestamp())
+    if "split" in events.collect_schema().names():
+        begin = events.filter(pl.col("split") == "test").select(pl.col("time").min()).collect().item()
+        if begin is not None:
+            return int(begin)
+    newest = events.select(pl.col("time").quantile(BEFORE_TEST, interpolation="lower")).collect().item()
+    return int(newest or 0)
+
+
+def known_at(time: int) -> str:
+    """A moment as text, for notes."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def as_of(rows: pl.LazyFrame, at: int, *, key: Sequence[str], time: str = "time") -> pl.LazyFrame:
+    """Return the values that were known at a time: for each key the latest by then, else the first after.
+
+    An item that appears later brings what its first day says, as a new item of a shop does. Rows with an empty `value`
+    are passed over.
+    """
+    given = rows.filter(pl.col("value").is_not_null() & (pl.col("value") != ""))
+    by_then = pl.col(time).filter(pl.col(time) <= at).max()
+    chosen = given.group_by(key).agg(pl.coalesce(by_then, pl.col(time).min()).alias(time))
+    return given.join(chosen, on=[*key, time], how="semi")
+
+
+def values_at(rows: pl.LazyFrame, time: int) -> pl.LazyFrame:
+    """Compute `item_id` and `value` as of a time, one row an item, sorted by item.
+
+    Of several values of the same second the last in alphabetical order counts, so that the answer does not depend on
+    the order of the rows.
+    """
+    known = as_of(rows, time, key=["item_id"])
+    return known.group_by("item_id").agg(pl.col("value").max()).sort("item_id").collect().lazy()

@@ -123,8 +123,9 @@ class _Reading:
         if options.item_separator is not None:
             piece = _with_items_apart(piece, columns["item"], options.item_separator)
         raw = {name: without_words(piece[name], options.missing) for name in dict.fromkeys(columns.values())}
+        has_lists = isinstance(raw[columns["item"]].dtype, pl.List | pl.Array)
         texts = {
-            name: as_text(raw[name], table.path, hint=_list_hint(field, raw[name]))
+            name: as_text(raw[name], table.path, hint=LISTED if field == "item" and has_lists else "")
             for field, name in columns.items()
             if field not in ("time", "order")
         }
@@ -143,10 +144,6 @@ class _Reading:
             numbers = order.str.strip_chars().cast(pl.Int64, strict=False)
             checked = checked.with_columns(order, numbers.alias(ORDER))
         return checked
-
-
-def _list_hint(field: str, values: pl.Series) -> str:
-    return LISTED if field == "item" and isinstance(values.dtype, pl.List | pl.Array) else ""
 
 
 def _id(field: str, columns: Mapping[str, str]) -> pl.Expr:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, clock, counted, needed, relation, text
+from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile, Value, clock, counted, needed, relation, text
 from mkmsr.errors import DataError
 
 VIEWS, PURCHASES = "train-item-views.csv", "train-purchases.csv"

@@ -5,8 +5,18 @@ from __future__ import annotations
 import polars as pl
 
 from mkmsr.data.readers.malformed import ROW
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, clock, coded, counted, needed, relation, text
+from mkmsr.data.readers.public import (
+    Intake,
+    PublicDataset,
+    PublicFile,
+    Value,
+    clock,
+    coded,
+    counted,
+    needed,
+    relation,
+    text,
+)
 from mkmsr.errors import DataError
 
 OPERATIONS = {"1": "click", "2": "order", "3": "follow", "4": "comment", "5": "cart"}

@@ -110,8 +110,10 @@ def _values(value: Any, path: Sequence[str]) -> list[Any]:
                 return _values(value[key], path[end:])
         return [None]
     if _is_pairs(value):
-        named = [each["value"] for each in value if each["key"] == ".".join(path)]
-        return [_of_pair(named[0])] if named else [None]
+        named = next((each["value"] for each in value if each["key"] == ".".join(path)), None)
+        if isinstance(named, dict):  # The value may name its type: {"int_value": 7}.
+            named = next((each for each in named.values() if each is not None), None)
+        return [named]
     if _is_objects(value):
         return [found for each in value for found in _values(each, path)]
     return [None]
@@ -123,13 +125,6 @@ def _is_objects(value: Any) -> bool:
 
 def _is_pairs(value: Any) -> bool:
     return _is_objects(value) and all(each.keys() == {"key", "value"} for each in value)
-
-
-def _of_pair(value: Any) -> Any:
-    """The value of a pair, which may name its type: {"int_value": 7}."""
-    if isinstance(value, dict):
-        return next((each for each in value.values() if each is not None), None)
-    return value
 
 
 def _text(value: Any) -> str | None:

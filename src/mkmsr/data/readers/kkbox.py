@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, needed, relation, text
+from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile, Value, needed, relation, text
 
 NO_SCREEN = "null"
 """The operation of a row without a screen, which the files write as nothing or as this word."""

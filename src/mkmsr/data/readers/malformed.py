@@ -32,12 +32,9 @@ EXAMPLES = 5
 class Fault:
     """A way in which a row can be malformed.
 
-    Args:
-        bad: True where it is; an expression over the raw columns.
-        text: What is wrong; `{value}` stands for what was found in the column.
-        column: The file's column at fault, or None.
-        counted_as: The note that counts such rows, which are left out and not malformed; but one with a text is an
-            error where a single malformed row is.
+    `bad`, over the raw columns, is true where it is. In the text `{value}` stands for what was found in the file's
+    column at fault, if one is. Rows that are `counted_as` something are left out under that note and not malformed; but
+    one with a text is an error where a single malformed row is.
     """
 
     bad: pl.Expr

@@ -13,9 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from mkmsr.data.readers.malformed import EXAMPLES, ROW, BadRow, report
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
+from mkmsr.data.readers.public import SECOND, Intake, PublicDataset, PublicFile, event_row
 from mkmsr.data.readers.raw_bytes import pieces
-from mkmsr.data.readers.values import SECOND, event_row
 from mkmsr.errors import DataError
 
 EVENT = pl.Struct({"aid": pl.Int64(), "ts": pl.Int64(), "type": pl.String()})

@@ -14,30 +14,118 @@ from typing import Any
 import polars as pl
 
 from mkmsr.data.log import ATTRIBUTE_COLUMNS, EVENT_COLUMNS, InteractionLog, LogSource
+from mkmsr.data.readers.attributes import known_at, moment
+from mkmsr.data.readers.malformed import ROW, Fault, empty
 from mkmsr.data.readers.options import ReadOptions
 from mkmsr.data.readers.sources import SMALL_BYTES, RawSource
 from mkmsr.data.readers.table import scan_text
-from mkmsr.data.readers.values import SECOND, Value, event_row, known_at, moment
 from mkmsr.errors import ConfigError, DataError, nearest
 from mkmsr.runtime.files import Scratch
 
 COMMON = ("quote", "strict", "malformed_limit", "scratch")
 """Options that every public data set takes."""
 
+SECOND = 1_000_000
+"""Microseconds of a second."""
+
+MICROS = {"unix seconds": SECOND, "unix milliseconds": 1000, "milliseconds": 1000}
+
+ROW_BITS, FILE_BITS = 36, 7
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a row, as an expression over its text, and the faults that make the row malformed."""
+
+    expr: pl.Expr
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the file that it needs."""
+        return [name for name in self.expr.meta.root_names() if name != ROW]
+
+
+def text(column: str) -> Value:
+    """Return the text of a column, which may be missing."""
+    return Value(pl.col(column))
+
+
+def needed(column: str) -> Value:
+    """Return the text of a column in which every row has one."""
+    return Value(pl.col(column), (empty(column),))
+
+
+def one_of(column: str, known: Sequence[str]) -> Value:
+    """Return the text of a column that holds one of some words."""
+    wrong = ~pl.col(column).is_in(known).fill_null(False)
+    return Value(pl.col(column), (Fault(wrong, f"found {{value}}, should be one of {', '.join(known)}", column),))
+
+
+def coded(column: str, names: Mapping[str, str]) -> Value:
+    """Return the names of a column's codes, which follow each other."""
+    name = pl.col(column).str.strip_chars().replace_strict(names, default=None, return_dtype=pl.String)
+    return Value(name, (Fault(name.is_null(), f"found {{value}}, should be {min(names)} to {max(names)}", column),))
+
+
+def clock(column: str, *forms: str, like: str) -> Value:
+    """Return microseconds since 1970 of times written in one of some forms.
+
+    Source: strftime's letters, and `%.f` for a fraction of a second that may be missing.
+    """
+    written = pl.col(column).str.strip_chars()
+    micros = pl.coalesce(written.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("us") for form in forms)
+    return Value(micros, (Fault(micros.is_null(), f"cannot read {{value}} as a time; should be like {like}", column),))
+
+
+def counted(column: str, unit: str) -> Value:
+    """Return the microseconds of whole numbers in a unit of MICROS."""
+    number = pl.col(column).str.strip_chars().str.strip_suffix(".0").cast(pl.Int64, strict=False)
+    return Value(number * MICROS[unit], (Fault(number.is_null(), f"found {{value}}, should be {unit}", column),))
+
+
+def price_bucket(column: str) -> Value:
+    """Return the powers of two around a price, as text like "32-64"; null without a positive price."""
+    price = pl.col(column).cast(pl.Float64, strict=False)
+    power = (price.clip(1, 1e18).log(2) + 1e-9).floor().cast(pl.Int64)
+    low = pl.lit(2, dtype=pl.Int64).pow(power)
+    named = pl.format("{}-{}", low, low * 2)
+    return Value(pl.when(price >= 1).then(named).when(price > 0).then(pl.lit("0-1")))
+
+
+def event_row(*, file: int = 0, micros: pl.Expr | None = None) -> pl.Expr:
+    """Return the number of an event that breaks ties of its time: fraction of the second, then file, then row.
+
+    Whole seconds cannot order the events within one, so the fraction goes in front: 20 bits of microseconds, 7 bits of
+    file number and 36 bits of row, in one number of 63 bits. In a single file of whole seconds it is just the row.
+    """
+    number = pl.col(ROW).cast(pl.Int64) + (file << ROW_BITS)
+    return number if micros is None else (micros % SECOND) * (1 << (ROW_BITS + FILE_BITS)) + number
+
+
+def relation(rows: pl.LazyFrame, name: str, column: str | None = None, *, separator: str | None = None) -> pl.LazyFrame:
+    """Return one relation of a table with a row an item.
+
+    Its values stand in `column`, by default that of its name, several in one cell with a `separator` between them.
+    """
+    named = rows.select("item_id", pl.lit(name).alias("relation"), pl.col(column or name).alias("value"))
+    if separator is None:
+        return named
+    apart = named.with_columns(pl.col("value").str.split(separator)).explode("value")
+    return apart.with_columns(pl.col("value").str.strip_chars())
+
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A file of a public data set.
+    """A file of a public data set; a copy with .gz will do.
 
     Args:
-        name: Its name below the data set's folder; a copy with .gz will do.
+        name: Its name below the data set's folder.
         columns: Names that its first line should hold, with commas between; of a file without a header, its fields.
         separator: Between fields; empty for JSON lines, whose columns are the keys of a line.
-        header: Whether the first line holds the names.
         needed: Whether the reader cannot do without.
-        bytes: Size of the unpacked file, where known.
-        rows: Rows without the header, where known.
-        sha256: Of the unpacked content, where known.
+        bytes, sha256: Of the unpacked content, where known.
+        rows: Without the header, where known.
     """
 
     name: str
@@ -52,15 +140,9 @@ class PublicFile:
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """A public data set.
+    """A public data set: what commands call it, its owner's page and terms, as far as known, and how it is read.
 
     Args:
-        name: What `mkmsr prepare` and `mkmsr fetch` call it.
-        title: What it is.
-        owner: Who offers it.
-        page: Where.
-        terms: Under which terms, as far as known; the owner's page decides.
-        files: What is read.
         events: Reads its events, as canonical columns and perhaps others, which are left out.
         attributes: Reads `item_id`, `relation`, `value` of each relation in `Intake.relations`.
         relations: Relations that are read where nobody asks for others.
@@ -136,12 +218,9 @@ class Intake:
     def rows(
         self, file: str | Path | Sequence[str], values: Mapping[str, Value], *, only: pl.Expr | bool = True
     ) -> pl.LazyFrame:
-        """Return the good rows of a file, read once.
+        """Return the values of the good rows of a file, of which only some are taken.
 
-        Args:
-            file: Its name in `PublicDataset.files`, perhaps followed by other names, or a path.
-            values: Columns of the result.
-            only: Good rows to take.
+        The file is its name in `PublicDataset.files`, perhaps followed by other names, or a path.
         """
         names = [str(file)] if isinstance(file, str | Path) else file
         path = file if isinstance(file, Path) else self.find(*names)

@@ -9,8 +9,18 @@ from pathlib import Path
 
 import polars as pl
 
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import clock, needed, one_of, price_bucket, relation, text, values_at
+from mkmsr.data.readers.attributes import path_levels, values_at
+from mkmsr.data.readers.public import (
+    Intake,
+    PublicDataset,
+    PublicFile,
+    clock,
+    needed,
+    one_of,
+    price_bucket,
+    relation,
+    text,
+)
 from mkmsr.errors import DataError
 
 COLUMNS = "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session"
@@ -50,16 +60,9 @@ def _attributes(intake: Intake, events: pl.LazyFrame) -> list[pl.LazyFrame]:
     for name in intake.relations:
         known = values_at(events.select("item_id", "time", value=name), time)
         if name == "category_code":
-            known = known.join(_levels(known), on="value").select("item_id", value="level").sort("item_id", "value")
+            known = known.with_columns(value=path_levels(".")).explode("value").sort("item_id", "value")
         tables.append(relation(known, name, "value"))
     return tables
-
-
-def _levels(codes: pl.LazyFrame) -> pl.LazyFrame:
-    """`value` and `level`: `a.b.c` has the levels `a`, `a.b` and `a.b.c`."""
-    parts = pl.col("value").str.split(".")
-    depths = codes.select(pl.col("value").unique()).with_columns(depth=pl.int_ranges(1, parts.list.len() + 1))
-    return depths.explode("depth").select("value", level=parts.list.head(pl.col("depth")).list.join("."))
 
 
 DATASET = PublicDataset(

@@ -8,8 +8,19 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import SECOND, Value, counted, needed, one_of, relation, text, values_at
+from mkmsr.data.readers.attributes import values_at
+from mkmsr.data.readers.public import (
+    SECOND,
+    Intake,
+    PublicDataset,
+    PublicFile,
+    Value,
+    counted,
+    needed,
+    one_of,
+    relation,
+    text,
+)
 
 PROPERTIES = {"category": "categoryid", "parent_category": "categoryid"}
 """Properties that relations with another name are made of."""

@@ -36,15 +36,10 @@ Stored: TypeAlias = tuple[pl.LazyFrame, tuple[Path, ...]]
 
 @dataclass(frozen=True)
 class RawSource:
-    """The raw tables of one source, which follow each other.
+    """The raw tables of one source, which follow each other, in the order of their paths.
 
-    Args:
-        label: What messages call the source: its path, or its address without a password.
-        tables: In the order of their paths.
-        sources: The files that they come from.
-        options: How they are read.
-        scratch: Where the pieces of large tables go.
-        frame: Whether it is a frame of the caller's, whose messages name arguments and not options of the program.
+    Messages call it by its label: its path, or its address without a password. `frame`: whether it is a frame of the
+    caller's, whose messages name arguments and not options of the program. Pieces of large tables go into `scratch`.
     """
 
     label: str

@@ -18,8 +18,7 @@ from urllib.parse import unquote
 import polars as pl
 
 from mkmsr.data.readers.malformed import EXTRA, ROW, Fault
-from mkmsr.data.readers.quoting import BROKEN, LongFields, plain_text
-from mkmsr.data.readers.raw_bytes import unpack
+from mkmsr.data.readers.raw_bytes import BROKEN, LongFields, plain_text, unpack
 from mkmsr.errors import DataError, nearest
 from mkmsr.runtime.files import Scratch
 
@@ -49,13 +48,11 @@ class RawTable:
 
     Args:
         path: What messages call it: the file as it was named, or the address of a database without a password.
-        columns: Names of its columns.
         scan: The rows with some of the columns, and ROW (from 0); text has EXTRA too, and no blank lines.
         bytes: How large it is, about, unpacked.
         first_row: Line of the file that holds ROW 0, from 1.
         kind: "text", "JSON lines" or "Parquet".
         unusable: Why some of the columns cannot be used.
-        long_fields: Fields of several lines, if there are any.
         several: Whether one line can give several rows, which then have the same ROW.
         header: How the file writes the names of its columns, where it does so.
     """
@@ -117,7 +114,10 @@ class RawTable:
             for begin in range(0, rows.select(pl.len()).collect().item(), PIECE_ROWS):
                 yield rows.slice(begin, PIECE_ROWS).collect()
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-            raise self.unreadable(error) from None
+            first = str(error).strip().partition("\n")[0]
+            is_disk = re.search("no space left|file too large|quota exceeded", first, re.IGNORECASE)
+            said = "temporary files cannot be written" if is_disk else f"not readable as {self.kind}"
+            raise DataError(f"{said}: {first}", path=self.path) from None
 
     def look_for_long_fields(self, *, strict: bool) -> None:
         """Warn of fields over several lines, or if strict refuse them: an open mark may have swallowed rows."""
@@ -130,13 +130,6 @@ class RawTable:
         if strict:
             raise DataError(text, path=self.path, row=found.row + 1)
         logger.warning("%s, row %d: %s (the longest of %d)", self.path, found.row + 1, text, found.count)
-
-    def unreadable(self, error: BaseException) -> DataError:
-        """What to say of a file whose rows cannot be read."""
-        first = str(error).strip().partition("\n")[0]
-        is_disk = re.search("no space left|file too large|quota exceeded", first, re.IGNORECASE)  # Of the other files.
-        said = "temporary files cannot be written" if is_disk else f"not readable as {self.kind}"
-        return DataError(f"{said}: {first}", path=self.path)
 
 
 def scan_text(
@@ -153,16 +146,10 @@ def scan_text(
 ) -> RawTable:
     """Return the table in a text file, packed or not; one that is missing, empty or damaged raises DataError.
 
-    Args:
-        path: The file.
-        scratch: Where a copy of the file goes that is unpacked or easier to read.
-        separator: Between fields, one character or more.
-        names: The columns of a file without a header; None reads them from its first line that is not blank.
-        rename: Other spellings of column names, and the one to use.
-        label: What messages call the file; None is its path.
-        quote: Whether quotation marks enclose fields; if not, they are characters like others.
-        folder: Folders named `column=value` between it and the file are columns.
-        unusable: Why some columns cannot be used, if that is known.
+    `names` are the columns of a file without a header; others have them in their first line that is not blank, perhaps
+    in spellings that `rename` maps. Folders named `column=value` between `folder` and the file are columns too, and
+    `unusable` says why some cannot be used. Messages call the file by its label, else its path; `scratch` takes a copy
+    that is unpacked or easier to read.
     """
     label = path if label is None else label
     unpacked = unpack(path, scratch)

@@ -40,10 +40,7 @@ def read_events(source: str | Path, options: ReadOptions) -> InteractionLog:
 
     Only items and one of sessions and users are required. Without operations all events have one; without times the
     order of the rows counts; without sessions preparation cuts them by gap. Ids are text and kept exactly as written.
-
-    Raises:
-        DataError: A file or column is missing or not as it should be; names the file, row and column.
-        ConfigError: The column mapping names an unknown field, or an option is for public data sets.
+    A DataError names the file, row and column that are not as they should be.
     """
     options.refuse("events", allowed=tuple(type(options).model_fields.keys() - _PUBLIC_ONLY))
     scratch, known = Scratch(options.scratch), None
@@ -126,11 +123,8 @@ def read_frames(
 ) -> InteractionLog:
     """Return the log in a frame of events, with what another frame says of the items; read as files are, same errors.
 
-    Args:
-        events: One row an event, of pandas, polars or another library with eager frames that Narwhals knows.
-        items: One row an item, or one row a value of a relation; or None.
-        options: As for files.
-        name: What the log is called.
+    Frames are of pandas, polars or another library with eager frames that Narwhals knows. That of items has one row an
+    item, or one row a value of a relation.
     """
     scratch = Scratch(options.scratch)
     known = None if items is None else _source(items, "the frame of items", options, scratch)

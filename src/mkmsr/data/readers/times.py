@@ -45,13 +45,10 @@ MIXED_ZONES = "some times have a time zone and others have none, here {value}; g
 
 @dataclass(frozen=True)
 class ParsedTimes:
-    """A column of times.
+    """A column of times: whole seconds since 1970 (UTC), null where the value is not a time; int64.
 
-    Args:
-        seconds: Whole seconds since 1970 (UTC); null where the value is not a time. Int64.
-        fraction: What is left of each time below a second, in a unit of its own, for sorting. Int64.
-        unit: What the column was, a key of UNITS.
-        zoned: Whether texts named a time zone; None where there is no text.
+    `fraction` is what is left of each below a second, in a unit of its own, for sorting. The unit is a key of UNITS;
+    `zoned` says whether texts named a time zone, None where there is no text.
     """
 
     seconds: pl.Series
@@ -112,12 +109,14 @@ class TimeColumn:
     def _parsed(self, cells: Cells) -> ParsedTimes:
         values = cells.values
         if values.dtype in (pl.Date, pl.Datetime):
-            named = values.dtype.time_zone is not None if isinstance(values.dtype, pl.Datetime) else None
-            return _from_micros(self._temporal(values), "text", zoned=named)
+            zone = values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
+            moments = values.cast(pl.Datetime("us", zone))
+            micros = moments.dt.epoch("us") if zone is not None else self._local(moments, None)
+            return _from_micros(micros, "text", zoned=None if values.dtype == pl.Date else zone is not None)
         is_other = values.dtype.is_temporal() or values.dtype.is_nested()
         if is_other or values.dtype in (pl.Binary, pl.Boolean, pl.Object):
             raise DataError(f"has type {values.dtype}; {self.right}", path=cells.path, column=values.name)
-        text = _whole_text(values)
+        text = (_whole(values, values) if values.dtype.is_float() else values).cast(pl.String)
         if self._format is not None:
             micros = self._formatted(text.str.strip_chars(), self._format)
             if not self._or_any_form or micros.null_count() < len(micros):
@@ -213,11 +212,6 @@ class TimeColumn:
         except pl.exceptions.PolarsError as error:
             raise ConfigError(str(error).partition("\n")[0], key="time_format") from None
 
-    def _temporal(self, values: pl.Series) -> pl.Series:
-        zone = getattr(values.dtype, "time_zone", None)
-        moments = values.cast(pl.Datetime("us", zone))
-        return moments.dt.epoch("us") if zone is not None else self._local(moments, None)
-
     def _local(self, moments: pl.Series, bare: pl.Series | None) -> pl.Series:
         """Microseconds since 1970 of times without a zone: in UTC, or where `bare` in the zone that was named."""
         plain = moments.dt.epoch("us")
@@ -234,13 +228,6 @@ def _zone(name: str | None) -> str | None:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ConfigError(f"no time zone {name!r}; should be like Europe/Berlin", key="time_zone") from None
     return name
-
-
-def _whole_text(values: pl.Series) -> pl.Series:
-    """A column as text, whole numbers without a fraction."""
-    if values.dtype.is_float():
-        values = _whole(values, values)
-    return values.cast(pl.String)
 
 
 def _whole(values: pl.Series, numbers: pl.Series) -> pl.Series:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, counted, needed, one_of, relation, text
+from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile, Value, counted, needed, one_of, relation, text
 
 ABOUT_ITEMS = (
     "clickout item",

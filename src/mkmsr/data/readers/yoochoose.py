@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile
-from mkmsr.data.readers.values import Value, clock, needed, price_bucket, relation, values_at
+from mkmsr.data.readers.attributes import values_at
+from mkmsr.data.readers.public import Intake, PublicDataset, PublicFile, Value, clock, needed, price_bucket, relation
 
 CATEGORY, BRAND = r"^(?:[1-9]|1[0-2])$", r"^\d{8,10}$"
 """What stands in a click's category. Source: the data set's readme. "S" is a special offer and "0" is unknown: both say

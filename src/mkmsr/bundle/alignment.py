@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.dataset import EvaluationSplit, PreparedDataset, SplitName
-from mkmsr.data.sessions import EarlierItems, ExampleTable, SessionTable
+from mkmsr.data.sessions import EarlierItems, ExampleTable, SessionTable, offsets_of
 from mkmsr.data.vocabulary import Vocabulary
 from mkmsr.errors import EvaluationError
 
@@ -51,11 +51,10 @@ def has_learnt_from(bundle: ModelBundle, dataset: PreparedDataset, split: SplitN
 def _known(earlier: EarlierItems, items: NDArray[np.int64], operations: NDArray[np.int64]) -> EarlierItems:
     """The earlier items that have an index in the bundle, by that."""
     known = items[earlier.items] > 0
-    before = np.concatenate([[0], np.cumsum(known)])
     return EarlierItems(
         items[earlier.items[known]].astype(np.int32),
         operations[earlier.operations[known]].astype(np.int16),
-        before[earlier.offsets],
+        offsets_of(known)[earlier.offsets],
     )
 
 

@@ -93,16 +93,14 @@ def _rows(new: Vocabulary, old: Vocabulary) -> Tensor:
 
 def _axes(name: str, config: StrictModel) -> dict[str, list[tuple[str, ...]]]:
     """Which vocabularies each axis of each parameter runs over: none, one, or two for a table of pairs."""
-    sizes = {
-        (): 0,
-        ("items",): _PROBE.num_items + 1,
-        ("operations",): _PROBE.num_operations + 1,
-        ("attributes",): _PROBE.num_attributes + 1,
-        ("relations",): _PROBE.num_relations + 1,
-        ("operations", "operations"): (_PROBE.num_operations + 1) ** 2,
-        ("items", "operations"): (_PROBE.num_items + 1) * (_PROBE.num_operations + 1),
+    of_size: dict[int, tuple[str, ...]] = {
+        _PROBE.num_items + 1: ("items",),
+        _PROBE.num_operations + 1: ("operations",),
+        _PROBE.num_attributes + 1: ("attributes",),
+        _PROBE.num_relations + 1: ("relations",),
+        (_PROBE.num_operations + 1) ** 2: ("operations", "operations"),
+        (_PROBE.num_items + 1) * (_PROBE.num_operations + 1): ("items", "operations"),
     }
-    of_size = {size: vocabularies for vocabularies, size in sizes.items()}
     with torch.device("meta"):
         probe = model_entry(name).build(config, _PROBE)
     return {name: [of_size.get(size, ()) for size in parameter.shape] for name, parameter in probe.named_parameters()}

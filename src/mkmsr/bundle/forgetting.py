@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
+from mkmsr.bundle.model_bundle import load_bundle, save_bundle
 from mkmsr.data.dataset import PreparedDataset
 from mkmsr.data.log import SPLITS, InteractionLog
 from mkmsr.data.sessions import SessionTable
@@ -43,7 +43,9 @@ def forget(data: str | Path, log: InteractionLog, bundles: Sequence[str | Path] 
     with locked(data):
         dataset = PreparedDataset.load(data)
         theirs = _sessions_of(dataset, log)
-        left = {split: _without(table, theirs[split]) for split, table in _splits(dataset).items()}
+        left = {
+            split: table.select(~theirs[split][table.session_of_event]) for split, table in _splits(dataset).items()
+        }
         sessions = {split: int(rows.sum()) for split, rows in theirs.items()}
         count = sum(sessions.values())
         if count and not len(left["train"]):
@@ -82,10 +84,6 @@ def _sessions_of(dataset: PreparedDataset, log: InteractionLog) -> dict[str, NDA
     return found
 
 
-def _without(table: SessionTable, rows: NDArray[np.bool_]) -> SessionTable:
-    return table.select(~rows[table.session_of_event])
-
-
 def _take_out_of_bundle(
     path: Path, before: PreparedDataset, after: PreparedDataset, theirs: dict[str, NDArray[np.bool_]]
 ) -> int:
@@ -101,7 +99,7 @@ def _take_out_of_bundle(
         rows = np.concatenate([theirs["train"], theirs["validation"]]) if refit else theirs["train"]
         sessions = before.fitting_sessions(refit=refit)
         places = places_of(sessions)[rows]
-        indexes = _indexes(bundle)
+        indexes = [part for part in bundle.model.modules() if isinstance(part, IndexedSessions)]
         for index in indexes:
             if index.num_sessions != np.count_nonzero(sessions.lengths):
                 raise BundleError("its index is of other sessions than the data", path=path)
@@ -109,7 +107,3 @@ def _take_out_of_bundle(
         known = {**known, "fingerprint": after.fingerprint}
         save_bundle(path, replace(bundle, metadata={**bundle.metadata, "data": known}))
     return len(places) if indexes else 0
-
-
-def _indexes(bundle: ModelBundle) -> list[IndexedSessions]:
-    return [part for part in bundle.model.modules() if isinstance(part, IndexedSessions)]

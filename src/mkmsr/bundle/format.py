@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from tabulate import tabulate
 
-from mkmsr.data.dataset import PreparedDataset
+from mkmsr.config import to_toml
 from mkmsr.data.knowledge import KnowledgeGraph
-from mkmsr.data.sessions import SessionTable
 from mkmsr.data.storage import Display, display_of, display_table
 from mkmsr.data.vocabulary import Vocabulary
-from mkmsr.errors import BundleError, DataError, MkmsrError, shown
+from mkmsr.errors import BundleError, DataError, MkmsrError
 from mkmsr.models.base import ModelSizes
-from mkmsr.runtime.files import is_signed, signed_json
+from mkmsr.models.entry import ModelEntry
+from mkmsr.runtime.files import read_signed, read_verified, signed_json
 from mkmsr.runtime.parquet import read_table
 
 FORMAT_VERSION = 1
@@ -35,6 +36,44 @@ _ITEMS, _OPERATIONS, _ATTRIBUTES, _TRIPLES = "items.parquet", "operations.json",
 _REQUIRED = (WEIGHTS, CARD, _ITEMS, _OPERATIONS)
 _KNOWLEDGE = (_ATTRIBUTES, _TRIPLES)
 _DISPLAY = "display.parquet"
+
+_CARD = """# {model} on {data[name]}
+
+{entry.summary}. Source: {entry.source}.
+
+## What it learnt from
+
+- {data[sessions]:,} sessions, {data[events]:,} events ({data[fitted_on]})
+- {sizes[num_items]:,} items, {sizes[num_operations]:,} operations, \
+{sizes[num_relations]:,} relations, {sizes[num_attributes]:,} attributes
+- prefixes of at most {longest} events; new items: {data[new_items]}
+- data fingerprint `{data[fingerprint]}`
+
+{quality}## Use
+
+```python
+from mkmsr import Recommender
+
+recommender = Recommender.load("path/to/this/folder")
+recommender.recommend([("item id", "operation")], k=20)
+```
+
+or `mkmsr recommend path/to/this/folder --session sessions.jsonl`.
+
+## Limits
+
+It ranks the items of its catalogue and no others; items it does not know are skipped. It reflects the log it
+learnt from, with that log's habits and biases; measure it on newer sessions before relying on it.
+
+## Settings
+
+```toml
+{settings}
+```
+
+Written by mkmsr {libraries[mkmsr]} with torch {libraries[torch]} and Python {libraries[python]}. \
+`bundle.json` holds the SHA-256 of every file; loading verifies them.
+"""
 
 
 class _Data(BaseModel):
@@ -75,15 +114,9 @@ class Header(BaseModel):
 
 @dataclass(frozen=True)
 class Vocabularies:
-    """What the rows of a model stand for.
+    """What the rows of a model stand for: ids in index order, triples about the items, and what is shown with them.
 
-    Args:
-        items: Item ids in index order.
-        operations: Operation ids in index order.
-        knowledge: Triples about the items.
-        item_counts: Events of each item in training; entry 0 is padding. Shape [V].
-        operation_counts: The same for operations. Shape [O].
-        display: What is shown with items and never learnt from, by item id.
+    `item_counts` [V] and `operation_counts` [O] are events in training; their entries 0 are padding.
     """
 
     items: Vocabulary
@@ -92,18 +125,6 @@ class Vocabularies:
     item_counts: NDArray[np.int64]
     operation_counts: NDArray[np.int64]
     display: Display = field(default_factory=dict, kw_only=True)
-
-    @classmethod
-    def of(cls, dataset: PreparedDataset, sessions: SessionTable) -> Vocabularies:
-        """Return the vocabularies of a dataset, counted in the sessions that a model learnt from."""
-        return cls(
-            dataset.items,
-            dataset.operations,
-            dataset.knowledge,
-            np.bincount(sessions.items, minlength=len(dataset.items) + 1).astype(np.int64),
-            np.bincount(sessions.operations, minlength=len(dataset.operations) + 1).astype(np.int64),
-            display=dataset.display,
-        )
 
 
 def write_vocabularies(folder: Path, names: Vocabularies) -> None:
@@ -117,7 +138,10 @@ def write_vocabularies(folder: Path, names: Vocabularies) -> None:
     text = json.dumps({"operations": operations, "relations": relations}, ensure_ascii=False, indent=1) + "\n"
     (folder / _OPERATIONS).write_text(text, encoding="utf-8")
     if len(names.knowledge.attributes) > 0:
-        _write_knowledge(folder, names.knowledge)
+        pl.DataFrame({"attribute": list(names.knowledge.attributes.ids)}).write_parquet(folder / _ATTRIBUTES)
+        item, relation, entity = names.knowledge.triples.astype(np.int32).T
+        columns = {"item": item, "relation": relation, "attribute": entity - names.knowledge.num_items}
+        pl.DataFrame(columns).write_parquet(folder / _TRIPLES)
     if names.display:
         display_table(names.display).write_parquet(folder / _DISPLAY)
 
@@ -133,35 +157,45 @@ def write_header(folder: Path, header: Mapping[str, Any]) -> None:
     (folder / HEADER).write_text(signed_json(named), encoding="utf-8")
 
 
+def model_card(header: Mapping[str, Any], entry: ModelEntry) -> str:
+    """Return the text of a bundle's README.md from the entries of its `bundle.json`."""
+    longest, settings = header["data"]["max_session_events"] - 1, to_toml(header["config"]).rstrip()
+    quality = _quality(header["metrics"])
+    return _CARD.format(**header, entry=entry, longest=longest, quality=quality, settings=settings)
+
+
+def _quality(metrics: Mapping[str, Any]) -> str:
+    """A table of the `name@k` metrics of evaluation documents, or of a plain mapping; nothing where there are none."""
+    documents = {name: each for name, each in metrics.items() if isinstance(each, Mapping)} or {"metrics": metrics}
+    splits = {name: each.get("metrics", each) for name, each in documents.items()}
+    keys = sorted({key for each in splits.values() for key in each if "@" in key}, key=_metric_order)
+    if not keys:
+        return ""
+    rows = [
+        [name, *(100 * each[key] if key in each else None for key in keys)]
+        for name, each in splits.items()
+        if not each.keys().isdisjoint(keys)
+    ]
+    table = tabulate(rows, ["split", *keys], tablefmt="pipe", floatfmt=".2f")
+    return f"## Measured quality (per cent, whole catalogue ranked)\n\n{table}\n\n"
+
+
+def _metric_order(key: str) -> tuple[str, int]:
+    name, _, length = key.partition("@")
+    return name, int(length) if length.isdigit() else 0
+
+
 def read_header(path: Path) -> Header:
     """Read `bundle.json`, which must be what its own SHA-256 says and have all that a bundle needs."""
     file = path / HEADER
     if not file.is_file():
         hint = f"; that of this run is {path / 'bundle'}" if (path / "bundle" / HEADER).is_file() else ""
         raise BundleError(f"not a bundle: there is no bundle.json in this folder{hint}", path=path)
-    content = file.read_bytes()
-    try:
-        header = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"not JSON any more: {error}", path=file) from None
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        found = header.get("format") if isinstance(header, dict) else type(header).__name__
-        raise BundleError("of another format", path=file, expected=_FORMAT, found=found)
-    if header.get("format_version") != FORMAT_VERSION:
-        raise BundleError(
-            "another format version: use the release of mkmsr that wrote it, or train again",
-            path=file,
-            expected=FORMAT_VERSION,
-            found=header.get("format_version"),
-        )
-    if not is_signed(content, header.get("sha256")):
-        raise BundleError("altered after it was written: its text does not match its entry sha256", path=file)
-    try:
-        return Header.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name, found = ".".join(map(str, first["loc"])), shown(first["input"])
-        raise BundleError(f"entry {name!r} is wrong: {first['msg']}, found {found}", path=file) from None
+    return read_signed(file, Header, form=_FORMAT, versions=(FORMAT_VERSION,), wrong=_wrong)
+
+
+def _wrong(text: str, path: Path) -> BundleError:
+    return BundleError(text, path=path)
 
 
 def verified_files(path: Path, files: Mapping[str, _File]) -> Callable[[str], bytes]:
@@ -179,19 +213,15 @@ def verified_files(path: Path, files: Mapping[str, _File]) -> Callable[[str], by
         expected, size = files[name], (path / name).stat().st_size
         if size != expected.bytes:
             raise BundleError("of another size", path=path / name, expected=f"{expected.bytes} bytes", found=size)
-        content = (path / name).read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != expected.sha256:
-            wanted = f"sha256 {expected.sha256}"
-            raise BundleError("altered after it was written", path=path / name, expected=wanted, found=digest)
-        return content
+        return read_verified(path / name, expected.sha256, _wrong)
 
     return read
 
 
 def read_vocabularies(read: Callable[[str], bytes], header: Header, path: Path) -> Vocabularies:
     """Read ids, counts and item knowledge of a bundle; triples may name only rows that there are."""
-    items, item_counts = _read_items(read(_ITEMS), path / _ITEMS)
+    table = _read_table(read(_ITEMS), path / _ITEMS, {"item": pl.String(), "count": pl.Int64()})
+    items, item_counts = _vocabulary(table["item"].to_list(), "item", path / _ITEMS), table["count"].to_numpy()
     operations, operation_counts, relations = _read_operations(read(_OPERATIONS), path / _OPERATIONS)
     knowledge = KnowledgeGraph(np.zeros((0, 3), np.int64), relations, Vocabulary([], kind="attribute"), len(items))
     if _ATTRIBUTES in header.files:
@@ -200,14 +230,8 @@ def read_vocabularies(read: Callable[[str], bytes], header: Header, path: Path) 
     if _DISPLAY in header.files:
         texts = dict.fromkeys(("item", "name", "value"), pl.String())
         display = display_of(_read_table(read(_DISPLAY), path / _DISPLAY, texts))
-    return Vocabularies(items, operations, knowledge, item_counts, operation_counts, display=display)
-
-
-def _write_knowledge(folder: Path, knowledge: KnowledgeGraph) -> None:
-    pl.DataFrame({"attribute": list(knowledge.attributes.ids)}).write_parquet(folder / _ATTRIBUTES)
-    item, relation, entity = knowledge.triples.T
-    columns = {"item": item, "relation": relation, "attribute": entity - knowledge.num_items}
-    pl.DataFrame({name: values.astype(np.int32) for name, values in columns.items()}).write_parquet(folder / _TRIPLES)
+    counts = (np.concatenate([np.zeros(1, np.int64), each]) for each in (item_counts, operation_counts))
+    return Vocabularies(items, operations, knowledge, *counts, display=display)
 
 
 def _read_table(content: bytes, path: Path, columns: Mapping[str, Any]) -> pl.DataFrame:
@@ -224,11 +248,6 @@ def _vocabulary(ids: list[str], kind: str, path: Path) -> Vocabulary:
         raise BundleError(str(error), path=path) from None
 
 
-def _read_items(content: bytes, path: Path) -> tuple[Vocabulary, NDArray[np.int64]]:
-    table = _read_table(content, path, {"item": pl.String(), "count": pl.Int64()})
-    return _vocabulary(table["item"].to_list(), "item", path), _with_padding(table["count"].to_numpy())
-
-
 def _read_operations(content: bytes, path: Path) -> tuple[Vocabulary, NDArray[np.int64], Vocabulary]:
     try:
         values = json.loads(content)
@@ -237,11 +256,7 @@ def _read_operations(content: bytes, path: Path) -> tuple[Vocabulary, NDArray[np
         relations = [str(each) for each in values["relations"]]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BundleError(f"not a list of operations and relations: {error}", path=path) from None
-    return _vocabulary(ids, "operation", path), _with_padding(counts), _vocabulary(relations, "relation", path)
-
-
-def _with_padding(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([np.zeros(1, np.int64), counts])
+    return _vocabulary(ids, "operation", path), counts, _vocabulary(relations, "relation", path)
 
 
 def _read_knowledge(

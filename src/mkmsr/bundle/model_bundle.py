@@ -21,24 +21,25 @@ import platform
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from mkmsr.bundle.card import model_card
 from mkmsr.bundle.format import (
     CARD,
     HEADER,
     WEIGHTS,
     Header,
     Vocabularies,
+    model_card,
     read_header,
     read_vocabularies,
     verified_files,
@@ -53,7 +54,6 @@ from mkmsr.models.capabilities import ChecksBuffers
 from mkmsr.models.registry import model_entry
 from mkmsr.runtime.files import atomic_folder, may_replace, unshared
 
-_SIZES = ("num_items", "num_operations", "num_attributes", "num_relations")
 _FIRST_WEIGHTS = ("normal_", "uniform_", "xavier_normal_", "xavier_uniform_", "kaiming_normal_", "kaiming_uniform_")
 _LARGER, _SMALL = 2, 10_000_000
 """No tensor may have more numbers than so many times those of the file, and 40 MB."""
@@ -97,19 +97,13 @@ def new_bundle(
     refit: bool = False,
     retired: Iterable[str] = (),
 ) -> ModelBundle:
-    """Return a fitted model with the names of what it learnt from.
+    """Return a fitted model, by its registered name, with the names of what it learnt from.
 
-    Args:
-        model: The fitted model.
-        name: Its registered name.
-        config: Its settings.
-        dataset: What it learnt from: train, or with `refit` train and validation together.
-        metrics: Whatever is known about its quality, as JSON; stored and shown, never read back.
-        refit: See above.
-        retired: Items that must not be recommended; those that the dataset lacks are passed over.
+    That is train of the dataset, or with `refit` train and validation together. Metrics are whatever is known about its
+    quality, as JSON; stored and shown, never read back. Retired items must not be recommended; those that the dataset
+    lacks are passed over.
     """
     sessions = dataset.fitting_sessions(refit=refit)
-    names = Vocabularies.of(dataset, sessions)
     data = {
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -120,7 +114,12 @@ def new_bundle(
         "events": sessions.num_events,
     }
     return ModelBundle(
-        **vars(names),
+        dataset.items,
+        dataset.operations,
+        dataset.knowledge,
+        np.bincount(sessions.items, minlength=len(dataset.items) + 1).astype(np.int64),
+        np.bincount(sessions.operations, minlength=len(dataset.operations) + 1).astype(np.int64),
+        display=dataset.display,
         name=name,
         config=config,
         model=model.eval(),
@@ -142,7 +141,7 @@ def save_bundle(path: str | Path, bundle: ModelBundle) -> Path:
     header: dict[str, Any] = {
         "model": bundle.name,
         "config": bundle.config.model_dump(mode="json"),
-        "sizes": {key: getattr(model.sizes, key) for key in _SIZES},
+        "sizes": asdict(model.sizes),
         "data": bundle.metadata["data"],
         "metrics": bundle.metadata["metrics"],
         "libraries": {"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}},
@@ -194,8 +193,7 @@ def load_bundle(path: str | Path, *, device: torch.device | str = "cpu", share: 
 def _check_sizes(sizes: ModelSizes, names: Vocabularies, path: Path) -> None:
     """A model has rows for exactly what the vocabularies name; one without item knowledge may have none for it."""
     found = (len(names.items), len(names.operations), len(names.knowledge.attributes), len(names.knowledge.relations))
-    for key, count in zip(_SIZES, found, strict=True):
-        size = getattr(sizes, key)
+    for (key, size), count in zip(asdict(sizes).items(), found, strict=True):
         if size != count and not (size == 0 and key in ("num_attributes", "num_relations")):
             raise BundleError(f"the model's {key} differs from its vocabulary", path=path, expected=size, found=count)
 

@@ -29,13 +29,10 @@ _OPSET = 20
 
 
 def export_onnx(bundle: ModelBundle, out: Path) -> None:
-    """Write a bundle's model as an ONNX file whose first dimension, sessions, is free.
+    """Write a bundle's model as an ONNX file whose first dimension, sessions, is free; ConfigError without one.
 
     Inputs are those of `graph_inputs`, by name. Item i of the scores is row i of the bundle's `items.parquet`, from 1;
     the length of sessions and the bundle's SHA-256 stand in the file's metadata.
-
-    Raises:
-        ConfigError: The model has no graph, or the packages are not installed.
     """
     graph = graph_of(bundle)
     try:
@@ -91,11 +88,7 @@ def graph_inputs(bundle: ModelBundle, batch: SessionBatch) -> dict[str, Tensor]:
 
 
 def graph_of(bundle: ModelBundle) -> nn.Module:
-    """Return a module of plain operations that scores as the model does, without training.
-
-    Raises:
-        ConfigError: This model, or this setting of it, has none.
-    """
+    """Return a module of plain operations that scores as the model does in evaluation; ConfigError without one."""
     model = bundle.model
     with torch.inference_mode(False), torch.no_grad():
         if isinstance(model, Compass) and not model.config.earlier_visits:

@@ -196,7 +196,7 @@ def jobs_in(place: Path) -> dict[str, Job]:
     table = ["reproduce", "table2", data, "--models", "recency,v-sknn", "--seeds", "1", "--settings", str(place)]
     return {
         "prepare": Job(["prepare", "events", str(place / "events.csv"), *out], old=place / "old"),
-        "train": Job(["train", data, "--model", "narm", *out, *small], ["--resume"]),
+        "train": Job(["train", data, "--model", "narm", *out, *small], ["--resume"], timed=(".html",)),
         "tune": Job(["tune", data, "--model", "v-sknn", "--trials", "3", *out]),
         "bulk": Job([*lists, *out], ["--resume"]),
         "reproduce": Job([*table, *out], timed=(".md", ".html", ".tex")),

@@ -97,6 +97,18 @@ def test_a_truncated_file_of_ranks_is_an_error(tmp_path: Path) -> None:
         RankTable.load(path)
 
 
+def test_a_file_of_ranks_at_which_the_decoder_panics_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(_: bytes) -> None:
+        raise pl.exceptions.PanicException("assertion failed")
+
+    rank_table([1, 2, 3]).save(tmp_path / "ranks.parquet")
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(EvaluationError, match="not a table of ranks in Parquet form: assertion failed"):
+        RankTable.load(tmp_path / "ranks.parquet")
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mkmsr.errors import DataError, EvaluationError
+from mkmsr.errors import ConfigError, DataError, EvaluationError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.evaluation.significance import holm, paired_differences, pooled, pooled_difference
 from mkmsr.reports.comparison import compare_runs, read_runs
@@ -166,6 +166,24 @@ def test_a_file_that_holds_no_evaluation_is_an_error(tmp_path: Path, text: str, 
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(DataError, match=message):
         read_evaluated_run(tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("metrics", {"hit@20": "x"}),
+        ("metrics", [1]),
+        ("intervals", {"hit@20": [0.1]}),
+        ("examples", None),
+        ("slices", 7),
+    ],
+)
+def test_an_evaluation_with_values_of_another_kind_is_an_error_that_names_them(
+    make_run: Any, key: str, value: Any
+) -> None:
+    metrics = json.loads((make_run("x") / "metrics.json").read_text())
+    with pytest.raises(ConfigError, match=rf"^{key}"):
+        compare_runs([{**metrics["test"], key: value}])
 
 
 def test_ranks_of_another_evaluation_are_refused(make_run: Any) -> None:

@@ -134,7 +134,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path.read_bytes())
     except FileNotFoundError:
         raise EvaluationError(f"{path}: no such file; `mkmsr evaluate --out` and `mkmsr train` write one") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise EvaluationError(f"{path}: not a table of ranks in Parquet form: {error}") from None
 
 

@@ -8,12 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, NonNegativeInt
+
+from mkmsr.config import StrictModel, validate
 from mkmsr.errors import DataError
 from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runtime.events import EpochRecord
 from mkmsr.training.checkpoint import CHECKPOINT_FILE, CHECKPOINT_FOLDER, read_history
 
-_DOCUMENT_KEYS = ("model", "split", "examples", "candidates", "metrics", "intervals", "slices")
+
+class _Document(StrictModel):
+    """What a table reads of an evaluation document; it may hold more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    split: str
+    examples: NonNegativeInt
+    candidates: NonNegativeInt
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    slices: dict[str, dict[str, float | None]]
+
+
+_DOCUMENT_KEYS = tuple(_Document.model_fields)
 
 
 @dataclass(frozen=True)
@@ -96,6 +114,7 @@ def evaluation_of(content: Mapping[str, Any], path: Path | None = None) -> Mappi
     """Return the evaluation document in a run's metrics (test before validation), or the content if it is one."""
     for candidate in (content, content.get("test"), content.get("validation")):
         if isinstance(candidate, Mapping) and all(key in candidate for key in _DOCUMENT_KEYS):
+            validate(_Document, candidate, path=path)
             return candidate
     expected = f"the metrics of a run or of `mkmsr evaluate --json` with the keys {', '.join(_DOCUMENT_KEYS)}"
     raise DataError(f"no evaluation in it; expected {expected}", path=path)

@@ -99,7 +99,13 @@ def running(settings: Settings) -> Iterator[Live]:
         control["loop"], control["stop"] = asyncio.get_running_loop(), asyncio.Event()
         secret = session_secret(settings)
         await run_worker(
-            settings, secret=secret, run="test", public=public, admin=admin, ready=ready.set, stop=control["stop"]
+            settings,
+            secret=secret,
+            run="test",
+            public=public,
+            admin=admin,
+            ready=lambda lists: ready.set(),
+            stop=control["stop"],
         )
 
     def work() -> None:

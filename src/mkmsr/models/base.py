@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,26 @@ from mkmsr.data.batching import SessionBatch
 from mkmsr.data.knowledge import KnowledgeGraph
 from mkmsr.data.sessions import ExampleTable, SessionTable
 from mkmsr.layers.fast.catalogue_product import CatalogueProduct
+from mkmsr.layers.fast.shortlist import Shortlist
 
 Scorer = Callable[[SessionBatch], Tensor]
+
+
+class Shortlisted(NamedTuple):
+    """Scores of some items.
+
+    Args:
+        scores: Higher is likelier; -inf in column 0. Shape [B, C].
+        items: The items, rising, the first of them 0. Shape [C].
+        proposed: Those that an index proposed for each prefix. Shape [B, M].
+    """
+
+    scores: Tensor
+    items: Tensor
+    proposed: Tensor
+
+
+ShortScorer = Callable[[SessionBatch], Shortlisted]
 
 
 @dataclass(frozen=True)
@@ -129,6 +148,19 @@ class FactorisedModel(SessionModel):
             scores_BV = product(self.queries(batch))
             scores_BV[:, 0] = float("-inf")  # In place: a copy of [B, V] scores takes half as long as the product.
             return scores_BV
+
+        return score
+
+    def shortlist_vectors(self) -> Tensor:
+        return self.catalogue()
+
+    def short_scorer(self, shortlist: Shortlist) -> ShortScorer:
+        def score(batch: SessionBatch) -> Shortlisted:
+            queries_BD = self.queries(batch)
+            items_C, proposed_BM = shortlist.items(queries_BD, batch.items)
+            scores_BC = shortlist.products(queries_BD, items_C)
+            scores_BC[:, 0] = float("-inf")
+            return Shortlisted(scores_BC, items_C, proposed_BM)
 
         return score
 

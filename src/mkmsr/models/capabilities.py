@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.sessions import ExampleTable
-from mkmsr.models.base import FactorisedModel, Negatives, SessionModel
+from mkmsr.layers.fast.shortlist import Shortlist
+from mkmsr.models.base import FactorisedModel, Negatives, SessionModel, ShortScorer
 from mkmsr.models.explanation import Names, ScoreParts
 
 
@@ -79,6 +80,17 @@ class AsksNeighbours(Protocol):
 
 
 @runtime_checkable
+class MakesShortlists(Protocol):
+    """A model whose scores are nearly inner products, so that an index finds the best, see `makes_shortlists`."""
+
+    def shortlist_vectors(self) -> Tensor:
+        """Return a vector an item, which an index is made of; row 0 is no item. Shape [V, D]."""
+
+    def short_scorer(self, shortlist: Shortlist) -> ShortScorer:
+        """Return what scores items of a shortlist over these vectors, for use without training."""
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A model that can take its scores apart."""
 
@@ -131,6 +143,11 @@ def answers_wanted(model: object) -> bool:
 def asks_neighbours(model: object) -> TypeGuard[AsksNeighbours]:
     """Whether `neighbour_shares` can be called."""
     return isinstance(model, AsksNeighbours) and model.asks_neighbours
+
+
+def makes_shortlists(model: object) -> TypeGuard[MakesShortlists]:
+    """Whether `short_scorer` can be called."""
+    return isinstance(model, MakesShortlists) and getattr(model, "is_factorised", True)
 
 
 def places_new_items(model: object) -> bool:

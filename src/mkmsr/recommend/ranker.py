@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.errors import ConfigError, EvaluationError
-from mkmsr.models.base import Scorer
+from mkmsr.models.base import Scorer, ShortScorer
 from mkmsr.models.capabilities import answers_wanted, asks_neighbours
 from mkmsr.recommend.filters import (
     Facts,
@@ -31,6 +31,10 @@ from mkmsr.recommend.sessions import EncodedSessions
 _SCORES_AT_ONCE = 8_000_000
 """32 MB, which `keep_freed_memory` can keep from one batch to the next."""
 _MOST_SESSIONS_AT_ONCE = 256
+_MOST_SHORT_AT_ONCE = 16
+"""Sessions that share a shortlist: each is scored for the items of all."""
+_PROPOSED = 25
+"""Proposals of an index that filters must leave for each place of a list; otherwise all items are scored."""
 _STRETCH, _WIDE = 64, 16
 """Columns of a stretch, see `top`; a row is wide from so many times the columns on that are then looked at."""
 
@@ -51,6 +55,10 @@ class Ranker:
         facts: What filters see and the model does not.
         operation: Operation that the next event is to have; None is any.
         device: Where the model computes.
+        short: Its scorer of items that an index proposes; None scores all items.
+
+    Attributes:
+        is_exact: Whether all items were scored for the lists that were ranked last.
 
     Raises:
         ConfigError: k is no whole number from 1 on, a filter names what is not known, or the model takes no wanted
@@ -68,8 +76,10 @@ class Ranker:
         facts: Facts,
         operation: str | None,
         device: torch.device,
+        short: ShortScorer | None = None,
     ):
         self.bundle = bundle
+        self.is_exact = True
         self._score, self._device = score, device
         allowed_V = torch.from_numpy(allowed_items(bundle, filters, facts)).to(device)
         self._width = len(allowed_V)
@@ -79,6 +89,7 @@ class Ranker:
         self._popularity_V = torch.from_numpy(bundle.item_counts / max(bundle.item_counts.sum(), 1)).to(device)
         self._popularity_V = self._popularity_V.masked_fill(~allowed_V, -torch.inf)
         self._caps = capped_values(bundle, filters, facts)
+        self._short = None if self._caps else short
         self._own_items, self._operations = filters.exclude_session, excluded_operations(bundle, filters)
         self._wanted = wanted_operation(bundle, operation)
 
@@ -103,21 +114,31 @@ class Ranker:
         items_SK = np.zeros((len(sessions), self._k), np.int64)
         scores_SK = np.zeros(items_SK.shape)
         excluded = sessions.exclusions(self._own_items, self._operations)
+        place = np.full(len(sessions), -1)
+        self.is_exact = True
         for rows, is_known in self._batches(sessions):
-            if not is_known or (in_haste and not self.has_neighbours):
-                scores_BV = self._popularity_V.expand(len(rows), -1)
-            else:
-                scores_BV = self._neighbour_scores(sessions, rows) if in_haste else self._model_scores(sessions, rows)
-            if excluded.size:
-                scores_BV = scores_BV.clone()
-                place = np.full(len(sessions), -1)
-                place[rows] = np.arange(len(rows))
-                mine = excluded[:, place[excluded[0]] >= 0]
-                scores_BV[torch.from_numpy(place[mine[0]]), torch.from_numpy(mine[1])] = -torch.inf
-            columns_BK, best_BK = best_columns(scores_BV, self._k, self._caps)
+            place[:] = -1
+            place[rows] = np.arange(len(rows))
+            mine = excluded[:, place[excluded[0]] >= 0]
+            mine_R, mine_I = torch.from_numpy(place[mine[0]]), torch.from_numpy(mine[1])
+            best = None
+            if is_known and not in_haste and self._short is not None:
+                best = self._short_best(self._short, sessions, rows, mine_R, mine_I)
+            if best is None:
+                if not is_known or (in_haste and not self.has_neighbours):
+                    scores_BV = self._popularity_V.expand(len(rows), -1)
+                elif in_haste:
+                    scores_BV = self._neighbour_scores(sessions, rows)
+                else:
+                    scores_BV = self._model_scores(sessions, rows)
+                if len(mine_R):
+                    scores_BV = scores_BV.clone()
+                    scores_BV[mine_R, mine_I] = -torch.inf
+                best = best_columns(scores_BV, self._k, self._caps)
+            items_BK, best_BK = best
             if bool(best_BK.isnan().any()):  # Of all numbers it is what PyTorch takes for the highest.
                 raise EvaluationError(f"the model {self.bundle.name!r} gave scores that are not numbers")
-            items_SK[rows] = columns_BK.cpu().numpy()
+            items_SK[rows] = items_BK.cpu().numpy()
             scores_SK[rows] = best_BK.cpu().numpy()
             done(len(rows))
         return items_SK, scores_SK
@@ -130,6 +151,7 @@ class Ranker:
     def _batches(self, sessions: EncodedSessions) -> Iterator[tuple[NDArray[np.int64], bool]]:
         """Sessions that are scored at the same time, and whether the model scores them."""
         size = max(1, min(_MOST_SESSIONS_AT_ONCE, _SCORES_AT_ONCE // self._width))
+        size = size if self._short is None else max(size, _MOST_SHORT_AT_ONCE)
         is_empty = sessions.is_empty
         for is_known in (True, False):
             rows = np.flatnonzero(is_empty != is_known)
@@ -140,6 +162,25 @@ class Ranker:
         with torch.inference_mode():
             scores_BV = self._score(sessions.batch(rows, self._wanted).to(self._device)).float()
             return scores_BV if self._forbidden_V is None else scores_BV.masked_fill(self._forbidden_V, -torch.inf)
+
+    def _short_best(
+        self, short: ShortScorer, sessions: EncodedSessions, rows: NDArray[np.int64], mine_R: Tensor, mine_I: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """The best items and their scores, [B, K] each, without the excluded pairs; None where too few are proposed."""
+        with torch.inference_mode():
+            scores_BC, items_C, proposed_BM = short(sessions.batch(rows, self._wanted))
+            left_B = torch.full((len(rows),), proposed_BM.shape[1]) - torch.bincount(mine_R, minlength=len(rows))
+            if self._forbidden_V is not None:
+                left_B -= self._forbidden_V[proposed_BM].sum(1)
+                scores_BC = scores_BC.masked_fill(self._forbidden_V[items_C], -torch.inf)
+            if int(left_B.min()) < _PROPOSED * self._k:
+                return None
+            self.is_exact = False
+            place = torch.searchsorted(items_C, mine_I.contiguous()).clamp(max=len(items_C) - 1)
+            found = items_C[place] == mine_I
+            scores_BC[mine_R[found], place[found]] = -torch.inf
+            columns_BK, best_BK = best_columns(scores_BC, self._k)
+            return items_C[columns_BK], best_BK
 
     def _neighbour_scores(self, sessions: EncodedSessions, rows: NDArray[np.int64]) -> Tensor:
         model = self.bundle.model

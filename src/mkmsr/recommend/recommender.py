@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, save_bundle
 from mkmsr.errors import DataError, shown
-from mkmsr.models.base import Scorer
+from mkmsr.layers.fast.shortlist import ItemCodes, Shortlist
+from mkmsr.models.base import Scorer, SessionModel, ShortScorer
+from mkmsr.models.capabilities import makes_shortlists
 from mkmsr.recommend.explanation import Explanation, check_explains, explain
 from mkmsr.recommend.filters import (
     NO_FILTERS,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Ranking = Literal["model", "popularity"]
+_Serving: TypeAlias = tuple[ModelBundle, Scorer, ShortScorer | None]
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,12 @@ class Recommender:
 
     def __init__(self, bundle: ModelBundle, *, device: torch.device | str = "cpu", threads: int = 1):
         self.device, self.threads = torch.device(device), threads
-        self._serving: tuple[ModelBundle, Scorer]
+        self._serving: _Serving
+        self._uses_index = False
+        self._codes: ItemCodes | None = None
         self._facts: Facts = {}
         # Conditions are looked up in the whole catalogue, and most calls have those of the call before.
-        self._last_ranker: tuple[ModelBundle | None, Facts, tuple[int, Filters, str | None], Ranker | None]
+        self._last_ranker: tuple[_Serving | None, Facts, tuple[int, Filters, str | None], Ranker | None]
         self._last_ranker = None, {}, (0, NO_FILTERS, None), None
         self._changing = Lock()
         self._use(bundle)
@@ -225,11 +230,21 @@ class Recommender:
 
         Arguments and errors are those of `recommend`.
         """
-        (bundle, score), facts, asked = self._serving, self._facts, (positive_integer(k, "k"), filters, operation)
-        of_bundle, of_facts, of_asked, ranker = self._last_ranker
-        if of_bundle is not bundle or of_facts is not facts or of_asked != asked:
-            ranker = Ranker(bundle, score, k=k, filters=filters, facts=facts, operation=operation, device=self.device)
-            self._last_ranker = bundle, facts, asked, ranker
+        serving, facts, asked = self._serving, self._facts, (positive_integer(k, "k"), filters, operation)
+        of_serving, of_facts, of_asked, ranker = self._last_ranker
+        if of_serving is not serving or of_facts is not facts or of_asked != asked:
+            bundle, score, short = serving
+            ranker = Ranker(
+                bundle,
+                score,
+                k=k,
+                filters=filters,
+                facts=facts,
+                operation=operation,
+                device=self.device,
+                short=short,
+            )
+            self._last_ranker = serving, facts, asked, ranker
         assert ranker is not None
         return ranker
 
@@ -309,7 +324,7 @@ class Recommender:
             ConfigError: `ids` is a single text.
         """
         with self._changing:
-            self._serving = (with_retired(self.bundle, ids), self._serving[1])
+            self._serving = (with_retired(self.bundle, ids), *self._serving[1:])
 
     def restore_items(self, ids: Iterable[str]) -> None:
         """Let retired items appear again.
@@ -319,7 +334,7 @@ class Recommender:
             ConfigError: `ids` is a single text.
         """
         with self._changing:
-            self._serving = (without_retired(self.bundle, ids), self._serving[1])
+            self._serving = (without_retired(self.bundle, ids), *self._serving[1:])
 
     def set_facts(self, facts: Mapping[str, Mapping[str, Values]], *, update: bool = False) -> list[str]:
         """State what filters see and the model does not, such as today's prices.
@@ -341,6 +356,16 @@ class Recommender:
         named = {str(item) for of_item in facts.values() for item in of_item}
         return sorted(item for item in named if item not in self.bundle.items)
 
+    def use_index(self, use: bool) -> None:
+        """Score only what an index proposes from now on, or all items again; see `try_index`.
+
+        Where filters leave too few of the proposed items, and for caps, all items are scored nevertheless.
+        """
+        with self._changing, torch.inference_mode():
+            self._uses_index, self._codes = use, None
+            bundle, score, _ = self._serving
+            self._serving = (bundle, score, self._short_scorer(bundle.model))
+
     def save(self, path: str | Path) -> Path:
         """Write a bundle that remembers added and retired items.
 
@@ -350,9 +375,18 @@ class Recommender:
         return save_bundle(path, self.bundle)
 
     def _use(self, bundle: ModelBundle) -> None:
-        """Serve from this bundle. One assignment: a call in another thread sees the old pair or the new one."""
+        """Serve from this bundle. One assignment: a call in another thread sees all of the old or all of the new."""
         with torch.inference_mode():
-            self._serving = (bundle, bundle.model.to(self.device).eval().scorer())
+            score = bundle.model.to(self.device).eval().scorer()
+            self._serving = (bundle, score, self._short_scorer(bundle.model))
+
+    def _short_scorer(self, model: SessionModel) -> ShortScorer | None:
+        if not self._uses_index or not makes_shortlists(model):
+            return None
+        vectors_VD = model.shortlist_vectors()
+        if self._codes is None or not self._codes.are_of(vectors_VD):
+            self._codes = ItemCodes(vectors_VD)
+        return model.short_scorer(Shortlist(self._codes, vectors_VD))
 
 
 def _filters(filters: Filters, exclude_session: bool) -> Filters:

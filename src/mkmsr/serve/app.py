@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,7 @@ class Application:
                 "fitted_on": data.get("fitted_on"),
             },
             models=list(slots),
+            index={name: asdict(slot.serving.index) for name, slot in slots.items()},
             operations=list(bundle.operations.ids),
             relations=relations,
             simulated=str(data["name"]).startswith("simulated"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from mkmsr.bundle.format import HEADER
 from mkmsr.errors import BundleError, ConfigError, MkmsrError, ServiceError
 from mkmsr.models.capabilities import places_new_items
 from mkmsr.recommend import Recommender
+from mkmsr.recommend.index import try_index
 from mkmsr.serve.engine import Engine, Pair, Serving, Slot, warm_up
 from mkmsr.serve.stores import SessionStore, StoreDown
 
@@ -229,7 +230,7 @@ class Changes:
 
     def _ready(self, path: str, sessions: list[list[Pair]]) -> Serving:
         """A verified and warm bundle that knows the catalogue as it is now."""
-        serving = load(path, self._share)
+        serving = load(path, self._share, sessions)
         self._catalogue.bring(serving.recommender)
         warm_up(serving.recommender, sessions)
         return serving
@@ -299,15 +300,15 @@ class Changes:
 _DECODER = msgspec.json.Decoder(Record)
 
 
-def load(path: str, share: Path | None = None) -> Serving:
-    """Return a verified bundle, ready to serve; `share` and errors as in `load_bundle`."""
+def load(path: str, share: Path | None = None, sessions: Sequence[Sequence[Pair]] = ()) -> Serving:
+    """Return a verified bundle, ready to serve; an index is tried with `sessions`; the rest as in `load_bundle`."""
     try:
         recommender = Recommender.load(path, share=share)
         written = datetime.fromtimestamp((Path(path) / HEADER).stat().st_mtime, UTC)
     except OSError as error:
         raise BundleError(f"cannot be read: {error.strerror}", path=path) from None
     digest = str(recommender.bundle.metadata["sha256"])[:12]
-    return Serving(recommender, digest, written.isoformat(timespec="seconds"))
+    return Serving(recommender, digest, written.isoformat(timespec="seconds"), try_index(recommender, sessions))
 
 
 def _display(items: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, str]]:

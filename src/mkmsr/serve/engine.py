@@ -16,6 +16,7 @@ import numpy as np
 
 from mkmsr.errors import BundleError, MkmsrError
 from mkmsr.recommend import Explanation, Filters, Ranker, Recommender, SessionEncoder, parse_condition
+from mkmsr.recommend.index import IndexReport
 from mkmsr.serve.batching import Batcher
 from mkmsr.serve.endpoint import Problem
 from mkmsr.serve.types import RankedBy, RecommendationsRequest
@@ -76,11 +77,13 @@ class Serving:
         recommender: What answers.
         digest: Beginning of the bundle's SHA-256.
         made: When it was written, in ISO 8601.
+        index: Whether its lists come from an index.
     """
 
     recommender: Recommender
     digest: str
     made: str
+    index: IndexReport
 
     @property
     def offline(self) -> dict[str, float]:
@@ -147,6 +150,7 @@ class Ranked:
 
     `ranked_by` is "model", "neighbours" or "popularity". `serving` is what ranked; it may have been replaced since.
     `is_late` says that the queue was too long for the model. `why_nothing` is a sentence if the list is empty.
+    `is_exact`: all items were scored, not those alone that an index proposes.
     """
 
     items: Sequence[str]
@@ -158,6 +162,7 @@ class Ranked:
     version: int
     is_late: bool = False
     why_nothing: str = ""
+    is_exact: bool = True
 
 
 class Engine:
@@ -305,7 +310,8 @@ class Engine:
             why = "" if count else recommender.why_nothing(filters.filters)
             listed = [ids[item - 1] for item in items[:count]]
             by: RankedBy = "popularity" if empty[row] else known
-            lists.append(Ranked(listed, scores[:count], skipped, replaced, by, serving, version, is_late, why))
+            ranked = (listed, scores[:count], skipped, replaced, by, serving, version, is_late, why)
+            lists.append(Ranked(*ranked, is_exact=ranker.is_exact))
         return lists
 
     def _ranker(

@@ -35,13 +35,14 @@ _LONGEST_PAUSE = 30.0
 class Address:
     """Where a service answers.
 
-    `admin` is for the shop's own servers, and the same where there are no keys.
+    `admin` is for the shop's own servers, and the same where there are no keys; `lists` says where lists come from.
     """
 
     url: str
     admin: str
     workers: int
     store: str
+    lists: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,13 @@ def serve(settings: Settings, ready: Callable[[Address], None]) -> None:
             url, url if admin is None else f"http://127.0.0.1:{admin_port}", settings.workers, settings.kind_of_store
         )
         if settings.workers == 1:
-            _run(plan, public, admin, lambda: ready(address))
+            _run(plan, public, admin, lambda lists: ready(replace(address, lists=lists)))
             return
         share = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mkmsr-weights-")))
         plan = replace(plan, settings=replace(settings, share=share))
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="mkmsr-count-"))
         stack.callback(os.environ.pop, "PROMETHEUS_MULTIPROC_DIR", None)
-        _supervise(plan, lambda: ready(address))
+        _supervise(plan, lambda lists: ready(replace(address, lists=lists)))
 
 
 def _admin_port(settings: Settings) -> int | None:
@@ -112,7 +113,7 @@ def _admin_port(settings: Settings) -> int | None:
     return settings.port + 1 if settings.port else 0
 
 
-def _run(plan: _Plan, public: socket.socket, admin: socket.socket | None, ready: Callable[[], None]) -> None:
+def _run(plan: _Plan, public: socket.socket, admin: socket.socket | None, ready: Callable[[str], None]) -> None:
     """Be a worker until a signal comes."""
 
     async def main() -> None:
@@ -138,15 +139,14 @@ def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _supervise(plan: _Plan, ready: Callable[[], None]) -> None:
+def _supervise(plan: _Plan, ready: Callable[[str], None]) -> None:
     """Start the workers, and others for those that die, until a signal comes."""
     workers: list[_Worker] = []
     restore = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         workers += [_Worker(plan) for _ in range(plan.settings.workers)]
-        for worker in workers:
-            worker.wait_until_ready()
-        ready()
+        lists = [worker.wait_until_ready() for worker in workers]
+        ready(lists[0])
         while True:
             wait([worker.process.sentinel for worker in workers])
             for place, worker in enumerate(workers):
@@ -185,15 +185,16 @@ class _Worker:
         self.process.start()
         theirs.close()
 
-    def wait_until_ready(self) -> None:
-        """Wait until it answers requests; one that could not begin raises ServiceError."""
+    def wait_until_ready(self) -> str:
+        """Wait until it answers requests, return where lists come from; ServiceError if it could not begin."""
         try:
-            problem = self._line.recv()
+            problem, lists = self._line.recv()
         except EOFError:
             self.process.join(1)
             raise ServiceError(f"a worker ended with status {self.process.exitcode} before it was ready") from None
         if problem:
             raise ServiceError(problem)
+        return str(lists)
 
 
 def _child(plan: _Plan, line: Connection) -> None:
@@ -202,13 +203,13 @@ def _child(plan: _Plan, line: Connection) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=logging.WARNING)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    def say(problem: str) -> None:
+    def say(problem: str, lists: str = "") -> None:
         with suppress(OSError):
-            line.send(problem)
+            line.send((problem, lists))
 
     try:
         public, admin = plan.listeners()
-        _run(plan, public, admin, lambda: say(""))
+        _run(plan, public, admin, lambda lists: say("", lists))
     except MkmsrError as error:
         say(str(error))
         raise SystemExit(1) from None

@@ -233,7 +233,7 @@ class Visitors:
             items=items,
             ranked_by=ranked.ranked_by,
             degraded=bool(problems.keys() & {"store", "late"}),
-            exact=True,
+            exact=ranked.is_exact,
             skipped=ranked.skipped,
             replaced=ranked.replaced,
             accepted=updated.accepted,

@@ -115,7 +115,8 @@ class RecommendationsAnswer(Struct):
     """A list and how it came about.
 
     `degraded` says in sentences what the service could not do as asked; `note` why the list is empty.
-    `skipped` events have unknown items, `replaced` ones unknown operations. `catalogue` is the number of the last
+    `skipped` events have unknown items, `replaced` ones unknown operations. `exact`: all items were scored, not those
+    alone that an index proposes. `catalogue` is the number of the last
     catalogue change that the list knows.
     """
 
@@ -256,10 +257,11 @@ class ItemPage(Struct):
 
 
 class ServiceDescription(Struct):
-    """What is served and how it does."""
+    """What is served and how it does; `index` says by model whether lists come from an index, and its recall."""
 
     bundle: dict[str, Any]
     models: list[str]
+    index: dict[str, dict[str, Any]]
     operations: list[str]
     relations: list[str]
     simulated: bool

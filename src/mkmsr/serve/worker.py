@@ -64,13 +64,13 @@ async def run_worker(
     run: str,
     public: socket.socket,
     admin: socket.socket | None,
-    ready: Callable[[], None],
+    ready: Callable[[str], None],
     stop: asyncio.Event,
 ) -> None:
     """Serve until `stop` is set, then finish the requests that are under way.
 
     `secret` is the key of the hash of session ids, `run` the name of this run of the service. Without `admin`, `public`
-    serves the shop's own servers too. `ready` is called when requests are answered.
+    serves the shop's own servers too. `ready` is called when requests are answered, and told where lists come from.
     """
     torch.set_num_threads(1)
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -87,7 +87,7 @@ async def run_worker(
     while not all(each.started for each in servers):
         await asyncio.sleep(0.005)
     application.is_ready = True
-    ready()
+    ready(parts.engine.first.serving.index.reason)
     ended = asyncio.create_task(stop.wait())
     await asyncio.wait([ended, *background], return_when=asyncio.FIRST_COMPLETED)
     failed = [task for task in background if task.done()]

@@ -42,7 +42,7 @@ _LATE = 0.1
 """Share of the sessions, the newest, whose new items say how many come in at a time."""
 _AGES = 28
 """Ages of events that are told apart; older ones share the last one."""
-_COMMON = 8
+_COMMON = 11
 """Attributes that count as common. Over 134,548 items of a simulated shop, 49,000 have one of a session, 1,200 of them
 without such a one."""
 _ABSENT = -30.0
@@ -208,12 +208,15 @@ class Explore(nn.Module):
 
     def all_items(self, vectors: ComposedVectors, vectors_VD: Tensor) -> AllItems:
         """Return what scoring keeps of the catalogue."""
+        return AllItems(CatalogueProduct(self.wide_candidates(vectors, vectors_VD)), common_attributes(vectors))
+
+    def wide_candidates(self, vectors: ComposedVectors, vectors_VD: Tensor) -> Tensor:
+        """Return candidates with 1 / values of the relation where they have a common attribute. [V, D + 1 + T]."""
         candidates_VD = self.candidates(vectors, vectors_VD)
-        sizes = vectors.by_attribute.sizes
-        common = sizes.topk(min(_COMMON, len(sizes))).indices
+        common = common_attributes(vectors)
         owner, items, shares = vectors.by_attribute.of(common)
         shares_VT = candidates_VD.new_zeros(len(candidates_VD), len(common)).index_put((items, owner), shares)
-        return AllItems(CatalogueProduct(torch.cat([candidates_VD, shares_VT], dim=1)), common)
+        return torch.cat([candidates_VD, shares_VT], dim=1)
 
     def query(self, session_BD: Tensor) -> Tensor:
         """Return scaled unit vectors of sessions. Shape [B, D]."""
@@ -267,25 +270,36 @@ class Explore(nn.Module):
         matches_CB = None if match_AB is None else vectors.spread_to(sample.items, match_AB)
         return target_log_softmax(query_BD, candidates_CD, sample.targets, sample.corrections, matches_CB)
 
-    def log_scores(self, session: Encoded, vectors: ComposedVectors, all_items: AllItems, log_gate_B: Tensor) -> Tensor:
-        """Return log p of every item, plus a number a session; column 0 is left out. Shape [B, V]."""
+    def wide_query(self, session: Encoded, vectors: ComposedVectors, common: Tensor) -> tuple[Tensor, SparseScores]:
+        """Return what meets `wide_candidates`, [B, D + 1 + T], and what is added to some items' scores."""
         query_BD, extra = self.weighed(session)
-        common_BT = query_BD.new_zeros(len(query_BD), len(all_items.common))
+        common_BT = query_BD.new_zeros(len(query_BD), len(common))
         if session.match is not None:
             rows, attributes, weights = session.match.rows, session.match.items, session.match.weights
             weights = self.weights()["match"] * weights
-            is_common = attributes[:, None] == all_items.common
+            is_common = attributes[:, None] == common
             pair, column = is_common.nonzero(as_tuple=True)
             common_BT.index_put_((rows[pair], column), weights[pair], accumulate=True)
             rare = (~is_common.any(1)).nonzero().squeeze(1)
             owner, items, shares = vectors.by_attribute.of(attributes[rare])
             extra = extra.plus(rows[rare[owner]], items, weights[rare[owner]] * shares)
-        scores_BV = all_items.product(torch.cat([query_BD, common_BT], dim=1))
+        return torch.cat([query_BD, common_BT], dim=1), extra
+
+    def log_scores(self, session: Encoded, vectors: ComposedVectors, all_items: AllItems, log_gate_B: Tensor) -> Tensor:
+        """Return log p of every item, plus a number a session; column 0 is left out. Shape [B, V]."""
+        query_BD, extra = self.wide_query(session, vectors, all_items.common)
+        scores_BV = all_items.product(query_BD)
         scores_BV.view(-1).index_add_(0, extra.rows * scores_BV.shape[1] + extra.columns, extra.values)
         scores_BV[:, 0] = -torch.inf
         for block in row_blocks(scores_BV):
             scores_BV[block] = scores_BV[block].log_softmax(1).add_(log_gate_B[block, None])
         return scores_BV
+
+
+def common_attributes(vectors: ComposedVectors) -> Tensor:
+    """Return the attributes that most items have. Shape [T]."""
+    sizes = vectors.by_attribute.sizes
+    return sizes.topk(min(_COMMON, len(sizes))).indices
 
 
 class Sample(NamedTuple):

@@ -26,11 +26,20 @@ from torch.nn import functional as F
 from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.sessions import ExampleTable
 from mkmsr.errors import ConfigError
-from mkmsr.models.base import ModelSizes, Negatives, Scorer, SessionModel, TrainingData
+from mkmsr.layers.fast.shortlist import Shortlist
+from mkmsr.models.base import (
+    ModelSizes,
+    Negatives,
+    Scorer,
+    SessionModel,
+    Shortlisted,
+    ShortScorer,
+    TrainingData,
+)
 from mkmsr.models.compass.config import CompassConfig
 from mkmsr.models.compass.encoder import EventEncoder, WantedOperation
 from mkmsr.models.compass.explanation import ScoredSession
-from mkmsr.models.compass.explore import Encoded, Explore, Sample
+from mkmsr.models.compass.explore import Encoded, Explore, Sample, common_attributes
 from mkmsr.models.compass.item_vectors import ComposedVectors
 from mkmsr.models.compass.mixture import Component, Mixture, Said, probabilities
 from mkmsr.models.compass.repeats import Copies, EarlierVisits
@@ -130,6 +139,30 @@ class Compass(SessionModel):
             log_gates_BC = self.gates.log_gates(session, said)
             scores_BV = self.explore.log_scores(session, self.vectors, all_items, log_gates_BC[:, 0])
             return self.gates.add_lists(scores_BV, log_gates_BC, said)
+
+        return score
+
+    def shortlist_vectors(self) -> Tensor:
+        return self.explore.wide_candidates(self.vectors, self.vectors())
+
+    def short_scorer(self, shortlist: Shortlist) -> ShortScorer:
+        common = common_attributes(self.vectors)
+
+        def score(batch: SessionBatch) -> Shortlisted:
+            session, said = self.said(batch, self.vectors.rows_of)
+            log_gates_BC = self.gates.log_gates(session, said)
+            query_BD, extra = self.explore.wide_query(session, self.vectors, common)
+            listed = [each.items.items for each in said]
+            items_C, proposed_BM = shortlist.items(query_BD, torch.cat([extra.columns, *listed]))
+            scores_BC = shortlist.products(query_BD, items_C)
+            place = extra.rows * len(items_C) + torch.searchsorted(items_C, extra.columns)
+            scores_BC.view(-1).index_add_(0, place, extra.values)
+            scores_BC[:, 0] = -torch.inf
+            total_B = torch.logaddexp(scores_BC.logsumexp(1), shortlist.log_rest(query_BD, items_C))
+            scores_BC += (log_gates_BC[:, 0] - total_B)[:, None]
+            columns = [replace(each.items, items=torch.searchsorted(items_C, each.items.items)) for each in said]
+            of_columns = [each._replace(items=votes) for each, votes in zip(said, columns, strict=True)]
+            return Shortlisted(self.gates.add_lists(scores_BC, log_gates_BC, of_columns), items_C, proposed_BM)
 
         return score
 

@@ -233,13 +233,18 @@ class Explore(nn.Module):
             extra = extra.plus(rows, items, weights["evidence"] * values)
         return query_BD, extra
 
-    def match_weights(self, session: Encoded, vectors: ComposedVectors) -> Tensor | None:
-        """Return what each attribute adds to the scores of its items; None: nothing. Shape [A + 1, B]."""
+    def match_weights(self, session: Encoded, vectors: ComposedVectors, present: Tensor | None = None) -> Tensor | None:
+        """Return what each attribute adds to the scores of its items; None: nothing. Shape [A + 1, B].
+
+        With `present`, rising, that of these attributes alone, which are all of the sessions' and perhaps more.
+        """
         if session.match is None:
             return None
-        rows, num_attributes = len(session.query), len(vectors.relation_of)
+        attributes, rows, num_attributes = session.match.items, len(session.query), len(vectors.relation_of)
+        if present is not None:
+            attributes, num_attributes = torch.searchsorted(present, attributes), len(present)
         sums = session.match.weights.new_zeros(num_attributes * rows)
-        sums = sums.index_add(0, session.match.items * rows + session.match.rows, session.match.weights)
+        sums = sums.index_add(0, attributes * rows + session.match.rows, session.match.weights)
         return self.weights()["match"] * sums.view(num_attributes, rows)
 
     def log_likelihood(
@@ -266,8 +271,11 @@ class Explore(nn.Module):
         """Return an estimate of the same, in training, from the vectors of a sample. Shape [B]."""
         priors_C = self.priors(vectors)[sample.items] + sample.log_weights
         candidates_CD = torch.cat([unit_rows(vectors_CD), priors_C[:, None]], dim=1)
-        (query_BD, _), match_AB = self.weighed(session), self.match_weights(session, vectors)
-        matches_CB = None if match_AB is None else vectors.spread_to(sample.items, match_AB)
+        query_BD, _ = self.weighed(session)
+        # A large catalogue has 100,000 attributes, a sample 10,000, the sessions' own among them.
+        present = torch.unique(vectors.by_item.of(sample.items)[1])
+        match_AB = self.match_weights(session, vectors, present)
+        matches_CB = None if match_AB is None else vectors.spread_to(sample.items, match_AB, present=present)
         return target_log_softmax(query_BD, candidates_CD, sample.targets, sample.corrections, matches_CB)
 
     def wide_query(self, session: Encoded, vectors: ComposedVectors, common: Tensor) -> tuple[Tensor, SparseScores]:

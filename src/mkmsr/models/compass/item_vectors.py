@@ -104,11 +104,18 @@ class ComposedVectors(nn.Module):
         """Return sums over each item's attributes of weights per attribute. Shape [A + 1, B] -> [V, B]."""
         return self.by_item.product(weights, self.by_attribute)
 
-    def spread_to(self, items: Tensor, weights: Tensor, strength: Tensor | None = None) -> Tensor:
-        """Return the same for some items; `strength` [A + 1] scales each attribute's row. [A + 1, B] -> [m, B]."""
+    def spread_to(
+        self, items: Tensor, weights: Tensor, strength: Tensor | None = None, present: Tensor | None = None
+    ) -> Tensor:
+        """Return the same for some items; `strength` [A + 1] scales each attribute's row. [A + 1, B] -> [m, B].
+
+        With `present`, rising, the rows of weights are those of these attributes alone, which are all of the items'.
+        """
         owner, attributes, shares = self.by_item.of(items)
         if strength is not None:
             shares = shares * strength[attributes]
+        if present is not None:
+            attributes = torch.searchsorted(present, attributes)
         counts = torch.bincount(owner, minlength=len(items))
         return F.embedding_bag(attributes, weights, counts.cumsum(0) - counts, mode="sum", per_sample_weights=shares)
 

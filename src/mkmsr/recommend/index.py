@@ -1,4 +1,4 @@
-"""Whether an index pays for a catalogue: it is built, tried on sessions, and kept if it is faster and finds the same."""
+"""Whether an index pays: it is built, tried on sessions, and kept if it is faster and finds the same lists."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_shop import fitted, small_shop
 
-from mkmsr.bundle.continuation import Continuation, carry_over
+from mkmsr.bundle.alignment import Continuation, carry_over
 from mkmsr.bundle.model_bundle import ModelBundle, load_bundle, new_bundle, save_bundle
 from mkmsr.cli.app import run
 from mkmsr.data.batching import SessionBatch

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_kills_at_random_moments_change_no_bit(tmp_path: Path, strategy: str, ho
         assert torch.equal(value, killed[name]), name
     histories = [read_history(tmp_path / each / "history.jsonl") for each in ("whole", "killed")]
     without_times = [
-        [{**record.to_json(), "seconds": 0, "examples_per_second": 0} for record in each] for each in histories
+        [{**asdict(record), "seconds": 0, "examples_per_second": 0} for record in each] for each in histories
     ]
     assert without_times[0] == without_times[1]
     left_over = [each.name for each in (tmp_path / "killed" / "checkpoint").iterdir() if each.suffix == ".part"]

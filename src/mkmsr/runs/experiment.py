@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from mkmsr.bundle.continuation import carry_over
+from mkmsr.bundle.alignment import carry_over
 from mkmsr.bundle.model_bundle import ModelBundle, new_bundle, save_bundle
 from mkmsr.config import differences, to_toml
 from mkmsr.data.dataset import PreparedDataset, SplitName

@@ -8,8 +8,8 @@ process as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 
 class Event:
@@ -94,10 +94,6 @@ class EpochRecord(Event):
     seconds: float = 0.0
     examples_per_second: float = 0.0
     learning_rate: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain values."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Return losses, the metrics of lists of 20 in per cent, and the speed, for people."""

@@ -145,7 +145,7 @@ class CheckpointFolder:
 
 def write_history(path: Path, records: Iterable[EpochRecord]) -> None:
     """Write a whole history file, so that it holds exactly these records."""
-    atomic_write(path, "".join(json.dumps(each.to_json()) + "\n" for each in records))
+    atomic_write(path, "".join(json.dumps(asdict(each)) + "\n" for each in records))
 
 
 def read_history(path: str | Path) -> tuple[EpochRecord, ...]:

@@ -109,6 +109,10 @@ def prepare(
     counts["events_of_new_items_dropped"] = counts["events_after_filters"] - left
     sessions = len(train) + len(validation) + len(test)
     logger.info("prepared %d sessions, %d items, %d triples", sessions, len(vocabulary), len(knowledge))
+    display: Display = {}
+    if log.display is not None:  # What is shown with the items of the catalogue.
+        shown = log.display.filter(pl.col("value").is_not_null(), pl.col("item_id").is_in(list(vocabulary.ids)))
+        display = display_of(shown.select("item_id", "relation", "value").collect())
     dataset = PreparedDataset(
         name=name or log.name,
         items=vocabulary,
@@ -119,7 +123,7 @@ def prepare(
         test=test,
         new_items=options.new_items,
         max_session_events=options.max_session_events,
-        display=_display(log, vocabulary),
+        display=display,
         metadata={
             "log": log.name,
             "sources": [{"path": source.path, "sha256": source.sha256} for source in log.sources],
@@ -236,11 +240,3 @@ def _extra_items(log: InteractionLog, items: list[str], options: PrepareOptions)
     named = log.attributes.group_by("item_id").agg(pl.col("row").min()).sort("row")
     inside = set(items)
     return [each for each in named.collect()["item_id"].to_list() if each not in inside]
-
-
-def _display(log: InteractionLog, items: Vocabulary) -> Display:
-    """What is shown with the items of the catalogue."""
-    if log.display is None:
-        return {}
-    shown = log.display.filter(pl.col("value").is_not_null(), pl.col("item_id").is_in(list(items.ids)))
-    return display_of(shown.select("item_id", "relation", "value").collect())

@@ -96,7 +96,10 @@ def save_contents(path: str | Path, description: Description, contents: Contents
                 description.files[file.name] = sha256(file)
             atomic_write(folder / DESCRIPTION, signed_json(description.model_dump()))
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"cannot write the dataset: {_reason(error)}", path=path) from error
+        # What the system said, without what the libraries in between made of it.
+        said = str(error).partition("\n")[0].partition(" (os error")[0].rpartition(" error: ")[2]
+        reason = getattr(error, "strerror", None) or said
+        raise DataError(f"cannot write the dataset: {reason}", path=path) from error
 
 
 def load_contents(path: str | Path) -> tuple[Description, Contents]:
@@ -156,13 +159,6 @@ def content_fingerprint(settings: list[Any], contents: Contents) -> str:
         digest.update(f"{little_endian.dtype.str}{little_endian.shape}".encode("ascii"))
         digest.update(little_endian.data)
     return digest.hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    """Return what the system said, without what the libraries in between made of it."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).partition("\n")[0].partition(" (os error")[0].rpartition(" error: ")[2]
 
 
 def _tables(contents: Contents) -> dict[str, pl.LazyFrame]:

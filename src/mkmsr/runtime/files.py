@@ -140,7 +140,10 @@ def locked(path: str | Path | None) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        what = f"in use by {_holder(place)}; wait for it to end, or choose another place"
+        holder = ""
+        with suppress(OSError):
+            holder = place.read_text(encoding="utf-8")
+        what = f"in use by {holder or 'another process'}; wait for it to end, or choose another place"
         raise ConfigError(what, path=path) from None
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -250,12 +253,6 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
-
-
-def _holder(place: Path) -> str:
-    with suppress(OSError):
-        return place.read_text(encoding="utf-8") or "another process"
-    return "another process"
 
 
 def _names_beside(path: Path) -> tuple[Path, Path]:

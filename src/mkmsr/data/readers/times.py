@@ -71,7 +71,13 @@ class TimeColumn:
         self.right = RIGHT if options.time_format is None else f"should be written as {options.time_format!r}"
         self._asked, self._format = options.time_unit, options.time_format
         self._or_any_form = or_any_form
-        self._zone = _zone(options.time_zone)
+        self._zone = options.time_zone
+        if self._zone is not None:
+            try:
+                ZoneInfo(self._zone)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                text = f"no time zone {self._zone!r}; should be like Europe/Berlin"
+                raise ConfigError(text, key="time_zone") from None
         self._zoned: bool | None = None
         self._span = Span()
         self._numbers = (math.inf, -math.inf)
@@ -219,15 +225,6 @@ class TimeColumn:
             return plain
         there = moments.dt.replace_time_zone(self._zone, ambiguous="earliest", non_existent="null").dt.epoch("us")
         return there if bare is None else there.zip_with(bare, plain)
-
-
-def _zone(name: str | None) -> str | None:
-    if name is not None:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ConfigError(f"no time zone {name!r}; should be like Europe/Berlin", key="time_zone") from None
-    return name
 
 
 def _whole(values: pl.Series, numbers: pl.Series) -> pl.Series:

@@ -24,7 +24,7 @@ from mkmsr.data.engines import java_is_missing
 from mkmsr.errors import ConfigError, DataError, EvaluationError, MkmsrError
 from mkmsr.recommend import Filters, Recommender, parse_condition
 from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
-from mkmsr.recommend.session_file import find_columns
+from mkmsr.recommend.bulk_files import find_columns
 from mkmsr.runtime.events import Event, RankingDone
 
 K = 7

@@ -132,16 +132,12 @@ def _measure(
         "achieved": len(outcome.milliseconds) / outcome.seconds,
         "errors": outcome.errors,
         "degraded": outcome.degraded,
-        **_percentiles(outcome),
+        **{f"p{share}_ms": float(np.percentile(outcome.milliseconds, share)) for share in (50, 90, 99)},
         "peak_mib": all_peaks - own_peak if all_peaks is not None and own_peak is not None else None,
         "recall_at_20": None if empty else _recall(loaded, outcome),
         "generator_cpu_share": busy / outcome.seconds,
         "store": kind,
     }
-
-
-def _percentiles(outcome: Outcome) -> dict[str, float]:
-    return {f"p{share}_ms": float(np.percentile(outcome.milliseconds, share)) for share in (50, 90, 99)}
 
 
 def _recall(loaded: ModelBundle, outcome: Outcome) -> float:

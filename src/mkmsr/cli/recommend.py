@@ -196,8 +196,7 @@ def _recommend_file(screen: Terminal, bundle: Path, bulk: Bulk, **asked: Any) ->
     if bulk.sessions is None or bulk.out is None:
         raise WrongCall("lists for a file of sessions need a folder: --sessions FILE --out FOLDER")
     from mkmsr.recommend.bulk import BulkJob, recommend_in_bulk
-    from mkmsr.recommend.session_file import FIELDS, find_columns
-    from mkmsr.recommend.shard_folder import JOB_FILE
+    from mkmsr.recommend.bulk_files import FIELDS, JOB_FILE, find_columns
 
     sessions = find_columns(bulk.sessions, named_columns("--columns", bulk.columns, tuple(FIELDS)))
     job = BulkJob(bundle=bundle, sessions=sessions, out=bulk.out, shard_sessions=bulk.shard_sessions, **asked)
@@ -253,18 +252,13 @@ def _recommend_lines(
 
 
 def _as_json(ranked: Recommendations, reasons: Sequence[Explanation], display: Display) -> dict[str, Any]:
-    items: list[dict[str, Any]] = [{"item": each.item, "score": each.score, "rank": each.rank} for each in ranked.items]
+    items: list[dict[str, Any]] = [asdict(each) for each in ranked.items]
     for item, reason in zip(items, reasons, strict=False):  # no reasons unless asked for
         item["explanation"] = reason.document()
     for item in items:
         if item["item"] in display:
             item["display"] = dict(display[item["item"]])
-    return {
-        "items": items,
-        "skipped": ranked.skipped,
-        "replaced": ranked.replaced,
-        "ranked_by": ranked.ranked_by,
-    }
+    return {**vars(ranked), "items": items}
 
 
 def _lines(session: str) -> Iterator[dict[str, Any]]:

@@ -16,11 +16,10 @@ import polars as pl
 
 from mkmsr.data.engines import SparkEngine
 from mkmsr.errors import BundleError, ConfigError, EvaluationError
+from mkmsr.recommend.bulk_files import Counts, SessionFile, ShardCounts, ShardFolder, Stretch
 from mkmsr.recommend.filters import NO_FILTERS, Filters, Values, read_facts
 from mkmsr.recommend.recommender import Recommender
-from mkmsr.recommend.session_file import SessionFile, Stretch
 from mkmsr.recommend.sessions import EventColumns, SessionEncoder
-from mkmsr.recommend.shard_folder import Counts, ShardCounts, ShardFolder
 from mkmsr.runtime.compute import keep_freed_memory, torch_threads
 from mkmsr.runtime.environment import peak_mib
 from mkmsr.runtime.events import Listener, RankingDone, ignore

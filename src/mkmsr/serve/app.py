@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,39 +101,36 @@ class Application:
     def _endpoints(self) -> list[Endpoint]:
         """The table of all endpoints."""
         seen, to = self._visitors, Endpoint
+        change = partial(Endpoint, gives=CatalogueAnswer, scope="admin", most_bytes=_CATALOGUE_BYTES)
         table = [
-            to("POST /v1/recommendations", "The items most likely to come next in a session.", seen.recommendations,
+            to("POST", "/v1/recommendations", "The items most likely to come next in a session.", seen.recommendations,
                RecommendationsRequest, RecommendationsAnswer),
-            to("POST /v1/events", "Store events of a session.", seen.events, EventsRequest, EventsAnswer),
-            to("GET /v1/items/{id}/similar", "Items like one.", seen.similar, None, SimilarAnswer, query=SimilarQuery),
-            to("GET /v1/items", "Items of the catalogue, the most popular first.", self._items, None, ItemPage,
+            to("POST", "/v1/events", "Store events of a session.", seen.events, EventsRequest, EventsAnswer),
+            to("GET", "/v1/items/{id}/similar", "Items like one.", seen.similar, None, SimilarAnswer,
+               query=SimilarQuery),
+            to("GET", "/v1/items", "Items of the catalogue, the most popular first.", self._items, None, ItemPage,
                query=ItemsQuery),
-            to("POST /v1/explanations", "Why items got their scores.", seen.explanations, ExplanationsRequest,
+            to("POST", "/v1/explanations", "Why items got their scores.", seen.explanations, ExplanationsRequest,
                ExplanationsAnswer),
-            to("GET /v1/sessions/{id}", "What is stored of a session.", seen.session, None, SessionAnswer),
-            to("DELETE /v1/sessions/{id}", "Erase a session.", seen.erase, None, Erasure),
-            to("GET /v1/service", "What is served, and how it does.", self._service, None, ServiceDescription,
+            to("GET", "/v1/sessions/{id}", "What is stored of a session.", seen.session, None, SessionAnswer),
+            to("DELETE", "/v1/sessions/{id}", "Erase a session.", seen.erase, None, Erasure),
+            to("GET", "/v1/service", "What is served, and how it does.", self._service, None, ServiceDescription,
                "secret"),
-            to("POST /v1/catalogue/items", "Add items.", self._add, ItemsRequest, CatalogueAnswer, "admin",
-               _CATALOGUE_BYTES),
-            to("POST /v1/catalogue/retire", "Take items off every list.", self._ids("retire"), IdsRequest,
-               CatalogueAnswer, "admin", _CATALOGUE_BYTES),
-            to("POST /v1/catalogue/restore", "Let retired items appear again.", self._ids("restore"), IdsRequest,
-               CatalogueAnswer, "admin", _CATALOGUE_BYTES),
-            to("PUT /v1/catalogue/facts", "State all facts anew.", self._facts("set"), FactsRequest, CatalogueAnswer,
-               "admin", _CATALOGUE_BYTES),
-            to("PATCH /v1/catalogue/facts", "State some facts.", self._facts("update"), FactsRequest, CatalogueAnswer,
-               "admin", _CATALOGUE_BYTES),
-            to("POST /v1/admin/bundle", "Serve another bundle, or the one before.", self._bundle, BundleRequest,
+            change("POST", "/v1/catalogue/items", "Add items.", self._add, ItemsRequest),
+            change("POST", "/v1/catalogue/retire", "Take items off every list.", self._ids("retire"), IdsRequest),
+            change("POST", "/v1/catalogue/restore", "Let retired items appear again.", self._ids("restore"), IdsRequest),
+            change("PUT", "/v1/catalogue/facts", "State all facts anew.", self._facts("set"), FactsRequest),
+            change("PATCH", "/v1/catalogue/facts", "State some facts.", self._facts("update"), FactsRequest),
+            to("POST", "/v1/admin/bundle", "Serve another bundle, or the one before.", self._bundle, BundleRequest,
                CatalogueAnswer, "admin"),
-            to("GET /health/live", "Whether the process answers.", self._live, None, Health, "open"),
-            to("GET /health/ready", "Whether requests should come here.", self._ready, None, Health, "open"),
-            to("GET /metrics", "Metrics for Prometheus.", self._metrics, scope="admin"),
-            to("GET /openapi.json", "This description.", self._openapi, scope="open"),
-            to("GET /", "The demo page.", self._page("index.html"), scope="open"),
+            to("GET", "/health/live", "Whether the process answers.", self._live, None, Health, "open"),
+            to("GET", "/health/ready", "Whether requests should come here.", self._ready, None, Health, "open"),
+            to("GET", "/metrics", "Metrics for Prometheus.", self._metrics, scope="admin"),
+            to("GET", "/openapi.json", "This description.", self._openapi, scope="open"),
+            to("GET", "/", "The demo page.", self._page("index.html"), scope="open"),
         ]  # fmt: skip
         for file in sorted(each.name for each in _PAGE.glob("*.*") if each.suffix in _MEDIA):
-            table.append(to(f"GET /page/{file}", "A file of the demo page.", self._page(file), scope="open"))
+            table.append(to("GET", f"/page/{file}", "A file of the demo page.", self._page(file), scope="open"))
         return table
 
     async def _items(self, call: Call) -> ItemPage:

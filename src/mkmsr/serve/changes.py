@@ -263,11 +263,13 @@ class Changes:
         try:
             if record.kind in ("bundle", "rollback"):
                 slot = self._engine.slots[record.slot]
+                next_one = slot.previous
                 if record.kind == "bundle":
-                    verified = self._verified.pop(record.path) if record.path in self._verified else None
-                    self._swap(slot, verified or self._ready(record.path, []))
-                else:
-                    self._roll_back(slot)
+                    next_one = self._verified.pop(record.path, None) or self._ready(record.path, [])
+                if next_one is None:
+                    raise ConfigError("there is no bundle before this one", key="rollback")
+                self._catalogue.bring(next_one.recommender)
+                slot.previous, slot.serving = slot.serving, next_one
                 return {slot.name: {"bundle": slot.serving.digest}}
             if record.kind == "all":
                 return self._take_over(record)
@@ -285,16 +287,6 @@ class Changes:
             self._catalogue.bring(slot.recommender)
             slot.display.update(_display(self._catalogue.added))
         return {}
-
-    def _swap(self, slot: Slot, serving: Serving) -> None:
-        self._catalogue.bring(serving.recommender)
-        slot.previous, slot.serving = slot.serving, serving
-
-    def _roll_back(self, slot: Slot) -> None:
-        if slot.previous is None:
-            raise ConfigError("there is no bundle before this one", key="rollback")
-        self._catalogue.bring(slot.previous.recommender)
-        slot.previous, slot.serving = slot.serving, slot.previous
 
 
 _DECODER = msgspec.json.Decoder(Record)

@@ -79,7 +79,8 @@ class Endpoint:
     """An endpoint of the service.
 
     Args:
-        name: Method and path, with names in braces.
+        method: HTTP method.
+        path: Path, with names in braces.
         summary: One line for the description.
         handle: Answers a call with a value of `gives`, or with bytes.
         takes: Type of the body; None for none.
@@ -89,7 +90,8 @@ class Endpoint:
         query: Type of the parameters.
     """
 
-    name: str
+    method: str
+    path: str
     summary: str
     handle: Callable[[Call], Awaitable[Any]]
     takes: type | None = None
@@ -97,16 +99,6 @@ class Endpoint:
     scope: str = "public"
     most_bytes: int = 256 * 1024
     query: type[Request] = Request
-
-    @property
-    def method(self) -> str:
-        """HTTP method."""
-        return self.name.partition(" ")[0]
-
-    @property
-    def path(self) -> str:
-        """Path, with names in braces."""
-        return self.name.partition(" ")[2]
 
 
 class Served:

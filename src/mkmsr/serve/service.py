@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -92,21 +93,18 @@ class Keeper:
         self.sessions.store.close()
 
     def _batch(self, tasks: Sequence[Update | Callable[[SessionStore], Any]]) -> list[Any]:
-        updates = [(place, task) for place, task in enumerate(tasks) if isinstance(task, Update)]
-        results: list[Any] = [None] * len(tasks)
+        updates = [task for task in tasks if isinstance(task, Update)]
         try:
-            done: Sequence[Any] = self.sessions.carry_out([task for _, task in updates]) if updates else []
+            done: Iterator[Any] = iter(self.sessions.carry_out(updates) if updates else ())
         except StoreDown as error:
-            done = [error] * len(updates)
-        for (place, _), each in zip(updates, done, strict=True):
-            results[place] = each
-        for place, task in enumerate(tasks):
-            if not isinstance(task, Update):
-                try:
-                    results[place] = task(self.sessions.store)
-                except StoreDown as error:
-                    results[place] = error
-        return results
+            done = repeat(error)
+        return [next(done) if isinstance(task, Update) else self._asked(task) for task in tasks]
+
+    def _asked(self, function: Callable[[SessionStore], Any]) -> Any:
+        try:
+            return function(self.sessions.store)
+        except StoreDown as error:
+            return error
 
 
 class Cards:

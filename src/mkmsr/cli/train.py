@@ -165,6 +165,7 @@ def tune(
         base = chosen_settings(model, config, set_, {"epochs": epochs})
         from mkmsr.config import read_toml
         from mkmsr.reports.tables import percent
+        from mkmsr.runs.search import shown
         from mkmsr.runs.search import tune as search
 
         with progress_bars(screen.progress) as listener:
@@ -195,15 +196,11 @@ def tune(
         )
         start = result.trials[0]
         rows = [[f"validation {select}, %", percent(start.value), percent(best.value)]]
-        rows += [[key, _shown(start.settings[key]), _shown(value)] for key, value in best.settings.items()]
+        rows += [[key, shown(start.settings[key]), shown(value)] for key, value in best.settings.items()]
         title = f"{result.config.name}: the best of {len(result.trials)} trials"
         screen.show(text_table(title, ["", "first trial", "chosen"], rows))
         screen.print(f"settings: {result.path}; all trials: {out}/trials.csv")
         screen.next("train", data, "--config", result.path, "--out", f"runs/{result.config.name}", "--refit")
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def grid(

@@ -33,12 +33,12 @@ from mkmsr.reports.figures import canvas, panel_title, render
 from mkmsr.reports.tables import TextTable
 from mkmsr.reports.write_up import Drawing, Section, WriteUp, draw_if_possible, file_name
 from mkmsr.runs.config import ExperimentConfig, new_model
-from mkmsr.runs.experiment import validator
+from mkmsr.runs.experiment import fit_new_model
 from mkmsr.runs.grid import Job, settings_key
 from mkmsr.runtime.events import Listener, PhaseStarted
 from mkmsr.runtime.files import atomic_write
 from mkmsr.training.checkpoint import remove_checkpoint
-from mkmsr.training.trainer import fit, fitting_data
+from mkmsr.training.trainer import fitting_data
 
 VECTORS_FILE = "vectors.safetensors"
 
@@ -158,25 +158,14 @@ def _learn(
     from sklearn.manifold import TSNE
 
     dataset = PreparedDataset.load(data)
-    training = fitting_data(dataset)
-    model = new_model(dataset, config, seed)
     listener(PhaseStarted("fit"))
     if kind == "word2vec":
-        model.observe(training)
+        model = new_model(dataset, config, seed)
+        model.observe(fitting_data(dataset))
     else:
-        alone = kind == "transh"
-        fit(
-            model,
-            training,
-            config.training,
-            validate=None if alone else validator(dataset, config.training.select),
-            seed=seed,
-            device=device,
-            folder=folder,
-            resume=True,
-            listener=listener,
-            stop_after=config.training.pretrain_epochs if alone else None,
-        )
+        how: dict[str, Any] = {"seed": seed, "device": device, "folder": folder, "resume": True, "listener": listener}
+        stop_after = config.training.pretrain_epochs if kind == "transh" else None
+        model, _ = fit_new_model(dataset, config, stop_after=stop_after, **how)
     vectors = model.get_parameter("items.weight").detach().cpu().numpy().astype(np.float32)
     listener(PhaseStarted("t-SNE"))
     perplexity = min(30.0, (len(shown) - 1) / 3)

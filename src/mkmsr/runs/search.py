@@ -251,11 +251,12 @@ def _result(record: TrialRecord) -> str:
         return ""
     pruned = ", pruned" if record.state == "pruned" else ""
     epochs = f" after {record.epochs} epoch{'s' * (record.epochs != 1)}" if record.epochs else ""
-    tried = ", ".join(f"{key.rpartition('.')[2]} {_shown(value)}" for key, value in record.settings.items())
+    tried = ", ".join(f"{key.rpartition('.')[2]} {shown(value)}" for key, value in record.settings.items())
     return f"{100 * record.value:.2f} %{pruned}{epochs}: {tried}"
 
 
-def _shown(value: Value) -> str:
+def shown(value: Value) -> str:
+    """Return a setting as tables and messages write it."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

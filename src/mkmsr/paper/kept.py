@@ -10,6 +10,7 @@ ranks.parquet   one row a test example: session, prefix length, kind of the next
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from mkmsr.evaluation.ranks import RankTable
 from mkmsr.runs.config import ExperimentConfig
 from mkmsr.runs.experiment import METRICS_FILE
 from mkmsr.runs.grid import GridRun
-from mkmsr.runtime.files import atomic_file, atomic_write, locked
+from mkmsr.runtime.files import atomic_write, locked
 
 NOTHING_KEPT = "not trained, and no results are kept"
 """Why a run cannot be restored, if nothing speaks against it."""
@@ -125,9 +126,10 @@ class KeptResults:
         if self._ranks is None:
             return
         names = sorted(self.runs)
+        buffer = io.BytesIO()
         table = self._ranks.select(*_EXAMPLE, *names)
-        with atomic_file(self.ranks_path) as part:
-            table.write_parquet(part, compression="zstd", compression_level=19, statistics=False)
+        table.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False)
+        atomic_write(self.ranks_path, buffer.getvalue())
         atomic_write(self.runs_path, "".join(json.dumps(self.runs[name], ensure_ascii=False) + "\n" for name in names))
 
 

@@ -656,4 +656,4 @@ def test_a_damaged_bundle_is_one_clear_line(call: Any, runs: Path, tmp_path: Pat
     (broken / "items.parquet").write_bytes(content)
     shown = call("recommend", broken, "--session", "-")
     assert shown.status == 1
-    assert "items.parquet: altered after it was written (expected sha256" in shown.err
+    assert "items.parquet: altered since it was written (expected sha256" in shown.err

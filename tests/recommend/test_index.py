@@ -30,7 +30,7 @@ def short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Recommender:
     """A recommender with an index, though its catalogue is so small."""
     monkeypatch.setattr(ranker, "_PROPOSED", 1)
     recommender = Recommender.load(folder)
-    recommender.use_index(True)
+    recommender.use_index(2000)
     return recommender
 
 
@@ -52,7 +52,7 @@ def test_lists_and_scores_are_those_of_all_items(short: Recommender, folder: Pat
 def test_where_filters_leave_few_proposals_all_items_are_scored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranker, "_PROPOSED", 4)
     recommender = Recommender.load(folder)
-    recommender.use_index(True)
+    recommender.use_index(2000)
     for filters, is_exact in ((Filters(), False), (Filters(only=["item-2-1", "item-2-2", "item-4-4"]), True)):
         made = recommender.ranker(5, filters=filters)
         exact = Recommender.load(folder).recommend(SESSIONS[0], k=5, filters=filters)
@@ -82,7 +82,7 @@ def test_an_index_is_used_only_if_it_is_faster_and_finds_the_exact_lists(
     for recall, milliseconds, used in ((1.0, [3.0, 2.0], True), (0.98, [3.0, 2.0], False), (1.0, [2.0, 3.0], False)):
         times = iter(milliseconds)
         monkeypatch.setattr(index, "_milliseconds", lambda ranker, sessions, times=times: next(times))
-        monkeypatch.setattr(index, "_recall", lambda exact, found, sessions, recall=recall: recall)
+        monkeypatch.setattr(index, "_recall", lambda wanted, found, recall=recall: recall)
         report = try_index(recommender)
         assert (report.used, report.recall_at_20) == (used, recall)
         recommender.recommend(SESSIONS[0])

@@ -39,7 +39,8 @@ def serve(
 
         def ready(address: Address) -> None:
             out.document(vars(address))
-            out.print(f"{bundle} is served at {address.url}/ (Ctrl-C ends it)\n{address.lists}")
+            out.print(f"{bundle} is served at {address.url}/ (Ctrl-C ends it)")
+            out.print(address.lists)
             out.flush()
 
         run(replace(settings, bundle=bundle), ready)

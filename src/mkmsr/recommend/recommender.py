@@ -101,7 +101,7 @@ class Recommender:
     def __init__(self, bundle: ModelBundle, *, device: torch.device | str = "cpu", threads: int = 1):
         self.device, self.threads = torch.device(device), threads
         self._serving: _Serving
-        self._uses_index = False
+        self._proposals = 0
         self._codes: ItemCodes | None = None
         self._facts: Facts = {}
         # Conditions are looked up in the whole catalogue, and most calls have those of the call before.
@@ -356,13 +356,13 @@ class Recommender:
         named = {str(item) for of_item in facts.values() for item in of_item}
         return sorted(item for item in named if item not in self.bundle.items)
 
-    def use_index(self, use: bool) -> None:
-        """Score only what an index proposes from now on, or all items again; see `try_index`.
+    def use_index(self, proposals: int) -> None:
+        """Score only so many items that an index proposes from now on, or with 0 all items again; see `try_index`.
 
         Where filters leave too few of the proposed items, and for caps, all items are scored nevertheless.
         """
         with self._changing, torch.inference_mode():
-            self._uses_index, self._codes = use, None
+            self._proposals, self._codes = proposals, self._codes if proposals else None
             bundle, score, _ = self._serving
             self._serving = (bundle, score, self._short_scorer(bundle.model))
 
@@ -381,12 +381,12 @@ class Recommender:
             self._serving = (bundle, score, self._short_scorer(bundle.model))
 
     def _short_scorer(self, model: SessionModel) -> ShortScorer | None:
-        if not self._uses_index or not makes_shortlists(model):
+        if not self._proposals or not makes_shortlists(model):
             return None
         vectors_VD = model.shortlist_vectors()
         if self._codes is None or not self._codes.are_of(vectors_VD):
             self._codes = ItemCodes(vectors_VD)
-        return model.short_scorer(Shortlist(self._codes, vectors_VD))
+        return model.short_scorer(Shortlist(self._codes, vectors_VD, self._proposals))
 
 
 def _filters(filters: Filters, exclude_session: bool) -> Filters:

@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PROPOSALS = 2000
-"""M. Of vectors drawn at random, the hardest, 1,000 hold 99.2 % of the best 20 among a million, and 2,000 hold 99.8."""
 _TRAINED_ON = 16_384
 """Vectors that codes are made from."""
 _CHECKED, _CLOSE = 1000, 0.1
@@ -57,9 +55,9 @@ class ItemCodes:
         """Whether they still describe these vectors, of which there may be more by now."""
         return bool((vectors[self._checked] - self._as_coded).abs().max() < _CLOSE)
 
-    def propose(self, queries: Tensor) -> Tensor:
+    def propose(self, queries: Tensor, most: int) -> Tensor:
         """Return the items with the highest inner products, as far as codes can tell. [B, D] -> [B, M]."""
-        _, places_BM = self._index.search(self._padded(queries), min(PROPOSALS, self.num_rows - 1))
+        _, places_BM = self._index.search(self._padded(queries), min(most, self.num_rows - 1))
         return torch.from_numpy(places_BM) + 1
 
     def _padded(self, vectors: Tensor) -> np.typing.NDArray[np.float32]:
@@ -73,10 +71,11 @@ class Shortlist:
     Args:
         codes: Made of these vectors, apart from rows behind, which are items that came later: they are on every list.
         vectors: Shape [V, D].
+        proposals: M.
     """
 
-    def __init__(self, codes: ItemCodes, vectors: Tensor):
-        self._codes, self._vectors = codes, vectors
+    def __init__(self, codes: ItemCodes, vectors: Tensor, proposals: int):
+        self._codes, self._vectors, self._proposals = codes, vectors, proposals
         generator = torch.Generator().manual_seed(1)
         self._sample = torch.randint(1, codes.num_rows, (_SAMPLE,), generator=generator)
         self._of_sample = vectors[self._sample].T.contiguous()
@@ -91,7 +90,7 @@ class Shortlist:
         Returns:
             The items, each once, rising, the first of them 0; [C]. And the proposals, [B, M].
         """
-        proposed_BM = self._codes.propose(queries)
+        proposed_BM = self._codes.propose(queries, self._proposals)
         later = torch.arange(self._codes.num_rows, len(self._vectors))
         return torch.unique(torch.cat([later.new_zeros(1), proposed_BM.flatten(), others, later])), proposed_BM
 

@@ -94,6 +94,8 @@ def check(settings: Settings) -> None:
         raise ConfigError("memory is that of one worker; several need sqlite or redis://..", key="store")
     if settings.split and settings.beside is None:
         raise ConfigError("a split needs a second bundle: --beside BUNDLE", key="split")
+    if not 0 <= settings.split <= 1:
+        raise ConfigError("should be a share from 0 to 1", key="split")
     for origin in settings.origins:
         if not origin.startswith(("https://", "http://")) or origin.count("/") != 2:
             raise ConfigError(f"{origin!r:.100} should read https://shop.example, without a path", key="origins")

@@ -11,8 +11,7 @@ import torch
 from mkmsr.bundle.model_bundle import ModelBundle
 from mkmsr.data.batching import SessionBatch
 from mkmsr.errors import ConfigError
-from mkmsr.models.capabilities import Explains
-from mkmsr.models.explanation import Names, ScoreParts
+from mkmsr.models.capabilities import Explains, Names, ScoreParts
 from mkmsr.models.registry import MODELS
 
 

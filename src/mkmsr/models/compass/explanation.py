@@ -22,10 +22,10 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.models.base import Scorer
+from mkmsr.models.capabilities import AttributePart, EventPart, Names, NeighbourPart, ScoreParts
 from mkmsr.models.compass.explore import Encoded, Explore
 from mkmsr.models.compass.item_vectors import ComposedVectors
 from mkmsr.models.compass.similar_sessions import SimilarSessions
-from mkmsr.models.explanation import AttributePart, EventPart, Names, NeighbourPart, ScoreParts
 from mkmsr.models.neighbours.voting import Votes
 
 MOST_SESSIONS = 10

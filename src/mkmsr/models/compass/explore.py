@@ -79,11 +79,8 @@ class AllItems(NamedTuple):
     """What scoring keeps of the catalogue from one batch to the next.
 
     A session has a dozen attributes. Those that few items have are added to the scores of these items; those that most
-    have are columns of the product, behind the candidates.
-
-    Args:
-        product: With candidates and, behind them, 1 / values of the relation where an item has a common attribute.
-        common: These attributes. Shape [T].
+    have, the common ones, [T], are columns of the product, behind the candidates: 1 / values of the relation where an
+    item has one.
     """
 
     product: CatalogueProduct
@@ -95,10 +92,6 @@ class AttributeMatch(nn.Module):
 
     Spread over the items that have the attribute, the weights are scores: "the same shop as a moment ago" counts as
     such, for new items too, without going through any vector. Age is the number of events since, the last one has 0.
-
-    Args:
-        num_attributes: A.
-        num_relations: R.
     """
 
     def __init__(self, num_attributes: int, num_relations: int):
@@ -122,12 +115,7 @@ class AttributeMatch(nn.Module):
 
 
 class Explore(nn.Module):
-    """Scores of the catalogue, from item vectors and what else counts.
-
-    Args:
-        num_items: V - 1.
-        num_attributes: A; 0: attributes do not count.
-        num_relations: R.
+    """Scores of the catalogue, from item vectors and what else counts; attributes only where there are any.
 
     Buffers:
         popularity: log(1 + training events) of each item. Shape [V].

@@ -36,6 +36,7 @@ from mkmsr.models.base import (
     ShortScorer,
     TrainingData,
 )
+from mkmsr.models.capabilities import Names, ScoreParts
 from mkmsr.models.compass.config import CompassConfig
 from mkmsr.models.compass.encoder import EventEncoder, WantedOperation
 from mkmsr.models.compass.explanation import ScoredSession
@@ -45,7 +46,6 @@ from mkmsr.models.compass.mixture import Component, Mixture, Said, probabilities
 from mkmsr.models.compass.repeats import Copies, EarlierVisits
 from mkmsr.models.compass.similar_sessions import SimilarSessions
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
-from mkmsr.models.explanation import Names, ScoreParts
 from mkmsr.models.neighbours.indexed_sessions import RENAMED
 
 _MOST_EXAMPLES, _MOST_SCORES = 2048, 100_000_000

@@ -164,15 +164,24 @@ def test_a_batch_builds_its_graph_and_its_tree_once() -> None:
     assert batch.operation_tree.level_sizes == (1, 1, 1)
 
 
-def test_prefixes_that_share_a_number_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("sessions", "level_sizes"),
+    [
+        ([[first, second] for first in range(7) for second in range(7)], (7, 49)),
+        ([[value] for value in range(49)], (49,)),
+    ],
+)
+def test_prefixes_that_share_a_number_are_told_apart(
+    sessions: list[list[int]], level_sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 49 prefixes some share one of 512 numbers nine times out of ten; another salt then gives other numbers."""
-    values, _, offsets = flat([[first, second] for first in range(7) for second in range(7)])
+    values, _, offsets = flat(sessions)
     build, trees = session_graph._tree_by_hashes, []
     monkeypatch.setattr(session_graph, "MOST_HASH_BITS", 9)
     monkeypatch.setattr(session_graph, "_tree_by_hashes", lambda *each: trees.append(build(*each)) or trees[-1])
     tree = build_prefix_tree(values, offsets)
     assert trees[0] is None
-    assert tree.level_sizes == (7, 49)
+    assert tree.level_sizes == level_sizes
     assert tree.value[tree.alias].tolist() == values.tolist()
 
 

@@ -147,7 +147,7 @@ class NegativeSampler:
     def __init__(self, examples: ExampleTable, num_items: int, config: NegativesConfig):
         self._config = config
         counts = np.bincount(examples.targets, minlength=num_items + 1).astype(np.float64)
-        weights = counts**config.power if config.power > 0 else np.ones(num_items + 1)
+        weights = counts**config.power  # 0 ** 0 is 1
         weights[0] = 0.0
         self._target_share = counts / counts.sum()
         self._drawn_share = weights / weights.sum()

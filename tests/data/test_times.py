@@ -114,8 +114,11 @@ def test_times_without_a_zone_among_times_with_one_are_refused():
 
 
 def test_a_column_of_another_type_is_refused():
-    with pytest.raises(DataError, match=r"column 'ts': has type Duration"):
-        parsed(pl.Series("ts", [1], dtype=pl.Duration("us")))
+    column = pl.Series("ts", [1], dtype=pl.Duration("us"))
+    with pytest.raises(DataError, match=r"column 'ts': has type Duration.*; should be unix seconds or milliseconds"):
+        parsed(column)
+    with pytest.raises(DataError, match=r"column 'ts': has type Duration.*; should be written as '%d/%m/%Y'"):
+        parsed(column, time_format="%d/%m/%Y")
 
 
 @pytest.mark.parametrize(

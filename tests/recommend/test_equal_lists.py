@@ -26,13 +26,15 @@ CLOSE = 1e-6
 """Items whose scores differ by less than this share of themselves may change places."""
 
 
-def trained(dataset: PreparedDataset, examples_at_once: int) -> Recommender:
+def trained(dataset: PreparedDataset, examples_at_once: int) -> list[Recommender]:
+    """Recommenders of one model, with array operations and with compiled loops."""
     training = {"epochs": 1, "batch_size": examples_at_once}
     config = ExperimentConfig.model_validate({"model": {"name": "compass"}, "training": training})
     model = new_model(dataset, config, 0)
     fit(model, fitting_data(dataset, refit=True), config.training, seed=0)
     settings = model_entry("compass").configure({})
-    return Recommender(new_bundle(model, name="compass", config=settings, dataset=dataset, refit=True))
+    bundle = new_bundle(model, name="compass", config=settings, dataset=dataset, refit=True)
+    return [Recommender(bundle), Recommender(bundle, compiled=True)]
 
 
 @torch.no_grad()
@@ -78,10 +80,12 @@ def check_lists(dataset: PreparedDataset, recommender: Recommender, step: int, k
 
 def test_lists_of_a_small_shop_are_those_of_the_plain_path() -> None:
     dataset = small_shop(sessions=200)
-    check_lists(dataset, trained(dataset, 32), step=1)
+    for recommender in trained(dataset, 32):
+        check_lists(dataset, recommender, step=1)
 
 
 @pytest.mark.slow
 def test_lists_of_all_test_prefixes_of_demo_are_those_of_the_plain_path(shared_data: Path) -> None:
     dataset = prepare(read_log("jdata-demo", shared_data / "jdata_demo"))
-    check_lists(dataset, trained(dataset, 128), step=1)
+    for recommender in trained(dataset, 128):
+        check_lists(dataset, recommender, step=1)

@@ -97,6 +97,13 @@ class SessionModel(nn.Module):
         """`score` with everything that does not depend on the batch computed once, for use without training."""
         return self.score
 
+    def compiled_scorer(self) -> Scorer:
+        """`scorer` on a processor with loops that Numba compiles, where the model has some and Numba is installed.
+
+        A batch of a few sessions takes a fraction of the time; the first one may wait for the compiler.
+        """
+        return self.scorer()
+
     def observe(self, training: TrainingData) -> None:
         """Take in what the model reads off the training log directly (counts, neighbours, item attributes)."""
 
@@ -142,14 +149,7 @@ class FactorisedModel(SessionModel):
         return mask_padding(scores_BV)
 
     def scorer(self) -> Scorer:
-        product = CatalogueProduct(self.catalogue())
-
-        def score(batch: SessionBatch) -> Tensor:
-            scores_BV = product(self.queries(batch))
-            scores_BV[:, 0] = float("-inf")  # In place: a copy of [B, V] scores takes half as long as the product.
-            return scores_BV
-
-        return score
+        return product_scorer(self.queries, self.catalogue())
 
     def shortlist_vectors(self) -> Tensor:
         return self.catalogue()
@@ -163,6 +163,18 @@ class FactorisedModel(SessionModel):
             return Shortlisted(scores_BC, items_C, proposed_BM)
 
         return score
+
+
+def product_scorer(queries: Callable[[SessionBatch], Tensor], catalogue_VD: Tensor) -> Scorer:
+    """Return a scorer of inner products of a batch's queries, [B, D], with the vectors of all items."""
+    product = CatalogueProduct(catalogue_VD)
+
+    def score(batch: SessionBatch) -> Tensor:
+        scores_BV = product(queries(batch))
+        scores_BV[:, 0] = float("-inf")  # In place: a copy of [B, V] scores takes half as long as the product.
+        return scores_BV
+
+    return score
 
 
 def mask_padding(scores_BV: Tensor) -> Tensor:

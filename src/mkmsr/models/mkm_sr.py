@@ -18,11 +18,12 @@ from mkmsr.config import StrictModel
 from mkmsr.data.batching import SessionBatch, TripleBatch
 from mkmsr.data.session_graph import SessionGraph, build_prefix_tree, build_session_graph
 from mkmsr.layers.attention import Part, SoftAttention
+from mkmsr.layers.fast.compiled import has_numba
 from mkmsr.layers.fast.pair_scorer import PairScorer
 from mkmsr.layers.fast.shared_table import rows_and_table, table_rows
 from mkmsr.layers.fast.tree_gru import TreeGRU
 from mkmsr.layers.ggnn import GGNN, Aggregation, Gate
-from mkmsr.models.base import ModelSizes, Scorer, mask_padding
+from mkmsr.models.base import ModelSizes, Scorer, mask_padding, product_scorer
 from mkmsr.models.entry import Choice, ModelEntry, Range, one_cycle
 from mkmsr.models.item_network import ItemNetwork, ItemNetworkConfig
 
@@ -170,6 +171,21 @@ class MKMSR(ItemNetwork):
 
     def scorer(self) -> Scorer:
         return self.score if self.config.scorer == "mlp" else super().scorer()
+
+    def compiled_scorer(self) -> Scorer:
+        config = self.config
+        has_loops = config.item_encoder == "ggnn" and config.aggregation == "concat" and config.gate == "gru"
+        if not has_numba() or not has_loops or config.operation_encoder == "ggnn" or not self.is_factorised:
+            return self.scorer()
+        from mkmsr.layers.fast.compiled_encoder import CompiledEncoder
+
+        operations = (self.operations.weight, self.operation_gru) if config.operation_encoder == "gru" else None
+        encode = CompiledEncoder(self.item_ggnn, self.readout, operations)
+
+        def queries(batch: SessionBatch) -> Tensor:
+            return self.scaled(encode(self.items.weight, batch.items, batch.operations, batch.offsets))
+
+        return product_scorer(queries, self.catalogue())
 
     def triple_distances(self, triples: TripleBatch) -> Tensor:
         distances: Tensor = self.transh(table_rows(self.items, triples.items), triples.relations, triples.attributes)

@@ -96,10 +96,19 @@ class Recommender:
         bundle: The model with its vocabularies.
         device: Where it computes.
         threads: Processor threads of PyTorch for a list; more gain little with sessions one by one.
+        compiled: Whether a processor scores with loops that Numba compiles, where it is installed: for a service, which
+            makes many lists of a few sessions. The compiler may take seconds, once for each installation.
     """
 
-    def __init__(self, bundle: ModelBundle, *, device: torch.device | str = "cpu", threads: int = 1):
-        self.device, self.threads = torch.device(device), threads
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int = 1,
+        compiled: bool = False,
+    ):
+        self.device, self.threads, self._compiled = torch.device(device), threads, compiled
         self._serving: _Serving
         self._proposals = 0
         self._codes: ItemCodes | None = None
@@ -111,13 +120,20 @@ class Recommender:
         self._use(bundle)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: torch.device | str = "cpu", share: Path | None = None) -> Recommender:
-        """The recommender of a saved bundle; `share` as in `load_bundle`.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        share: Path | None = None,
+        compiled: bool = False,
+    ) -> Recommender:
+        """The recommender of a saved bundle; `share` as in `load_bundle`, the rest as in the constructor.
 
         Raises:
             BundleError: The bundle is incomplete, altered or of another format.
         """
-        return cls(load_bundle(path, device=device, share=share), device=device)
+        return cls(load_bundle(path, device=device, share=share), device=device, compiled=compiled)
 
     @property
     def bundle(self) -> ModelBundle:
@@ -377,8 +393,10 @@ class Recommender:
     def _use(self, bundle: ModelBundle) -> None:
         """Serve from this bundle. One assignment: a call in another thread sees all of the old or all of the new."""
         with torch.inference_mode():
-            score = bundle.model.to(self.device).eval().scorer()
-            self._serving = (bundle, score, self._short_scorer(bundle.model))
+            model = bundle.model.to(self.device).eval()
+            is_compiled = self._compiled and self.device.type == "cpu"
+            score = model.compiled_scorer() if is_compiled else model.scorer()
+            self._serving = (bundle, score, self._short_scorer(model))
 
     def _short_scorer(self, model: SessionModel) -> ShortScorer | None:
         if not self._proposals or not makes_shortlists(model):

@@ -295,7 +295,7 @@ _DECODER = msgspec.json.Decoder(Record)
 def load(path: str, share: Path | None = None, sessions: Sequence[Sequence[Pair]] = ()) -> Serving:
     """Return a verified bundle, ready to serve; an index is tried with `sessions`; the rest as in `load_bundle`."""
     try:
-        recommender = Recommender.load(path, share=share)
+        recommender = Recommender.load(path, share=share, compiled=True)
         written = datetime.fromtimestamp((Path(path) / HEADER).stat().st_mtime, UTC)
     except OSError as error:
         raise BundleError(f"cannot be read: {error.strerror}", path=path) from None

@@ -32,7 +32,7 @@ def test_scores_and_gradients_are_those_of_the_concatenation(
     numba: bool, hidden: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not numba:
-        monkeypatch.setattr(pair_scorer, "_has_numba", lambda: False)
+        monkeypatch.setattr(pair_scorer, "has_numba", lambda: False)
     torch.manual_seed(0)
     scorer = PairScorer(4, hidden).double()
     sessions = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)

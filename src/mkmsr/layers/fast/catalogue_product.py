@@ -26,10 +26,11 @@ class CatalogueProduct:
         columns = _COLUMNS if items.device.type == "cpu" else len(items)
         self._blocks = [block.T.contiguous() for block in torch.split(items, columns)]
 
-    def __call__(self, queries: Tensor) -> Tensor:
-        """Return the products in memory of their own. [B, D] -> [B, V]."""
-        scores_BV = queries.new_empty(len(queries), self._num_columns)
+    def __call__(self, queries: Tensor, added_to: Tensor | None = None) -> Tensor:
+        """Return the products, in memory of their own or added to scores in place. [B, D] -> [B, V]."""
+        scores_BV = queries.new_empty(len(queries), self._num_columns) if added_to is None else added_to
+        beta = 0 if added_to is None else 1
         parts = torch.split(scores_BV, self._blocks[0].shape[1], dim=1)
         for block_DW, scores_BW in zip(self._blocks, parts, strict=True):
-            torch.mm(queries, block_DW, out=scores_BW)
+            torch.addmm(scores_BW, queries, block_DW, beta=beta, out=scores_BW)
         return scores_BV

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mkmsr.layers.fast.compiled import has_numba
 
 _BLOCK = 512
 """Items at a time. With 100 hidden units they take 0.2 MB, which stays in a core's cache for all sessions."""
@@ -43,7 +44,7 @@ class PairScorer(nn.Module):
 
     def forward(self, sessions: Tensor, items: Tensor) -> Tensor:
         """sessions [B, D], items [V, D] -> scores [B, V]."""
-        scores = compiled_pair_scores if items.device.type == "cpu" and _has_numba() else pair_scores
+        scores = compiled_pair_scores if items.device.type == "cpu" and has_numba() else pair_scores
         return scores(self.of_session(sessions), self.of_item.weight @ items.T, self.weight)
 
 
@@ -102,11 +103,6 @@ def _even(tensor: Tensor, dim: int = 0) -> Tensor:
 
 def _arrays(*tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
     return tuple(each.detach().contiguous().numpy() for each in tensors)
-
-
-@cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
 
 
 @cache

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from mkmsr.data.batching import SessionBatch, collate
 from mkmsr.data.sessions import ExampleTable
 from mkmsr.errors import ConfigError
+from mkmsr.layers.fast.compiled import has_numba
 from mkmsr.layers.fast.shortlist import Shortlist
 from mkmsr.models.base import (
     ModelSizes,
@@ -165,6 +166,14 @@ class Compass(SessionModel):
             return Shortlisted(self.gates.add_lists(scores_BC, log_gates_BC, of_columns), items_C, proposed_BM)
 
         return score
+
+    def compiled_scorer(self) -> Scorer:
+        if self.config.earlier_visits or not has_numba():
+            return self.scorer()
+        from mkmsr.models.compass.compiled import Parts, compiled_scorer
+
+        others = [getattr(self, name, None) for name in ("copying", "similar", "wanted")]
+        return compiled_scorer(Parts(self.vectors, self.encoder, self.explore, self.gates, *others))
 
     def said(self, batch: SessionBatch, vectors: Callable[[Tensor], Tensor]) -> tuple[Encoded, list[Said]]:
         """Return what components look at, and what they say of it; in training only those that learn."""

@@ -32,7 +32,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-import matplotlib.figure  # noqa: F401  # With the next two most of the time of a small run, unless it is forked.
+import matplotlib.figure  # noqa: F401  # Importing these three takes most of a small run; forks have them.
 import optuna.storages  # noqa: F401
 import polars as pl
 import torch

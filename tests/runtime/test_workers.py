@@ -164,3 +164,15 @@ def test_tasks_and_their_server_end_when_the_process_that_started_them_is_killed
 def is_running(process: int) -> bool:
     status = Path(f"/proc/{process}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server ends when it has imported everything")
+@pytest.mark.parametrize("is_parent_there", [True, False])
+def test_a_server_whose_parent_is_killed_before_it_watches_it_ends_at_once(is_parent_there: bool) -> None:
+    alive, parents_end = os.pipe()
+    if not is_parent_there:
+        os.close(parents_end)
+    code = "from multiprocessing.forkserver import main; import mkmsr.runtime.end_with_parent; print('on')"
+    code += f" # main(3, {alive})"
+    done = subprocess.run([sys.executable, "-c", code], pass_fds=[alive], capture_output=True, check=False)
+    assert (done.stdout == b"on\n") == is_parent_there, done.stderr

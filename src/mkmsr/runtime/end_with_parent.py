@@ -7,10 +7,17 @@ for a parent that was killed meanwhile.
 from __future__ import annotations
 
 import ctypes
+import os
+import re
+import select
 import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
 
-if sys.platform == "linux" and any("multiprocessing.forkserver" in each for each in sys.orig_argv):
+_called = re.search(r"multiprocessing\.forkserver.*main\(\d+, (\d+)", " ".join(sys.orig_argv))
+if sys.platform == "linux" and _called:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A parent that ended before this call has closed its end of the pipe, which the server is called with.
+    if select.select([int(_called[1])], [], [], 0)[0]:
+        os._exit(1)

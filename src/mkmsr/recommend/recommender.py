@@ -101,12 +101,7 @@ class Recommender:
     """
 
     def __init__(
-        self,
-        bundle: ModelBundle,
-        *,
-        device: torch.device | str = "cpu",
-        threads: int = 1,
-        compiled: bool = False,
+        self, bundle: ModelBundle, *, device: torch.device | str = "cpu", threads: int = 1, compiled: bool = False
     ):
         self.device, self.threads, self._compiled = torch.device(device), threads, compiled
         self._serving: _Serving
@@ -121,12 +116,7 @@ class Recommender:
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        *,
-        device: torch.device | str = "cpu",
-        share: Path | None = None,
-        compiled: bool = False,
+        cls, path: str | Path, *, device: torch.device | str = "cpu", share: Path | None = None, compiled: bool = False
     ) -> Recommender:
         """The recommender of a saved bundle; `share` as in `load_bundle`, the rest as in the constructor.
 
@@ -251,14 +241,7 @@ class Recommender:
         if of_serving is not serving or of_facts is not facts or of_asked != asked:
             bundle, score, short = serving
             ranker = Ranker(
-                bundle,
-                score,
-                k=k,
-                filters=filters,
-                facts=facts,
-                operation=operation,
-                device=self.device,
-                short=short,
+                bundle, score, k=k, filters=filters, facts=facts, operation=operation, device=self.device, short=short
             )
             self._last_ranker = serving, facts, asked, ranker
         assert ranker is not None

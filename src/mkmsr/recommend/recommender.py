@@ -96,8 +96,7 @@ class Recommender:
         bundle: The model with its vocabularies.
         device: Where it computes.
         threads: Processor threads of PyTorch for a list; more gain little with sessions one by one.
-        compiled: Whether a processor scores with loops that Numba compiles, where it is installed: for a service, which
-            makes many lists of a few sessions. The compiler may take seconds, once for each installation.
+        compiled: Whether Numba's loops score on a processor, where it is installed; its compiler may take seconds once.
     """
 
     def __init__(

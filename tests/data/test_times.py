@@ -179,6 +179,7 @@ def test_units_that_are_stated_are_read():
         ("11/15/2023 12:17 AM", "%m/%d/%Y %I:%M %p", 1_700_007_420),
         ("15.11.2023", "%d.%m.%Y", 1_700_006_400),
         ("15/Nov/2023:01:17:00 +0100", "%d/%b/%Y:%H:%M:%S %z", 1_700_007_420),
+        ("15/11/2023 01:17 +01:00", "%d/%m/%Y %H:%M %:z", 1_700_007_420),
     ],
 )
 def test_a_form_that_is_stated_is_read(text, form, moment):
@@ -283,11 +284,16 @@ def test_the_unit_of_the_first_piece_holds_for_the_others():
     assert pieces([1_519_862_406], [700_000_000]) == [[SECOND], [700_000_000]]
     with pytest.raises(DataError, match=f"row 3, column 'ts': {SECOND * 1000} looks like another unit"):
         pieces([SECOND], [SECOND * 1000])
+    assert pieces([10**11]) == [[10**8]]
+    with pytest.raises(DataError, match="row 3, column 'ts': 100000000000 looks like another unit"):
+        pieces([SECOND], [10**11])
 
 
 def test_zones_agree_over_pieces():
     with pytest.raises(DataError, match=r"row 3.*others have none, here '2018-03-01T00:00:06'"):
         pieces(["2018-03-01T00:00:06Z"], ["2018-03-01T00:00:06"])
+    with pytest.raises(DataError, match=r"row 4.*others have none, here '2018-03-01T00:00:07Z'"):
+        pieces(["2018-03-01T00:00:06"], ["2018-03-01T00:00:06", "2018-03-01T00:00:07Z"])
 
 
 def test_a_form_that_cannot_be_read_is_refused():

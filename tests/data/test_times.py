@@ -193,6 +193,7 @@ def test_times_without_a_zone_are_taken_in_the_zone_that_is_named():
     assert seconds(datetime(2023, 7, 1, 2), **berlin) == [1_688_169_600]
     assert seconds("01.07.2023 02:00", time_format="%d.%m.%Y %H:%M", **berlin) == [1_688_169_600]
     assert seconds("2023-07-01T02:00:00Z", **berlin) == [1_688_176_800]
+    assert seconds("01/07/2023 02:00 +00:00", time_format="%d/%m/%Y %H:%M %:z", **berlin) == [1_688_176_800]
     assert seconds("2023-03-26 02:30:00", **berlin) == [None]  # the clocks went forward
 
 

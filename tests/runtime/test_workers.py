@@ -169,10 +169,8 @@ def is_running(process: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server ends when it has imported everything")
 @pytest.mark.parametrize("is_parent_there", [True, False])
 def test_a_server_whose_parent_is_killed_before_it_watches_it_ends_at_once(is_parent_there: bool) -> None:
-    alive, parents_end = os.pipe()
-    if not is_parent_there:
-        os.close(parents_end)
-    code = "from multiprocessing.forkserver import main; import mkmsr.runtime.end_with_parent; print('on')"
-    code += f" # main(3, {alive})"
-    done = subprocess.run([sys.executable, "-c", code], pass_fds=[alive], capture_output=True, check=False)
+    code = "import mkmsr.runtime.end_with_parent; print('on') # multiprocessing.forkserver"
+    parent = os.getpid() if is_parent_there else os.getppid()
+    env = {**os.environ, "MKMSR_FORK_SERVER_PARENT": str(parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
     assert (done.stdout == b"on\n") == is_parent_there, done.stderr

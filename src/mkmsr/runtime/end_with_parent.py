@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
-import select
 import signal
 import sys
 
+PARENT = "MKMSR_FORK_SERVER_PARENT"
+"""The variable that names the process which started the server."""
+
 _PR_SET_PDEATHSIG = 1
 
-_called = re.search(r"multiprocessing\.forkserver.*main\(\d+, (\d+)", " ".join(sys.orig_argv))
-if sys.platform == "linux" and _called:
+if sys.platform == "linux" and any("multiprocessing.forkserver" in each for each in sys.orig_argv):
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # A parent that ended before this call has closed its end of the pipe, which the server is called with.
-    if select.select([int(_called[1])], [], [], 0)[0]:
+    # It may have ended before this call. The server's own pipe does not tell, as a waiting request keeps it open.
+    if os.environ.get(PARENT, "") not in ("", str(os.getppid())):
         os._exit(1)

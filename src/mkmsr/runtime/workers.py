@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from mkmsr.errors import MkmsrError
+from mkmsr.runtime.end_with_parent import PARENT
 from mkmsr.runtime.files import Scratch
 
 _PRELOAD = ["mkmsr.runtime.end_with_parent", "mkmsr.runs.experiment", "torch._dynamo"]
@@ -123,6 +124,7 @@ def _context() -> BaseContext:
     # The socket of the server goes into a folder that a later run sweeps if this process is killed. Python's own
     # folder, pymp-*, would stay for ever.
     multiprocessing.current_process()._config.setdefault("tempdir", str(_SOCKETS.folder))  # type: ignore[attr-defined]
+    os.environ[PARENT] = str(os.getpid())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context

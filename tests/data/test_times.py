@@ -88,6 +88,11 @@ def test_a_number_too_large_for_any_time_is_no_time(digits, unit):
     assert seconds(str(SECOND), digits, unit=unit)[1] is None
 
 
+@pytest.mark.parametrize("values", [[2**100, None], [None, None]])
+def test_a_column_of_integers_none_of_which_is_a_time_holds_none(values):
+    assert parsed(pl.Series("ts", values, dtype=pl.Int128)).seconds.to_list() == [None, None]
+
+
 def test_nanoseconds_called_seconds_are_no_times():
     assert seconds(f"{SECOND}000000000.5", unit="s") == [None]
 

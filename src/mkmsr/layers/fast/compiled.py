@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from importlib.util import find_spec
+from contextlib import suppress
+from functools import cache, partial
 from typing import Any
 
 
 @cache
 def has_numba() -> bool:
-    """Whether loops can be compiled."""
-    return find_spec("numba") is not None
+    """Whether loops can be compiled: Numba refuses a NumPy that is newer than it knows."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,5 +25,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         made: Callable[..., Any] = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # No folder for it can be written.
-        made = njit(nogil=True)(function)
+        return njit(nogil=True)(function)
+    # A file that a power failure cut short, or that a full disk does not take, costs the compiler's time and no more.
+    made._cache._guard_against_spurious_io_errors = partial(suppress, Exception)  # type: ignore[attr-defined]
     return made

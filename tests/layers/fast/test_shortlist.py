@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mkmsr.layers.fast.shortlist import ItemCodes, Shortlist
 
-pytest.importorskip("faiss")
+faiss = pytest.importorskip("faiss")
 
 
 FEW = 400
@@ -62,3 +62,11 @@ def test_codes_know_the_vectors_that_they_were_made_of() -> None:
     codes = ItemCodes(vectors)
     assert codes.are_of(torch.cat([vectors, drawn(10)]))
     assert not codes.are_of(vectors.flip(1))
+
+
+def test_proposals_take_one_thread_whoever_asks() -> None:
+    vectors = drawn(3000)
+    codes = ItemCodes(vectors)
+    faiss.omp_set_num_threads(2)
+    codes.propose(vectors[:4], FEW)
+    assert faiss.omp_get_max_threads() == 1

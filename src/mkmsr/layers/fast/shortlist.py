@@ -57,6 +57,9 @@ class ItemCodes:
 
     def propose(self, queries: Tensor, most: int) -> Tensor:
         """Return the items with the highest inner products, as far as codes can tell. [B, D] -> [B, M]."""
+        import faiss
+
+        faiss.omp_set_num_threads(1)  # OpenMP counts for each thread that calls.
         _, places_BM = self._index.search(self._padded(queries), min(most, self.num_rows - 1))
         return torch.from_numpy(places_BM) + 1
 

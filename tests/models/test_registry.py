@@ -30,3 +30,14 @@ def test_asking_for_one_model_reads_no_other() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "mkmsr.models.baselines" in loaded
     assert not {"mkmsr.models.mkm_sr", "mkmsr.models.compass.model"} & set(loaded)
+
+
+def test_tensors_of_bundles_of_earlier_releases_have_names_of_today() -> None:
+    for model, earlier, now in (
+        ("compass", "similar.index.by_item.postings", "similar.index.postings"),
+        ("compass", "vectors.by_item.rows", "vectors.by_item.rows"),
+        ("stan", "index.by_item.offsets", "index.item_offsets"),
+        ("stan", "index.places", ""),
+        ("sr", "rules.consequents", "rules.columns"),
+    ):
+        assert model_entry(model).present_name(earlier) == now

@@ -139,6 +139,8 @@ def refuse_written_dates(numbers: pl.Series, cells: Cells) -> None:
         if not bool((whole.cast(pl.Float64) == numbers.cast(pl.Float64)).all()):
             return
         numbers = whole
+    if numbers.null_count() == len(numbers):  # too large for any time, all of them
+        return
     low, high = int(numbers.min()), int(numbers.max())  # type: ignore[arg-type]
     for digits, form in DIGITS.items():
         scale = 10 ** (digits - 8)

@@ -154,8 +154,6 @@ class TimeColumn:
 
     def _from_numbers(self, numbers: pl.Series, cells: Cells) -> ParsedTimes:
         low, high = numbers.min(), numbers.max()
-        if low is None or high is None:  # integers too long for any time, and nothing else
-            return _from_micros(numbers.cast(pl.Int64, strict=False), self.unit or "s")
         self._numbers = min(float(low), self._numbers[0]), max(float(high), self._numbers[1])  # type: ignore[arg-type]
         unit = self._unit(numbers, cells) if self._asked == "auto" else self._asked
         if unit in LONG_UNITS:

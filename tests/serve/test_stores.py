@@ -158,6 +158,16 @@ def test_memory_stays_near_the_stated_capacity() -> None:
     assert seen == [[b"19999"]]  # the ones longest idle went first
 
 
+def test_a_long_log_of_changes_pushes_no_session_out() -> None:
+    store = MemoryStore(idle=60, capacity=1_000_000)
+    for _ in range(40):
+        store.append_change(bytes(50_000))
+    store.transact([], lambda found: {b"a": b"1"})
+    store._next_purge = 0.0
+    store.purge()
+    assert store.sample(10) == [b"1"]
+
+
 def test_the_file_of_sqlite_stays_near_the_stated_capacity(tmp_path: Path) -> None:
     fill(SqliteStore(tmp_path / "s.sqlite", idle=60, capacity=500_000), 200)
     assert (tmp_path / "s.sqlite").stat().st_size < 1_500_000

@@ -148,6 +148,7 @@ def test_a_damaged_or_incomplete_checkpoint_is_refused(tmp_path: Path) -> None:
         (written.replace('"step": ', '"step": 1'), "the checkpoint is damaged"),
         (written.replace('"history"', '"histories"'), "the checkpoint is damaged"),
         ("{}", "not a checkpoint"),
+        ('{"format_version": 1, "identity": {}}', "format 1, this version reads 2; start over"),
         ("[" * 100_000, "not a checkpoint"),
     ]:
         header.write_text(content)

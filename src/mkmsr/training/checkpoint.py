@@ -33,7 +33,7 @@ from mkmsr.runtime.events import EpochRecord
 from mkmsr.runtime.files import atomic_file, atomic_write, is_signed, sha256, signed_json, unshared
 from mkmsr.training.config import TrainingConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CHECKPOINT_FOLDER, CHECKPOINT_FILE = "checkpoint", "checkpoint.json"
 """Where the checkpoint of a fit stands in its folder, and what is written there last."""
@@ -114,15 +114,14 @@ class CheckpointFolder:
         try:
             content = path.read_bytes()
             header = json.loads(content)
-            is_whole = is_signed(content, header["sha256"])
-            found_version, found_inputs = header["format_version"], header["identity"]
+            if (found := header["format_version"]) != FORMAT_VERSION:
+                raise TrainingError(f"{path}: format {found}, this version reads {FORMAT_VERSION}; {_START_OVER}")
+            is_whole, found_inputs = is_signed(content, header["sha256"]), header["identity"]
             fields, state, files = dict(header["progress"]), str(header["state"]), dict(header["files"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TrainingError(f"{path}: not a checkpoint: {error}; {_START_OVER}") from None
         if not is_whole:
             raise TrainingError(f"{path}: the checkpoint is damaged; {_START_OVER}")
-        if found_version != FORMAT_VERSION:
-            raise TrainingError(f"{path}: checkpoint format {found_version}, this version reads {FORMAT_VERSION}")
         other = differences(found_inputs, self._depends_on)
         if other:
             shown = "; ".join(other[:_SHOWN_DIFFERENCES])

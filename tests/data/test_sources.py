@@ -168,6 +168,13 @@ class TestJsonLines:
         assert log.notes["malformed_rows"] == 2
         assert log.notes["malformed_examples"][0] == "log.ndjson, row 4: not a JSON object"
 
+    @pytest.mark.parametrize("half", [rb"\ud800", b"\xed\xa0\x80"])
+    def test_half_a_character_is_malformed_whether_escaped_or_as_bytes(self, tmp_path, half):
+        path = tmp_path / "log.jsonl"
+        path.write_bytes(b'{"user": "u", "item": "a"}\n' * 3 + b'{"user": "u", "item": "' + half + b'"}\n')
+        log = read_log("events", path, ReadOptions(malformed_limit=0.5))
+        assert log.notes["malformed_examples"] == ["log.jsonl, row 4: not a JSON object"]
+
     def test_a_file_of_one_array_is_refused(self, tmp_path):
         path = write(tmp_path, {"log.json": '[{"user": "u",\n"item": "a"}]'}) / "log.json"
         with pytest.raises(DataError, match=r"row 1: not JSON lines: there should be one object a line"):

@@ -300,10 +300,10 @@ class TestBadInput:
     def test_items_that_are_all_empty(self, tmp_path):
         assert "column 'item': no row names an item" in self.refused(tmp_path, "log.csv", "user,item\nu,\nu,\n")
 
-    def test_more_fields_than_the_header_names(self, tmp_path):
-        assert "row 3: more fields than the file has columns" in self.refused(
-            tmp_path, "log.csv", "user,item\nu,a\nu,b,c\n"
-        )
+    @pytest.mark.parametrize(("rows", "row"), [("u,a\nu,b,c\n", 3), ("u,a,1,2,3,4\nu,b\n", 2)])
+    def test_more_fields_than_the_header_names(self, tmp_path, rows, row):
+        message = self.refused(tmp_path, "log.csv", f"user,item\n{rows}")
+        assert f"row {row}: more fields than the file has columns" in message
 
     def test_an_open_quote(self, tmp_path):
         assert "row 2: a quotation mark is open or stray" in self.refused(tmp_path, "log.csv", 'user,item\n"u,a\nu,b\n')

@@ -77,7 +77,7 @@ def _rows(path: Path, wanted: list[list[str]]) -> Iterator[tuple[Any, ...]]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode("utf-8-sig"))  # From bytes, json would also take halves of characters.
         if b"\\ud" in line.lower():
             json.dumps(found, ensure_ascii=False).encode()  # Half a character, which no table holds, is an error.
     except (ValueError, RecursionError):

@@ -172,6 +172,7 @@ def scan_text(
             quote_char='"' if text.quoted else None,
             encoding="utf8-lossy",
             truncate_ragged_lines=True,
+            extra_columns="ignore",
             missing_columns="insert",
             row_index_name=ROW,
             glob=False,

@@ -90,7 +90,7 @@ def test_what_the_operation_decides_is_not_learnt_without_operations(operation_d
 @pytest.mark.slow
 @pytest.mark.parametrize("scorer", ["cosine", "dot", "mlp"])
 def test_an_item_is_repeated_after_one_operation_and_not_after_the_other(scorer: str, repeats: PreparedDataset) -> None:
-    training = {"epochs": 5, "optimiser": {"learning_rate": 1e-2, "schedule": "one-cycle"}}
+    training = {"epochs": 8, "optimiser": {"learning_rate": 1e-2, "schedule": "one-cycle"}}
     model = learn("m-sr", repeats, {"scorer": scorer}, training)
     batch = next(session_batches(repeats.evaluation_split("test").examples, 10_000))
     after_cart = batch.operations[batch.last] == repeats.operations.index("cart")

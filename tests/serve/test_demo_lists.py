@@ -21,8 +21,8 @@ from mkmsr.serve.settings import Settings
 
 pytestmark = pytest.mark.slow
 CLIENTS = 8
-TIE = 2e-6
-"""Sums of float32 differ by so much in batches of other sizes."""
+TIE = 4e-6
+"""Sums of float32 differ by so much in the service's compiled loops and in batches of other sizes."""
 
 
 def prefixes_of(dataset: PreparedDataset) -> list[list[dict[str, str]]]:

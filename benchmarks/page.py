@@ -138,7 +138,7 @@ def page(results: dict[str, Result]) -> str:
             parts += [text, "\n", table(chosen, columns)]
             if case == "training":
                 parts.append(THREADS)
-    return "".join([*parts, growth(results), environments(results.values())])
+    return "".join([*parts, growth(results), environments([results[name] for name in sorted(results)])])
 
 
 def table(results: dict[str, Result], columns: dict[str, Callable[[Result], str]]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
+import copy
+from collections.abc import Mapping
 from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mkmsr.data.dataset import EvaluationSplit
 from mkmsr.data.sessions import ExampleTable
@@ -108,11 +110,12 @@ def _rank_by_workers(
     """`rank_examples` by worker processes; each takes a stretch of the examples, in the batches of one process."""
     if not isinstance(model, SessionModel):
         raise EvaluationError(f"only models can be sent to other processes, not a {type(model).__name__}: workers = 1")
-    if any(each.device.type != "cpu" for each in chain(model.parameters(), model.buffers())):
+    tensors = _named_tensors(model)
+    if any(each.device.type != "cpu" for each in tensors.values()):
         raise EvaluationError("processes share a processor's cores, and this model is on another device: workers = 1")
-    # Sent as they are, tensors would move into shared memory, of which containers have little.
-    saved = io.BytesIO()
-    torch.save(model, saved)
+    # Tensors travel as arrays: sent as they are they would move into shared memory, of which containers have little.
+    shape = copy.deepcopy(model).to("meta")
+    values = {name: each.detach().numpy() for name, each in tensors.items()}
     stretch = -(-len(examples) // (workers * batch_size)) * batch_size
     starts = range(0, len(examples), stretch)
     ranks = np.empty(len(examples), dtype=np.int32)
@@ -121,7 +124,7 @@ def _rank_by_workers(
         tasks = []
         for start in starts:
             part = examples.rows(slice(start, start + stretch))
-            arguments = (saved.getvalue(), part, width, batch_size)
+            arguments = (shape, values, part, width, batch_size)
             tasks.append(Task(str(start), _rank_stretch, arguments, folder / f"{start}.log"))
         for event in run_tasks(tasks, workers=workers):
             start = int(event.task.name)
@@ -135,6 +138,21 @@ def _rank_by_workers(
     return ranks
 
 
-def _rank_stretch(line: Line, saved: bytes, examples: ExampleTable, width: int, batch_size: int) -> NDArray[np.int32]:
-    """What a worker does: rank examples with the model that another process of ours saved."""
-    return rank_examples(torch.load(io.BytesIO(saved), weights_only=False), examples, width, batch_size, line.send)
+def _rank_stretch(
+    line: Line,
+    model: SessionModel,
+    values: Mapping[str, NDArray[np.generic]],
+    examples: ExampleTable,
+    width: int,
+    batch_size: int,
+) -> NDArray[np.int32]:
+    """Fill the model's tensors with their values and rank: what a worker does."""
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, tensor in _named_tensors(model).items():
+            tensor.copy_(torch.from_numpy(values[name]))
+    return rank_examples(model, examples, width, batch_size, line.send)
+
+
+def _named_tensors(model: SessionModel) -> dict[str, Tensor]:
+    return dict(chain(model.named_parameters(), model.named_buffers()))

@@ -18,14 +18,17 @@ def has_numba() -> bool:
     return True
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function compiled at its first call, and kept in a file for the next process where one can be kept."""
-    from numba import njit
+def compiled(function: Callable[..., Any], *, fastmath: bool = False) -> Callable[..., Any]:
+    """Return the function compiled at its first call, and kept in a file for the next process where one can be kept.
+
+    With `fastmath` the compiler may change the order of sums.
+    """
+    from numba import njit  # takes half a second, which only such loops need
 
     try:
-        made: Callable[..., Any] = njit(nogil=True, cache=True)(function)
+        made: Callable[..., Any] = njit(nogil=True, cache=True, fastmath=fastmath)(function)
     except RuntimeError:  # No folder for it can be written.
-        return njit(nogil=True)(function)
+        return njit(nogil=True, fastmath=fastmath)(function)
     # A file that a power failure cut short, or that a full disk does not take, costs the compiler's time and no more.
     made._cache._guard_against_spurious_io_errors = partial(suppress, Exception)  # type: ignore[attr-defined]
     return made

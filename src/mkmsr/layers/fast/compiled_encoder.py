@@ -127,7 +127,7 @@ def _encode(
 def _read_items(weights: _Weights, steps: int, vectors: Array, items: Array, events: Array) -> None:
     """Write the state of each event's item to the first columns of `events` [E, M], see `GGNN`."""
     length, dim = len(items), vectors.shape[1]
-    node, distinct = _nodes(items)
+    node, distinct = nodes(items)
     count = len(distinct)
     leaving, arriving = np.zeros(count, np.float32), np.zeros(count, np.float32)
     for place in range(1, length):
@@ -157,7 +157,7 @@ def _read_items(weights: _Weights, steps: int, vectors: Array, items: Array, eve
 
 
 @compiled
-def _nodes(items: Array) -> tuple[Array, Array]:
+def nodes(items: Array) -> tuple[Array, Array]:
     """The place of each event's item among the distinct ones, [E], and these, [N]."""
     node, distinct, count = np.empty(len(items), np.int64), np.empty(len(items), np.int64), 0
     for place in range(len(items)):

@@ -6,7 +6,7 @@ Dimension letters: B sessions, D embedding size, H hidden units, V catalogue + 1
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mkmsr.layers.fast.compiled import has_numba
+from mkmsr.layers.fast.compiled import compiled, has_numba
 
 _BLOCK = 512
 """Items at a time. With 100 hidden units they take 0.2 MB, which stays in a core's cache for all sessions."""
@@ -112,7 +112,6 @@ def _loops() -> SimpleNamespace:
     Items are columns, so that the innermost loops run over neighbours. Two sessions go at a time, so that what is read
     serves twice: 28 ms instead of 40 for 128 sessions and Demo's 12,195 items (Intel Xeon, AVX-512).
     """
-    from numba import njit  # takes half a second, which only this scorer needs
 
     def add_scores(sessions: Any, items: Any, weight: Any, scores: Any) -> None:
         zero = sessions.dtype.type(0)
@@ -149,5 +148,5 @@ def _loops() -> SimpleNamespace:
                     by_session[b, h] += total
                     by_session[b + 1, h] += next_total
 
-    compile_it = njit(fastmath=True)
+    compile_it = partial(compiled, fastmath=True)
     return SimpleNamespace(add_scores=compile_it(add_scores), add_gradients=compile_it(add_gradients))

@@ -4,7 +4,8 @@ As array operations these terms are some 400 calls a batch, whose time hardly de
 between which the other threads of a service take the interpreter. Here they are two calls that need no interpreter.
 Neighbours are weighed in the order of `one_session.py`, so that equal similarities are equal here too.
 Dimension letters: B sessions, P events of all sessions, E events of one, T its distinct items, N neighbours, M named
-items, A common attributes, C components, D embedding size, V catalogue + 1.
+items, A common attributes, C components, D embedding size, V catalogue + 1. `own` [T] and `node` [E] are the distinct
+items and the place of each event's among them, the newest event first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from mkmsr.data.batching import SessionBatch
 from mkmsr.layers.fast.compiled import compiled
-from mkmsr.layers.fast.compiled_encoder import CompiledEncoder
+from mkmsr.layers.fast.compiled_encoder import CompiledEncoder, nodes
 from mkmsr.layers.softmax import row_blocks
 from mkmsr.models.base import Scorer
 from mkmsr.models.compass.encoder import EventEncoder, WantedOperation
@@ -157,21 +158,21 @@ def _add_terms(
     similar = len(tables.bias) - 1
     for b in range(len(scores)):
         events, prefix = items[offsets[b] : offsets[b + 1]], operations[offsets[b] : offsets[b + 1]]
-        own, steps = _newest_first(events)
+        node, own = nodes(events[::-1])  # Newest first.
         _add_matches(tables, events, scores[b], common[b])
         again, begin, middle = 0, begins[b], begins[b] + len(own)
-        for item in events:
-            again += item == own[0]
+        for step in range(len(node)):
+            again += node[step] == 0
         for t in range(len(own)):
             scores[b, own[t]] += tables.weights[2]
             listed[begin + t], weights[begin + t] = own[t], 0
         features[0], features[1], features[2] = math.log(len(events)), len(events) == 1, len(own) / len(events)
         features[3], features[4] = math.log(again), tables.popularity[own[0]]
         if len(tables.age):
-            features[5] = _copy(tables, events, prefix, wanted[b], own, weights[begin:middle])
+            features[5] = _copy(tables, node, prefix, wanted[b], weights[begin:middle])
         end = middle
         if len(tables.decay):
-            end += _vote(tables, own, steps, votes_V, shared_V, listed[middle:])
+            end += _vote(tables, node, own, votes_V, shared_V, listed[middle:])
             for m in range(middle, end):
                 item = listed[m]
                 weights[m] = math.log(votes_V[item])
@@ -200,19 +201,6 @@ def _add_lists(scores: Array, log_gates: Array, begins: Array, listed: Array, we
 
 
 @compiled
-def _newest_first(events: Array) -> tuple[Array, Array]:
-    """Distinct items, and how many events ago each stood last, rising. Shapes [T]."""
-    own, steps, count = np.empty(len(events), np.int64), np.empty(len(events), np.int64), 0
-    for step in range(len(events)):
-        own[count], steps[count] = events[len(events) - 1 - step], step
-        t = 0
-        while own[t] != own[count]:
-            t += 1
-        count += t == count
-    return own[:count], steps[:count]
-
-
-@compiled
 def _add_matches(tables: _Tables, events: Array, scores: Array, common: Array) -> None:
     """Add what items have by attributes that they share with events, see `AttributeMatch`."""
     (of_item, attributes, shares), (of_attribute, items, values) = tables.by_item, tables.by_attribute
@@ -230,12 +218,12 @@ def _add_matches(tables: _Tables, events: Array, scores: Array, common: Array) -
 
 
 @compiled
-def _vote(tables: _Tables, own: Array, steps: Array, votes_V: Array, shared_V: Array, listed: Array) -> int:
+def _vote(tables: _Tables, node: Array, own: Array, votes_V: Array, shared_V: Array, listed: Array) -> int:
     """Sum up neighbours' votes for items outside of the session, and the items that they share with it.
 
     Both arrays must be 0 before. Lists the items, and returns how many there are.
     """
-    places, similarity, shared = _neighbours(tables, own, steps)
+    places, similarity, shared = _neighbours(tables, node, own)
     for item in own:
         shared_V[item] = -1
     count = 0
@@ -254,14 +242,16 @@ def _vote(tables: _Tables, own: Array, steps: Array, votes_V: Array, shared_V: A
 
 
 @compiled
-def _neighbours(tables: _Tables, own: Array, steps: Array) -> tuple[Array, Array, Array]:
+def _neighbours(tables: _Tables, node: Array, own: Array) -> tuple[Array, Array, Array]:
     """The sessions that vote, newest first: place, similarity, and how many items are shared. Shapes [N].
 
     Lists of sessions by item begin with the newest: merging them gives the newest that share any.
     """
     most, num_sessions = tables.limits[0], len(tables.session_offsets) - 1
     places, similarity, shared = np.empty(most, np.int64), np.empty(most, np.float32), np.empty(most, np.float32)
-    heads, count = np.empty(len(own), np.int64), 0
+    heads, steps, count = np.empty(len(own), np.int64), np.empty(len(own), np.int64), 0
+    for step in range(len(node) - 1, -1, -1):
+        steps[node[step]] = step  # The newest comes last.
     for t in range(len(own)):
         heads[t] = tables.item_offsets[own[t]]
     while count < most:
@@ -314,20 +304,17 @@ def _keep_highest(places: Array, similarity: Array, shared: Array, most: int) ->
 
 
 @compiled
-def _copy(tables: _Tables, events: Array, prefix: Array, wanted: int, own: Array, weights: Array) -> float:
+def _copy(tables: _Tables, node: Array, prefix: Array, wanted: int, weights: Array) -> float:
     """Give each own item its probability to come back, see `Copies`; return the logarithm of the likeliest event's."""
-    logits, columns = np.empty(len(events)), int(math.sqrt(len(tables.pair)))
-    for place in range(len(events)):
+    logits, columns = np.empty(len(node)), int(math.sqrt(len(tables.pair)))
+    for place in range(len(node)):
         before, newest = (prefix[place] * columns, prefix[-1]) if columns > 1 else (0, 0)
-        logits[place] = tables.age[min(len(events) - 1 - place, len(tables.age) - 1)] + tables.pair[before + newest]
+        logits[place] = tables.age[min(len(node) - 1 - place, len(tables.age) - 1)] + tables.pair[before + newest]
         if len(tables.wanted) and wanted > 0:
             logits[place] += tables.wanted[before + wanted]
     largest = _to_shares(logits, tables.sharpness[0])
-    for place in range(len(events)):
-        t = 0
-        while own[t] != events[place]:
-            t += 1
-        weights[t] += logits[place]
+    for place in range(len(node)):
+        weights[node[len(node) - 1 - place]] += logits[place]
     return math.log(largest)
 
 

@@ -90,8 +90,7 @@ class CheckpointFolder:
         Where the disk is full or cannot be written, TrainingError is raised and the checkpoint before is intact.
         """
         name = f"state-{progress.epoch:05d}-{progress.step:07d}.safetensors"
-        # Files call what the run depends on its identity, as older ones do.
-        header = {"format_version": FORMAT_VERSION, "identity": self._depends_on, "progress": asdict(progress)}
+        header = {"format_version": FORMAT_VERSION, "depends_on": self._depends_on, "progress": asdict(progress)}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if best is not None:
@@ -116,7 +115,7 @@ class CheckpointFolder:
             header = json.loads(content)
             if (found := header["format_version"]) != FORMAT_VERSION:
                 raise TrainingError(f"{path}: format {found}, this version reads {FORMAT_VERSION}; {_START_OVER}")
-            is_whole, found_inputs = is_signed(content, header["sha256"]), header["identity"]
+            is_whole, found_inputs = is_signed(content, header["sha256"]), header["depends_on"]
             fields, state, files = dict(header["progress"]), str(header["state"]), dict(header["files"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TrainingError(f"{path}: not a checkpoint: {error}; {_START_OVER}") from None

@@ -280,18 +280,17 @@ class _Run:
         if not self.processes.is_first:
             return
         parts = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()["state"], "random": random}
-        # "tally" is what older checkpoints call the losses of the epoch's steps.
-        self.store.save(self.progress, dotted({**parts, "tally": self.losses.tensors()}), best=best)
+        self.store.save(self.progress, dotted({**parts, "losses": self.losses.tensors()}), best=best)
         self.saved_at = time.monotonic()
 
     def _restore(self, state: Mapping[str, Tensor]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}, "tally": {}, "random": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimiser": {}, "losses": {}, "random": {}}
         for name, value in state.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
         self.model.load_state_dict(parts["model"])
         restore_optimiser(self.optimiser, parts["optimiser"])
-        self.losses = EpochLosses.from_tensors(parts["tally"], self.device)
+        self.losses = EpochLosses.from_tensors(parts["losses"], self.device)
         if own := own_part(self.processes, parts["random"]):
             set_random_state(own, self.device)
 

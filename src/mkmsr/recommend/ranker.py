@@ -114,23 +114,14 @@ class Ranker:
         items_SK = np.zeros((len(sessions), self._k), np.int64)
         scores_SK = np.zeros(items_SK.shape)
         excluded = sessions.exclusions(self._own_items, self._operations)
-        place = np.full(len(sessions), -1)
         self.is_exact = True
         for rows, is_known in self._batches(sessions):
-            place[:] = -1
-            place[rows] = np.arange(len(rows))
-            mine = excluded[:, place[excluded[0]] >= 0]
-            mine_R, mine_I = torch.from_numpy(place[mine[0]]), torch.from_numpy(mine[1])
+            mine_R, mine_I = _excluded_from(rows, excluded)
             best = None
             if is_known and not in_haste and self._short is not None:
                 best = self._short_best(self._short, sessions, rows, mine_R, mine_I)
             if best is None:
-                if not is_known or (in_haste and not self.has_neighbours):
-                    scores_BV = self._popularity_V.expand(len(rows), -1)
-                elif in_haste:
-                    scores_BV = self._neighbour_scores(sessions, rows)
-                else:
-                    scores_BV = self._model_scores(sessions, rows)
+                scores_BV = self._scores(sessions, rows, is_known=is_known, in_haste=in_haste)
                 if len(mine_R):
                     scores_BV = scores_BV.clone()
                     scores_BV[mine_R, mine_I] = -torch.inf
@@ -158,7 +149,12 @@ class Ranker:
             for begin in range(0, len(rows), size):
                 yield rows[begin : begin + size], is_known
 
-    def _model_scores(self, sessions: EncodedSessions, rows: NDArray[np.int64]) -> Tensor:
+    def _scores(self, sessions: EncodedSessions, rows: NDArray[np.int64], *, is_known: bool, in_haste: bool) -> Tensor:
+        """The scores of all items, -inf where the filters forbid one. Shape [B, V]."""
+        if not is_known or (in_haste and not self.has_neighbours):
+            return self._popularity_V.expand(len(rows), -1)
+        if in_haste:
+            return self._neighbour_scores(sessions, rows)
         with torch.inference_mode():
             scores_BV = self._score(sessions.batch(rows, self._wanted).to(self._device)).float()
             return scores_BV if self._forbidden_V is None else scores_BV.masked_fill(self._forbidden_V, -torch.inf)
@@ -189,6 +185,14 @@ class Ranker:
             shares_BV = model.neighbour_shares(sessions.batch(rows).to(self._device))
             voted_BV = (shares_BV > 0) & (self._popularity_V > -torch.inf)
             return torch.where(voted_BV, shares_BV, self._popularity_V - 1)
+
+
+def _excluded_from(rows: NDArray[np.int64], excluded: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Which of the excluded pairs of a session and an item are of some sessions, rising, and their places there."""
+    sessions, items = excluded
+    place = np.searchsorted(rows, sessions).clip(max=len(rows) - 1)
+    mine = rows[place] == sessions
+    return torch.from_numpy(place[mine]), torch.from_numpy(items[mine])
 
 
 def wanted_operation(bundle: ModelBundle, operation: str | None) -> int | None:

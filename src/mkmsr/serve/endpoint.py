@@ -105,7 +105,7 @@ class Served:
     """An endpoint as an ASGI application. `check` decides who may call, see `Access.check`."""
 
     def __init__(self, endpoint: Endpoint, check: Callable[..., None]):
-        self._endpoint, self._check, self._path = endpoint, check, endpoint.path
+        self._endpoint, self._check = endpoint, check
         self._decoder: msgspec.json.Decoder[Any] | None = (
             None if endpoint.takes is None else msgspec.json.Decoder(endpoint.takes)
         )
@@ -115,7 +115,7 @@ class Served:
         headers = dict(scope["headers"])
         client = (scope.get("client") or ("",))[0]
         self._check(headers, client, self._endpoint.scope, is_admin=scope["state"].get("admin", False))
-        scope["endpoint_path"] = self._path
+        scope["endpoint_path"] = self._endpoint.path
         names = scope.get("path_params", {})
         if not all(0 < len(name) <= LONGEST_ID for name in names.values()):
             raise Problem(404, f"an id in a path has 1 to {LONGEST_ID} characters")

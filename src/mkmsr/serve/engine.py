@@ -310,8 +310,8 @@ class Engine:
             why = "" if count else recommender.why_nothing(filters.filters)
             listed = [ids[item - 1] for item in items[:count]]
             by: RankedBy = "popularity" if empty[row] else known
-            ranked = (listed, scores[:count], skipped, replaced, by, serving, version, is_late, why)
-            lists.append(Ranked(*ranked, is_exact=ranker.is_exact))
+            ranked = (listed, scores[:count], skipped, replaced, by, serving, version, is_late, why, ranker.is_exact)
+            lists.append(Ranked(*ranked))
         return lists
 
     def _ranker(
